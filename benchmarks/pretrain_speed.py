@@ -1,0 +1,107 @@
+"""Speed and memory of pre-training: tokens a second, forward, backward and optimiser step.
+
+    python benchmarks/pretrain_speed.py --json OUT.json
+
+Random histories with the lengths of a real log (log-normal, mean 165, as MovieLens-1M), 3,700 items, full softmax. The
+reference, measured in the same run and in turns with ours, is the same model on the same users padded to the longest of
+each batch. A token is one of an event's two, padding not counted.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from openlum.artefact import write_json
+from openlum.data.vocabulary import Vocabulary
+from openlum.memory import peak_memory_bytes
+from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.pretrain.objective import Objective
+from openlum.pretrain.settings import PretrainSettings
+from openlum.schema import FieldSpec
+from openlum.summary import environment
+
+SIZES = {"D=64, 2 layers": (64, 2, 4), "D=256, 4 layers": (256, 4, 8)}
+ITEMS = 3_700
+EVENTS = 4_096
+MAX_EVENTS = 256
+
+
+def batch(rng: np.random.Generator, pad: bool) -> tuple[History, int]:
+    """About `EVENTS` events of users of uneven lengths; with `pad`, each as long as the longest. And the true number."""
+    lengths: list[int] = []
+    while sum(lengths) < EVENTS:
+        lengths.append(int(np.clip(rng.lognormal(4.6, 1.0), 1, MAX_EVENTS)))
+    shape = [max(lengths)] * len(lengths) if pad else lengths
+    n = sum(shape)
+    condition = {"rating": torch.from_numpy(rng.integers(1, 6, n))}
+    item = torch.from_numpy(rng.integers(1, ITEMS, n))
+    return History(item, condition, torch.tensor([0, *np.cumsum(shape)])), sum(lengths)
+
+
+def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]:
+    """Median tokens a second of ours and of the padded reference, steps in turn."""
+    config = ModelConfig(
+        settings=ModelSettings(width=width, layers=layers, heads=heads, embedding_width=width, max_events=MAX_EVENTS),
+        condition=[FieldSpec(name="rating", type="categorical", size=6, feedback=True)],
+        item=[],
+        items=ITEMS,
+    )
+    settings = PretrainSettings(feedback_weight=0.0)
+    torch.manual_seed(0)
+    names = Vocabulary([str(i) for i in range(1, ITEMS)])
+    ratings = Vocabulary(["1", "2", "3", "4", "5"])
+    model = LargeUserModel(config, Lexicon(names, ["", *names.values], {"rating": ratings}))
+    objective = Objective(config, settings, np.full(ITEMS, 1 / ITEMS))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    speeds: dict[bool, list[float]] = {False: [], True: []}
+    for step in range(steps + 1):
+        for pad in (False, True):
+            history, events = batch(np.random.default_rng(step), pad)
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            objective.total(objective(model, history)).backward()
+            optimizer.step()
+            if step:  # the first is a warm-up
+                speeds[pad].append(2 * events / (time.perf_counter() - began))
+    ours, padded = (float(np.median(speeds[pad])) for pad in (False, True))
+    return {
+        "tokens_per_second": round(ours),
+        "padded_tokens_per_second": round(padded),
+        "ratio": round(ours / padded, 2),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def main() -> None:
+    """Measure every size in a process of its own, so that each has its own peak of memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps (default: 20)")
+    parser.add_argument("--size", choices=list(SIZES), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.size:
+        print(json.dumps(measure(*SIZES[arguments.size], arguments.steps)))
+        return
+    results = {}
+    print(f"{'size':18} {'tokens/s':>10} {'padded':>10} {'ratio':>6} {'parameters':>12} {'peak memory':>12}")
+    for size in SIZES:
+        command = [sys.executable, __file__, "--size", size, "--steps", str(arguments.steps)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        row = results[size] = json.loads(done.stdout)
+        print(
+            f"{size:18} {row['tokens_per_second']:>10,} {row['padded_tokens_per_second']:>10,} {row['ratio']:>6} "
+            f"{row['parameters']:>12,} {row['peak_memory_bytes'] / 2**20:>8,.0f} MiB"
+        )
+    if arguments.json:
+        write_json(arguments.json, {"benchmark": "pretrain_speed", "results": results, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Directories that appear whole or not at all, and the fingerprints that tell whether a step must run again."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from openlum.errors import InputError
+
+
+@contextmanager
+def whole_directory(path: str | Path) -> Iterator[Path]:
+    """Yield an empty directory beside `path`; on success it takes the place of `path`, on any error it vanishes."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; name a directory to write to")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
+    draft.mkdir()
+    try:
+        yield draft
+        if path.exists():
+            former = draft.with_name(draft.name + ".old")
+            os.replace(path, former)
+            os.replace(draft, path)
+            shutil.rmtree(former)
+        else:
+            os.replace(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-like values, the same on every machine."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON, whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read the JSON file of an artefact; `made_by` is the command that writes it, for the message where it is absent."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; '{made_by}' writes it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run '{made_by}' again") from None

@@ -1,0 +1,238 @@
+"""The reader of `dataset/`: what `lum prepare` wrote, as flat arrays.
+
+Columns in the Parquet files are named KIND.FIELD: `condition.rating`, `item.genres`, `user.gender`, `context.position`.
+Encoded values: categorical int32 ids, multi lists of int32 ids, numeric float32 (standardised), vector float32 lists.
+
+Shapes: U users, N events, I impressions, V items with item 0 (unknown), M values of a multi field, W width of a vector.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openlum.artefact import read_json
+from openlum.config import Settings, parse_settings
+from openlum.data.time_fields import time_fields
+from openlum.data.vocabulary import Vocabulary
+from openlum.errors import InputError
+from openlum.schema import FieldSpec, Schema
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+class NumericScale(Settings):
+    """Mean and standard deviation of a numeric field over the training period."""
+
+    mean: float
+    std: float
+
+
+class DatasetInfo(Settings):
+    """The content of `dataset.json`."""
+
+    name: str
+    """Name of the data set."""
+    data_schema: Schema
+    """The schema it was prepared from."""
+    condition: list[FieldSpec]
+    """Condition fields, those of the log first, then the time fields."""
+    item: list[FieldSpec]
+    """Item fields, without the id."""
+    user: list[FieldSpec]
+    """User fields, without the id."""
+    context: list[FieldSpec]
+    """Context fields of impressions."""
+    scales: dict[str, NumericScale] = {}
+    """KIND.FIELD of each numeric field to its scale."""
+    counts: dict[str, int]
+    """events, users, items, rows_in, rejected and so on."""
+    rejected: dict[str, int] = {}
+    """Reason to number of refused rows; the rows lie in rejected/."""
+    notes: dict[str, int] = {}
+    """What was handled without refusing a row (out of order, items without a row in the item table ...), counted."""
+    valid_time: int
+    """First second of the validation period."""
+    test_time: int
+    """First second of the test period."""
+    impressions: dict[Split, int]
+    """Rows in each split of the impressions."""
+    label_rule: str
+    """In words: where the impressions and their labels come from."""
+    fingerprint: str
+    """Changes whenever the content does."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """All users' events, end to end; a user's events in order of time."""
+
+    user: np.ndarray
+    """(U,) user ids, ascending."""
+    offsets: np.ndarray
+    """(U + 1,) where each user's events begin."""
+    time: np.ndarray
+    """(N,) int64 seconds since 1970."""
+    item: np.ndarray
+    """(N,) int64 item ids."""
+    condition: dict[str, np.ndarray]
+    """Field to (N,), (N, M) or (N, W)."""
+    valid_at: np.ndarray
+    """(U,) leave-last-out: index in the user's events of the one held out for validation; their number where there is none."""
+    test_at: np.ndarray
+    """(U,) the same for the test."""
+
+    def position_of(self, users: np.ndarray) -> np.ndarray:
+        """Index into `user` of user ids, -1 for users without events."""
+        if not len(self.user):
+            return np.full(len(users), -1)
+        found = np.minimum(np.searchsorted(self.user, users), len(self.user) - 1)
+        return np.where(self.user[found] == users, found, -1)
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Rows of one split, in the order of their row ids."""
+
+    row: np.ndarray
+    """(I,) int64 row ids, unique over all splits."""
+    user: np.ndarray
+    """(I,) user ids."""
+    time: np.ndarray
+    """(I,) int64 seconds since 1970."""
+    item: np.ndarray
+    """(I,) item ids."""
+    label: np.ndarray
+    """(I,) float32, 0 or 1."""
+    prefix: np.ndarray
+    """(I,) how many of the user's events lie strictly before the row's time: all that a feature of the row may use."""
+    condition: dict[str, np.ndarray]
+    """Field to (I,), (I, M) or (I, W); feedback fields are 0 (any), for they are not known yet."""
+    context: dict[str, np.ndarray]
+    """Field to values, as in `condition`."""
+
+
+class Dataset:
+    """A prepared data set.
+
+    Example:
+        >>> dataset = Dataset("runs/market/dataset")            # doctest: +SKIP
+        >>> dataset.impressions("train").label.mean()           # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        file = self.path / "dataset.json"
+        self.info = parse_settings(read_json(file, "lum prepare"), DatasetInfo, where=str(file))
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """The vocabulary `items`, `users` or KIND.FIELD."""
+        return Vocabulary.load(self.path / "vocab" / f"{name}.parquet")
+
+    def vocabularies(self, kind: str) -> dict[str, Vocabulary]:
+        """Field to vocabulary, for the categorical and multi fields of `condition`, `item`, `user` or `context`."""
+        derived = self.info.data_schema.time_fields if kind == "condition" else []
+        return {
+            spec.name: self.vocabulary(f"{kind}.{spec.name}")
+            for spec in self.specs(kind)
+            if spec.type in ("categorical", "multi") and spec.name not in derived
+        }
+
+    def specs(self, kind: str) -> list[FieldSpec]:
+        """The fields of `condition`, `item`, `user` or `context`."""
+        return list(getattr(self.info, kind))
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Every user's events."""
+        table = _read(self.path / "sequences").sort_by("user")
+        lists = table["item"].combine_chunks()
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        offsets = offsets - offsets[0]
+        time = table["time"].combine_chunks().flatten().to_numpy().astype(np.int64)
+        first = np.zeros(len(time), bool)
+        first[offsets[:-1][np.diff(offsets) > 0]] = True
+        logged = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields]
+        condition = {s.name: _values(table[f"condition.{s.name}"].combine_chunks().flatten(), s) for s in logged}
+        condition |= self._time_fields(time, np.roll(time, 1), ~first)
+        return Sequences(
+            user=table["user"].to_numpy().astype(np.int64),
+            offsets=offsets,
+            time=time,
+            item=lists.flatten().to_numpy().astype(np.int64),
+            condition=condition,
+            valid_at=table["valid_at"].to_numpy().astype(np.int64),
+            test_at=table["test_at"].to_numpy().astype(np.int64),
+        )
+
+    def impressions(self, split: Split) -> Impressions:
+        """The rows of one split."""
+        table = _read(self.path / "impressions" / split).sort_by("row")
+        user, time = table["user"].to_numpy().astype(np.int64), table["time"].to_numpy().astype(np.int64)
+        prefix = table["prefix"].to_numpy().astype(np.int64)
+        condition: dict[str, np.ndarray] = {}
+        for spec in self.info.condition:
+            if spec.name in self.info.data_schema.time_fields:
+                continue
+            if spec.feedback:
+                condition[spec.name] = np.zeros(len(table), np.int64 if spec.size else np.float32)
+            else:
+                condition[spec.name] = _values(table[f"condition.{spec.name}"].combine_chunks(), spec)
+        sequences = self.sequences
+        place = sequences.position_of(user)
+        last = sequences.offsets[np.maximum(place, 0)] + prefix - 1
+        previous = sequences.time[np.maximum(last, 0)] if len(sequences.time) else time
+        condition |= self._time_fields(time, previous, prefix > 0)
+        return Impressions(
+            row=table["row"].to_numpy().astype(np.int64),
+            user=user,
+            time=time,
+            item=table["item"].to_numpy().astype(np.int64),
+            label=table["label"].to_numpy().astype(np.float32),
+            prefix=prefix,
+            condition=condition,
+            context={s.name: _values(table[f"context.{s.name}"].combine_chunks(), s) for s in self.info.context},
+        )
+
+    def item_features(self) -> dict[str, np.ndarray]:
+        """Field to (V,), (V, M) or (V, W); row = item id."""
+        table = pq.read_table(self.path / "items.parquet")
+        return {s.name: _values(table[f"item.{s.name}"].combine_chunks(), s) for s in self.info.item}
+
+    def item_titles(self) -> list[str]:
+        """(V,) a title for people to read; the raw id where the item has none."""
+        return pq.read_table(self.path / "items.parquet", columns=["title"])["title"].to_pylist()
+
+    def user_features(self) -> dict[str, np.ndarray]:
+        """Field to values by user id, as `item_features`."""
+        table = pq.read_table(self.path / "users.parquet")
+        return {s.name: _values(table[f"user.{s.name}"].combine_chunks(), s) for s in self.info.user}
+
+    def _time_fields(self, time: np.ndarray, previous: np.ndarray, has_previous: np.ndarray) -> dict[str, np.ndarray]:
+        schema = self.info.data_schema
+        return time_fields(schema.time_fields, time, previous, has_previous, schema.gap_unit)
+
+
+def _read(directory: Path) -> pa.Table:
+    try:
+        return pq.read_table(directory)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise InputError(f"{directory}: cannot be read ({error}); run 'lum prepare' again") from None
+
+
+def _values(column: Any, spec: FieldSpec) -> np.ndarray:
+    """An Arrow column of encoded values as numpy: (n,), (n, M) padded with 0, or (n, W)."""
+    if spec.type == "categorical":
+        return column.to_numpy(zero_copy_only=False).astype(np.int64)
+    if spec.type == "numeric":
+        return column.to_numpy(zero_copy_only=False).astype(np.float32)
+    lengths = np.diff(column.offsets.to_numpy())
+    out = np.zeros((len(column), spec.width), np.int64 if spec.type == "multi" else np.float32)
+    place = np.arange(spec.width) < lengths[:, None]
+    out[place] = column.flatten().to_numpy(zero_copy_only=False)
+    return out

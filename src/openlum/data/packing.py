@@ -1,0 +1,97 @@
+"""Flat runs of events: which stretch of which user goes into a batch, and the windows that questions look back through.
+
+Shapes: U users of the dataset, B stretches in a batch, L events of a batch, end to end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from openlum.data.dataset import Dataset, Sequences
+
+Protocol = Literal["time", "last", "both"]
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Stretches of users' histories: events `start` to `end` (exclusive) of the user at `place` in the sequences."""
+
+    place: np.ndarray
+    """(B,) index into `Sequences.user`."""
+    start: np.ndarray
+    """(B,) first event of the stretch."""
+    end: np.ndarray
+    """(B,) one past its last event."""
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def take(self, index: np.ndarray | slice) -> "Stretches":
+        """The stretches at `index`."""
+        return Stretches(self.place[index], self.start[index], self.end[index])
+
+    def events(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
+        """Index of every event, (L,), and where each stretch begins in it, (B + 1,)."""
+        lengths = self.end - self.start
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        first = sequences.offsets[self.place] + self.start
+        return np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets
+
+
+def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
+    """(U,) how many of each user's events may be trained on: those before the validation period (`time`), those before the
+    user's two held-out events (`last`), or those that are both."""
+    sequences = dataset.sequences
+    early = np.concatenate([[0], np.cumsum(sequences.time < dataset.info.valid_time)])
+    by_time = early[sequences.offsets[1:]] - early[sequences.offsets[:-1]]
+    if protocol == "time":
+        return by_time
+    return sequences.valid_at if protocol == "last" else np.minimum(by_time, sequences.valid_at)
+
+
+def training_stretches(end: np.ndarray, max_events: int, rng: np.random.Generator) -> Stretches:
+    """Cut the first `end[u]` events of every user into stretches of at most `max_events`, in random order.
+
+    Where the cuts fall is drawn anew, so that over the epochs an event is seen after histories of every length.
+    """
+    place, start, stop = [], [], []
+    for user, length in enumerate(end):
+        first = int(rng.integers(1, max_events + 1)) if length > max_events else max_events
+        cuts = np.arange(first, length, max_events)
+        bounds = np.concatenate([[0], cuts, [length]])
+        place.append(np.full(len(bounds) - 1, user))
+        start.append(bounds[:-1])
+        stop.append(bounds[1:])
+    stretches = Stretches(np.concatenate(place), np.concatenate(start), np.concatenate(stop))
+    stretches = stretches.take(stretches.end > stretches.start)
+    return stretches.take(rng.permutation(len(stretches)))
+
+
+def batches(stretches: Stretches, events_per_batch: int, extra: np.ndarray | None = None) -> Iterator[Stretches]:
+    """Consecutive stretches in batches of at most `events_per_batch` events, or one stretch where it alone is longer.
+
+    Args:
+        extra: (B,) further cost of each stretch, in events (its questions).
+    """
+    cost = stretches.end - stretches.start + (0 if extra is None else extra)
+    begin, total = 0, 0
+    for index, events in enumerate(cost):
+        if index > begin and total + events > events_per_batch:
+            yield stretches.take(slice(begin, index))
+            begin, total = index, 0
+        total += int(events)
+    if begin < len(stretches):
+        yield stretches.take(slice(begin, len(stretches)))
+
+
+def window_start(prefix: np.ndarray, max_events: int) -> np.ndarray:
+    """First event that a question with this prefix looks back to.
+
+    A question sees all events up to `max_events`, and between half of that and all of it beyond. The window moves in steps of
+    half its length, so that neighbouring questions share one; it depends on the prefix alone, never on what comes later,
+    so that bulk queries and the service agree.
+    """
+    step = max(max_events // 2, 1)
+    return np.where(prefix <= max_events, 0, -(-(prefix - max_events) // step) * step)

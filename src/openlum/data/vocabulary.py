@@ -1,0 +1,65 @@
+"""Raw values and their ids. Id 0 is *any/unknown* in every vocabulary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openlum.errors import InputError
+
+
+class Vocabulary:
+    """Raw values of one field, in id order from id 1.
+
+    Args:
+        values: the raw values as text, without the unknown value.
+        counts: how often each was seen in the training period; zeros if not given.
+
+    Example:
+        >>> colours = Vocabulary(["red", "blue"])
+        >>> colours.encode(["blue", "green"]).tolist()
+        [2, 0]
+        >>> colours.decode([1])
+        ['red']
+    """
+
+    def __init__(self, values: Sequence[str], counts: Sequence[int] | None = None) -> None:
+        self.values = list(values)
+        self.counts = np.zeros(len(self), np.int64)
+        if counts is not None:
+            self.counts[1:] = counts
+        self._ids = {value: index for index, value in enumerate(self.values, start=1)}
+        if len(self._ids) != len(self.values):
+            raise ValueError("a vocabulary's values must differ")
+
+    def __len__(self) -> int:
+        """Ids in use, id 0 included: the rows of an embedding table."""
+        return len(self.values) + 1
+
+    def encode(self, values: Sequence[Any]) -> np.ndarray:
+        """Ids of raw values, (n,) int64; 0 for those not in the vocabulary."""
+        return np.fromiter((self._ids.get(str(value), 0) for value in values), np.int64, len(values))
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """Raw values of ids; id 0 reads `(unknown)`."""
+        return ["(unknown)" if index == 0 else self.values[index - 1] for index in ids]
+
+    def save(self, path: Path) -> None:
+        """Write as Parquet with the columns value, id and count."""
+        ids = np.arange(1, len(self), dtype=np.int32)
+        columns = {"value": pa.array(self.values, pa.string()), "id": ids, "count": self.counts[1:]}
+        pq.write_table(pa.table(columns), path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Read what `save`, or `lum prepare`, wrote."""
+        try:
+            table = pq.read_table(path, columns=["value", "id", "count"]).sort_by("id")
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such vocabulary; 'lum prepare' writes it") from None
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{path}: not a vocabulary ({error}); run 'lum prepare' again") from None
+        return cls(table["value"].to_pylist(), table["count"].to_numpy())

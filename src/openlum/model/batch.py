@@ -1,0 +1,86 @@
+"""What goes into the model: flat runs of many users' events, and questions with the prefix that each may see.
+
+Shapes: B users, L events of all users end to end, Q questions, M values of a multi field, W width of a vector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.schema import FieldSpec
+
+Fields = dict[str, Tensor]
+"""Field to (n,) ids or numbers, (n, M) ids padded with 0, or (n, W) vectors."""
+
+
+def to_tensors(values: Mapping[str, np.ndarray]) -> Fields:
+    """Fields as tensors."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in values.items()}
+
+
+def blank(specs: list[FieldSpec], n: int) -> Fields:
+    """`n` conditions that name nothing: every field is *any*."""
+    return {spec.name: torch.zeros(_shape(spec, n), dtype=_dtype(spec)).fill_(_any(spec)) for spec in specs}
+
+
+def erase(fields: Fields, specs: list[FieldSpec], where: Fields) -> Fields:
+    """Replace a field by *any* at the rows where `where[name]`, (n,) bool, holds."""
+    out = dict(fields)
+    for spec in specs:
+        if spec.name in where:
+            rows = where[spec.name] if fields[spec.name].dim() == 1 else where[spec.name][:, None]
+            out[spec.name] = fields[spec.name].masked_fill(rows, _any(spec))
+    return out
+
+
+def _shape(spec: FieldSpec, n: int) -> tuple[int, ...]:
+    return (n, spec.width) if spec.type in ("multi", "vector") else (n,)
+
+
+def _dtype(spec: FieldSpec) -> torch.dtype:
+    return torch.int64 if spec.type in ("categorical", "multi") else torch.float32
+
+
+def _any(spec: FieldSpec) -> float:
+    """The value that stands for *any*: id 0, or not-a-number."""
+    return 0 if spec.type in ("categorical", "multi") else float("nan")
+
+
+@dataclass
+class History:
+    """The events of B users, end to end; every event is two tokens, its condition and its item."""
+
+    item: Tensor
+    """(L,) int64 item ids."""
+    condition: Fields
+    """Condition fields, (L, ...)."""
+    offsets: Tensor
+    """(B + 1,) int64 on the CPU: where each user's events begin."""
+
+    @classmethod
+    def from_numpy(cls, item: np.ndarray, condition: Mapping[str, np.ndarray], offsets: np.ndarray) -> "History":
+        """From the arrays of a dataset."""
+        return cls(torch.from_numpy(np.ascontiguousarray(item)), to_tensors(condition), torch.from_numpy(offsets))
+
+    def to(self, device: torch.device) -> "History":
+        """On a device; the offsets stay on the CPU, where they steer the loop over users."""
+        return History(self.item.to(device), {k: v.to(device) for k, v in self.condition.items()}, self.offsets)
+
+
+@dataclass
+class Questions:
+    """Q questions, those of one user next to each other."""
+
+    condition: Fields
+    """Condition fields, (Q, ...)."""
+    user: Tensor
+    """(Q,) int64 on the CPU, ascending: index of the user in the batch."""
+    prefix: Tensor
+    """(Q,) int64: how many of the user's events in the batch the question may see."""
+
+    def to(self, device: torch.device) -> "Questions":
+        """On a device; `user` stays on the CPU."""
+        return Questions({k: v.to(device) for k, v in self.condition.items()}, self.user, self.prefix.to(device))

@@ -1,0 +1,101 @@
+"""Token encoders: a token's fields become one vector, `e = proj(concat(f_1, f_2, ...))` (paper, section 3.1).
+
+Shapes: n tokens, F fields, C width of one field's embedding, M values of a multi field, W width of a vector.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from openlum.model.batch import Fields
+from openlum.schema import FieldSpec
+
+
+class Field(nn.Module):
+    """One field to an embedding of width C."""
+
+    def __init__(self, spec: FieldSpec, width: int) -> None:
+        super().__init__()
+        self.kind = spec.type
+        if spec.type in ("categorical", "multi"):
+            self.table = nn.Embedding(spec.size, width)
+            nn.init.normal_(self.table.weight, std=width**-0.5)
+        else:
+            # one more input says whether the value is known
+            self.linear = nn.Linear(spec.width + 1, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n,), (n, M) or (n, W) to (n, C)."""
+        if self.kind == "categorical":
+            return self.table(x)
+        if self.kind == "multi":
+            named = (x > 0).unsqueeze(-1)  # (n, M, 1)
+            return (self.table(x) * named).sum(1) / named.sum(1).clamp(min=1)
+        x = x.unsqueeze(-1) if x.dim() == 1 else x
+        known = ~x.isnan().any(-1, keepdim=True)
+        return self.linear(torch.cat([torch.nan_to_num(x), known.to(x.dtype)], -1))
+
+
+class TokenEncoder(nn.Module):
+    """All fields of a token to one vector.
+
+    Args:
+        specs: the fields.
+        widths: C of each field.
+        out: width of the result.
+    """
+
+    def __init__(self, specs: list[FieldSpec], widths: list[int], out: int) -> None:
+        super().__init__()
+        self.names = [spec.name for spec in specs]
+        self.fields = nn.ModuleList(Field(spec, width) for spec, width in zip(specs, widths, strict=True))
+        self.project = nn.Linear(sum(widths), out)
+
+    def forward(self, values: Fields) -> Tensor:
+        """Fields of n tokens to (n, out)."""
+        parts = [field(values[name]) for name, field in zip(self.names, self.fields, strict=True)]
+        return self.project(torch.cat(parts, -1))
+
+
+class ConditionEncoder(nn.Module):
+    """Condition tokens. A log without condition fields has one constant condition."""
+
+    def __init__(self, specs: list[FieldSpec], field_width: int, out: int) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(out) * 0.02)
+        self.encoder = TokenEncoder(specs, [field_width] * len(specs), out) if specs else None
+
+    def forward(self, values: Fields, n: int) -> Tensor:
+        """Condition fields of n tokens to (n, out)."""
+        constant = self.constant.expand(n, -1)
+        return constant if self.encoder is None else self.encoder(values) + constant
+
+
+class ItemEncoder(nn.Module):
+    """Items, the same for tokens of a history and for candidates. Holds the features of the whole catalogue.
+
+    Args:
+        specs: item fields, without the id.
+        items: V, rows of the catalogue.
+        field_width: C of the fields.
+        out: E, width of an item embedding, and C of the id.
+    """
+
+    def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int) -> None:
+        super().__init__()
+        identity = FieldSpec(name="(id)", type="categorical", size=items)
+        self.specs = specs
+        self.encoder = TokenEncoder([identity, *specs], [out] + [field_width] * len(specs), out)
+        for index, spec in enumerate(specs):
+            shape = (items, spec.width) if spec.type in ("multi", "vector") else (items,)
+            dtype = torch.int64 if spec.type in ("categorical", "multi") else torch.float32
+            self.register_buffer(f"feature_{index}", torch.zeros(shape, dtype=dtype))
+
+    def set_features(self, features: Fields) -> None:
+        """Take the catalogue's features, (V, ...) each."""
+        for index, spec in enumerate(self.specs):
+            getattr(self, f"feature_{index}").copy_(features[spec.name])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(n,) item ids to (n, E), not normalised."""
+        values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
+        return self.encoder({"(id)": ids, **values})

@@ -1,0 +1,240 @@
+"""The Large User Model.
+
+Shapes: B users, L events of all users end to end, T = 2 L tokens, Q questions, D width, E embedding width, V items.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from openlum.artefact import read_json, write_json
+from openlum.config import parse_settings
+from openlum.data.time_fields import time_fields
+from openlum.data.vocabulary import Vocabulary
+from openlum.errors import InputError
+from openlum.model.batch import Fields, History, Questions, to_tensors
+from openlum.model.fields import ConditionEncoder, ItemEncoder
+from openlum.model.lexicon import Lexicon
+from openlum.model.settings import ModelConfig
+from openlum.model.transformer import UserEncoder, UserState
+from openlum.schema import FieldSpec
+
+TEMPERATURE = 0.07
+LARGEST_SCALE = 100.0
+
+
+def default_device() -> torch.device:
+    """A GPU where torch finds one, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class LargeUserModel(
+    nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"], license="apache-2.0"
+):
+    """Reads histories of *condition, item* pairs and answers questions with vectors in item space.
+
+    Example:
+        >>> model = LargeUserModel.from_pretrained("runs/ml-1m/model")                     # doctest: +SKIP
+        >>> history = [{"item": "1193", "rating": 5}, {"item": "661", "rating": 3}]        # doctest: +SKIP
+        >>> model.recommend(history, question={"rating": 5}, k=10)                         # doctest: +SKIP
+    """
+
+    def __init__(self, config: ModelConfig, lexicon: Lexicon) -> None:
+        super().__init__()
+        self.config = config
+        self.lexicon = lexicon
+        settings = config.settings
+        self.item_encoder = ItemEncoder(config.item, config.items, settings.field_width, settings.embedding_width)
+        self.condition_encoder = ConditionEncoder(config.condition, settings.field_width, settings.width)
+        self.item_token = nn.Linear(settings.embedding_width, settings.width)
+        self.user_encoder = UserEncoder(settings)
+        self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
+        self.log_scale = nn.ParameterDict(
+            {
+                kind: nn.Parameter(torch.tensor(-np.log(TEMPERATURE), dtype=torch.float32))
+                for kind in ("item", "feedback")
+            }
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def scale(self, kind: str) -> Tensor:
+        """Inverse temperature of the `item` or the `feedback` loss, ()."""
+        return self.log_scale[kind].exp().clamp(max=LARGEST_SCALE)
+
+    def items(self, ids: Tensor | None = None) -> Tensor:
+        """Embeddings of items, (n, E), of unit length; of the whole catalogue, (V, E), where no ids are given."""
+        ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
+        return F.normalize(self.item_encoder(ids), dim=-1)
+
+    def read(
+        self, history: History, with_answers: bool = True, items: Tensor | None = None
+    ) -> tuple[Tensor | None, UserState]:
+        """Read histories.
+
+        Args:
+            history: of B users.
+            with_answers: whether the answers at the history's own conditions are wanted (in training).
+            items: (L, E) embeddings of the history's items, where they are known already.
+
+        Returns:
+            `o_c`, (L, E), unit length: at each event's condition, before its item; or None. And the state to ask questions of.
+        """
+        condition = self.condition_encoder(history.condition, len(history.item))  # (L, D)
+        item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
+        tokens = torch.stack([condition, item], 1).flatten(0, 1)  # (T, D)
+        output, state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=with_answers)
+        return (None if output is None else self._to_item_space(output[0::2])), state
+
+    def answer(self, state: UserState, questions: Questions) -> Tensor:
+        """Answers to questions, (Q, E), unit length (the group query)."""
+        tokens = self.condition_encoder(questions.condition, len(questions.user))  # (Q, D)
+        return self._to_item_space(self.user_encoder.answer(state, tokens, questions.user, 2 * questions.prefix))
+
+    def _to_item_space(self, output: Tensor) -> Tensor:
+        return F.normalize(self.head(output), dim=-1)
+
+    @torch.inference_mode()
+    def ask(self, history: Sequence[Mapping[str, Any]], questions: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Ask one user's history questions, in raw values.
+
+        Args:
+            history: the user's events, oldest first: `item` (raw id), condition fields by name, and `time` (seconds since
+                1970) if the model uses time. Fields left out are *any*.
+            questions: condition fields by name, and `time`, each optional: `{}` asks "what next?".
+
+        Returns:
+            (Q, E) answers of unit length.
+
+        Raises:
+            InputError: an event without `item`, or an unknown field or value.
+        """
+        self.eval()
+        history = list(history)[-self.config.settings.max_events :]
+        missing = [index for index, event in enumerate(history) if "item" not in event]
+        if missing:
+            raise InputError(f"event {missing[0]} of the history has no 'item'")
+        items = self.lexicon.items.encode([event["item"] for event in history])
+        times = [event.get("time") for event in history]
+        state = self.read(
+            History(
+                torch.from_numpy(items), self._conditions(history, times, strict=False), torch.tensor([0, len(history)])
+            ).to(self.device),
+            with_answers=False,
+        )[1]
+        last = times[-1] if times else None
+        each = [self._conditions([question], [last, question.get("time")], strict=True) for question in questions]
+        condition = {name: torch.cat([fields[name] for fields in each]) for name in each[0]} if each else {}
+        user, prefix = torch.zeros(len(questions), dtype=torch.int64), torch.full((len(questions),), len(history))
+        return self.answer(state, Questions(condition, user, prefix).to(self.device))
+
+    def recommend(
+        self, history: Sequence[Mapping[str, Any]], question: Mapping[str, Any] | None = None, k: int = 10
+    ) -> list[dict[str, Any]]:
+        """A user's top items under a question; items of the history are left out.
+
+        Args:
+            history: as in `ask`.
+            question: condition fields by name; none asks "what next?".
+            k: how many items.
+
+        Returns:
+            `item` (raw id), `title` and `similarity` (cosine) of each, best first.
+        """
+        answer = self.ask(history, [question or {}])[0]
+        with torch.inference_mode():
+            similarity = self.items() @ answer  # (V,)
+            similarity[0] = -torch.inf
+            similarity[torch.from_numpy(self.lexicon.items.encode([event["item"] for event in history]))] = -torch.inf
+            best = similarity.topk(min(k, int(similarity.isfinite().sum())))
+        raw = self.lexicon.items.decode(best.indices.cpu().numpy())
+        titles = [self.lexicon.titles[index] for index in best.indices.tolist()]
+        return [
+            {"item": item, "title": title, "similarity": score}
+            for item, title, score in zip(raw, titles, best.values.tolist(), strict=True)
+        ]
+
+    def check_fit(self, condition: list[FieldSpec], items: Vocabulary, vocabularies: Mapping[str, Vocabulary]) -> None:
+        """Refuse data whose fields and ids do not mean what the model learned.
+
+        Raises:
+            InputError: with the first difference.
+        """
+        if condition != self.config.condition:
+            names = [spec.name for spec in condition], [spec.name for spec in self.config.condition]
+            raise InputError(
+                f"the dataset's condition fields {names[0]} are not those of the model, {names[1]}; pretrain again"
+            )
+        mine = {"items": self.lexicon.items} | self.lexicon.conditions
+        for name, vocabulary in ({"items": items} | dict(vocabularies)).items():
+            if vocabulary.values != mine[name].values:
+                raise InputError(
+                    f"the ids of '{name}' in the dataset are not those of the model; pretrain again on this dataset"
+                )
+
+    def _conditions(self, events: Sequence[Mapping[str, Any]], times: Sequence[float | None], strict: bool) -> Fields:
+        """Conditions of events or questions; `times` may begin with the one before the first of them."""
+        rows = [{name: value for name, value in event.items() if name not in ("item", "time")} for event in events]
+        fields = self.lexicon.encode_conditions(rows, self.config.condition, strict)
+        earlier = list(times[: len(times) - len(events)]) or [None]
+        for index, now in enumerate(times[len(times) - len(events) :]):
+            before = times[len(times) - len(events) + index - 1] if index else earlier[-1]
+            if now is not None and self.config.time_fields:
+                moment = np.array([int(now)]), np.array([int(before or 0)]), np.array([before is not None])
+                derived = to_tensors(time_fields(self.config.time_fields, *moment, self.config.gap_unit))
+                for name, value in derived.items():
+                    fields[name][index] = value[0]
+        return fields
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_json(save_directory / "config.json", self.config.model_dump())
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, save_directory / "model.safetensors", metadata={"format": "pt"})
+        self.lexicon.save(save_directory)
+
+    @classmethod
+    def _from_pretrained(
+        cls, *, model_id: str, revision: str | None, cache_dir: str | Path | None, force_download: bool,
+        local_files_only: bool, token: str | bool | None, map_location: str | torch.device = "cpu", **_: Any,
+    ) -> "LargeUserModel":  # fmt: skip
+        directory = Path(model_id)
+        if not directory.is_dir():
+            directory = Path(
+                snapshot_download(
+                    model_id,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    token=token,
+                )
+            )
+        return cls.load(directory, map_location)
+
+    @classmethod
+    def load(cls, directory: Path, map_location: str | torch.device = "cpu") -> "LargeUserModel":
+        """Load a model from a local directory.
+
+        Raises:
+            InputError: the directory holds no model, or a damaged one.
+        """
+        file = directory / "config.json"
+        config = parse_settings(read_json(file, "lum pretrain"), ModelConfig, where=str(file))
+        model = cls(config, Lexicon.load(directory))
+        weights = directory / "model.safetensors"
+        try:
+            model.load_state_dict(load_file(weights, device=str(map_location)))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise InputError(f"{weights}: cannot be loaded ({error}); run 'lum pretrain' again") from None
+        return model.to(map_location).eval()

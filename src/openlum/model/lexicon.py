@@ -1,0 +1,90 @@
+"""The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from openlum.data.vocabulary import Vocabulary
+from openlum.errors import InputError
+from openlum.model.batch import Fields, blank
+from openlum.schema import FieldSpec
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Everything that turns raw values into ids and back."""
+
+    items: Vocabulary
+    """Raw item ids."""
+    titles: list[str]
+    """(V,) a title for people to read."""
+    conditions: dict[str, Vocabulary]
+    """Condition field to its vocabulary; time fields and numbers have none."""
+
+    def save(self, directory: Path) -> None:
+        """Write `vocab/*.parquet`."""
+        vocab = directory / "vocab"
+        vocab.mkdir(exist_ok=True)
+        self.items.save(vocab / "items.parquet")
+        pq.write_table(pa.table({"title": pa.array(self.titles, pa.string())}), vocab / "titles.parquet")
+        for name, vocabulary in self.conditions.items():
+            vocabulary.save(vocab / f"condition.{name}.parquet")
+
+    @classmethod
+    def load(cls, directory: Path) -> "Lexicon":
+        """Read what `save` wrote."""
+        vocab = directory / "vocab"
+        files = sorted(vocab.glob("condition.*.parquet"))
+        return cls(
+            items=Vocabulary.load(vocab / "items.parquet"),
+            titles=pq.read_table(vocab / "titles.parquet")["title"].to_pylist(),
+            conditions={f.name[len("condition.") : -len(".parquet")]: Vocabulary.load(f) for f in files},
+        )
+
+    def encode_conditions(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec], strict: bool) -> Fields:
+        """Raw condition values, one mapping a row, to fields, (n, ...). What a row does not name is *any*.
+
+        Args:
+            rows: field to raw value.
+            specs: the condition fields.
+            strict: refuse values that were not in the training data (a question); otherwise they are *unknown* (a history).
+
+        Raises:
+            InputError: a row names a field that the model does not have, or has an unfit value.
+        """
+        known = {spec.name: spec for spec in specs}
+        fields = blank(specs, len(rows))
+        for index, row in enumerate(rows):
+            for name, value in row.items():
+                if name not in known:
+                    raise InputError(f"condition field '{name}': the model has {', '.join(known) or 'no fields'}")
+                fields[name][index] = self._encode(known[name], value, strict)
+        return fields
+
+    def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
+        if spec.type in ("numeric", "vector"):
+            return torch.as_tensor(value, dtype=torch.float32)
+        if spec.name not in self.conditions:  # a time field: its ids are its values
+            if not isinstance(value, int) or not 0 <= value < spec.size:
+                raise InputError(
+                    f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}"
+                )
+            return value
+        values = list(value) if spec.type == "multi" else [value]
+        ids = self.conditions[spec.name].encode(values)
+        if strict and (ids == 0).any():
+            some = ", ".join(self.conditions[spec.name].values[:8])
+            raise InputError(
+                f"condition field '{spec.name}': {value!r} was not in the training data, which has {some} ..."
+            )
+        if spec.type == "categorical":
+            return int(ids[0])
+        padded = torch.zeros(spec.width, dtype=torch.int64)
+        padded[: len(ids)] = torch.from_numpy(ids[: spec.width])
+        return padded

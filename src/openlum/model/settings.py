@@ -1,0 +1,57 @@
+"""The shape of a Large User Model."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from openlum.config import Settings
+from openlum.schema import FieldSpec, TimeField
+
+
+class ModelSettings(Settings):
+    """What one chooses."""
+
+    width: int = Field(64, ge=8)
+    """D: width of the user encoder."""
+    layers: int = Field(2, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; `width` must be a multiple of twice this."""
+    embedding_width: int = Field(64, ge=4)
+    """E: width of item embeddings and answers."""
+    field_width: int = Field(16, ge=1)
+    """Width of one field's embedding, before fields are joined; the item's id has `embedding_width`."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout on the residual branches."""
+    max_events: int = Field(256, ge=2)
+    """How many events back an answer looks."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ModelSettings":
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width ({self.width}) must be a multiple of twice heads ({self.heads})")
+        return self
+
+
+class ModelConfig(Settings):
+    """What `config.json` of a saved model holds: the settings, and the fields of the data it was made for."""
+
+    settings: ModelSettings
+    """What one chose."""
+    condition: list[FieldSpec]
+    """Condition fields, time fields last."""
+    item: list[FieldSpec]
+    """Item fields, without the id."""
+    items: int
+    """V: rows of the item table, item 0 (unknown) included."""
+    time_fields: list[TimeField] = []
+    """Which condition fields come from the time."""
+    gap_unit: Literal["s", "h", "d"] = "s"
+    """Unit in which the gap is counted."""
+    fingerprint: str = ""
+    """Of the dataset and the settings that it was trained with."""
+
+    @property
+    def feedback(self) -> list[FieldSpec]:
+        """The categorical feedback fields: those that the second direction of the loss is trained on."""
+        return [spec for spec in self.condition if spec.feedback and spec.type == "categorical"]

@@ -1,0 +1,70 @@
+"""The model card: what a model was trained on and how well it does."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from openlum import __version__
+from openlum.data.dataset import DatasetInfo
+from openlum.model import LargeUserModel
+from openlum.pretrain.settings import PretrainSettings
+
+HELD_OUT = {
+    "time": "events from {valid} on",
+    "last": "the last two events of every user",
+    "both": "events from {valid} on, and the last two events of every user",
+}
+
+TEMPLATE = """---
+{data}
+---
+# Large User Model for {name}
+
+Trained with openlum {version} on {events:,} events of {users:,} users and {items:,} items ({name}); kept from training:
+{held_out}. Input is a history of *condition, item* pairs; the condition has the fields {fields}.
+
+```python
+from openlum import LargeUserModel
+
+model = LargeUserModel.from_pretrained("path/to/this/model")
+model.recommend(history=[{{"item": "{example}"}}], question={{}}, k=10)
+```
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| width, layers, heads, embedding width | {shape} |
+| steps, passes over the data | {steps:,}, {epochs} |
+{figures}
+
+The figures are of the validation period, on events that the model was not trained on. Answers describe what users of this
+data set did; they carry its biases (popularity, and what users were shown), and say nothing about users of another service.
+"""
+
+
+def write_card(
+    directory: Path, model: LargeUserModel, info: DatasetInfo, settings: PretrainSettings, summary: dict[str, Any]
+) -> None:
+    """Write `README.md` beside a saved model."""
+    shape = model.config.settings
+    day = dt.datetime.fromtimestamp(info.valid_time, dt.UTC).date().isoformat()
+    data = ModelCardData(license="apache-2.0", library_name="openlum", tags=["recommender-system", "large-user-model"])
+    card = TEMPLATE.format(
+        data=data.to_yaml(),
+        name=info.name,
+        version=__version__,
+        events=info.counts["events"],
+        users=info.counts["users"],
+        items=info.counts["items"],
+        held_out=HELD_OUT[settings.protocol].format(valid=day),
+        fields=", ".join(spec.name for spec in model.config.condition) or "(none)",
+        example=model.lexicon.items.values[0],
+        parameters=summary["parameters"],
+        shape=f"{shape.width}, {shape.layers}, {shape.heads}, {shape.embedding_width}",
+        steps=summary["steps"],
+        epochs=summary["epochs"],
+        figures="\n".join(f"| {name} | {value:.4f} |" for name, value in summary["validation"].items()),
+    )
+    ModelCard(card).save(directory / "README.md")

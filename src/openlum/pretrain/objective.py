@@ -1,0 +1,119 @@
+"""What a step minimises: next-condition-item InfoNCE, and where there is feedback, the contrast of its values.
+
+Shapes: L events of a batch, N positions, P positions at which feedback is asked for, R values of a feedback field, E width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.model import History, LargeUserModel, ModelConfig, Questions
+from openlum.model.batch import Fields, erase
+from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
+from openlum.model.transformer import UserState
+from openlum.pretrain.settings import PretrainSettings
+from openlum.schema import FieldSpec
+
+
+@dataclass
+class Losses:
+    """Of one batch, () each."""
+
+    item: Tensor
+    """Next-condition-item InfoNCE."""
+    feedback: Tensor
+    """Contrast of feedback values, summed over the feedback fields; 0 where there are none."""
+
+
+class Objective:
+    """The training loss.
+
+    Args:
+        config: of the model.
+        settings: of the training.
+        frequency: (V,) how often each item is an event of the training period, as a share of all.
+    """
+
+    def __init__(self, config: ModelConfig, settings: PretrainSettings, frequency: np.ndarray) -> None:
+        self.config = config
+        self.settings = settings
+        self.full = config.items <= settings.full_softmax_items
+        self.frequency = torch.from_numpy(frequency).float()
+
+    def __call__(self, model: LargeUserModel, history: History) -> Losses:
+        """Both losses of a batch of histories. Draws from torch's global generator."""
+        history = History(history.item, self._drop_conditions(history), history.offsets)
+        known = history.item > 0
+        candidates = torch.arange(self.config.items) if self.full else self._candidates(history.item)
+        e = model.items(candidates.to(model.device))  # (C, E)
+        place = history.item if self.full else torch.searchsorted(candidates, history.item)
+        answers, state = model.read(history.to(model.device), items=e[place.to(model.device)])
+        assert answers is not None
+        target, o = place[known].to(model.device), answers[known.to(model.device)]
+        if self.full:
+            item_loss = full_softmax_loss(o, e, target, model.scale("item"))
+        else:
+            drawn = candidates, self._log_probability(candidates, len(history.item))
+            drawn = drawn[0].to(model.device), drawn[1].to(model.device)
+            item_loss = sampled_softmax_loss(o, e, drawn, target, model.scale("item"))
+        feedback = item_loss.new_zeros(())
+        if self.settings.feedback_weight:
+            for spec in self.config.feedback:
+                asked = known & (history.condition[spec.name] > 0)
+                asked &= torch.rand(len(asked)) < self.settings.feedback_positions
+                positions = asked.nonzero().squeeze(1)  # (P,)
+                if len(positions):
+                    o = answer_feedback(model, state, history, positions, spec)
+                    value = history.condition[spec.name][positions].to(model.device) - 1
+                    e_target = e[place[positions].to(model.device)]
+                    feedback = feedback + feedback_loss(o, e_target, value, model.scale("feedback"))
+        return Losses(item_loss, feedback)
+
+    def total(self, losses: Losses) -> Tensor:
+        """The number that training minimises and early stopping watches, ()."""
+        return losses.item + self.settings.feedback_weight * losses.feedback
+
+    def _drop_conditions(self, history: History) -> Fields:
+        n = len(history.item)
+        blank = torch.rand(n) < self.settings.condition_blank
+        where = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
+        return erase(history.condition, self.config.condition, where)
+
+    def _candidates(self, items: Tensor) -> Tensor:
+        """Ids of the batch's items and of negatives drawn evenly from the catalogue, sorted, (C,)."""
+        drawn = torch.randint(1, self.config.items, (self.settings.negatives,))
+        return torch.cat([items, drawn]).unique()
+
+    def _log_probability(self, candidates: Tensor, events: int) -> Tensor:
+        """Log-probability that an item is among the candidates: drawn evenly, or met as one of the batch's events, (C,)."""
+        expected = events * self.frequency[candidates] + self.settings.negatives / (self.config.items - 1)
+        return torch.log(-torch.expm1(-expected))
+
+
+def answer_feedback(
+    model: LargeUserModel, state: UserState, history: History, positions: Tensor, spec: FieldSpec
+) -> Tensor:
+    """At some events, the answers to the question for each value of a feedback field, (P, R, E).
+
+    The question has the event's own condition, without what other feedback there was, and sees what came before the event.
+
+    Args:
+        model: that read the histories into `state`.
+        state: of the histories.
+        history: that was read.
+        positions: (P,) ascending indices of events.
+        spec: the feedback field.
+    """
+    values = spec.size - 1
+    user = torch.searchsorted(history.offsets, positions, right=True) - 1
+    others = {s.name: torch.ones(len(positions), dtype=torch.bool) for s in model.config.condition if s.feedback}
+    here = {name: field[positions] for name, field in history.condition.items()}
+    condition = {
+        name: field.repeat_interleave(values, 0) for name, field in erase(here, model.config.condition, others).items()
+    }
+    condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
+    prefix = (positions - history.offsets[user]).repeat_interleave(values)
+    questions = Questions(condition, user.repeat_interleave(values), prefix)
+    return model.answer(state, questions.to(model.device)).view(len(positions), values, -1)

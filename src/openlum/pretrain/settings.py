@@ -1,0 +1,46 @@
+"""How a Large User Model is trained."""
+
+from pydantic import Field
+
+from openlum.config import Settings
+from openlum.data.packing import Protocol
+
+
+class PretrainSettings(Settings):
+    """Settings of `lum pretrain`."""
+
+    seed: int = 0
+    """Seed of the weights, the order of the users, dropout and sampling."""
+    protocol: Protocol = "both"
+    """What is kept from training: events from the validation period on (`time`, for ranking), each user's last two (`last`,
+    for retrieval), or `both`."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the events, if validation does not stop earlier."""
+    batch_events: int = Field(4096, ge=16)
+    """Events in a step; each is two tokens."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Weight decay of the matrices."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Part of the steps in which the learning rate rises; then it falls along a cosine to a tenth."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    """Chance that one condition field of an event becomes *any*."""
+    condition_blank: float = Field(0.1, ge=0, lt=1)
+    """Chance that all condition fields of an event become *any* at once ("what next?")."""
+    full_softmax_items: int = Field(50_000, ge=1)
+    """Catalogues up to this size use every item as a negative; larger ones are sampled."""
+    negatives: int = Field(8192, ge=1)
+    """Sampled negatives in a step, beside the items of the batch."""
+    feedback_weight: float = Field(1.0, ge=0)
+    """Weight of the loss over feedback values; 0 leaves it out."""
+    feedback_positions: float = Field(0.12, gt=0, le=1)
+    """Part of the events at which every feedback value is asked for."""
+    patience: int = Field(2, ge=1)
+    """Stop after this many validations without a better loss."""
+    validation_events: int = Field(20_000, ge=1)
+    """About how many events each validation looks at."""
+    checkpoint_steps: int = Field(500, ge=1)
+    """A checkpoint to resume from, this often and after every epoch."""

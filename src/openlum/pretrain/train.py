@@ -1,0 +1,271 @@
+"""Step 1, knowledge construction: the training loop.
+
+A training is a function of its inputs: the order of the users depends on the seed and the epoch, the random draws on the
+seed and the step. So a checkpoint needs no generator's state, and a resumed training equals an uninterrupted one.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from openlum.artefact import fingerprint, whole_directory, write_json
+from openlum.data.dataset import Dataset
+from openlum.data.packing import Stretches, batches, training_end, training_stretches
+from openlum.errors import InputError
+from openlum.memory import peak_memory_bytes
+from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings, default_device
+from openlum.model.batch import to_tensors
+from openlum.pretrain.card import write_card
+from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from openlum.pretrain.objective import Losses, Objective
+from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.validation import ValidationSet, validate, validation_set
+
+LOG_EVERY = 10
+FINAL_RATE = 0.1
+
+
+@dataclass
+class Progression:
+    """Where a training stands."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches done of this epoch."""
+    best_loss: float = math.inf
+    best_validation: dict[str, float] = field(default_factory=dict)
+    without_gain: int = 0
+    """Validations since the best."""
+    events: int = 0
+    seconds: float = 0.0
+    """Spent in steps, without validation."""
+
+
+def build_model(dataset: Dataset, settings: ModelSettings, seed: int, trained_on: str = "") -> LargeUserModel:
+    """A new model for a dataset's fields and catalogue."""
+    items = dataset.vocabulary("items")
+    schema = dataset.info.data_schema
+    config = ModelConfig(
+        settings=settings,
+        condition=dataset.specs("condition"),
+        item=dataset.specs("item"),
+        items=len(items),
+        time_fields=schema.time_fields,
+        gap_unit=schema.gap_unit,
+        fingerprint=trained_on,
+    )
+    torch.manual_seed(seed)
+    model = LargeUserModel(config, Lexicon(items, dataset.item_titles(), dataset.vocabularies("condition")))
+    model.item_encoder.set_features(to_tensors(dataset.item_features()))
+    return model
+
+
+def pretrain(dataset_dir: Path, out: Path, model_settings: ModelSettings, settings: PretrainSettings) -> dict[str, Any]:
+    """Train a Large User Model and write `model/`.
+
+    While it trains, `out` with `.work` after its name holds checkpoints, metrics and TensorBoard curves; a training that was
+    interrupted goes on from there if data and settings are the same.
+
+    Args:
+        dataset_dir: from `lum prepare`.
+        out: the model directory.
+        model_settings: the model's shape.
+        settings: of the training.
+
+    Returns:
+        The `pretrain` part of `summary.json`.
+
+    Raises:
+        InputError: there is nothing to train on.
+    """
+    dataset = Dataset(dataset_dir)
+    trained_on = fingerprint(dataset.info.fingerprint, model_settings.model_dump(), settings.model_dump())
+    work = out.with_name(out.name + ".work") / trained_on
+    (work / "checkpoints").mkdir(parents=True, exist_ok=True)
+    model = build_model(dataset, model_settings, settings.seed, trained_on).to(default_device())
+    trainer = Trainer(model, dataset, settings, work)
+    trainer.run()
+    summary = trainer.summary()
+    with whole_directory(out) as directory:
+        model.save_pretrained(directory)
+        write_card(directory, model, dataset.info, settings, summary)
+        write_json(directory / "pretrain.json", summary)
+        (directory / "metrics.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
+    return summary
+
+
+class Trainer:
+    """The loop and what it needs.
+
+    Args:
+        model: on its device.
+        dataset: to train on.
+        settings: of the training.
+        work: directory for checkpoints, `metrics.jsonl` and TensorBoard curves.
+    """
+
+    def __init__(self, model: LargeUserModel, dataset: Dataset, settings: PretrainSettings, work: Path) -> None:
+        self.model, self.dataset, self.settings, self.work = model, dataset, settings, work
+        self.end = training_end(dataset, settings.protocol)
+        if not self.end.sum():
+            raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
+        events, _ = Stretches(np.arange(len(self.end)), np.zeros_like(self.end), self.end).events(dataset.sequences)
+        frequency = np.bincount(dataset.sequences.item[events], minlength=model.config.items) / len(events)
+        self.objective = Objective(model.config, settings, frequency)
+        self.validation: ValidationSet = validation_set(
+            dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
+        )
+        self.optimizer = _optimizer(model, settings)
+        self.total_steps = settings.epochs * len(list(self._epoch(0)))
+        self.progress = Progression()
+        self.best: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the end, or to a step; then the model has the weights of the best validation.
+
+        Args:
+            until: stop after this step, as an interruption would, and leave the weights as they are.
+        """
+        self._resume()
+        with SummaryWriter(str(self.work / "tensorboard")) as curves, _progress_bar() as bar:
+            task = bar.add_task("pretrain", total=self.total_steps, completed=self.progress.step, note="")
+            while self.progress.epoch < self.settings.epochs and self.progress.without_gain < self.settings.patience:
+                for batch in self._remaining():
+                    losses = self._step(batch)
+                    note = f"loss {self._figures(losses)['loss']:.4f}, {self._speed():,.0f} tokens/s"
+                    bar.update(task, completed=self.progress.step, note=note)
+                    if self.progress.step % LOG_EVERY == 0:
+                        self._log(curves, self._figures(losses))
+                    if self.progress.step == until:
+                        return
+                    if self.progress.step % self.settings.checkpoint_steps == 0:
+                        self._checkpoint()
+                self._validate(curves)
+                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+                self._checkpoint()
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+
+    def summary(self) -> dict[str, Any]:
+        """What the training came to."""
+        return {
+            "tokens_per_second": round(self._speed(), 1),
+            "steps": self.progress.step,
+            "epochs": self.progress.epoch,
+            "seconds": round(self.progress.seconds, 1),
+            "validation": self.progress.best_validation,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+
+    def _epoch(self, epoch: int) -> Iterator[Stretches]:
+        rng = np.random.default_rng((self.settings.seed, epoch))
+        stretches = training_stretches(self.end, self.model.config.settings.max_events, rng)
+        return batches(stretches, self.settings.batch_events)
+
+    def _remaining(self) -> Iterator[Stretches]:
+        for index, batch in enumerate(self._epoch(self.progress.epoch)):
+            if index >= self.progress.batch:
+                yield batch
+
+    def _step(self, batch: Stretches) -> Losses:
+        """One optimiser step; counts it."""
+        began = time.perf_counter()
+        self.model.train()
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.progress.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate(self.progress.step)
+        index, offsets = batch.events(self.dataset.sequences)
+        condition = {name: values[index] for name, values in self.dataset.sequences.condition.items()}
+        losses = self.objective(self.model, History.from_numpy(self.dataset.sequences.item[index], condition, offsets))
+        total = self.objective.total(losses)
+        if not total.isfinite():
+            raise InputError(f"the loss is {float(total)} at step {self.progress.step}; lower pretrain.learning_rate")
+        self.optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
+        self.optimizer.step()
+        self.progress.step += 1
+        self.progress.batch += 1
+        self.progress.events += len(index)
+        self.progress.seconds += time.perf_counter() - began
+        return losses
+
+    def _rate(self, step: int) -> float:
+        """Part of the peak learning rate: a line up, then a cosine down to `FINAL_RATE`."""
+        warmup = max(self.settings.warmup * self.total_steps, 1)
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min((step - warmup) / max(self.total_steps - warmup, 1), 1)
+        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _validate(self, curves: SummaryWriter) -> None:
+        figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
+        loss = figures.get(
+            "item_loss", -float(self.progress.step)
+        )  # without validation events the last weights are the best
+        loss += self.settings.feedback_weight * figures.get("feedback_loss", 0.0)
+        self._log(curves, {"epoch": self.progress.epoch + 1, "validation": {"loss": loss, **figures}})
+        if loss < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, figures, 0
+            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        else:
+            self.progress.without_gain += 1
+
+    def _speed(self) -> float:
+        """Tokens of histories a second; questions come on top."""
+        return 2 * self.progress.events / max(self.progress.seconds, 1e-9)
+
+    def _figures(self, losses: Losses) -> dict[str, float]:
+        return {
+            "loss": float(self.objective.total(losses).detach()),
+            "item_loss": float(losses.item.detach()),
+            "feedback_loss": float(losses.feedback.detach()),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "tokens_per_second": round(self._speed(), 1),
+        }
+
+    def _log(self, curves: SummaryWriter, figures: dict[str, Any]) -> None:
+        with open(self.work / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.progress.step, **figures}) + "\n")
+        for name, value in (figures.get("validation") or figures).items():
+            kind = "validation" if "validation" in figures else "train"
+            curves.add_scalar(f"{kind}/{name}", value, self.progress.step)
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, vars(self.progress))
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
+        if found:
+            self.progress = Progression(**found)
+        metrics = self.work / "metrics.jsonl"
+        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.progress.step]
+        metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _optimizer(model: LargeUserModel, settings: PretrainSettings) -> torch.optim.Optimizer:
+    """AdamW; weight decay for the matrices of layers, not for embeddings, norms, biases and temperatures."""
+    matrices = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) in matrices], "weight_decay": settings.weight_decay},
+        {"params": [p for p in model.parameters() if id(p) not in matrices], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+
+
+def _progress_bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+    return Progress(*columns, TimeRemainingColumn(), refresh_per_second=2)

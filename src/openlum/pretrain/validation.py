@@ -1,0 +1,127 @@
+"""How well a model predicts the validation period while it is trained."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from openlum.data.dataset import Dataset
+from openlum.data.packing import Protocol, Stretches, batches
+from openlum.model import History, LargeUserModel, Questions
+from openlum.model.batch import blank
+from openlum.model.loss import full_softmax_loss
+from openlum.pretrain.objective import answer_feedback
+
+RECALL_AT = 10
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Stretches of histories, and in each the first event of it that is judged; all after that are."""
+
+    stretches: Stretches
+    first: np.ndarray
+    """(B,) index in the user's events."""
+
+
+def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events: int, seed: int) -> ValidationSet:
+    """Users at random until about `events` events of the validation period (or held-out ones, for `last`) are judged.
+
+    Events that the test of the protocol is about are never among them.
+    """
+    sequences = dataset.sequences
+    lengths = np.diff(sequences.offsets)
+    if protocol == "last":
+        first, end = sequences.valid_at, np.minimum(sequences.valid_at + 1, lengths)
+    else:
+        before = [
+            np.concatenate([[0], np.cumsum(sequences.time < t)])
+            for t in (dataset.info.valid_time, dataset.info.test_time)
+        ]
+        first, end = (c[sequences.offsets[1:]] - c[sequences.offsets[:-1]] for c in before)
+        if protocol == "both":
+            end = np.minimum(end, sequences.test_at)
+    first = np.maximum(first, end - max_events // 2)
+    users = np.random.default_rng(seed).permutation(np.flatnonzero(end > first))
+    enough = int(np.searchsorted(np.cumsum((end - first)[users]), events)) + 1
+    users = users[:enough]
+    start = np.maximum(end[users] - max_events, 0)
+    return ValidationSet(Stretches(users, start, end[users]), first[users])
+
+
+@torch.inference_mode()
+def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, batch_events: int) -> dict[str, float]:
+    """Losses and recall on the judged events.
+
+    Returns:
+        `item_loss` and `recall@10` with each event's condition known, `recall@10 any` with nothing known, and for each feedback
+        field `feedback_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values).
+    """
+    if not len(chosen.stretches):
+        return {}
+    model.eval()
+    e = model.items()
+    found: dict[str, list[Tensor]] = {}
+    done = 0
+    for batch in batches(chosen.stretches, batch_events):
+        index, offsets = batch.events(dataset.sequences)
+        history = History.from_numpy(
+            dataset.sequences.item[index], {k: v[index] for k, v in dataset.sequences.condition.items()}, offsets
+        )
+        within = (
+            np.arange(len(index)) - np.repeat(offsets[:-1], np.diff(offsets)) + np.repeat(batch.start, np.diff(offsets))
+        )
+        judged = within >= np.repeat(chosen.first[done : done + len(batch)], np.diff(offsets))
+        done += len(batch)
+        positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
+        for name, values in _judge(model, e, history, positions).items():
+            found.setdefault(name, []).append(values.cpu())
+    return _summarise(model, {name: torch.cat(parts) for name, parts in found.items()})
+
+
+def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor) -> dict[str, Tensor]:
+    """Figures of each judged event of a batch, (N, ...)."""
+    answers, state = model.read(history.to(model.device))
+    assert answers is not None
+    user = torch.searchsorted(history.offsets, positions, right=True) - 1
+    anything = Questions(blank(model.config.condition, len(positions)), user, positions - history.offsets[user])
+    target, asked = history.item[positions].to(model.device), {"": answers[positions.to(model.device)]}
+    asked[" any"] = model.answer(state, anything.to(model.device))
+    found = {}
+    for name, o in asked.items():
+        best = (o @ e[1:].T).topk(min(RECALL_AT, len(e) - 1)).indices + 1
+        found[f"recall@{RECALL_AT}{name}"] = (best == target[:, None]).any(-1).float()
+    if len(positions):
+        loss = full_softmax_loss(asked[""], e, target, model.scale("item"))
+        found["item_loss"] = loss.expand(len(positions))
+    for spec in model.config.feedback:
+        some = history.condition[spec.name][positions] > 0
+        o = answer_feedback(model, state, history, positions[some], spec)
+        found[f"value:{spec.name}"] = history.condition[spec.name][positions[some]] - 1
+        found[f"score:{spec.name}"] = model.scale("feedback") * (
+            o @ e[target[some.to(e.device)]].unsqueeze(-1)
+        ).squeeze(-1)
+    return found
+
+
+def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, float]:
+    result = {name: float(values.mean()) for name, values in found.items() if ":" not in name}
+    for spec in model.config.feedback:
+        value, score = found[f"value:{spec.name}"], found[f"score:{spec.name}"]
+        if len(value):
+            loss = torch.nn.functional.cross_entropy(score, value)
+            result["feedback_loss"] = result.get("feedback_loss", 0.0) + float(loss)
+            result[f"auc {spec.name}"] = _auc(value, score.softmax(-1))
+    return result
+
+
+def _auc(value: Tensor, probability: Tensor) -> float:
+    """One value against the rest, averaged over the values that occur, both ways."""
+    each = [
+        roc_auc_score((value == r).numpy(), probability[:, r].numpy())
+        for r in range(probability.shape[1])
+        if 0 < int((value == r).sum()) < len(value)
+    ]
+    return float(np.mean(each)) if each else float("nan")

@@ -1,0 +1,137 @@
+"""Step 2, knowledge querying, in bulk: every impression of a user in one pass over that user's history.
+
+The questions of an impression see the events before its time and nothing else (point-in-time group query).
+
+Shapes: I impressions, B windows of histories in a batch, G questions, E width of an answer.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from openlum.artefact import fingerprint, whole_directory, write_json
+from openlum.data.dataset import SPLITS, Dataset, Impressions
+from openlum.data.packing import Stretches, batches, window_start
+from openlum.model import History, LargeUserModel, Questions, default_device
+from openlum.model.batch import to_tensors
+from openlum.query.knowledge import KnowledgeWriter
+from openlum.query.questions import QuestionSet
+from openlum.query.settings import QuerySettings
+
+
+def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings) -> dict[str, Any]:
+    """Ask every impression's questions and write `knowledge/`, in the form *per impression*.
+
+    Args:
+        dataset_dir: from `lum prepare`.
+        model_dir: from `lum pretrain`.
+        out: the knowledge directory.
+        settings: the questions.
+
+    Returns:
+        The `query` part of `summary.json`.
+
+    Raises:
+        InputError: the dataset's fields are not the model's, or a question does not fit the model.
+    """
+    began = time.perf_counter()
+    dataset = Dataset(dataset_dir)
+    model = LargeUserModel.load(model_dir, default_device())
+    model.check_fit(dataset.specs("condition"), dataset.vocabulary("items"), dataset.vocabularies("condition"))
+    questions = QuestionSet(model, settings.questions)
+    rows = 0
+    with whole_directory(out) as directory:
+        writer = KnowledgeWriter(directory, questions.names, settings.rows_per_part)
+        items = embed_items(model)
+        writer.items(items)
+        for split in SPLITS:
+            impressions = dataset.impressions(split)
+            for index, answers in answer_impressions(
+                model, dataset, impressions, questions, settings.batch_events, split
+            ):
+                target = items[torch.from_numpy(impressions.item[index])].unsqueeze(1)  # (n, 1, E)
+                writer.add(impressions.row[index], answers, (answers * target).sum(-1))
+                rows += len(index)
+        writer.close()
+        seconds = round(time.perf_counter() - began, 1)
+        summary = {"rows": rows, "questions": len(questions), "seconds": seconds}
+        knowledge = {
+            "form": "impression",
+            "questions": questions.names,
+            "asked": settings.questions,
+            "width": model.config.settings.embedding_width,
+            "dtype": "float16",
+            "as_of": "the events strictly before the impression's time",
+            "model": model.config.fingerprint,
+            "dataset": dataset.info.fingerprint,
+            "fingerprint": fingerprint(model.config.fingerprint, dataset.info.fingerprint, settings.questions),
+        }
+        write_json(directory / "knowledge.json", knowledge | summary)
+    return summary
+
+
+@torch.inference_mode()
+def embed_items(model: LargeUserModel) -> Tensor:
+    """Embeddings of the whole catalogue, (V, E), on the CPU."""
+    return torch.cat(
+        [model.items(ids) for ids in torch.arange(model.config.items, device=model.device).split(65_536)]
+    ).cpu()
+
+
+@torch.inference_mode()
+def answer_impressions(
+    model: LargeUserModel,
+    dataset: Dataset,
+    impressions: Impressions,
+    questions: QuestionSet,
+    batch_events: int,
+    what: str,
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Answers for impressions, in batches, each user's next to each other.
+
+    Yields:
+        Indices of impressions, (n,), and their answers, (n, G, E), on the CPU.
+    """
+    windows, order, sizes = _windows(dataset, impressions, model.config.settings.max_events)
+    # A question costs about what a token does, half an event.
+    steps = list(batches(windows, batch_events, extra=sizes * len(questions) // 2))
+    done = first = 0
+    for batch in track(steps, f"query {what}", transient=True):
+        members = sizes[done : done + len(batch)]
+        index = order[first : first + members.sum()]
+        done, first = done + len(batch), first + int(members.sum())
+        events, offsets = batch.events(dataset.sequences)
+        condition = {name: values[events] for name, values in dataset.sequences.condition.items()}
+        history = History.from_numpy(dataset.sequences.item[events], condition, offsets).to(model.device)
+        state = model.read(history, with_answers=False)[1]
+        asked = questions.conditions(to_tensors({k: v[index] for k, v in impressions.condition.items()}), len(index))
+        user = torch.from_numpy(np.repeat(np.arange(len(batch)), members)).repeat_interleave(len(questions))
+        prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, members))
+        answers = model.answer(state, Questions(asked, user, prefix.repeat_interleave(len(questions))).to(model.device))
+        yield index, answers.view(len(index), len(questions), -1).cpu()
+
+
+def _windows(dataset: Dataset, impressions: Impressions, max_events: int) -> tuple[Stretches, np.ndarray, np.ndarray]:
+    """The stretches of history that the impressions look back through.
+
+    Returns:
+        The B stretches, the order (I,) in which impressions lie in them, and how many lie in each, (B,).
+    """
+    place = dataset.sequences.position_of(impressions.user)
+    start = window_start(impressions.prefix, max_events)
+    # A user without events gets the empty stretch of some user.
+    place = np.where(place < 0, 0, place)
+    order = np.lexsort((impressions.prefix, start, impressions.user))
+    keys = np.stack([impressions.user[order], start[order]])
+    first = (
+        np.flatnonzero(np.concatenate([[True], (np.diff(keys) != 0).any(0)])) if len(order) else np.empty(0, np.int64)
+    )
+    sizes = np.diff(np.concatenate([first, [len(order)]]))
+    last = order[np.cumsum(sizes) - 1]  # the longest prefix of each window
+    return Stretches(place[last], start[last], impressions.prefix[last]), order, sizes

@@ -1,0 +1,35 @@
+"""Which questions are asked."""
+
+import re
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from openlum.config import Settings
+
+FROM_ROW = "$row"
+"""A question's value that stands for the impression's own."""
+ALL_FIELDS = "*"
+"""A question's key that stands for every field it does not name."""
+
+
+class QuerySettings(Settings):
+    """Settings of `lum query`."""
+
+    questions: dict[str, dict[str, Any]] = Field(default={"any": {}}, min_length=1)
+    """Name to question: condition fields and their raw values. `$row` takes the impression's own value, and `"*": $row` does so
+    for every field not named; what is not named is *any*."""
+    batch_events: int = Field(4096, ge=16)
+    """Events and questions in a batch."""
+    rows_per_part: int = Field(100_000, ge=1)
+    """Rows of a Parquet part."""
+
+    @field_validator("questions")
+    @classmethod
+    def _names_are_column_names(cls, questions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, question in questions.items():
+            if not re.fullmatch(r"\w+", name):
+                raise ValueError(f"question name '{name}' may have letters, digits and underscores only")
+            if question.get(ALL_FIELDS, FROM_ROW) != FROM_ROW:
+                raise ValueError(f"question '{name}': '{ALL_FIELDS}' can only be '{FROM_ROW}'")
+        return questions

@@ -1,0 +1,35 @@
+"""Target attention over a history (Zhou et al. 2018, Deep Interest Network).
+
+Shapes: B rows, L behaviours, D width of an item, H hidden width of the attention unit.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class TargetAttention(nn.Module):
+    """A weighted sum of behaviours; the weight of each comes from a small network on it and the target.
+
+    As in the paper the weights are not normalised, so that the strength of an interest is kept. The attention unit is
+    one hidden layer with PReLU over `[q, k, q - k, q * k]`.
+
+    Args:
+        width: D.
+        hidden: H.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.pair = nn.Linear(4 * width, hidden)
+        self.activation = nn.PReLU()
+        self.weight = nn.Linear(hidden, 1)
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Target (B, D), behaviours (B, L, D) and which of them exist (B, L) to the user's interest in the target, (B, D)."""
+        # W [q, k, q - k, q * k] = (Wq + Wd) q + (Wk - Wd + Wp diag(q)) k: one product a row instead of the (B, L, 4 D) input.
+        w_query, w_key, w_difference, w_product = self.pair.weight.chunk(4, dim=1)  # (H, D) each
+        of_query = query @ (w_query + w_difference).T + self.pair.bias  # (B, H)
+        of_key = torch.addcmul((w_key - w_difference).T, query.unsqueeze(2), w_product.T)  # (B, D, H)
+        hidden = self.activation(torch.baddbmm(of_query.unsqueeze(1), keys, of_key))  # (B, L, H)
+        weights = self.weight(hidden).squeeze(2) * mask  # (B, L)
+        return torch.bmm(weights.unsqueeze(1), keys).squeeze(1)

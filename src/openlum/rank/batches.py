@@ -1,0 +1,213 @@
+"""From `dataset/` and `knowledge/` to the inputs of rankers. All of a row's inputs lie strictly before the row's time.
+
+Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N events, Q questions, E width of an answer.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
+from openlum.errors import InputError
+from openlum.model.batch import Fields, to_tensors
+from openlum.rank.knowledge import Knowledge
+from openlum.rank.settings import Architecture, KnowledgeShape, RankerConfig, RankSettings
+from openlum.schema import FieldSpec
+
+
+@dataclass
+class Behaviours:
+    """The last behaviours of B users, latest first."""
+
+    item: Tensor
+    """(B, L) item ids."""
+    condition: Fields
+    """Condition fields with feedback, (B, L, ...)."""
+    mask: Tensor
+    """(B, L) bool: False where the history is shorter than L."""
+
+
+@dataclass
+class KnowledgeInput:
+    """What is known beside the features. A ranker does not ask where it comes from."""
+
+    answers: Tensor
+    """(B, Q, E) float16: one vector a question."""
+    target: Tensor
+    """(B, E) float16: the target item's vector in the same space."""
+    similarity: Tensor
+    """(B, Q) float32: one number a question."""
+
+
+@dataclass
+class Batch:
+    """The inputs of a ranker for B rows."""
+
+    user: Tensor
+    """(B,) user ids."""
+    item: Tensor
+    """(B,) target item ids."""
+    features: Fields
+    """KIND.FIELD to (B, ...)."""
+    activity: Tensor
+    """(B,) log(1 + behaviours before)."""
+    history: Behaviours
+    """What the user did before."""
+    knowledge: KnowledgeInput | None = None
+    """Knowledge, if there is some."""
+
+
+@dataclass
+class Rows:
+    """The rows of one split."""
+
+    row: Tensor
+    """(I,) row ids."""
+    user: Tensor
+    """(I,) user ids."""
+    item: Tensor
+    """(I,) target item ids."""
+    label: Tensor
+    """(I,) float32."""
+    features: Fields
+    """condition.FIELD and context.FIELD to (I, ...)."""
+    first: Tensor
+    """(I,) where the behaviours that a row may use begin in `RankingData.behaviours`."""
+    stop: Tensor
+    """(I,) where they end."""
+    known: Tensor | None
+    """(I,) where the row lies in the knowledge."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class RankingData:
+    """Everything that rankers are trained on, in memory.
+
+    Args:
+        dataset: from `lum prepare`.
+        settings: of the rankers.
+        knowledge: of the same dataset, if there is some.
+    """
+
+    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
+        self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
+        # Of behaviours the time fields are left out: they tell little, and a history is most of a batch's cost.
+        times = dataset.info.data_schema.time_fields
+        self.behaviour_specs = [spec for spec in dataset.specs("condition") if spec.name not in times]
+        sequences = dataset.sequences
+        kept = _kept_events(dataset, settings.history_where)  # (N,) bool
+        self.kept_before = np.concatenate([[0], np.cumsum(kept)])  # (N + 1,)
+        self.behaviour_item = torch.from_numpy(sequences.item[kept])
+        self.behaviour_condition = to_tensors({s.name: sequences.condition[s.name][kept] for s in self.behaviour_specs})
+        self.user_features = to_tensors(dataset.user_features())
+        self.item_features = to_tensors(dataset.item_features())
+        if knowledge is not None:
+            self.answers = torch.from_numpy(knowledge.answers)
+            self.similarity = torch.from_numpy(knowledge.similarity)
+            self.embeddings = torch.from_numpy(knowledge.items)
+        self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
+
+    def config(self, architecture: Architecture, with_knowledge: bool) -> RankerConfig:
+        """What a ranker for this data looks like."""
+        info = self.dataset.info
+        asked = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
+        kinds = (("user", info.user), ("condition", asked), ("context", info.context))
+        shape = None
+        if with_knowledge and self.knowledge is not None:
+            chosen = self.settings.knowledge
+            shape = KnowledgeShape(
+                answers=self.knowledge.answered if chosen.direct else [],
+                similarities=self.knowledge.questions if chosen.matching else [],
+                width=self.knowledge.items.shape[1],
+            )
+        return RankerConfig(
+            architecture=architecture,
+            settings=self.settings,
+            features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
+            item=info.item,
+            behaviour=self.behaviour_specs,
+            items=len(self.dataset.vocabulary("items")),
+            users=len(self.dataset.vocabulary("users")),
+            knowledge=shape,
+        )
+
+    def similarity_scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each question's similarity over the training rows, (Q,) each."""
+        known = self.rows["train"].known
+        assert known is not None
+        std, mean = torch.std_mean(self.similarity[known], dim=0, correction=0)
+        return mean, std
+
+    def batch(self, rows: Rows, index: Tensor) -> Batch:
+        """The inputs for rows `index`, (B,), of a split."""
+        user, item = rows.user[index], rows.item[index]
+        features = {f"user.{name}": values[user] for name, values in self.user_features.items()}
+        features |= {name: values[index] for name, values in rows.features.items()}
+        past = rows.stop[index] - rows.first[index]  # (B,)
+        batch = Batch(user, item, features, past.float().log1p(), self._history(rows.stop[index], past))
+        if rows.known is None:
+            return batch
+        place = rows.known[index]
+        return replace(
+            batch, knowledge=KnowledgeInput(self.answers[place], self.embeddings[item], self.similarity[place])
+        )
+
+    def batches(self, rows: Rows, order: Tensor, size: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of `size` rows in an order, with their labels (B,)."""
+        for index in order.split(size):
+            yield self.batch(rows, index), rows.label[index]
+
+    def _history(self, stop: Tensor, past: Tensor) -> Behaviours:
+        """The behaviours before `stop`, (B,), of which there are `past`, (B,)."""
+        length = min(self.settings.history_length, int(past.max()) if len(past) else 0)
+        back = torch.arange(1, length + 1)  # (L,)
+        mask = back <= past[:, None]  # (B, L)
+        place = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
+        condition = {name: values[place] for name, values in self.behaviour_condition.items()}
+        return Behaviours(self.behaviour_item[place], condition, mask)
+
+    def _rows(self, impressions: Impressions) -> Rows:
+        sequences = self.dataset.sequences
+        user = sequences.position_of(impressions.user)
+        begin = np.where(user < 0, 0, sequences.offsets[np.maximum(user, 0)])  # (I,) into all events
+        end = begin + np.where(user < 0, 0, impressions.prefix)
+        features = {f"condition.{name}": values for name, values in impressions.condition.items()}
+        features |= {f"context.{name}": values for name, values in impressions.context.items()}
+        places = None if self.knowledge is None else torch.from_numpy(self.knowledge.places(impressions.row))
+        return Rows(
+            row=torch.from_numpy(impressions.row),
+            user=torch.from_numpy(impressions.user),
+            item=torch.from_numpy(impressions.item),
+            label=torch.from_numpy(impressions.label),
+            features=to_tensors(features),
+            first=torch.from_numpy(self.kept_before[begin]),
+            stop=torch.from_numpy(self.kept_before[end]),
+            known=places,
+        )
+
+
+def _kept_events(dataset: Dataset, where: dict[str, list[str]] | None) -> np.ndarray:
+    """(N,) bool: which events are behaviours.
+
+    Raises:
+        InputError: `where` names a field or a value that the dataset does not have.
+    """
+    condition = dataset.sequences.condition
+    kept = np.ones(len(dataset.sequences.item), bool)
+    vocabularies = dataset.vocabularies("condition") if where else {}
+    for name, values in (where or {}).items():
+        if name not in vocabularies:
+            known = ", ".join(vocabularies) or "none"
+            raise InputError(f"rank.history_where: '{name}' is no categorical condition field; there are: {known}")
+        ids = vocabularies[name].encode(values)
+        if (ids == 0).any():
+            value = values[int(np.argmin(ids))]
+            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'")
+        found = np.isin(condition[name], ids)
+        kept &= found.any(-1) if found.ndim > 1 else found
+    return kept

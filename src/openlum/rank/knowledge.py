@@ -1,0 +1,132 @@
+"""The reader of `knowledge/`, in the form *per impression*: answers as of each impression row's own time.
+
+Shapes: n rows, Q questions, E width of an answer, V items.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openlum.artefact import read_json
+from openlum.data.dataset import Dataset
+from openlum.errors import InputError
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Answers and similarities, aligned with impression rows."""
+
+    questions: list[str]
+    """Names of the questions that have similarities."""
+    answered: list[str]
+    """Names of the questions whose answers were read."""
+    row: np.ndarray
+    """(n,) int64 impression row ids, ascending."""
+    place: np.ndarray
+    """(n,) where each of `row` lies in `answers` and `similarity`."""
+    answers: np.ndarray
+    """(n, Q, E) float16, unit length."""
+    similarity: np.ndarray
+    """(n, Q) float32: cosine of the answer and the row's item."""
+    items: np.ndarray
+    """(V, E) float16 item embeddings, unit length."""
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where impression rows, (m,), lie in `answers` and `similarity`.
+
+        Raises:
+            InputError: a row is not there.
+        """
+        found = np.minimum(np.searchsorted(self.row, rows), len(self.row) - 1)
+        missing = np.flatnonzero(self.row[found] != rows)
+        if len(missing):
+            raise InputError(
+                f"knowledge has no answers for {len(missing)} impression rows, the first is row {rows[missing[0]]}; "
+                "run 'lum query' again"
+            )
+        return self.place[found]
+
+
+def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = None) -> Knowledge:
+    """Read knowledge that was made for `dataset`.
+
+    Args:
+        path: the directory.
+        dataset: whose impressions it answers.
+        answered: the questions whose answers are read; by default all. Similarities are always read.
+
+    Raises:
+        InputError: it is not knowledge per impression of this very dataset, or parts of it are missing.
+    """
+    path = Path(path)
+    info = read_json(path / "knowledge.json", "lum query")
+    try:
+        form, questions, width, rows = info["form"], list(info["questions"]), int(info["width"]), int(info["rows"])
+        made_for = info["dataset"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path / 'knowledge.json'}: key {error} is missing; run 'lum query' again") from None
+    if form != "impression":
+        raise InputError(f"{path}: holds knowledge per {form}; a ranker needs it per impression")
+    if made_for != dataset.info.fingerprint:
+        raise InputError(
+            f"{path}: was made for another dataset ({made_for}) than {dataset.path} ({dataset.info.fingerprint}); "
+            "run 'lum query' on this one"
+        )
+    answered = questions if answered is None else answered
+    unknown = sorted(set(answered) - set(questions))
+    if unknown:
+        raise InputError(f"{path}: has no question '{unknown[0]}'; it has {', '.join(questions)}")
+    row, answers, similarity = _read_parts(path, rows, questions, answered, width)
+    place = np.argsort(row, kind="stable")
+    row = row[place]
+    if (np.diff(row) == 0).any():
+        raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
+    items = _vectors(_column(_table(path / "items.parquet", ["embedding"]), "embedding", path), width)
+    if len(items) != len(dataset.vocabulary("items")):
+        raise InputError(f"{path / 'items.parquet'}: has not the dataset's items; run 'lum query' again")
+    return Knowledge(questions, answered, row, place, answers, similarity, items)
+
+
+def _read_parts(
+    path: Path, rows: int, questions: list[str], answered: list[str], width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row ids (n,), answers (n, Q, E) and similarities (n, Q); one part at a time is in memory twice."""
+    row = np.empty(rows, np.int64)
+    answers = np.empty((rows, len(answered), width), np.float16)
+    similarity = np.empty((rows, len(questions)), np.float32)
+    done = 0
+    columns = ["row", *(f"answer.{name}" for name in answered), *(f"similarity.{name}" for name in questions)]
+    for part in sorted(path.glob("part-*.parquet")):
+        table = _table(part, columns)
+        stop = done + len(table)
+        if stop > rows:
+            break
+        row[done:stop] = _column(table, "row", part).to_numpy()
+        for index, name in enumerate(answered):
+            answers[done:stop, index] = _vectors(_column(table, f"answer.{name}", part), width)
+        for index, name in enumerate(questions):
+            similarity[done:stop, index] = _column(table, f"similarity.{name}", part).to_numpy()
+        done = stop
+    if done != rows or any(path.glob(f"part-{len(list(path.glob('part-*.parquet'))):05d}.parquet")):
+        raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run 'lum query' again")
+    return row, answers, similarity
+
+
+def _table(file: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(file, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{file}: cannot be read ({error}); run 'lum query' again") from None
+
+
+def _column(table: pa.Table, name: str, file: Path) -> pa.Array:
+    if name not in table.column_names:
+        raise InputError(f"{file}: column '{name}' is missing; run 'lum query' again")
+    return table[name].combine_chunks()
+
+
+def _vectors(column: pa.FixedSizeListArray, width: int) -> np.ndarray:
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)

@@ -1,0 +1,1 @@
+"""Retrieval: answers searched against all item embeddings."""

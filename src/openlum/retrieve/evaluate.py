@@ -1,0 +1,92 @@
+"""Retrieval by answers: the last item of every user held out, ranked among all items.
+
+Shapes: n users, Q = n * G questions, E width, V items.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from openlum.artefact import whole_directory, write_json
+from openlum.data.dataset import Dataset
+from openlum.data.packing import Stretches, window_start
+from openlum.errors import InputError
+from openlum.model import History, LargeUserModel, Questions, default_device
+from openlum.retrieve.metrics import exclude, rank_of_target, ranking_metrics
+from openlum.retrieve.settings import RetrieveSettings
+
+
+def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSettings) -> dict[str, Any]:
+    """Rank every item for every user who has one held out, and write `metrics.json`.
+
+    A user's question sees all events before the held-out one, in the order of the log. The model must have been trained
+    without it: `pretrain.protocol` `last` or `both`.
+
+    Args:
+        dataset_dir: from `lum prepare`.
+        model_dir: from `lum pretrain`.
+        out: the directory to write.
+        settings: questions and cut-offs.
+
+    Returns:
+        Question to metrics: the `retrieval` part of `summary.json`.
+
+    Raises:
+        InputError: no user has a held-out event, or a question does not fit the model.
+    """
+    dataset = Dataset(dataset_dir)
+    model = LargeUserModel.load(model_dir, default_device())
+    model.check_fit(dataset.specs("condition"), dataset.vocabulary("items"), dataset.vocabularies("condition"))
+    sequences = dataset.sequences
+    users = np.flatnonzero(sequences.test_at < np.diff(sequences.offsets))
+    users = users[sequences.item[sequences.offsets[users] + sequences.test_at[users]] > 0]
+    if not len(users):
+        raise InputError(f"{dataset_dir}: no user has three events, so none can be held out for retrieval")
+    ranks: dict[str, list[np.ndarray]] = {name: [] for name in settings.questions}
+    turns = np.array_split(users, -(-len(users) // settings.batch_users))
+    for turn in track(turns, "retrieve", transient=True):
+        for name, found in _ranks(model, dataset, turn, settings).items():
+            ranks[name].append(found)
+    metrics = {name: ranking_metrics(np.concatenate(found), settings.at) for name, found in ranks.items()}
+    protocol = {
+        "users": len(users),
+        "candidates": model.config.items - 1,
+        "held_out": "the last event of each user, ranked among all items",
+        "seen_items": "left out" if settings.exclude_seen else "kept",
+        "ties": "counted against",
+    }
+    with whole_directory(out) as directory:
+        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
+    return metrics
+
+
+@torch.inference_mode()
+def _ranks(
+    model: LargeUserModel, dataset: Dataset, users: np.ndarray, settings: RetrieveSettings
+) -> dict[str, np.ndarray]:
+    """Rank of the held-out item of `users`, (n,) places in the sequences, under each question."""
+    sequences = dataset.sequences
+    cut = sequences.test_at[users]
+    start = window_start(cut, model.config.settings.max_events)
+    events, offsets = Stretches(users, start, cut).events(sequences)
+    condition = {name: values[events] for name, values in sequences.condition.items()}
+    history = History.from_numpy(sequences.item[events], condition, offsets).to(model.device)
+    state = model.read(history, with_answers=False)[1]
+    target = torch.from_numpy(sequences.item[sequences.offsets[users] + cut]).to(model.device)
+    seen, seen_offsets = Stretches(users, np.zeros_like(cut), cut).events(sequences)
+    seen_rows = np.repeat(np.arange(len(users)), np.diff(seen_offsets))
+    fresh = sequences.item[seen] != target.cpu().numpy()[seen_rows]  # an item bought again is still to be found
+    e = model.items()
+    ranks = {}
+    for name, question in settings.questions.items():
+        asked = model.lexicon.encode_conditions([question] * len(users), model.config.condition, strict=True)
+        at = torch.arange(len(users)), torch.from_numpy(cut - start)
+        scores = model.answer(state, Questions(asked, *at).to(model.device)) @ e.T  # (n, V)
+        scores[:, 0] = -torch.inf
+        if settings.exclude_seen:
+            exclude(scores, seen_rows[fresh], sequences.item[seen][fresh])
+        ranks[name] = rank_of_target(scores, target).cpu().numpy()
+    return ranks

@@ -1,0 +1,43 @@
+"""Metrics of full ranking with one item held out.
+
+Shapes: n users, V items.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
+    """Rank of one item among all, 1 is best, (n,) int64. Items with an equal score count as ranked before it.
+
+    Args:
+        scores: (n, V); items that do not take part have minus infinity.
+        target: (n,) item ids, with finite scores.
+    """
+    own = scores.gather(1, target[:, None])
+    return (scores >= own).sum(1)
+
+
+def ranking_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[str, float]:
+    """Means over users of HR@k, NDCG@k (one relevant item, so 1 / log2(1 + rank)) and MRR.
+
+    Example:
+        >>> ranking_metrics([1, 3, 20], at=[10])
+        {'hr@10': 0.6666666666666666, 'ndcg@10': 0.5, 'mrr': 0.46111111111111114}
+    """
+    ranks = np.asarray(rank, np.float64)
+    metrics: dict[str, float] = {}
+    for k in at:
+        hit = ranks <= k
+        metrics[f"hr@{k}"] = float(hit.mean())
+        metrics[f"ndcg@{k}"] = float((hit / np.log2(1 + ranks)).mean())
+    metrics["mrr"] = float((1 / ranks).mean())
+    return metrics
+
+
+def exclude(scores: Tensor, rows: np.ndarray, items: np.ndarray) -> None:
+    """Take items out of the ranking of rows, in place: `scores[rows[i], items[i]] = -inf`."""
+    scores[torch.from_numpy(rows), torch.from_numpy(items)] = -torch.inf

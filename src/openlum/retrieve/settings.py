@@ -1,0 +1,20 @@
+"""How retrieval is judged."""
+
+from typing import Any
+
+from pydantic import Field
+
+from openlum.config import Settings
+
+
+class RetrieveSettings(Settings):
+    """Settings of `lum retrieve`."""
+
+    questions: dict[str, dict[str, Any]] = Field(default={"any": {}}, min_length=1)
+    """Name to question: condition fields and their raw values; what is not named is *any*."""
+    at: list[int] = Field(default=[10, 50, 200], min_length=1)
+    """Cut-offs of HR and NDCG."""
+    exclude_seen: bool = True
+    """Whether items of the user's history are left out of the ranking (the held-out item never is)."""
+    batch_users: int = Field(256, ge=1)
+    """Users searched for at once."""

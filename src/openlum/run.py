@@ -1,0 +1,222 @@
+"""The whole chain from one experiment file. The steps meet only through the directories that they read and write."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+from rich.console import Console
+
+from openlum import __version__
+from openlum.artefact import fingerprint, read_json, write_json
+from openlum.config import Settings, load_settings
+from openlum.data.market import MarketSettings
+from openlum.errors import InputError
+from openlum.model.settings import ModelSettings
+from openlum.pretrain.settings import PretrainSettings
+from openlum.query.settings import QuerySettings
+from openlum.rank.settings import RankSettings
+from openlum.retrieve.settings import RetrieveSettings
+
+Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve"]
+
+
+class DataSettings(Settings):
+    """Where the log comes from: one of these."""
+
+    market: MarketSettings | None = None
+    """Simulate a marketplace."""
+    public: str | None = None
+    """Fetch a public data set by name, as `lum data NAME` does."""
+    schema_file: str | None = None
+    """Your own log: its schema, relative to the experiment file."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSettings":
+        if sum(source is not None for source in (self.market, self.public, self.schema_file)) != 1:
+            raise ValueError("give exactly one of 'market', 'public' and 'schema_file'")
+        return self
+
+
+class Experiment(Settings):
+    """An experiment file."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """Names the directory runs/NAME."""
+    data: DataSettings
+    """The log."""
+    model: ModelSettings = ModelSettings()
+    """Shape of the Large User Model."""
+    pretrain: PretrainSettings = PretrainSettings()
+    """Step 1."""
+    query: QuerySettings | None = QuerySettings()
+    """Step 2; null leaves it and step 3's knowledge out."""
+    rank: RankSettings | None = RankSettings()
+    """Step 3; null leaves it out."""
+    retrieve: RetrieveSettings | None = RetrieveSettings()
+    """Retrieval; null leaves it out."""
+    example: dict[str, dict[str, Any]] = {"any": {}}
+    """Questions that the report asks an example user: name to condition fields and raw values."""
+
+
+@dataclass
+class Chain:
+    """The steps of one experiment, in its directory."""
+
+    experiment: Experiment
+    config: Path
+    """The experiment file."""
+    directory: Path
+    """runs/NAME."""
+    console: Console
+    from_dir: Path | None = None
+    """The publisher's files of a public data set; otherwise they are downloaded."""
+
+    def __post_init__(self) -> None:
+        self.keys: dict[str, str] = {}
+        self.state_file = self.directory / "steps.json"
+        self.state: dict[str, str] = read_json(self.state_file, "lum run") if self.state_file.exists() else {}
+
+    def step(self, name: Step, artefact: str, inputs: list[Step], settings: Any, work: Callable[[Path], Any]) -> None:
+        """Run a step unless its directory is there and neither its inputs nor its settings have changed.
+
+        Args:
+            name: of the step.
+            artefact: the directory that it writes, in the experiment's.
+            inputs: the steps that it reads from; those that this experiment leaves out do not count.
+            settings: everything else that its result depends on.
+            work: writes the artefact to the path it is given.
+        """
+        key = fingerprint(name, __version__, settings, [self.keys[i] for i in inputs if i in self.keys])
+        self.keys[name] = key
+        out = self.directory / artefact
+        if self.state.get(name) == key and out.is_dir():
+            self.console.print(f"[dim]{name:9} unchanged, skipped: {out}[/dim]")
+            return
+        self.console.print(f"[bold]{name:9}[/bold] {out}")
+        work(out)
+        self.state[name] = key
+        write_json(self.state_file, self.state)
+
+    def schema(self) -> Path:
+        """The schema of the log, which the data step has written or the user has."""
+        if self.experiment.data.schema_file:
+            return self.config.parent / self.experiment.data.schema_file
+        return self.directory / "log" / "schema.yaml"
+
+    def run(self) -> None:
+        """All steps, in order."""
+        experiment = self.experiment
+        if experiment.data.schema_file is None:
+            self.step("data", "log", [], experiment.data.model_dump(), self._write_log)
+        self.step("prepare", "dataset", ["data"], _file_state(self.schema()), self._prepare)
+        pretraining = experiment.model.model_dump(), experiment.pretrain.model_dump()
+        self.step("pretrain", "model", ["prepare"], pretraining, self._pretrain)
+        if experiment.query:
+            self.step("query", "knowledge", ["prepare", "pretrain"], experiment.query.model_dump(), self._query)
+        if experiment.rank:
+            self.step("rank", "ranker", ["prepare", "query"], experiment.rank.model_dump(), self._rank)
+        if experiment.retrieve:
+            self.step(
+                "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
+            )
+
+    # Each step's modules are imported when it runs: a skipped one costs nothing.
+
+    def _write_log(self, out: Path) -> None:
+        from openlum.data import public
+        from openlum.data.market import write_market
+
+        if self.experiment.data.market:
+            write_market(self.experiment.data.market, out)
+        else:
+            public.write(str(self.experiment.data.public), out, self.from_dir)
+
+    def _prepare(self, out: Path) -> None:
+        from openlum.data.prepare import prepare
+
+        prepare(self.schema(), out)
+
+    def _pretrain(self, out: Path) -> None:
+        from openlum.pretrain.train import pretrain
+
+        pretrain(self.directory / "dataset", out, self.experiment.model, self.experiment.pretrain)
+
+    def _query(self, out: Path) -> None:
+        from openlum.query.bulk import query
+
+        assert self.experiment.query is not None
+        query(self.directory / "dataset", self.directory / "model", out, self.experiment.query)
+
+    def _rank(self, out: Path) -> None:
+        from openlum.rank.run import rank
+
+        assert self.experiment.rank is not None
+        knowledge = self.directory / "knowledge" if self.experiment.query else None
+        truth = self.directory / "log" / "truth.parquet"
+        rank(self.directory / "dataset", knowledge, out, self.experiment.rank, truth if truth.exists() else None)
+
+    def _retrieve(self, out: Path) -> None:
+        from openlum.retrieve.evaluate import retrieve
+
+        assert self.experiment.retrieve is not None
+        retrieve(self.directory / "dataset", self.directory / "model", out, self.experiment.retrieve)
+
+
+def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None) -> tuple[dict[str, Any], Path]:
+    """Run an experiment file.
+
+    Args:
+        config: the experiment file.
+        runs: the directory that holds runs/NAME.
+        console: to print to.
+        from_dir: the publisher's files of a public data set; otherwise they are downloaded.
+
+    Returns:
+        The content of `summary.json`, and the path of the report.
+
+    Raises:
+        InputError: something in the experiment file or the data is the user's to mend.
+    """
+    from openlum.report import write_report
+    from openlum.summary import write_summary
+
+    experiment = load_settings(config, Experiment)
+    directory = runs / experiment.name
+    directory.mkdir(parents=True, exist_ok=True)
+    resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
+    chain = Chain(experiment, config, directory, console, from_dir)
+    chain.run()
+    shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
+    _write_example(directory, experiment)
+    summary = write_summary(directory, experiment.pretrain.seed)
+    return summary, write_report(directory)
+
+
+def _write_example(directory: Path, experiment: Experiment) -> None:
+    from openlum.data.dataset import Dataset
+    from openlum.example import example_user
+    from openlum.model import LargeUserModel
+
+    model = LargeUserModel.load(directory / "model")
+    write_json(directory / "example.json", example_user(model, Dataset(directory / "dataset"), experiment.example))
+
+
+def _file_state(schema: Path) -> list[Any]:
+    """The schema's text and the size and age of the files beside it that it may name."""
+    try:
+        text = schema.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(f"{schema}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError:
+        return [text]  # 'prepare' says what is wrong with it
+    tables = (
+        [content.get(key) for key in ("events", "items", "users", "impressions")] if isinstance(content, dict) else []
+    )
+    files = [schema.parent / str(table["path"]) for table in tables if isinstance(table, dict) and "path" in table]
+    return [text, [(str(f.name), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]]

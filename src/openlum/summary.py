@@ -1,0 +1,66 @@
+"""`summary.json`: the results of a run in a stable form, for programs. `summary.schema.json` is its JSON Schema."""
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from openlum import __version__
+from openlum.artefact import read_json, write_json
+
+
+def write_summary(directory: Path, seed: int) -> dict[str, Any]:
+    """Collect what the steps of a run measured, write `summary.json` and return it.
+
+    Args:
+        directory: runs/NAME.
+        seed: of the experiment.
+    """
+    summary: dict[str, Any] = {}
+    ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
+    if ranker.is_dir():
+        metrics = read_json(ranker / "metrics.json", "lum rank")
+        summary |= {name: metrics[name] for name in ("ranking", "comparisons", "oracle") if name in metrics}
+    if retrieval.is_dir():
+        summary["retrieval"] = read_json(retrieval / "metrics.json", "lum retrieve")["retrieval"]
+    summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
+    if knowledge.is_dir():
+        made = read_json(knowledge / "knowledge.json", "lum query")
+        asked = {name: made[name] for name in ("rows", "seconds")}
+        summary["query"] = asked | {"questions": len(made["questions"])}
+    summary["environment"] = environment() | {"seed": seed}
+    write_json(directory / "summary.json", summary)
+    return summary
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit that figures were measured with."""
+    import torch
+
+    return {
+        "openlum": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": f"{_processor()}, {torch.get_num_threads()} threads",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package runs from; None for an installed wheel."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,57 @@
+"""A small model with every type of field, and random histories for it."""
+
+import numpy as np
+import pytest
+import torch
+
+from openlum.data.vocabulary import Vocabulary
+from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.schema import FieldSpec
+
+CONDITION = [
+    FieldSpec(name="scenario", type="categorical", size=4),
+    FieldSpec(name="words", type="multi", size=9, width=3),
+    FieldSpec(name="price", type="numeric"),
+    FieldSpec(name="query", type="vector", width=5),
+    FieldSpec(name="rating", type="categorical", size=6, feedback=True),
+]
+ITEM = [
+    FieldSpec(name="brand", type="categorical", size=7),
+    FieldSpec(name="genres", type="multi", size=5, width=3),
+    FieldSpec(name="content", type="vector", width=4),
+]
+ITEMS = 30
+
+
+def random_fields(specs: list[FieldSpec], n: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Values of `n` tokens."""
+    fields = {}
+    for spec in specs:
+        shape = (n, spec.width) if spec.type in ("multi", "vector") else (n,)
+        values = rng.integers(0, spec.size, shape) if spec.size else rng.normal(size=shape).astype(np.float32)
+        fields[spec.name] = torch.from_numpy(values)
+    return fields
+
+
+def random_history(lengths: list[int], rng: np.random.Generator) -> History:
+    """Histories of users with these numbers of events."""
+    n = sum(lengths)
+    item = torch.from_numpy(rng.integers(1, ITEMS, n))
+    return History(item, random_fields(CONDITION, n, rng), torch.tensor([0, *np.cumsum(lengths)]))
+
+
+@pytest.fixture(scope="session")
+def model() -> LargeUserModel:
+    config = ModelConfig(
+        settings=ModelSettings(width=32, layers=3, heads=2, embedding_width=16, max_events=64),
+        condition=CONDITION,
+        item=ITEM,
+        items=ITEMS,
+    )
+    torch.manual_seed(0)
+    items = Vocabulary([f"i{index}" for index in range(1, ITEMS)])
+    titles = ["(unknown)", *(f"Item {index}" for index in range(1, ITEMS))]
+    conditions = {s.name: Vocabulary([f"{s.name}{v}" for v in range(1, s.size)]) for s in CONDITION if s.size}
+    model = LargeUserModel(config, Lexicon(items, titles, conditions)).eval()
+    model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
+    return model

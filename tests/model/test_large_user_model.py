@@ -1,0 +1,171 @@
+"""What must hold of the model whatever its weights are."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openlum.errors import InputError
+from openlum.model import History, LargeUserModel, Questions
+from openlum.model.batch import Fields
+
+from .conftest import CONDITION, random_fields, random_history
+
+TOLERANCE = 1e-5
+
+
+def user_alone(history: History, user: int, events: int | None = None) -> History:
+    """One user's history, or its first `events` events."""
+    begin, end = history.offsets[user : user + 2].tolist()
+    end = end if events is None else begin + events
+    condition = {name: field[begin:end] for name, field in history.condition.items()}
+    return History(history.item[begin:end], condition, torch.tensor([0, end - begin]))
+
+
+def one(fields: Fields, index: int) -> Fields:
+    return {name: field[index : index + 1] for name, field in fields.items()}
+
+
+@torch.no_grad()
+def answer(model: LargeUserModel, history: History, questions: Questions) -> torch.Tensor:
+    return model.answer(model.read(history, with_answers=False)[1], questions)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=5), asked=st.integers(1, 25), seed=st.integers(0, 10_000)
+)
+def test_group_query_equals_separate_queries(model: LargeUserModel, lengths: list[int], asked: int, seed: int) -> None:
+    """Each question of a group has the answer of a pass of its own over a history that ends at its prefix."""
+    rng = np.random.default_rng(seed)
+    history = random_history(lengths, rng)
+    user = np.sort(rng.integers(0, len(lengths), asked))
+    prefix = np.array([rng.integers(0, lengths[u] + 1) for u in user])
+    condition = random_fields(CONDITION, asked, rng)
+    together = answer(model, history, Questions(condition, torch.from_numpy(user), torch.from_numpy(prefix)))
+    for index in range(asked):
+        # the plain autoregressive pass: the question is the condition of one more event, whose item does not matter
+        past = user_alone(history, int(user[index]), int(prefix[index]))
+        item = torch.cat([past.item, torch.tensor([1])])
+        fields = {name: torch.cat([past.condition[name], one(condition, index)[name]]) for name in condition}
+        with torch.no_grad():
+            answers, _ = model.read(History(item, fields, torch.tensor([0, len(item)])))
+        assert answers is not None
+        assert (together[index] - answers[-1]).abs().max() <= TOLERANCE
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=8), seed=st.integers(0, 10_000))
+def test_flat_run_equals_each_user_alone(model: LargeUserModel, lengths: list[int], seed: int) -> None:
+    history = random_history(lengths, np.random.default_rng(seed))
+    with torch.no_grad():
+        together, _ = model.read(history)
+        assert together is not None
+        for user in range(len(lengths)):
+            alone, _ = model.read(user_alone(history, user))
+            assert alone is not None
+            begin, end = history.offsets[user : user + 2].tolist()
+            torch.testing.assert_close(together[begin:end], alone, atol=TOLERANCE, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(2, 20), seed=st.integers(0, 10_000), data=st.data())
+def test_future_events_never_change_an_answer(
+    model: LargeUserModel, length: int, seed: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    now = data.draw(st.integers(0, length - 1))
+    history, other = random_history([length], rng), random_history([length], rng)
+    mixed = History(
+        torch.cat([history.item[:now], other.item[now:]]),
+        {name: torch.cat([history.condition[name][:now], other.condition[name][now:]]) for name in history.condition},
+        history.offsets,
+    )
+    questions = Questions(random_fields(CONDITION, 3, rng), torch.zeros(3, dtype=torch.int64), torch.full((3,), now))
+    torch.testing.assert_close(answer(model, history, questions), answer(model, mixed, questions), atol=1e-6, rtol=0)
+    with torch.no_grad():
+        before, after = model.read(history)[0], model.read(mixed)[0]
+    assert before is not None
+    assert after is not None
+    torch.testing.assert_close(before[:now], after[:now], atol=1e-6, rtol=0)
+
+
+def test_the_past_changes_an_answer(model: LargeUserModel) -> None:
+    """The check above could not fail if answers ignored the history."""
+    rng = np.random.default_rng(3)
+    history, other = random_history([10], rng), random_history([10], rng)
+    questions = Questions(random_fields(CONDITION, 1, rng), torch.tensor([0]), torch.tensor([10]))
+    assert (answer(model, history, questions) - answer(model, other, questions)).abs().max() > 1e-2
+
+
+def test_answers_and_items_have_unit_length(model: LargeUserModel) -> None:
+    history = random_history([7, 3], np.random.default_rng(0))
+    with torch.no_grad():
+        answers, _ = model.read(history)
+        items = model.items()
+    assert answers is not None
+    torch.testing.assert_close(answers.norm(dim=-1), torch.ones(10))
+    torch.testing.assert_close(items.norm(dim=-1), torch.ones(len(items)))
+
+
+def test_saved_model_answers_the_same(model: LargeUserModel, tmp_path) -> None:
+    history = [{"item": "i3", "scenario": "scenario2", "rating": "rating5"}, {"item": "i7"}, {"item": "never seen"}]
+    questions = [{}, {"scenario": "scenario1", "words": ["words1", "words8"], "price": 0.3}]
+    model.save_pretrained(tmp_path)
+    loaded = LargeUserModel.from_pretrained(tmp_path)
+    assert torch.equal(model.ask(history, questions), loaded.ask(history, questions))
+    assert model.recommend(history, questions[1], k=5) == loaded.recommend(history, questions[1], k=5)
+
+
+def test_raw_questions_equal_encoded_ones(model: LargeUserModel) -> None:
+    history = History(
+        torch.tensor([3, 7]),
+        {n: f[:2] for n, f in random_fields(CONDITION, 2, np.random.default_rng(0)).items()},
+        torch.tensor([0, 2]),
+    )
+    history.condition["scenario"] = torch.tensor([2, 0])
+    history.condition["rating"] = torch.tensor([5, 0])
+    history.condition["words"] = torch.tensor([[0, 0, 0], [1, 8, 0]])
+    history.condition["price"] = torch.tensor([float("nan"), 0.5])
+    history.condition["query"] = torch.full((2, 5), float("nan"))
+    raw = [
+        {"item": "i3", "scenario": "scenario2", "rating": "rating5"},
+        {"item": "i7", "words": ["words1", "words8"], "price": 0.5},
+    ]
+    asked = Questions(
+        model.lexicon.encode_conditions([{}], CONDITION, strict=True), torch.tensor([0]), torch.tensor([2])
+    )
+    torch.testing.assert_close(model.ask(raw, [{}]), answer(model, history, asked))
+
+
+def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
+    history = [{"item": f"i{index}"} for index in range(1, 21)]
+    found = [row["item"] for row in model.recommend(history, k=50)]
+    assert sorted(found) == sorted(f"i{index}" for index in range(21, 30))
+    assert model.recommend([], k=3)
+
+
+@pytest.mark.parametrize(
+    ("history", "question", "message"),
+    [
+        ([{"scenario": "scenario1"}], {}, "has no 'item'"),
+        ([{"item": "i1"}], {"colour": "red"}, "'colour': the model has scenario"),
+        ([{"item": "i1"}], {"scenario": "attic"}, "'attic' was not in the training data"),
+    ],
+)
+def test_a_wrong_question_says_what_is_wrong(model: LargeUserModel, history, question, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.recommend(history, question)
+
+
+def test_a_missing_model_says_how_to_make_one(tmp_path) -> None:
+    with pytest.raises(InputError, match="lum pretrain"):
+        LargeUserModel.from_pretrained(tmp_path)
+
+
+def test_a_damaged_model_is_named(model: LargeUserModel, tmp_path) -> None:
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        LargeUserModel.from_pretrained(tmp_path)

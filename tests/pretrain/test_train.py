@@ -1,0 +1,142 @@
+"""The training loop: resuming, determinism, learning, and what it must never see."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openlum.artefact import read_json
+from openlum.data.dataset import Dataset
+from openlum.data.market import MarketSettings, write_market
+from openlum.data.packing import Stretches, training_end
+from openlum.data.prepare import prepare
+from openlum.errors import InputError
+from openlum.model import History, LargeUserModel, ModelSettings
+from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.train import Trainer, build_model, pretrain
+from openlum.pretrain.validation import validation_set
+
+SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)
+SETTINGS = PretrainSettings(epochs=3, batch_events=64, checkpoint_steps=4, patience=9, feedback_positions=0.3)
+GOLDEN = Path(__file__).with_name("golden_loss.json")
+
+
+def trainer(dataset: Dataset, work: Path, settings: PretrainSettings = SETTINGS) -> Trainer:
+    (work / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return Trainer(build_model(dataset, SHAPE, settings.seed), dataset, settings, work)
+
+
+def assert_same_weights(one: LargeUserModel, other: LargeUserModel) -> None:
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("interruption", [2, 4, 7, 10])
+def test_resumed_training_equals_an_uninterrupted_one(
+    small_dataset: Dataset, tmp_path: Path, interruption: int
+) -> None:
+    """Bit for bit, wherever it stopped: before the first checkpoint, at one, between two, in a later epoch."""
+    whole = trainer(small_dataset, tmp_path / "whole")
+    whole.run()
+    trainer(small_dataset, tmp_path / "resumed").run(until=interruption)
+    resumed = trainer(small_dataset, tmp_path / "resumed")
+    resumed.run()
+    assert_same_weights(whole.model, resumed.model)
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "resumed")]
+    assert len(logs[0]) == len(logs[1])
+    assert whole.progress.best_validation == resumed.progress.best_validation
+
+
+def test_training_lowers_the_loss(small_dataset: Dataset, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 15, "learning_rate": 0.01})
+    run = trainer(small_dataset, tmp_path, settings)
+    batch = next(iter(run._epoch(0)))
+    index, offsets = batch.events(small_dataset.sequences)
+
+    def loss() -> float:
+        condition = {name: values[index] for name, values in small_dataset.sequences.condition.items()}
+        torch.manual_seed(0)
+        run.model.eval()
+        history = History.from_numpy(small_dataset.sequences.item[index], condition, offsets)
+        with torch.no_grad():
+            return float(run.objective.total(run.objective(run.model, history)))
+
+    before = loss()
+    run.run()
+    assert loss() < before - 0.2
+
+
+def test_sampled_negatives_train_too(small_dataset: Dataset, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"full_softmax_items": 1, "negatives": 8})
+    run = trainer(small_dataset, tmp_path, settings)
+    run.run()
+    assert np.isfinite(run.progress.best_loss)
+
+
+@pytest.mark.parametrize("protocol", ["time", "last", "both"])
+def test_what_is_held_out_is_never_trained_on_or_validated_on(small_dataset: Dataset, protocol) -> None:
+    sequences, info = small_dataset.sequences, small_dataset.info
+    end = training_end(small_dataset, protocol)
+    trained, _ = Stretches(np.arange(len(end)), np.zeros_like(end), end).events(sequences)
+    chosen = validation_set(small_dataset, protocol, 1000, 10**6, 0)
+    judged, _ = Stretches(chosen.stretches.place, chosen.first, chosen.stretches.end).events(sequences)
+    assert not set(trained) & set(judged)
+    assert len(judged)
+    if protocol != "last":
+        assert (sequences.time[trained] < info.valid_time).all()
+        assert (sequences.time[judged] < info.test_time).all()
+    if protocol != "time":
+        within = np.arange(len(sequences.time)) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
+        test_at = np.repeat(sequences.test_at, np.diff(sequences.offsets))
+        assert (within[trained] < np.repeat(sequences.valid_at, np.diff(sequences.offsets))[trained]).all()
+        assert (within[judged] < test_at[judged]).all()
+
+
+def test_changing_the_validation_and_test_periods_changes_no_weight(small_dataset: Dataset, tmp_path: Path) -> None:
+    """Only which epoch is the best may depend on the validation period."""
+    first = trainer(small_dataset, tmp_path / "a")
+    first.run(until=8)
+    changed = Dataset(small_dataset.path)
+    late = changed.sequences.time >= changed.info.valid_time
+    changed.sequences.item[late] = 1
+    changed.sequences.condition["rating"][late] = 1
+    second = trainer(changed, tmp_path / "b")
+    second.run(until=8)
+    assert_same_weights(first.model, second.model)
+
+
+def test_the_model_directory_is_whole(small_dataset: Dataset, tmp_path: Path) -> None:
+    summary = pretrain(small_dataset.path, tmp_path / "model", SHAPE, SETTINGS)
+    model = LargeUserModel.from_pretrained(tmp_path / "model")
+    assert sum(p.numel() for p in model.parameters()) == summary["parameters"]
+    assert read_json(tmp_path / "model" / "pretrain.json", "lum pretrain") == summary
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "recall@10" in card
+    assert "LargeUserModel.from_pretrained" in card
+    assert len(model.recommend([{"item": "i1", "rating": 5}], {"rating": 5}, k=3)) == 3
+
+
+def test_a_diverging_training_says_what_to_do(small_dataset: Dataset, tmp_path: Path) -> None:
+    run = trainer(small_dataset, tmp_path)
+    with torch.no_grad():
+        run.model.head.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="learning_rate"):
+        run.run()
+
+
+def test_golden_loss(tmp_path: Path) -> None:
+    """50 steps on a tiny market give the losses that were committed: a refactoring must reproduce them."""
+    schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), tmp_path / "log")
+    prepare(schema, tmp_path / "dataset")
+    run = trainer(Dataset(tmp_path / "dataset"), tmp_path / "work", PretrainSettings(epochs=20, batch_events=128))
+    run.run(until=50)
+    steps = [
+        line for line in (tmp_path / "work" / "metrics.jsonl").read_text().splitlines() if '"validation"' not in line
+    ]
+    found = {str(line["step"]): [line["item_loss"], line["feedback_loss"]] for line in map(json.loads, steps)}
+    golden = read_json(GOLDEN, "python -m tests.pretrain.test_train")
+    assert found.keys() == golden.keys()
+    for step, losses in golden.items():
+        assert found[step] == pytest.approx(losses, abs=2e-4), step

@@ -1,0 +1,110 @@
+"""Bulk queries: each impression's answers are those of a pass of its own, and nobody sees the future."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from openlum.artefact import read_json
+from openlum.data.dataset import SPLITS, Dataset
+from openlum.data.packing import window_start
+from openlum.errors import InputError
+from openlum.model import History, LargeUserModel, ModelSettings, Questions
+from openlum.pretrain.train import build_model
+from openlum.query.bulk import answer_impressions, query
+from openlum.query.questions import QuestionSet
+from openlum.query.settings import QuerySettings
+
+QUESTIONS = {
+    "any": {},
+    "like": {"rating": 5},
+    "here": {"rating": 5, "*": "$row"},
+    "dislike": {"rating": 1, "weekday": "$row"},
+}
+
+
+@pytest.fixture(scope="module")
+def model(small_dataset: Dataset) -> LargeUserModel:
+    """Windows are far shorter than histories, so that every rule about them is at work."""
+    shape = ModelSettings(width=16, layers=2, heads=2, embedding_width=8, field_width=8, max_events=10)
+    return build_model(small_dataset, shape, seed=0).eval()
+
+
+@torch.no_grad()
+def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeUserModel) -> None:
+    sequences, rows = small_dataset.sequences, small_dataset.impressions("test")
+    questions = QuestionSet(model, QUESTIONS)
+    seen = 0
+    for index, answers in answer_impressions(model, small_dataset, rows, questions, 40, "test"):
+        for row, found in zip(index, answers, strict=True):
+            place = int(sequences.position_of(rows.user[row : row + 1])[0])
+            begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
+            span = slice(sequences.offsets[place] + begin, sequences.offsets[place] + rows.prefix[row])
+            condition = {name: values[span] for name, values in sequences.condition.items()}
+            n = int(rows.prefix[row]) - begin
+            history = History.from_numpy(sequences.item[span], condition, np.array([0, n]))
+            own = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
+            asked = Questions(questions.conditions(own, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n))
+            alone = model.answer(model.read(history, with_answers=False)[1], asked)
+            torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+            seen += 1
+    assert seen == len(rows.row)
+
+
+def test_windows_look_back_far_enough_and_never_ahead() -> None:
+    prefix = np.arange(200)
+    start = window_start(prefix, 10)
+    assert (start[prefix <= 10] == 0).all()
+    length = (prefix - start)[prefix > 10]
+    assert length.min() == 6
+    assert length.max() == 10
+
+
+def test_knowledge_has_every_row_and_true_similarities(
+    small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path / "model")
+    settings = QuerySettings(questions=QUESTIONS, rows_per_part=100)
+    summary = query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", settings)
+    parts = sorted((tmp_path / "knowledge").glob("part-*.parquet"))
+    assert len(parts) > 1
+    table = pq.read_table(parts).sort_by("row")
+    rows = [small_dataset.impressions(split) for split in SPLITS]
+    assert table["row"].to_pylist() == sorted(np.concatenate([r.row for r in rows]).tolist())
+    assert summary["rows"] == len(table)
+    target = dict(zip(np.concatenate([r.row for r in rows]), np.concatenate([r.item for r in rows]), strict=True))
+    items = np.array(pq.read_table(tmp_path / "knowledge" / "items.parquet")["embedding"].to_pylist(), np.float32)
+    answers = np.array(table["answer.like"].to_pylist(), np.float32)
+    expected = (answers * items[[target[row] for row in table["row"].to_pylist()]]).sum(-1)
+    np.testing.assert_allclose(table["similarity.like"].to_numpy(), expected, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(answers, axis=1), 1, atol=2e-3)
+    assert (
+        read_json(tmp_path / "knowledge" / "knowledge.json", "lum query")["dataset"] == small_dataset.info.fingerprint
+    )
+
+
+def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUserModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
+    values = LargeUserModel.load(tmp_path / "model").lexicon.items.values
+    other = LargeUserModel.load(tmp_path / "model")
+    other.lexicon.items.values[:] = values[::-1]
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(InputError, match="pretrain again"):
+        query(small_dataset.path, tmp_path / "other", tmp_path / "knowledge", QuerySettings())
+    assert not (tmp_path / "knowledge").exists()
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"rating": "$row"}, "'rating' is feedback"),
+        ({"ratings": 5}, "'ratings': the model has"),
+        ({"weekdays": "$row"}, "'weekdays': the model has"),
+        ({"rating": 9}, "was not in the training data"),
+    ],
+)
+def test_a_wrong_question_is_named(model: LargeUserModel, question, message: str) -> None:
+    with pytest.raises(InputError, match=f"question 'odd'.*{message}"):
+        QuestionSet(model, {"odd": question})

@@ -1,0 +1,60 @@
+"""Full ranking metrics against an independent implementation, and the held-out item's rank against a loop."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import ndcg_score
+
+from openlum.artefact import read_json
+from openlum.data.dataset import Dataset
+from openlum.example import raw_history
+from openlum.model import ModelSettings
+from openlum.pretrain.train import build_model
+from openlum.retrieve.evaluate import retrieve
+from openlum.retrieve.metrics import rank_of_target, ranking_metrics
+from openlum.retrieve.settings import RetrieveSettings
+
+
+def test_metrics_equal_an_independent_implementation() -> None:
+    rng = np.random.default_rng(0)
+    scores, target = rng.normal(size=(200, 50)), rng.integers(0, 50, 200)
+    relevance = np.eye(50)[target]
+    found = ranking_metrics(rank_of_target(torch.from_numpy(scores), torch.from_numpy(target)).numpy(), at=[5, 10])
+    for k in (5, 10):
+        assert found[f"ndcg@{k}"] == pytest.approx(ndcg_score(relevance, scores, k=k))
+        hits = [target[row] in np.argsort(-scores[row])[:k] for row in range(200)]
+        assert found[f"hr@{k}"] == pytest.approx(np.mean(hits))
+    places = [int(np.flatnonzero(np.argsort(-scores[row]) == target[row])[0]) + 1 for row in range(200)]
+    assert found["mrr"] == pytest.approx(np.mean(1 / np.array(places)))
+
+
+def test_equal_scores_count_against() -> None:
+    """A model that scores everything the same must not look perfect."""
+    assert rank_of_target(torch.zeros(1, 7), torch.tensor([3])).item() == 7
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: Path, exclude_seen: bool) -> None:
+    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=100)
+    model = build_model(small_dataset, shape, seed=0).eval()
+    model.save_pretrained(tmp_path / "model")
+    settings = RetrieveSettings(
+        questions={"any": {}, "five": {"rating": 5}}, at=[3], exclude_seen=exclude_seen, batch_users=3
+    )
+    metrics = retrieve(small_dataset.path, tmp_path / "model", tmp_path / "out", settings)
+    sequences = small_dataset.sequences
+    ranks = []
+    for place in range(len(sequences.user)):
+        first, last = sequences.offsets[place], sequences.offsets[place] + sequences.test_at[place]
+        if last >= sequences.offsets[place + 1]:
+            continue
+        history = raw_history(small_dataset, place)[: last - first]
+        with torch.no_grad():
+            scores = (model.items() @ model.ask(history, [{"rating": 5}])[0]).numpy()
+        target = int(sequences.item[last])
+        barred = {0} | ({int(i) for i in sequences.item[first:last]} - {target} if exclude_seen else set())
+        ranks.append(1 + sum(scores[i] >= scores[target] for i in range(len(scores)) if i not in barred | {target}))
+    assert metrics["five"] == pytest.approx(ranking_metrics(ranks, [3]))
+    assert read_json(tmp_path / "out" / "metrics.json", "lum retrieve")["protocol"]["users"] == len(ranks)

@@ -1,0 +1,126 @@
+"""The whole chain on a tiny market, through the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import openlum
+
+CONFIG = """
+name: tiny
+data:
+  market: {users: 120, items: 150, sessions: 6, seed: 3}
+model: {width: 16, layers: 1, heads: 2, embedding_width: 16, field_width: 8, max_events: 32}
+pretrain: {epochs: 1, batch_events: 512}
+query:
+  questions: {click: {feedback: click, "*": $row}, skip: {feedback: skip, "*": $row}}
+rank: {seeds: [0, 1], max_epochs: 1, history_where: {feedback: [click]}}
+retrieve: {at: [10], exclude_seen: false}
+example: {anything: {}, home: {scenario: home}}
+"""
+
+
+def lum(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from openlum.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `lum run` has done its work."""
+    directory = tmp_path_factory.mktemp("run")
+    (directory / "tiny.yaml").write_text(CONFIG)
+    done = lum("run", "tiny.yaml", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    assert "din+knowledge" in done.stdout
+    return directory
+
+
+def test_summary_has_its_written_form(finished: Path) -> None:
+    summary = json.loads((finished / "runs/tiny/summary.json").read_text())
+    schema = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
+    jsonschema.validate(summary, schema)
+    assert set(summary) == {"ranking", "comparisons", "oracle", "retrieval", "pretrain", "query", "environment"}
+    assert set(summary["ranking"]) == {"dnn", "dnn+knowledge", "din", "din+knowledge"}
+    assert summary["oracle"]["auc"] > max(ranker["auc"]["mean"] for ranker in summary["ranking"].values())
+
+
+def test_report_shows_an_example_user_in_words(finished: Path) -> None:
+    report = (finished / "runs/tiny/report.html").read_text()
+    example = json.loads((finished / "runs/tiny/example.json").read_text())
+    assert example["answers"][0]["items"][0]["title"] in report
+    assert "scenario = home" in report
+
+
+def test_a_second_run_skips_every_step_and_says_so(finished: Path) -> None:
+    before = (finished / "runs/tiny/summary.json").read_text()
+    done = lum("run", "tiny.yaml", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("unchanged, skipped") == 6
+    assert (finished / "runs/tiny/summary.json").read_text() == before
+
+
+def test_a_changed_setting_runs_what_depends_on_it_again(finished: Path) -> None:
+    config = finished / "tiny.yaml"
+    config.write_text(CONFIG.replace("at: [10]", "at: [5]"))
+    done = lum("run", "tiny.yaml", cwd=finished)
+    config.write_text(CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("unchanged, skipped") == 5
+    assert "hr@5" in (finished / "runs/tiny/summary.json").read_text()
+
+
+def test_single_steps_meet_through_directories(finished: Path) -> None:
+    run = "runs/tiny"
+    steps = [
+        ["prepare", f"{run}/log/schema.yaml", "-o", "steps/dataset"],
+        ["pretrain", "-d", "steps/dataset", "-o", "steps/model", "-c", "tiny.yaml"],
+        ["query", "-d", "steps/dataset", "-m", "steps/model", "-o", "steps/knowledge", "-c", "tiny.yaml"],
+        ["retrieve", "-d", "steps/dataset", "-m", "steps/model", "-o", "steps/retrieval", "-c", "tiny.yaml"],
+    ]
+    for step in steps:
+        done = lum(*step, cwd=finished)
+        assert done.returncode == 0, done.stderr
+    one, other = ((finished / d / "retrieval/metrics.json").read_text() for d in ("steps", run))
+    assert json.loads(one)["retrieval"]["any"]["mrr"] == json.loads(other)["retrieval"]["any"]["mrr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "none.yaml: no such file"),
+        (["data", "ml-2m"], "no public data set 'ml-2m'"),
+        (["data", "ml-1m", "--from", "."], "ratings.dat"),
+        (["prepare", "none.yaml", "-o", "x"], "none.yaml: no such file"),
+        (["pretrain", "-d", "nowhere", "-o", "x"], "lum prepare"),
+        (["query", "-d", "runs/tiny/dataset", "-m", "nowhere", "-o", "x"], "lum pretrain"),
+        (["rank", "-d", "runs/tiny/dataset", "-k", "nowhere", "-o", "x"], "lum query"),
+        (["prepare", "runs/tiny/log/schema.yaml", "-o", "tiny.yaml"], "is a file"),
+        (["prepare"], "Missing argument"),
+    ],
+)
+def test_bad_input_gives_one_message_and_status_2(finished: Path, arguments: list[str], message: str) -> None:
+    done = lum(*arguments, cwd=finished)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (finished / "x").exists()
+
+
+def test_our_fault_gives_status_1(finished: Path, tmp_path: Path) -> None:
+    code = "import openlum.data.public as p; p.write = lambda *a: 1 / 0\nfrom openlum.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "data", "ml-1m"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "internal error" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_package_and_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, openlum, openlum.cli; print([m for m in ('torch', 'ibis', 'pandas', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
