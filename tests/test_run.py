@@ -114,7 +114,8 @@ def test_bad_input_gives_one_message_and_status_2(finished: Path, arguments: lis
 
 def test_our_fault_gives_status_1(finished: Path, tmp_path: Path) -> None:
     code = "import openlum.data.public as p; p.write = lambda *a: 1 / 0\nfrom openlum.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "data", "ml-1m"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    command = [sys.executable, "-c", code, "data", "ml-1m"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "internal error" in done.stderr
     assert "Traceback" not in done.stderr

@@ -27,9 +27,7 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
     lengths = np.diff(sequences.offsets)
     place = int(np.argmin(np.abs(lengths - np.quantile(lengths, 0.75))))
     history = raw_history(dataset, place)
-    titles = {
-        item: title for item, title in zip(dataset.vocabulary("items").values, model.lexicon.titles[1:], strict=True)
-    }
+    titles = dict(zip(dataset.vocabulary("items").values, model.lexicon.titles[1:], strict=True))
     return {
         "user": dataset.vocabulary("users").decode([int(sequences.user[place])])[0],
         "history": [

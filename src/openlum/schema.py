@@ -150,7 +150,7 @@ class Schema(Settings):
     impressions_from_events: ImpressionRule | None = None
     """The rule that makes impressions of events."""
     time_fields: list[TimeField] = ["hour", "weekday", "gap"]
-    """Time known when a question is asked, as further condition fields: hour (UTC), weekday, log2 of the gap to the last event."""
+    """Time known when a question is asked, as further condition fields: hour (UTC), weekday, log2 of the gap before it."""
     gap_unit: Literal["s", "h", "d"] = "s"
     """The gap is counted in whole units of this."""
     holdout: Holdout | None = None

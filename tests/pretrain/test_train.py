@@ -1,6 +1,5 @@
 """The training loop: resuming, determinism, learning, and what it must never see."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +8,21 @@ import torch
 
 from openlum.artefact import read_json
 from openlum.data.dataset import Dataset
-from openlum.data.market import MarketSettings, write_market
 from openlum.data.packing import Stretches, training_end
-from openlum.data.prepare import prepare
 from openlum.errors import InputError
-from openlum.model import History, LargeUserModel, ModelSettings
+from openlum.model import History, LargeUserModel
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer, build_model, pretrain
 from openlum.pretrain.validation import validation_set
 
-SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)
+from . import golden
+
 SETTINGS = PretrainSettings(epochs=3, batch_events=64, checkpoint_steps=4, patience=9, feedback_positions=0.3)
-GOLDEN = Path(__file__).with_name("golden_loss.json")
 
 
 def trainer(dataset: Dataset, work: Path, settings: PretrainSettings = SETTINGS) -> Trainer:
     (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return Trainer(build_model(dataset, SHAPE, settings.seed), dataset, settings, work)
+    return Trainer(build_model(dataset, golden.SHAPE, settings.seed), dataset, settings, work)
 
 
 def assert_same_weights(one: LargeUserModel, other: LargeUserModel) -> None:
@@ -108,7 +105,7 @@ def test_changing_the_validation_and_test_periods_changes_no_weight(small_datase
 
 
 def test_the_model_directory_is_whole(small_dataset: Dataset, tmp_path: Path) -> None:
-    summary = pretrain(small_dataset.path, tmp_path / "model", SHAPE, SETTINGS)
+    summary = pretrain(small_dataset.path, tmp_path / "model", golden.SHAPE, SETTINGS)
     model = LargeUserModel.from_pretrained(tmp_path / "model")
     assert sum(p.numel() for p in model.parameters()) == summary["parameters"]
     assert read_json(tmp_path / "model" / "pretrain.json", "lum pretrain") == summary
@@ -128,15 +125,8 @@ def test_a_diverging_training_says_what_to_do(small_dataset: Dataset, tmp_path: 
 
 def test_golden_loss(tmp_path: Path) -> None:
     """50 steps on a tiny market give the losses that were committed: a refactoring must reproduce them."""
-    schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), tmp_path / "log")
-    prepare(schema, tmp_path / "dataset")
-    run = trainer(Dataset(tmp_path / "dataset"), tmp_path / "work", PretrainSettings(epochs=20, batch_events=128))
-    run.run(until=50)
-    steps = [
-        line for line in (tmp_path / "work" / "metrics.jsonl").read_text().splitlines() if '"validation"' not in line
-    ]
-    found = {str(line["step"]): [line["item_loss"], line["feedback_loss"]] for line in map(json.loads, steps)}
-    golden = read_json(GOLDEN, "python -m tests.pretrain.test_train")
-    assert found.keys() == golden.keys()
-    for step, losses in golden.items():
+    found, committed = golden.losses(tmp_path), read_json(golden.FILE, "python -m tests.pretrain.golden")
+    assert len(found) == 5
+    assert found.keys() == committed.keys()
+    for step, losses in committed.items():
         assert found[step] == pytest.approx(losses, abs=2e-4), step

@@ -4,7 +4,7 @@ Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N event
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from openlum.errors import InputError
 from openlum.model.batch import Fields, to_tensors
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.settings import Architecture, KnowledgeShape, RankerConfig, RankSettings
-from openlum.schema import FieldSpec
 
 
 @dataclass
@@ -54,10 +53,10 @@ class Batch:
     """KIND.FIELD to (B, ...)."""
     activity: Tensor
     """(B,) log(1 + behaviours before)."""
-    history: Behaviours
-    """What the user did before."""
+    history: Behaviours | None = None
+    """What the user did before, for rankers that read it."""
     knowledge: KnowledgeInput | None = None
-    """Knowledge, if there is some."""
+    """Knowledge, for rankers that take it."""
 
 
 @dataclass
@@ -143,24 +142,24 @@ class RankingData:
         std, mean = torch.std_mean(self.similarity[known], dim=0, correction=0)
         return mean, std
 
-    def batch(self, rows: Rows, index: Tensor) -> Batch:
-        """The inputs for rows `index`, (B,), of a split."""
+    def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
+        """What the ranker `config` reads of rows `index`, (B,), of a split."""
         user, item = rows.user[index], rows.item[index]
         features = {f"user.{name}": values[user] for name, values in self.user_features.items()}
         features |= {name: values[index] for name, values in rows.features.items()}
         past = rows.stop[index] - rows.first[index]  # (B,)
-        batch = Batch(user, item, features, past.float().log1p(), self._history(rows.stop[index], past))
-        if rows.known is None:
-            return batch
-        place = rows.known[index]
-        return replace(
-            batch, knowledge=KnowledgeInput(self.answers[place], self.embeddings[item], self.similarity[place])
-        )
+        batch = Batch(user, item, features, past.float().log1p())
+        if config.architecture != "dnn":
+            batch.history = self._history(rows.stop[index], past)
+        if config.knowledge is not None and rows.known is not None:
+            place = rows.known[index]
+            batch.knowledge = KnowledgeInput(self.answers[place], self.embeddings[item], self.similarity[place])
+        return batch
 
-    def batches(self, rows: Rows, order: Tensor, size: int) -> Iterator[tuple[Batch, Tensor]]:
-        """Batches of `size` rows in an order, with their labels (B,)."""
-        for index in order.split(size):
-            yield self.batch(rows, index), rows.label[index]
+    def batches(self, rows: Rows, order: Tensor, config: RankerConfig) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of rows in an order, with their labels (B,)."""
+        for index in order.split(config.settings.batch_size):
+            yield self.batch(rows, index, config), rows.label[index]
 
     def _history(self, stop: Tensor, past: Tensor) -> Behaviours:
         """The behaviours before `stop`, (B,), of which there are `past`, (B,)."""

@@ -25,9 +25,7 @@ class Comparison:
     """Two-sided, of no difference."""
 
 
-def compare_auc(
-    label: np.ndarray, user: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
-) -> Comparison:
+def compare_auc(label: np.ndarray, user: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
     """Test the difference of the AUCs of two rankers, each averaged over its seeds.
 
     The interval says what other *users* of the same kind would do to the difference. It takes the trained rankers as they

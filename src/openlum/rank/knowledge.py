@@ -84,9 +84,12 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     row = row[place]
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
-    items = _vectors(_column(_table(path / "items.parquet", ["embedding"]), "embedding", path), width)
+    file = path / "items.parquet"
+    items = _vectors(
+        _column(_table(file, ["embedding"]), "embedding", file), width
+    ).copy()  # Arrow's memory is read-only
     if len(items) != len(dataset.vocabulary("items")):
-        raise InputError(f"{path / 'items.parquet'}: has not the dataset's items; run 'lum query' again")
+        raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
     return Knowledge(questions, answered, row, place, answers, similarity, items)
 
 

@@ -4,6 +4,7 @@ Shapes: B rows, L behaviours, C width of a field, D width of an item, H first hi
 answer, K distinct items, V items.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openlum.config import parse_settings
 from openlum.errors import InputError
 from openlum.model.batch import Fields
 from openlum.model.fields import Field, ItemEncoder
@@ -33,6 +33,9 @@ class KnowledgeFeatures(nn.Module):
         shape: what there is.
         out: H.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, shape: KnowledgeShape, out: int) -> None:
         super().__init__()
@@ -118,11 +121,10 @@ class Ranker(nn.Module):
         parts.append(batch.activity.unsqueeze(1))
         if self.users is not None:
             parts.append(self.users(batch.user))
-        if self.attention is None or self.behaviours is None:
+        if self.attention is None:
             parts.append(self._items(batch.item))
         else:
-            target, keys = self._target_and_behaviours(batch.item, batch.history)
-            parts += [target, self.attention(target, keys, batch.history.mask)]
+            parts += self._target_and_interest(batch.item, batch.history)
         hidden = self.first(torch.cat(parts, 1))  # (B, H)
         if self.knowledge is not None:
             if batch.knowledge is None:
@@ -139,12 +141,16 @@ class Ranker(nn.Module):
         place[distinct] = torch.arange(len(distinct), device=ids.device)
         return F.embedding(place[ids], self.items(distinct))
 
-    def _target_and_behaviours(self, item: Tensor, history: Behaviours) -> tuple[Tensor, Tensor]:
-        """(B, D) and (B, L, D)."""
+    def _target_and_interest(self, item: Tensor, history: Behaviours | None) -> list[Tensor]:
+        """(B, D) each."""
+        assert self.attention is not None
         assert self.behaviours is not None
+        if history is None:
+            raise ValueError("this ranker reads the history, and the batch has none")
         vectors = self._items(torch.cat([item, history.item.flatten()]))
         target, items = vectors.split([len(item), history.item.numel()])
-        return target, self.behaviours(items.view(*history.item.shape, -1), history.condition)
+        keys = self.behaviours(items.view(*history.item.shape, target.shape[1]), history.condition)  # (B, L, D)
+        return [target, self.attention(target, keys, history.mask)]
 
     def _start_small(self) -> None:
         """Small embeddings: a rare id must not begin with a strong opinion. Users begin with none."""
@@ -181,9 +187,9 @@ def load_ranker(file: Path) -> Ranker:
 
 def _tower(hidden: list[int], dropout: float) -> nn.Sequential:
     """What follows the first linear layer, down to the logit."""
-    layers: list[nn.Module] = [nn.PReLU(), nn.Dropout(dropout)]
-    for before, after in zip(hidden, hidden[1:], strict=False):
-        layers += [nn.Linear(before, after), nn.PReLU(), nn.Dropout(dropout)]
+    layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
+    for before, after in pairwise(hidden):
+        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(hidden[-1], 1))
 
 

@@ -54,7 +54,9 @@ def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker:
     return ranker
 
 
-def fit(config: RankerConfig, data: RankingData, seed: int, step_done: Callable[[str], None] = lambda note: None) -> Fit:
+def fit(
+    config: RankerConfig, data: RankingData, seed: int, step_done: Callable[[str], None] = lambda note: None
+) -> Fit:
     """Train a ranker.
 
     Args:
@@ -72,10 +74,10 @@ def fit(config: RankerConfig, data: RankingData, seed: int, step_done: Callable[
     for number in range(1, settings.max_epochs + 1):
         began, total = time.perf_counter(), 0.0
         ranker.train()
-        for batch, label in data.batches(train, torch.randperm(len(train), generator=order), settings.batch_size):
+        for batch, label in data.batches(train, torch.randperm(len(train), generator=order), config):
             loss = F.binary_cross_entropy_with_logits(ranker(batch), label)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(label)
             best_so_far = f", valid AUC {best:.4f}" if result.epochs else ""
@@ -98,5 +100,5 @@ def fit(config: RankerConfig, data: RankingData, seed: int, step_done: Callable[
 def predict(ranker: Ranker, data: RankingData, rows: Rows) -> np.ndarray:
     """Predicted probabilities of the rows of a split, (I,) float32."""
     ranker.eval()
-    parts = [ranker(batch).sigmoid() for batch, _ in data.batches(rows, torch.arange(len(rows)), 8192)]
+    parts = [ranker(batch).sigmoid() for batch, _ in data.batches(rows, torch.arange(len(rows)), ranker.config)]
     return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)

@@ -1,0 +1,178 @@
+"""Step 3, knowledge utilization: train every ranker without and with knowledge, and judge them on the test rows.
+
+Shapes: I rows of a split.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from openlum.artefact import whole_directory, write_json
+from openlum.data.dataset import Dataset
+from openlum.errors import InputError
+from openlum.rank.batches import RankingData, Rows
+from openlum.rank.compare import compare_auc
+from openlum.rank.knowledge import load_knowledge
+from openlum.rank.metrics import auc, metrics
+from openlum.rank.rankers import save_ranker
+from openlum.rank.settings import RankerConfig, RankSettings
+from openlum.rank.train import Fit, fit, predict
+
+
+def rank(
+    dataset: Path, knowledge: Path | None, out: Path, settings: RankSettings, truth: Path | None = None
+) -> dict[str, Any]:
+    """Train the rankers and write `ranker/`.
+
+    `out` gets `metrics.json` (what is returned), `curves.json` (figures of every epoch, by ranker and seed), the weights
+    `NAME-seedK.safetensors`, and the test predictions `predictions/NAME-seedK.parquet` (row, user, label, prediction).
+
+    Args:
+        dataset: from `lum prepare`.
+        knowledge: from `lum query`; without it only plain rankers are trained.
+        out: the ranker directory.
+        settings: of the rankers.
+        truth: Parquet file (row, probability) with the true probability of the label of the test rows, where it is known.
+
+    Returns:
+        The `ranking`, `comparisons` and `oracle` parts of `summary.json`, with `validation` (as `ranking`, on the validation
+        rows) and `epochs` (the best epoch, by ranker and seed).
+
+    Raises:
+        InputError: dataset, knowledge and settings do not fit together.
+    """
+    prepared = Dataset(dataset)
+    _check_rows(prepared)
+    known = None
+    if knowledge is not None:
+        chosen = settings.knowledge
+        known = load_knowledge(knowledge, prepared, chosen.direct_questions if chosen.direct else [])
+    data = RankingData(prepared, settings, known)
+    configs: dict[str, RankerConfig] = {}
+    for architecture in settings.rankers:
+        configs[architecture] = data.config(architecture, with_knowledge=False)
+        if known is not None:
+            configs[f"{architecture}+knowledge"] = data.config(architecture, with_knowledge=True)
+    oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
+    with whole_directory(out) as directory:
+        results = _train_all(configs, data, settings, directory)
+        summary = _judge(results, data) | oracle
+        write_json(directory / "metrics.json", summary)
+    return summary
+
+
+class Results:
+    """Predictions of every ranker and seed, and how the training went.
+
+    Args:
+        names: of the rankers.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.valid: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        self.test: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        self.fits: dict[str, list[Fit]] = {name: [] for name in names}
+
+
+def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: RankSettings, directory: Path) -> Results:
+    """Train every ranker with every seed; write weights, predictions and curves."""
+    results = Results(list(configs))
+    (directory / "predictions").mkdir()
+    steps = settings.max_epochs * -(-len(data.rows["train"]) // settings.batch_size)
+    with _progress_bar() as bar:
+        for name, config in configs.items():
+            for seed in settings.seeds:
+                task = bar.add_task(f"{name}, seed {seed}", total=steps, note="")
+                fitted = fit(config, data, seed, lambda note, task=task: bar.update(task, advance=1, note=note))  # type: ignore[misc]
+                bar.remove_task(task)
+                results.fits[name].append(fitted)
+                results.valid[name].append(predict(fitted.ranker, data, data.rows["valid"]))
+                results.test[name].append(predict(fitted.ranker, data, data.rows["test"]))
+                save_ranker(fitted.ranker, directory / f"{name}-seed{seed}.safetensors")
+                _write_predictions(
+                    directory / "predictions" / f"{name}-seed{seed}.parquet", data.rows["test"], results.test[name][-1]
+                )
+    curves = {
+        name: [[asdict(epoch) for epoch in fitted.epochs] for fitted in fits] for name, fits in results.fits.items()
+    }
+    write_json(directory / "curves.json", curves)
+    return results
+
+
+def _judge(results: Results, data: RankingData) -> dict[str, Any]:
+    valid, test = data.rows["valid"], data.rows["test"]
+    return {
+        "ranking": {name: _figures(test, predictions) for name, predictions in results.test.items()},
+        "comparisons": _comparisons(results, test),
+        "validation": {name: _figures(valid, predictions) for name, predictions in results.valid.items()},
+        "epochs": {name: [fitted.best_epoch for fitted in fits] for name, fits in results.fits.items()},
+    }
+
+
+def _figures(rows: Rows, predictions: list[np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Metric to its mean and standard deviation over seeds, and the seeds' own figures."""
+    by_seed = [metrics(rows.label.numpy(), prediction, rows.user.numpy()) for prediction in predictions]
+    out = {}
+    for metric in by_seed[0]:
+        seeds = [figures[metric] for figures in by_seed]
+        std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+        out[metric] = {"mean": float(np.mean(seeds)), "std": std, "seeds": seeds}
+    return out
+
+
+def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
+    """Each ranker with knowledge against itself without, on the test rows."""
+    out = []
+    for b in results.test:
+        a = f"{b}+knowledge"
+        if a in results.test:
+            found = compare_auc(test.label.numpy(), test.user.numpy(), results.test[a], results.test[b])
+            figures = {"difference": found.difference, "ci95": list(found.ci95), "p_value": found.p_value}
+            out.append({"a": a, "b": b, "metric": "auc", **figures})
+    return out
+
+
+def _write_predictions(file: Path, rows: Rows, prediction: np.ndarray) -> None:
+    columns = {
+        "row": rows.row.numpy(),
+        "user": rows.user.numpy(),
+        "label": rows.label.numpy(),
+        "prediction": prediction,
+    }
+    pq.write_table(pa.table(columns), file)
+
+
+def _oracle(test: Rows, truth: Path) -> dict[str, float]:
+    """How well the true probabilities rank the test rows: the ceiling."""
+    try:
+        table = pq.read_table(truth, columns=["row", "probability"]).sort_by("row")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{truth}: cannot be read ({error}); expected Parquet with the columns row and probability"
+        ) from None
+    row, probability = table["row"].to_numpy(), table["probability"].to_numpy()
+    wanted = test.row.numpy()
+    found = np.minimum(np.searchsorted(row, wanted), len(row) - 1) if len(row) else np.empty(0, np.int64)
+    if not len(row) or (row[found] != wanted).any():
+        raise InputError(
+            f"{truth}: has no probability for some test rows of this dataset; was it written with another log?"
+        )
+    return {"auc": auc(test.label.numpy(), probability[found])}
+
+
+def _check_rows(dataset: Dataset) -> None:
+    for split, rows in dataset.info.impressions.items():
+        if not rows:
+            raise InputError(
+                f"{dataset.path}: has no {split} impressions; check 'splits' and the impressions in the schema"
+            )
+
+
+def _progress_bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+    return Progress(*columns, TimeRemainingColumn(), refresh_per_second=2, transient=True)

@@ -1,0 +1,36 @@
+"""The golden losses: 50 steps on a tiny market with a fixed seed.
+
+`python -m tests.pretrain.golden` writes them anew, where a change is meant to alter them.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+from openlum.artefact import write_json
+from openlum.data.dataset import Dataset
+from openlum.data.market import MarketSettings, write_market
+from openlum.data.prepare import prepare
+from openlum.model import ModelSettings
+from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.train import Trainer, build_model
+
+FILE = Path(__file__).with_name("golden_loss.json")
+SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)
+
+
+def losses(directory: Path) -> dict[str, list[float]]:
+    """Item and feedback loss every ten steps."""
+    schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), directory / "log")
+    prepare(schema, directory / "dataset")
+    dataset = Dataset(directory / "dataset")
+    (directory / "work" / "checkpoints").mkdir(parents=True)
+    settings = PretrainSettings(epochs=40, batch_events=256, patience=40)
+    Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
+    lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())
+    return {str(line["step"]): [line["item_loss"], line["feedback_loss"]] for line in lines if "loss" in line}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as directory:
+        write_json(FILE, losses(Path(directory)))

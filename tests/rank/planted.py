@@ -1,0 +1,98 @@
+"""A small world with a known signal, prepared as a dataset, and knowledge that knows it.
+
+An item's quality and whether its colour is the user's taste decide the label. No feature names the taste: it shows in the
+history alone.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openlum.artefact import write_json
+from openlum.data.dataset import SPLITS, Dataset
+from openlum.data.prepare import prepare
+from tests.data.logs import START, write_log
+
+COLOURS = ["red", "green", "blue"]
+USERS, ITEMS, ROUNDS = 60, 30, 50
+
+
+def write_planted_dataset(directory: Path, seed: int = 0) -> Path:
+    """Every user is shown an item each hour; the event log has all of them, with the feedback."""
+    rng = np.random.default_rng(seed)
+    user = np.tile(np.arange(USERS), ROUNDS)
+    item = rng.integers(ITEMS, size=USERS * ROUNDS)
+    time = START + 3600 * np.repeat(np.arange(ROUNDS), USERS) + user
+    chance = _chance(user, item)
+    label = (rng.random(len(user)) < chance).astype(np.int64)
+    ids = {"user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item], "time": time}
+    scene = rng.choice(["home", "search"], len(user)).tolist()
+    log = write_log(
+        directory / "log",
+        {
+            "events": {**ids, "scene": scene, "feedback": np.where(label, "click", "skip").tolist()},
+            "impressions": {**ids, "scene": scene, "label": label, "position": rng.random(len(user))},
+            "items": {"item": [f"i{i}" for i in range(ITEMS)], "colour": [COLOURS[i % 3] for i in range(ITEMS)]},
+            "users": {"user": [f"u{u}" for u in range(USERS)], "age": [str(u % 5) for u in range(USERS)]},
+        },
+        events={
+            "path": "events.parquet",
+            "user": "user",
+            "item": "item",
+            "time": "time",
+            "condition": {"scene": {}, "feedback": {"feedback": True}},
+        },
+        impressions={
+            "path": "impressions.parquet",
+            "user": "user",
+            "item": "item",
+            "time": "time",
+            "label": "label",
+            "context": {"position": {"type": "numeric"}},
+        },
+        items={"path": "items.parquet", "id": "item", "features": {"colour": {}}},
+        users={"path": "users.parquet", "id": "user", "features": {"age": {}}},
+        splits={"valid": 0.6, "test": 0.8},
+    )
+    prepare(log, directory / "dataset")
+    return directory / "dataset"
+
+
+def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, width: int = 4, seed: int = 0) -> Path:
+    """Answers in random order and two parts. Informed ones know the truth, with noise; the others are noise alone."""
+    rng = np.random.default_rng(seed)
+    rows = [dataset.impressions(split) for split in SPLITS]
+    row, user, item = (np.concatenate([getattr(r, name) for r in rows]) for name in ("row", "user", "item"))
+    signal = true_chance(dataset, user, item) - 0.5
+    noise = rng.normal(size=(len(row), 2))
+    similarity = np.stack([signal, -signal], 1) * informed + 0.1 * noise
+    answers = rng.normal(size=(len(row), 2, width)).astype(np.float16)
+    directory.mkdir(parents=True)
+    for part, index in enumerate(np.array_split(rng.permutation(len(row)), 2)):
+        columns: dict[str, pa.Array] = {"row": pa.array(row[index])}
+        for question, name in enumerate(["like", "dislike"]):
+            flat = pa.array(answers[index, question].ravel())
+            columns[f"answer.{name}"] = pa.FixedSizeListArray.from_arrays(flat, width)
+            columns[f"similarity.{name}"] = pa.array(similarity[index, question].astype(np.float32))
+        pq.write_table(pa.table(columns), directory / f"part-{part:05d}.parquet")
+    items = rng.normal(size=(len(dataset.vocabulary("items")), width)).astype(np.float16)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(items.ravel()), width)
+    pq.write_table(
+        pa.table({"item": np.arange(len(items), dtype=np.int32), "embedding": embedding}), directory / "items.parquet"
+    )
+    content = {"form": "impression", "questions": ["like", "dislike"], "width": width, "dtype": "float16", "model": "m"}
+    write_json(directory / "knowledge.json", content | {"dataset": dataset.info.fingerprint, "rows": len(row)})
+    return directory
+
+
+def true_chance(dataset: Dataset, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """The probability of a click for ids of the dataset."""
+    raw_user = [int(value[1:]) for value in dataset.vocabulary("users").decode(user)]
+    raw_item = [int(value[1:]) for value in dataset.vocabulary("items").decode(item)]
+    return _chance(np.array(raw_user), np.array(raw_item))
+
+
+def _chance(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    return 0.15 + 0.45 * (user % 3 == item % 3) + 0.3 * (item // 3 / (ITEMS // 3))

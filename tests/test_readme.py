@@ -1,0 +1,69 @@
+"""The README's Python runs, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openlum.cli import app
+from openlum.config import load_settings
+from openlum.data.dataset import Dataset
+from openlum.data.market import MarketSettings, write_market
+from openlum.data.prepare import prepare
+from openlum.model import ModelSettings
+from openlum.pretrain.train import build_model
+from openlum.schema import Schema
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a model of the market, where `make demo` leaves it."""
+    schema = write_market(MarketSettings(users=40, items=100, sessions=3), tmp_path / "log")
+    prepare(schema, tmp_path / "dataset")
+    model = build_model(Dataset(tmp_path / "dataset"), ModelSettings(width=16, heads=2, embedding_width=16), seed=0)
+    model.save_pretrained(tmp_path / "runs/market/model")
+    monkeypatch.chdir(tmp_path)
+    assert blocks("python")
+    for block in blocks("python"):
+        lines = block.strip().splitlines()
+        scope: dict[str, object] = {}
+        exec("\n".join([*lines[:-1], f"result = {lines[-1]}"]), scope)
+        result = scope["result"]
+        assert isinstance(result, list)
+        assert len(result) == 5
+        assert set(result[0]) == {"item", "title", "similarity"}
+
+
+def test_schemas_in_the_readme_load(tmp_path: Path) -> None:
+    assert blocks("yaml")
+    for block in blocks("yaml"):
+        (tmp_path / "schema.yaml").write_text(block)
+        load_settings(tmp_path / "schema.yaml", Schema)
+
+
+COMMANDS = re.findall(r"^lum (.*)$", "\n".join(blocks("bash")), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_in_the_readme_have_these_options(command: str) -> None:
+    words = command.split()
+    help_text = CliRunner().invoke(app, [words[0], "--help"], env={"COLUMNS": "200"}).output
+    for option in [word for word in words if word.startswith("--")]:
+        assert option in help_text
+
+
+def test_every_command_shows_an_example() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert "Example" in (command.callback.__doc__ or "")
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", "\n".join(blocks("bash")), re.MULTILINE))
+def test_make_targets_in_the_readme_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (Path(__file__).parents[1] / "Makefile").read_text(), re.MULTILINE)
