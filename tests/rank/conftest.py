@@ -17,9 +17,9 @@ SETTINGS = RankSettings(
     user_id=True,
     history_length=20,
     batch_size=64,
-    learning_rate=5e-3,
+    learning_rate=1e-2,
     dropout=0.1,
-    max_epochs=5,
+    max_epochs=8,
     patience=2,
     seeds=[0, 1],
 )

@@ -16,7 +16,7 @@ from openlum.data.prepare import prepare
 from tests.data.logs import START, write_log
 
 COLOURS = ["red", "green", "blue"]
-USERS, ITEMS, ROUNDS = 60, 30, 50
+USERS, ITEMS, ROUNDS = 75, 30, 50
 
 
 def write_planted_dataset(directory: Path, seed: int = 0) -> Path:
@@ -95,4 +95,4 @@ def true_chance(dataset: Dataset, user: np.ndarray, item: np.ndarray) -> np.ndar
 
 
 def _chance(user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    return 0.15 + 0.45 * (user % 3 == item % 3) + 0.3 * (item // 3 / (ITEMS // 3))
+    return 0.1 + 0.6 * (user % 3 == item % 3) + 0.25 * (item // 3 / (ITEMS // 3))

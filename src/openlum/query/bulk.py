@@ -60,20 +60,21 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
                 rows += len(index)
         writer.close()
         seconds = round(time.perf_counter() - began, 1)
-        summary = {"rows": rows, "questions": len(questions), "seconds": seconds}
         knowledge = {
             "form": "impression",
             "questions": questions.names,
             "asked": settings.questions,
             "width": model.config.settings.embedding_width,
             "dtype": "float16",
+            "rows": rows,
+            "seconds": seconds,
             "as_of": "the events strictly before the impression's time",
             "model": model.config.fingerprint,
             "dataset": dataset.info.fingerprint,
             "fingerprint": fingerprint(model.config.fingerprint, dataset.info.fingerprint, settings.questions),
         }
-        write_json(directory / "knowledge.json", knowledge | summary)
-    return summary
+        write_json(directory / "knowledge.json", knowledge)
+    return {"rows": rows, "questions": len(questions), "seconds": seconds}
 
 
 @torch.inference_mode()
