@@ -12,18 +12,24 @@ from typing import Any
 
 from openlum.errors import InputError
 
+MARK = ".openlum"
+"""The file that says that a directory is one of ours and may be replaced."""
+
 
 @contextmanager
 def whole_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty directory beside `path`; on success it takes the place of `path`, on any error it vanishes."""
-    path = Path(path)
+    path = Path(path).resolve()
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; name a directory to write to")
+    if path.exists() and any(path.iterdir()) and not (path / MARK).exists():
+        raise InputError(f"{path}: holds files that lum did not write; name a new or an empty directory")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     draft.mkdir()
     try:
         yield draft
+        (draft / MARK).touch()
         if path.exists():
             former = draft.with_name(draft.name + ".old")
             os.replace(path, former)
@@ -44,7 +50,7 @@ def fingerprint(*parts: Any) -> str:
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON, whole or not at all."""
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(draft, path)
 
 

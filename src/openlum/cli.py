@@ -185,6 +185,9 @@ def main() -> None:
     except InputError as error:
         print(f"lum: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"lum: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("lum: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -13,7 +13,7 @@ ANSWERS = 10
 
 
 def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A user with a history of middling length, and the answers as of its end.
+    """A user with a history longer than three in four, and the answers as of its end.
 
     Args:
         model: to ask.
@@ -53,7 +53,7 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
 
 
 def raw_history(dataset: Dataset, place: int) -> list[dict[str, Any]]:
-    """The events of the user at `place` in the sequences, in raw values; what is *any* is left out."""
+    """The events of the user at `place` in the sequences, in raw values, without numbers, vectors and what is *any*."""
     sequences = dataset.sequences
     events = slice(int(sequences.offsets[place]), int(sequences.offsets[place + 1]))
     items = dataset.vocabulary("items").decode(sequences.item[events])
@@ -62,7 +62,8 @@ def raw_history(dataset: Dataset, place: int) -> list[dict[str, Any]]:
     ]
     for name, vocabulary in dataset.vocabularies("condition").items():
         for event, value in zip(history, sequences.condition[name][events], strict=True):
-            ids = value[value > 0] if np.ndim(value) else np.array([value])[[value] > np.array([0])]
+            ids = np.atleast_1d(value)
+            ids = ids[ids > 0]
             if len(ids):
                 words = vocabulary.decode(ids)
                 event[name] = words if np.ndim(value) else words[0]

@@ -44,7 +44,7 @@ class DataSettings(Settings):
 class Experiment(Settings):
     """An experiment file."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     """Names the directory runs/NAME."""
     data: DataSettings
     """The log."""
@@ -60,6 +60,18 @@ class Experiment(Settings):
     """Retrieval; null leaves it out."""
     example: dict[str, dict[str, Any]] = {"any": {}}
     """Questions that the report asks an example user: name to condition fields and raw values."""
+
+    @model_validator(mode="after")
+    def _held_out_what_is_tested(self) -> "Experiment":
+        if self.pretrain.protocol == "last" and (self.query or self.rank):
+            raise ValueError(
+                "pretrain.protocol 'last' trains on the test period of 'rank': use 'both', or null for query and rank"
+            )
+        if self.pretrain.protocol == "time" and self.retrieve:
+            raise ValueError(
+                "pretrain.protocol 'time' trains on what 'retrieve' holds out: use 'both', or null for retrieve"
+            )
+        return self
 
 
 @dataclass
@@ -78,7 +90,7 @@ class Chain:
     def __post_init__(self) -> None:
         self.keys: dict[str, str] = {}
         self.state_file = self.directory / "steps.json"
-        self.state: dict[str, str] = read_json(self.state_file, "lum run") if self.state_file.exists() else {}
+        self.state: dict[str, str] = _read_state(self.state_file)
 
     def step(self, name: Step, artefact: str, inputs: list[Step], settings: Any, work: Callable[[Path], Any]) -> None:
         """Run a step unless its directory is there and neither its inputs nor its settings have changed.
@@ -113,6 +125,7 @@ class Chain:
         if experiment.data.schema_file is None:
             self.step("data", "log", [], experiment.data.model_dump(), self._write_log)
         self.step("prepare", "dataset", ["data"], _file_state(self.schema()), self._prepare)
+        self._check_questions()
         pretraining = experiment.model.model_dump(), experiment.pretrain.model_dump()
         self.step("pretrain", "model", ["prepare"], pretraining, self._pretrain)
         if experiment.query:
@@ -123,6 +136,18 @@ class Chain:
             self.step(
                 "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
             )
+
+    def _check_questions(self) -> None:
+        """Find a misspelt question now, not after an hour of training."""
+        from openlum.data.dataset import Dataset
+        from openlum.model import Lexicon
+        from openlum.query.questions import QuestionSet
+
+        dataset, experiment = Dataset(self.directory / "dataset"), self.experiment
+        asked = experiment.query.questions if experiment.query else {}
+        QuestionSet(Lexicon.of(dataset), dataset.specs("condition"), asked)
+        for section in (experiment.retrieve.questions if experiment.retrieve else {}, experiment.example):
+            Lexicon.of(dataset).encode_conditions(list(section.values()), dataset.specs("condition"), strict=True)
 
     # Each step's modules are imported when it runs: a skipped one costs nothing.
 
@@ -193,7 +218,7 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
     chain.run()
     shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
     _write_example(directory, experiment)
-    summary = write_summary(directory, experiment.pretrain.seed)
+    summary = write_summary(directory, list(chain.keys), experiment.pretrain.seed)
     return summary, write_report(directory)
 
 
@@ -206,13 +231,21 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
     write_json(directory / "example.json", example_user(model, Dataset(directory / "dataset"), experiment.example))
 
 
+def _read_state(file: Path) -> dict[str, str]:
+    """What was done before; nothing where the file is absent or damaged, so that the steps run again."""
+    try:
+        return dict(read_json(file, "lum run"))
+    except (InputError, TypeError, ValueError):
+        return {}
+
+
 def _file_state(schema: Path) -> list[Any]:
     """The schema's text and the size and age of the files beside it that it may name."""
     try:
         text = schema.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-    except OSError as error:
-        raise InputError(f"{schema}: cannot be read ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{schema}: cannot be read ({error})") from None
     except yaml.YAMLError:
         return [text]  # 'prepare' says what is wrong with it
     tables = (

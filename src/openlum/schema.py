@@ -186,9 +186,19 @@ class FieldSpec(Settings):
     """multi: values kept a row; vector: its width; otherwise 1."""
     feedback: bool = False
     """A condition field that is the user's reaction."""
+    mean: float = 0.0
+    """numeric: raw values less this,"""
+    std: float = 1.0
+    """divided by this, are what models see."""
+    unit: str = ""
+    """gap: what it is counted in."""
 
 
 def time_field_specs(schema: Schema) -> list[FieldSpec]:
     """The condition fields that `schema.time_fields` adds, all categorical."""
     sizes = {"hour": 24 + 1, "weekday": 7 + 1, "gap": GAP_BUCKETS + 2}
-    return [FieldSpec(name=name, type="categorical", size=sizes[name]) for name in schema.time_fields]
+    units = {"gap": schema.gap_unit}
+    return [
+        FieldSpec(name=name, type="categorical", size=sizes[name], unit=units.get(name, ""))
+        for name in schema.time_fields
+    ]

@@ -9,22 +9,23 @@ from openlum import __version__
 from openlum.artefact import read_json, write_json
 
 
-def write_summary(directory: Path, seed: int) -> dict[str, Any]:
+def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any]:
     """Collect what the steps of a run measured, write `summary.json` and return it.
 
     Args:
         directory: runs/NAME.
+        steps: that the run consists of; what an earlier run left of others does not count.
         seed: of the experiment.
     """
     summary: dict[str, Any] = {}
     ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
-    if ranker.is_dir():
+    if "rank" in steps:
         metrics = read_json(ranker / "metrics.json", "lum rank")
         summary |= {name: metrics[name] for name in ("ranking", "comparisons", "oracle") if name in metrics}
-    if retrieval.is_dir():
+    if "retrieve" in steps:
         summary["retrieval"] = read_json(retrieval / "metrics.json", "lum retrieve")["retrieval"]
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
-    if knowledge.is_dir():
+    if "query" in steps:
         made = read_json(knowledge / "knowledge.json", "lum query")
         asked = {name: made[name] for name in ("rows", "seconds")}
         summary["query"] = asked | {"questions": len(made["questions"])}
@@ -58,6 +59,10 @@ def _commit() -> str | None:
     """The commit of the checkout that the package runs from; None for an installed wheel."""
     here = Path(__file__).parent
     try:
+        # A checkout around the virtual environment is not ours.
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10, check=True
+        )
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
         )

@@ -107,17 +107,17 @@ def test_lists_in_conditions(tmp_path: Path) -> None:
     assert dataset.impressions("train").condition["words"].shape[1] == 2
 
 
-def test_numbers_are_standardised_and_missing_ones_are_zero(tmp_path: Path) -> None:
+def test_numbers_are_standardised_and_missing_ones_are_nan(tmp_path: Path) -> None:
     price = [1.0, 2.0, 6.0, None, float("nan")]
     items = {"id": [f"i{n}" for n in range(5)], "price": price, "same": [3] * 5}
     features = {"price": {"type": "numeric"}, "same": {"type": "numeric"}}
     dataset = item_log(tmp_path, items, features)
-    found, scale = by_key(dataset, "price"), dataset.info.scales["item.price"]
+    found, scale = by_key(dataset, "price"), dataset.info.item[0]
     assert (scale.mean, scale.std) == (3.0, pytest.approx(np.std([1, 2, 6])))
-    expected = [*((np.array([1, 2, 6]) - 3) / scale.std), 0, 0]
-    assert [found[f"i{n}"] for n in range(5)] == pytest.approx(expected, abs=1e-6)
-    assert found["(unknown)"] == 0
-    assert not any(by_key(dataset, "same").values())
+    expected = [*((np.array([1, 2, 6]) - 3) / scale.std), np.nan, np.nan]
+    assert [found[f"i{n}"] for n in range(5)] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    assert np.isnan(found["(unknown)"])
+    assert {by_key(dataset, "same")[f"i{n}"] for n in range(5)} == {0}
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])

@@ -83,7 +83,7 @@ def test_context_is_learnt_from_training_rows_only(tmp_path: Path) -> None:
     info = prepare(write_log(tmp_path, tables, impressions=source | {"context": context}), tmp_path / "dataset")
     dataset = Dataset(tmp_path / "dataset")
     assert dataset.vocabulary("context.device").values == ["old"]
-    assert info.scales["context.place"].mean == np.mean(range(80))
+    assert info.context[0].mean == np.mean(range(80))
     train, valid = dataset.impressions("train").context, dataset.impressions("valid").context
     assert np.abs(train["place"].mean()) < 1e-6
     assert np.abs(train["place"].std() - 1) < 1e-6

@@ -40,6 +40,13 @@ def random_history(lengths: list[int], rng: np.random.Generator) -> History:
     return History(item, random_fields(CONDITION, n, rng), torch.tensor([0, *np.cumsum(lengths)]))
 
 
+def wake(model: LargeUserModel) -> None:
+    """Blocks begin as the identity, which would hide faults of attention: give them something to say."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(("attention_out.weight", "mlp_out.weight")):
+            torch.nn.init.normal_(parameter, std=0.3)
+
+
 @pytest.fixture(scope="session")
 def model() -> LargeUserModel:
     config = ModelConfig(
@@ -53,5 +60,6 @@ def model() -> LargeUserModel:
     titles = ["(unknown)", *(f"Item {index}" for index in range(1, ITEMS))]
     conditions = {s.name: Vocabulary([f"{s.name}{v}" for v in range(1, s.size)]) for s in CONDITION if s.size}
     model = LargeUserModel(config, Lexicon(items, titles, conditions)).eval()
+    wake(model)
     model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
     return model

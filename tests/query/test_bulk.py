@@ -9,13 +9,14 @@ import torch
 
 from openlum.artefact import read_json
 from openlum.data.dataset import SPLITS, Dataset
-from openlum.data.packing import window_start
+from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
 from openlum.pretrain.train import build_model
 from openlum.query.bulk import answer_impressions, query
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
+from tests.model.conftest import wake
 
 QUESTIONS = {
     "any": {},
@@ -29,22 +30,22 @@ QUESTIONS = {
 def model(small_dataset: Dataset) -> LargeUserModel:
     """Windows are far shorter than histories, so that every rule about them is at work."""
     shape = ModelSettings(width=16, layers=2, heads=2, embedding_width=8, field_width=8, max_events=10)
-    return build_model(small_dataset, shape, seed=0).eval()
+    model = build_model(small_dataset, shape, seed=0).eval()
+    wake(model)
+    return model
 
 
 @torch.no_grad()
 def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeUserModel) -> None:
     sequences, rows = small_dataset.sequences, small_dataset.impressions("test")
-    questions = QuestionSet(model, QUESTIONS)
+    questions = QuestionSet(model.lexicon, model.config.condition, QUESTIONS)
     seen = 0
     for index, answers in answer_impressions(model, small_dataset, rows, questions, 40, "test"):
         for row, found in zip(index, answers, strict=True):
             place = int(sequences.position_of(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
-            span = slice(sequences.offsets[place] + begin, sequences.offsets[place] + rows.prefix[row])
-            condition = {name: values[span] for name, values in sequences.condition.items()}
             n = int(rows.prefix[row]) - begin
-            history = History.from_numpy(sequences.item[span], condition, np.array([0, n]))
+            history = History.gather(sequences, Stretches(*(np.array([x]) for x in (place, begin, begin + n))))
             own = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
             asked = Questions(questions.conditions(own, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n))
             alone = model.answer(model.read(history, with_answers=False)[1], asked)
@@ -107,4 +108,4 @@ def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUs
 )
 def test_a_wrong_question_is_named(model: LargeUserModel, question, message: str) -> None:
     with pytest.raises(InputError, match=f"question 'odd'.*{message}"):
-        QuestionSet(model, {"odd": question})
+        QuestionSet(model.lexicon, model.config.condition, {"odd": question})

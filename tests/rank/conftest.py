@@ -16,11 +16,11 @@ SETTINGS = RankSettings(
     attention_hidden=8,
     user_id=True,
     history_length=20,
-    batch_size=64,
+    batch_size=128,
     learning_rate=1e-2,
     dropout=0.1,
     max_epochs=8,
-    patience=2,
+    patience=4,
     seeds=[0, 1],
 )
 

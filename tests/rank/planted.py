@@ -16,7 +16,7 @@ from openlum.data.prepare import prepare
 from tests.data.logs import START, write_log
 
 COLOURS = ["red", "green", "blue"]
-USERS, ITEMS, ROUNDS = 75, 30, 50
+USERS, ITEMS, ROUNDS = 75, 30, 80
 
 
 def write_planted_dataset(directory: Path, seed: int = 0) -> Path:

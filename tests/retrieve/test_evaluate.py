@@ -15,6 +15,7 @@ from openlum.pretrain.train import build_model
 from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.metrics import rank_of_target, ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
+from tests.model.conftest import wake
 
 
 def test_metrics_equal_an_independent_implementation() -> None:
@@ -37,8 +38,9 @@ def test_equal_scores_count_against() -> None:
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: Path, exclude_seen: bool) -> None:
-    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=100)
+    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
     model = build_model(small_dataset, shape, seed=0).eval()
+    wake(model)
     model.save_pretrained(tmp_path / "model")
     settings = RetrieveSettings(
         questions={"any": {}, "five": {"rating": 5}}, at=[3], exclude_seen=exclude_seen, batch_users=3

@@ -17,20 +17,13 @@ import pyarrow.parquet as pq
 
 from openlum.artefact import read_json
 from openlum.config import Settings, parse_settings
-from openlum.data.time_fields import time_fields
+from openlum.data.time_fields import moment_begins, time_fields
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
 from openlum.schema import FieldSpec, Schema
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-
-
-class NumericScale(Settings):
-    """Mean and standard deviation of a numeric field over the training period."""
-
-    mean: float
-    std: float
 
 
 class DatasetInfo(Settings):
@@ -48,8 +41,6 @@ class DatasetInfo(Settings):
     """User fields, without the id."""
     context: list[FieldSpec]
     """Context fields of impressions."""
-    scales: dict[str, NumericScale] = {}
-    """KIND.FIELD of each numeric field to its scale."""
     counts: dict[str, int]
     """events, users, items, rows_in, rejected and so on."""
     rejected: dict[str, int] = {}
@@ -82,6 +73,8 @@ class Sequences:
     """(N,) int64 item ids."""
     condition: dict[str, np.ndarray]
     """Field to (N,), (N, M) or (N, W)."""
+    moment: np.ndarray
+    """(N,) index of the first event at the same second of the same user; the events before it are known when it happens."""
     valid_at: np.ndarray
     """(U,) leave-last-out: index in the user's events of the one held out for validation; their number where there is none."""
     test_at: np.ndarray
@@ -112,7 +105,7 @@ class Impressions:
     prefix: np.ndarray
     """(I,) how many of the user's events lie strictly before the row's time: all that a feature of the row may use."""
     condition: dict[str, np.ndarray]
-    """Field to (I,), (I, M) or (I, W); feedback fields are 0 (any), for they are not known yet."""
+    """Field to (I,), (I, M) or (I, W); feedback fields are *any*, for they are not known yet."""
     context: dict[str, np.ndarray]
     """Field to values, as in `condition`."""
 
@@ -159,13 +152,15 @@ class Dataset:
         first[offsets[:-1][np.diff(offsets) > 0]] = True
         logged = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields]
         condition = {s.name: _values(table[f"condition.{s.name}"].combine_chunks().flatten(), s) for s in logged}
-        condition |= self._time_fields(time, np.roll(time, 1), ~first)
+        moment = moment_begins(time, first)
+        condition |= self._time_fields(time, time[moment - 1], ~first[moment])
         return Sequences(
             user=table["user"].to_numpy().astype(np.int64),
             offsets=offsets,
             time=time,
             item=lists.flatten().to_numpy().astype(np.int64),
             condition=condition,
+            moment=moment,
             valid_at=table["valid_at"].to_numpy().astype(np.int64),
             test_at=table["test_at"].to_numpy().astype(np.int64),
         )
@@ -180,7 +175,8 @@ class Dataset:
             if spec.name in self.info.data_schema.time_fields:
                 continue
             if spec.feedback:
-                condition[spec.name] = np.zeros(len(table), np.int64 if spec.size else np.float32)
+                shape = (len(table), spec.width) if spec.type in ("multi", "vector") else (len(table),)
+                condition[spec.name] = np.zeros(shape, np.int64) if spec.size else np.full(shape, np.nan, np.float32)
             else:
                 condition[spec.name] = _values(table[f"condition.{spec.name}"].combine_chunks(), spec)
         sequences = self.sequences

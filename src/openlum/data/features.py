@@ -8,7 +8,6 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
-from openlum.data.dataset import NumericScale
 from openlum.data.engine import ROW, Engine
 from openlum.schema import Feature, FieldSpec
 
@@ -23,8 +22,6 @@ class Encoder:
     """The field that comes out."""
     vocabulary: ir.Table | None = None
     """categorical, multi: value, id, count."""
-    scale: NumericScale | None = None
-    """numeric: mean and standard deviation."""
 
 
 def vocabulary(engine: Engine, name: str, occurrences: ir.Table, min_count: int = 0) -> ir.Table:
@@ -66,7 +63,7 @@ def _learn(
 ) -> Encoder:
     spec = FieldSpec(name=name, type=feature.type, feedback=getattr(feature, "feedback", False))
     if feature.type == "numeric":
-        return Encoder(role, spec, scale=_scale(engine, training[role]))
+        return Encoder(role, spec.model_copy(update=_scale(engine, training[role])))
     if feature.type == "vector":
         return Encoder(role, spec.model_copy(update={"width": feature.width}))
     width, values = 1, training.select(value=training[role])
@@ -79,14 +76,14 @@ def _learn(
     return Encoder(role, spec.model_copy(update={"size": size, "width": width}), vocabulary=seen)
 
 
-def _scale(engine: Engine, column: Any) -> NumericScale:
+def _scale(engine: Engine, column: Any) -> dict[str, float]:
     mean, std = engine.value(column.mean()) or 0.0, engine.value(column.std(how="pop")) or 0.0
     # Sums in parallel differ in the last digits from run to run.
-    return NumericScale(mean=float(f"{mean:.9g}"), std=float(f"{std:.9g}") or 1.0)
+    return {"mean": float(f"{mean:.9g}"), "std": float(f"{std:.9g}") or 1.0}
 
 
 def encode(table: ir.Table, encoders: Sequence[Encoder]) -> ir.Table:
-    """Encode the columns of `encoders`; the others stay. Missing and unknown values become 0, or an empty list.
+    """Encode the columns of `encoders`; the others stay. Missing and unknown values become 0, an empty list, or not-a-number.
 
     A list loses its unknown values and keeps its order. The table needs the column `row_number`.
     """
@@ -98,9 +95,9 @@ def encode(table: ir.Table, encoders: Sequence[Encoder]) -> ir.Table:
 
 def _encode(table: ir.Table, encoder: Encoder) -> ir.Table:
     role, column = encoder.role, table[encoder.role]
-    if encoder.scale:
-        standard = (column - encoder.scale.mean) / encoder.scale.std
-        return table.mutate(**{role: standard.fill_null(0.0).cast("float32")})
+    if encoder.spec.type == "numeric":
+        standard = (column - encoder.spec.mean) / encoder.spec.std
+        return table.mutate(**{role: standard.fill_null(float("nan")).cast("float32")})
     if encoder.vocabulary is None:
         zeros = ibis.literal([0.0] * encoder.spec.width, type="array<float32>")
         return table.mutate(**{role: ibis.coalesce(column, zeros)})

@@ -56,15 +56,14 @@ def training_stretches(end: np.ndarray, max_events: int, rng: np.random.Generato
 
     Where the cuts fall is drawn anew, so that over the epochs an event is seen after histories of every length.
     """
-    place, start, stop = [], [], []
-    for user, length in enumerate(end):
-        first = int(rng.integers(1, max_events + 1)) if length > max_events else max_events
-        cuts = np.arange(first, length, max_events)
-        bounds = np.concatenate([[0], cuts, [length]])
-        place.append(np.full(len(bounds) - 1, user))
-        start.append(bounds[:-1])
-        stop.append(bounds[1:])
-    stretches = Stretches(np.concatenate(place), np.concatenate(start), np.concatenate(stop))
+    first = np.where(
+        end > max_events, rng.integers(1, max_events + 1, len(end)), max_events
+    )  # events of the first part
+    parts = 1 + np.maximum(-(-(end - first) // max_events), 0)
+    place = np.repeat(np.arange(len(end)), parts)
+    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # of the part in its user
+    start = np.where(number == 0, 0, first[place] + (number - 1) * max_events)
+    stretches = Stretches(place, start, np.minimum(first[place] + number * max_events, end[place]))
     stretches = stretches.take(stretches.end > stretches.start)
     return stretches.take(rng.permutation(len(stretches)))
 

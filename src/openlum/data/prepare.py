@@ -90,7 +90,6 @@ def _prepare(engine: Engine, schema: Schema, root: Path, draft: Path, step: Call
         item=specs["item"],
         user=specs["user"],
         context=specs["context"],
-        scales={encoder.role: encoder.scale for those in encoders.values() for encoder in those if encoder.scale},
         counts=counts,
         rejected=intake.reasons,
         notes=notes,

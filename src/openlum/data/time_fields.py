@@ -36,3 +36,18 @@ def time_fields(
         bucket = np.minimum(np.log2(1.0 + gap).astype(np.int64), GAP_BUCKETS - 1)
         fields["gap"] = np.where(has_previous, bucket + FIRST_EVENT + 1, FIRST_EVENT)
     return {name: fields[name] for name in names}
+
+
+def moment_begins(time: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Index of the first event of each event's moment: events of one user in the same second are one moment, and what is known
+    at it are the events before.
+
+    Args:
+        time: (N,) of users' events end to end, each user's in order.
+        first: (N,) bool: a user's first event.
+
+    Returns:
+        (N,) int64.
+    """
+    begins = first | (time != np.roll(time, 1))
+    return np.maximum.accumulate(np.where(begins, np.arange(len(time)), 0))

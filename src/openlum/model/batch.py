@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openlum.data.dataset import Sequences
+from openlum.data.packing import Stretches
 from openlum.schema import FieldSpec
 
 Fields = dict[str, Tensor]
@@ -59,15 +61,25 @@ class History:
     """Condition fields, (L, ...)."""
     offsets: Tensor
     """(B + 1,) int64 on the CPU: where each user's events begin."""
+    before: Tensor | None = None
+    """(L,) int64 on the CPU: how many of the user's events in the batch lie before the event's second, for training."""
 
     @classmethod
-    def from_numpy(cls, item: np.ndarray, condition: Mapping[str, np.ndarray], offsets: np.ndarray) -> "History":
-        """From the arrays of a dataset."""
-        return cls(torch.from_numpy(np.ascontiguousarray(item)), to_tensors(condition), torch.from_numpy(offsets))
+    def gather(cls, sequences: Sequences, stretches: Stretches) -> "History":
+        """The events of stretches of a dataset's histories."""
+        index, offsets = stretches.events(sequences)  # (L,), (B + 1,)
+        begin = np.repeat(sequences.offsets[stretches.place] + stretches.start, np.diff(offsets))
+        return cls(
+            torch.from_numpy(sequences.item[index]),
+            to_tensors({name: values[index] for name, values in sequences.condition.items()}),
+            torch.from_numpy(offsets),
+            torch.from_numpy(np.maximum(sequences.moment[index] - begin, 0)),
+        )
 
     def to(self, device: torch.device) -> "History":
-        """On a device; the offsets stay on the CPU, where they steer the loop over users."""
-        return History(self.item.to(device), {k: v.to(device) for k, v in self.condition.items()}, self.offsets)
+        """On a device; what steers the loop over users stays on the CPU."""
+        condition = {name: field.to(device) for name, field in self.condition.items()}
+        return History(self.item.to(device), condition, self.offsets, self.before)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 Shapes: B users, L events of all users end to end, T = 2 L tokens, Q questions, D width, E embedding width, V items.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from openlum.artefact import read_json, write_json
 from openlum.config import parse_settings
+from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.model.batch import Fields, History, Questions, to_tensors
+from openlum.model.batch import Fields, History, Questions
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.lexicon import Lexicon
 from openlum.model.settings import ModelConfig
@@ -36,9 +38,13 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class LargeUserModel(
-    nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"], license="apache-2.0"
-):
+def _time_before(times: Sequence[float | None], index: int) -> int | None:
+    """The last known time strictly before that of event `index`, in whole seconds."""
+    now = int(times[index])  # type: ignore[arg-type]
+    return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
+
+
+class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"]):
     """Reads histories of *condition, item* pairs and answers questions with vectors in item space.
 
     Example:
@@ -58,10 +64,7 @@ class LargeUserModel(
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.log_scale = nn.ParameterDict(
-            {
-                kind: nn.Parameter(torch.tensor(-np.log(TEMPERATURE), dtype=torch.float32))
-                for kind in ("item", "feedback")
-            }
+            {kind: nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) for kind in ("item", "feedback")}
         )
 
     @property
@@ -71,7 +74,13 @@ class LargeUserModel(
 
     def scale(self, kind: str) -> Tensor:
         """Inverse temperature of the `item` or the `feedback` loss, ()."""
-        return self.log_scale[kind].exp().clamp(max=LARGEST_SCALE)
+        return self.log_scale[kind].exp()
+
+    @torch.no_grad()
+    def bound_scales(self) -> None:
+        """Keep the inverse temperatures from growing without end; called after every optimiser step."""
+        for scale in self.log_scale.values():
+            scale.clamp_(max=math.log(LARGEST_SCALE))
 
     def items(self, ids: Tensor | None = None) -> Tensor:
         """Embeddings of items, (n, E), of unit length; of the whole catalogue, (V, E), where no ids are given."""
@@ -121,23 +130,22 @@ class LargeUserModel(
             InputError: an event without `item`, or an unknown field or value.
         """
         self.eval()
-        history = list(history)[-self.config.settings.max_events :]
         missing = [index for index, event in enumerate(history) if "item" not in event]
         if missing:
             raise InputError(f"event {missing[0]} of the history has no 'item'")
-        items = self.lexicon.items.encode([event["item"] for event in history])
+        begin = int(window_start(np.array([len(history)]), self.config.settings.max_events)[0])
         times = [event.get("time") for event in history]
-        state = self.read(
-            History(
-                torch.from_numpy(items), self._conditions(history, times, strict=False), torch.tensor([0, len(history)])
-            ).to(self.device),
-            with_answers=False,
-        )[1]
-        last = times[-1] if times else None
-        each = [self._conditions([question], [last, question.get("time")], strict=True) for question in questions]
-        condition = {name: torch.cat([fields[name] for fields in each]) for name in each[0]} if each else {}
-        user, prefix = torch.zeros(len(questions), dtype=torch.int64), torch.full((len(questions),), len(history))
-        return self.answer(state, Questions(condition, user, prefix).to(self.device))
+        condition = self._conditions(history[begin:], times, begin, strict=False)
+        items = torch.from_numpy(self.lexicon.items.encode([event["item"] for event in history[begin:]]))
+        n = len(items)
+        state = self.read(History(items, condition, torch.tensor([0, n])).to(self.device), with_answers=False)[1]
+        each = [
+            self._conditions([question], [*times, question.get("time")], len(history), strict=True)
+            for question in questions
+        ]
+        asked = {spec.name: torch.cat([fields[spec.name] for fields in each]) for spec in self.config.condition}
+        user, prefix = torch.zeros(len(each), dtype=torch.int64), torch.full((len(each),), n)
+        return self.answer(state, Questions(asked, user, prefix).to(self.device))
 
     def recommend(
         self, history: Sequence[Mapping[str, Any]], question: Mapping[str, Any] | None = None, k: int = 10
@@ -178,23 +186,28 @@ class LargeUserModel(
             )
         mine = {"items": self.lexicon.items} | self.lexicon.conditions
         for name, vocabulary in ({"items": items} | dict(vocabularies)).items():
-            if vocabulary.values != mine[name].values:
+            if name not in mine or vocabulary.values != mine[name].values:
                 raise InputError(
                     f"the ids of '{name}' in the dataset are not those of the model; pretrain again on this dataset"
                 )
 
-    def _conditions(self, events: Sequence[Mapping[str, Any]], times: Sequence[float | None], strict: bool) -> Fields:
-        """Conditions of events or questions; `times` may begin with the one before the first of them."""
+    def _conditions(
+        self, events: Sequence[Mapping[str, Any]], times: Sequence[float | None], begin: int, strict: bool
+    ) -> Fields:
+        """Conditions of events or questions, of which the first has its time at `times[begin]`."""
         rows = [{name: value for name, value in event.items() if name not in ("item", "time")} for event in events]
         fields = self.lexicon.encode_conditions(rows, self.config.condition, strict)
-        earlier = list(times[: len(times) - len(events)]) or [None]
-        for index, now in enumerate(times[len(times) - len(events) :]):
-            before = times[len(times) - len(events) + index - 1] if index else earlier[-1]
-            if now is not None and self.config.time_fields:
-                moment = np.array([int(now)]), np.array([int(before or 0)]), np.array([before is not None])
-                derived = to_tensors(time_fields(self.config.time_fields, *moment, self.config.gap_unit))
-                for name, value in derived.items():
-                    fields[name][index] = value[0]
+        timed = [index for index in range(len(events)) if times[begin + index] is not None]
+        if timed and self.config.time_fields:
+            now = [int(times[begin + index]) for index in timed]  # type: ignore[arg-type]
+            earlier = [_time_before(times, begin + index) for index in timed]
+            moments = (
+                np.array(now),
+                np.array([time or 0 for time in earlier]),
+                np.array([time is not None for time in earlier]),
+            )
+            for name, values in time_fields(self.config.time_fields, *moments, self.config.gap_unit).items():
+                fields[name][timed] = torch.from_numpy(values)
         return fields
 
     def _save_pretrained(self, save_directory: Path) -> None:

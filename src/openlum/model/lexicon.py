@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from openlum.data.dataset import Dataset
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
 from openlum.model.batch import Fields, blank
@@ -37,9 +38,20 @@ class Lexicon:
             vocabulary.save(vocab / f"condition.{name}.parquet")
 
     @classmethod
+    def of(cls, dataset: Dataset) -> "Lexicon":
+        """The words of a prepared data set."""
+        return cls(dataset.vocabulary("items"), dataset.item_titles(), dataset.vocabularies("condition"))
+
+    @classmethod
     def load(cls, directory: Path) -> "Lexicon":
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: a file of it is missing.
+        """
         vocab = directory / "vocab"
+        if not (vocab / "titles.parquet").is_file():
+            raise InputError(f"{vocab}: the model's words are missing; run 'lum pretrain' again")
         files = sorted(vocab.glob("condition.*.parquet"))
         return cls(
             items=Vocabulary.load(vocab / "items.parquet"),
@@ -69,14 +81,15 @@ class Lexicon:
 
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if spec.type in ("numeric", "vector"):
-            return torch.as_tensor(value, dtype=torch.float32)
+            return _numbers(spec, value)
         if spec.name not in self.conditions:  # a time field: its ids are its values
             if not isinstance(value, int) or not 0 <= value < spec.size:
                 raise InputError(
                     f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}"
                 )
             return value
-        values = list(value) if spec.type == "multi" else [value]
+        several = spec.type == "multi" and isinstance(value, list | tuple | set)
+        values = list(value) if several else [value]
         ids = self.conditions[spec.name].encode(values)
         if strict and (ids == 0).any():
             some = ", ".join(self.conditions[spec.name].values[:8])
@@ -88,3 +101,16 @@ class Lexicon:
         padded = torch.zeros(spec.width, dtype=torch.int64)
         padded[: len(ids)] = torch.from_numpy(ids[: spec.width])
         return padded
+
+
+def _numbers(spec: FieldSpec, value: Any) -> Tensor:
+    """A number, standardised as the dataset's are, or a vector of the field's width."""
+    shape = (spec.width,) if spec.type == "vector" else ()
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.empty(0, 0)
+    if numbers.shape != shape:
+        wanted = f"a list of {spec.width} numbers" if shape else "a number"
+        raise InputError(f"condition field '{spec.name}': {value!r} is not {wanted}")
+    return (numbers - spec.mean) / spec.std

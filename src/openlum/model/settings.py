@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from openlum.config import Settings
+from openlum.data.packing import Protocol
 from openlum.schema import FieldSpec, TimeField
 
 
@@ -48,6 +49,8 @@ class ModelConfig(Settings):
     """Which condition fields come from the time."""
     gap_unit: Literal["s", "h", "d"] = "s"
     """Unit in which the gap is counted."""
+    protocol: Protocol = "both"
+    """What was kept from training."""
     fingerprint: str = ""
     """Of the dataset and the settings that it was trained with."""
 

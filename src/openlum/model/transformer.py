@@ -66,9 +66,12 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(width, 2 * hidden, bias=False)
         self.mlp_out = nn.Linear(hidden, width, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
-        depth = (2 * settings.layers) ** -0.5  # keeps the residual stream's variance (Radford et al., GPT-2, 2019)
-        for linear, scale in ((self.qkv, 1), (self.attention_out, depth), (self.mlp_in, 1), (self.mlp_out, depth)):
-            nn.init.normal_(linear.weight, std=linear.in_features**-0.5 * scale)
+        # Every block begins as the identity. Otherwise the noise of untrained blocks drowns the condition, and training stays on
+        # a plateau where answers know nothing but popularity (docs/experiments.md).
+        for linear in (self.qkv, self.mlp_in):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        for linear in (self.attention_out, self.mlp_out):
+            nn.init.zeros_(linear.weight)
 
     def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """(T, D) to queries, keys and values, (T, H, d) each."""
@@ -88,6 +91,7 @@ class UserEncoder(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.rotary = Rotary(settings.width // settings.heads)
+        self.token_norm = nn.RMSNorm(settings.width)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
         self.norm = nn.RMSNorm(settings.width)
 
@@ -105,6 +109,7 @@ class UserEncoder(nn.Module):
         starts = torch.repeat_interleave(offsets[:-1], offsets.diff())
         rotation = self.rotary((torch.arange(len(x)) - starts).to(x.device))
         state = UserState([], [], offsets)
+        x = self.token_norm(x)
         blocks = cast(list[Block], self.blocks)
         for block in blocks:
             q, k, v = block.project(x, rotation)
@@ -128,6 +133,7 @@ class UserEncoder(nn.Module):
         """
         sizes = state.offsets.diff().tolist(), torch.bincount(user, minlength=len(state.offsets) - 1).tolist()
         rotation = self.rotary(prefix)
+        x = self.token_norm(x)
         for block, keys, values in zip(cast(list[Block], self.blocks), state.keys, state.values, strict=True):
             q, k, v = block.project(x, rotation)
             x = block.finish(x, question_attention(q, (k, v), (keys, values), sizes, prefix))

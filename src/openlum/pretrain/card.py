@@ -50,7 +50,7 @@ def write_card(
     """Write `README.md` beside a saved model."""
     shape = model.config.settings
     day = dt.datetime.fromtimestamp(info.valid_time, dt.UTC).date().isoformat()
-    data = ModelCardData(license="apache-2.0", library_name="openlum", tags=["recommender-system", "large-user-model"])
+    data = ModelCardData(library_name="openlum", tags=["recommender-system", "large-user-model"])
     card = TEMPLATE.format(
         data=data.to_yaml(),
         name=info.name,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from openlum.artefact import read_json, write_json
@@ -38,8 +39,10 @@ def save_checkpoint(
         warnings.simplefilter("ignore")  # torch says that it saves without a process group, as it should
         dcp.save(_tensors(model, optimizer, best), checkpoint_id=draft, no_dist=True)
     write_json(draft / "progress.json", progress)
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():  # the end of an epoch can fall on a step with a checkpoint
+        os.replace(target, directory / f".{target.name}.old")
     os.replace(draft, target)
+    shutil.rmtree(directory / f".{target.name}.old", ignore_errors=True)
     for old in directory.glob("step-*"):
         if old != target:
             shutil.rmtree(old)
@@ -58,7 +61,7 @@ def load_checkpoint(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dcp.load(tensors, checkpoint_id=found[-1], no_dist=True)
-    except Exception as error:
+    except (Exception, CheckpointException) as error:  # the latter is a BaseException
         message = f"{found[-1]}: the checkpoint cannot be read ({error}); delete {directory} to train from the start"
         raise InputError(message) from error
     model.load_state_dict(tensors["model"])

@@ -3,7 +3,7 @@
 Shapes: L events of a batch, N positions, P positions at which feedback is asked for, R values of a feedback field, E width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Objective:
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """Both losses of a batch of histories. Draws from torch's global generator."""
-        history = History(history.item, self._drop_conditions(history), history.offsets)
+        history = replace(history, condition=self._drop_conditions(history))
         known = history.item > 0
         candidates = torch.arange(self.config.items) if self.full else self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
@@ -58,7 +58,7 @@ class Objective:
             drawn = candidates, self._log_probability(candidates, len(history.item))
             drawn = drawn[0].to(model.device), drawn[1].to(model.device)
             item_loss = sampled_softmax_loss(o, e, drawn, target, model.scale("item"))
-        feedback = item_loss.new_zeros(())
+        feedback = 0.0 * model.scale("feedback")  # every parameter has a gradient, and so a state to resume from
         if self.settings.feedback_weight:
             for spec in self.config.feedback:
                 asked = known & (history.condition[spec.name] > 0)
@@ -97,7 +97,8 @@ def answer_feedback(
 ) -> Tensor:
     """At some events, the answers to the question for each value of a feedback field, (P, R, E).
 
-    The question has the event's own condition, without what other feedback there was, and sees what came before the event.
+    The question has the event's own condition, without what other feedback there was, and sees what came before the event's
+    second, as it will when an impression of that second is asked about.
 
     Args:
         model: that read the histories into `state`.
@@ -114,6 +115,9 @@ def answer_feedback(
         name: field.repeat_interleave(values, 0) for name, field in erase(here, model.config.condition, others).items()
     }
     condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
-    prefix = (positions - history.offsets[user]).repeat_interleave(values)
+    assert history.before is not None
+    prefix = history.before[positions].repeat_interleave(values)
     questions = Questions(condition, user.repeat_interleave(values), prefix)
-    return model.answer(state, questions.to(model.device)).view(len(positions), values, -1)
+    return model.answer(state, questions.to(model.device)).view(
+        len(positions), values, model.config.settings.embedding_width
+    )

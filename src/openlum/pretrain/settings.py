@@ -9,7 +9,7 @@ from openlum.data.packing import Protocol
 class PretrainSettings(Settings):
     """Settings of `lum pretrain`."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the weights, the order of the users, dropout and sampling."""
     protocol: Protocol = "both"
     """What is kept from training: events from the validation period on (`time`, for ranking), each user's last two (`last`,

@@ -6,6 +6,7 @@ seed and the step. So a checkpoint needs no generator's state, and a resumed tra
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from openlum import __version__
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_stretches
+from openlum.data.packing import Protocol, Stretches, batches, training_end, training_stretches
 from openlum.errors import InputError
 from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings, default_device
@@ -43,7 +45,7 @@ class Progression:
     epoch: int = 0
     batch: int = 0
     """Batches done of this epoch."""
-    best_loss: float = math.inf
+    best_loss: float | None = None
     best_validation: dict[str, float] = field(default_factory=dict)
     without_gain: int = 0
     """Validations since the best."""
@@ -52,21 +54,24 @@ class Progression:
     """Spent in steps, without validation."""
 
 
-def build_model(dataset: Dataset, settings: ModelSettings, seed: int, trained_on: str = "") -> LargeUserModel:
+def build_model(
+    dataset: Dataset, settings: ModelSettings, seed: int, protocol: Protocol = "both", trained_on: str = ""
+) -> LargeUserModel:
     """A new model for a dataset's fields and catalogue."""
-    items = dataset.vocabulary("items")
+    lexicon = Lexicon.of(dataset)
     schema = dataset.info.data_schema
     config = ModelConfig(
         settings=settings,
         condition=dataset.specs("condition"),
         item=dataset.specs("item"),
-        items=len(items),
+        items=len(lexicon.items),
         time_fields=schema.time_fields,
         gap_unit=schema.gap_unit,
+        protocol=protocol,
         fingerprint=trained_on,
     )
     torch.manual_seed(seed)
-    model = LargeUserModel(config, Lexicon(items, dataset.item_titles(), dataset.vocabularies("condition")))
+    model = LargeUserModel(config, lexicon)
     model.item_encoder.set_features(to_tensors(dataset.item_features()))
     return model
 
@@ -90,10 +95,10 @@ def pretrain(dataset_dir: Path, out: Path, model_settings: ModelSettings, settin
         InputError: there is nothing to train on.
     """
     dataset = Dataset(dataset_dir)
-    trained_on = fingerprint(dataset.info.fingerprint, model_settings.model_dump(), settings.model_dump())
-    work = out.with_name(out.name + ".work") / trained_on
+    trained_on = fingerprint(__version__, dataset.info.fingerprint, model_settings.model_dump(), settings.model_dump())
+    work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
     (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    model = build_model(dataset, model_settings, settings.seed, trained_on).to(default_device())
+    model = build_model(dataset, model_settings, settings.seed, settings.protocol, trained_on).to(default_device())
     trainer = Trainer(model, dataset, settings, work)
     trainer.run()
     summary = trainer.summary()
@@ -102,6 +107,7 @@ def pretrain(dataset_dir: Path, out: Path, model_settings: ModelSettings, settin
         write_card(directory, model, dataset.info, settings, summary)
         write_json(directory / "pretrain.json", summary)
         (directory / "metrics.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
+    shutil.rmtree(work / "checkpoints")
     return summary
 
 
@@ -138,7 +144,10 @@ class Trainer:
             until: stop after this step, as an interruption would, and leave the weights as they are.
         """
         self._resume()
-        with SummaryWriter(str(self.work / "tensorboard")) as curves, _progress_bar() as bar:
+        with (
+            SummaryWriter(str(self.work / "tensorboard"), purge_step=self.progress.step) as curves,
+            _progress_bar() as bar,
+        ):
             task = bar.add_task("pretrain", total=self.total_steps, completed=self.progress.step, note="")
             while self.progress.epoch < self.settings.epochs and self.progress.without_gain < self.settings.patience:
                 for batch in self._remaining():
@@ -186,19 +195,21 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate(self.progress.step)
-        index, offsets = batch.events(self.dataset.sequences)
-        condition = {name: values[index] for name, values in self.dataset.sequences.condition.items()}
-        losses = self.objective(self.model, History.from_numpy(self.dataset.sequences.item[index], condition, offsets))
+        history = History.gather(self.dataset.sequences, batch)
+        losses = self.objective(self.model, history)
         total = self.objective.total(losses)
         if not total.isfinite():
-            raise InputError(f"the loss is {float(total)} at step {self.progress.step}; lower pretrain.learning_rate")
+            raise InputError(
+                f"the loss is {float(total.detach())} at step {self.progress.step}; lower pretrain.learning_rate"
+            )
         self.optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
+        self.model.bound_scales()
         self.progress.step += 1
         self.progress.batch += 1
-        self.progress.events += len(index)
+        self.progress.events += len(history.item)
         self.progress.seconds += time.perf_counter() - began
         return losses
 
@@ -212,12 +223,11 @@ class Trainer:
 
     def _validate(self, curves: SummaryWriter) -> None:
         figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
-        loss = figures.get(
-            "item_loss", -float(self.progress.step)
-        )  # without validation events the last weights are the best
+        # Without validation events the last weights are the best.
+        loss = figures.get("item_loss", -float(self.progress.step))
         loss += self.settings.feedback_weight * figures.get("feedback_loss", 0.0)
         self._log(curves, {"epoch": self.progress.epoch + 1, "validation": {"loss": loss, **figures}})
-        if loss < self.progress.best_loss:
+        if self.progress.best_loss is None or loss < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, figures, 0
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         else:
@@ -252,7 +262,8 @@ class Trainer:
             self.progress = Progression(**found)
         metrics = self.work / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.progress.step]
+        # The last line may be half a line, where the machine stopped.
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.progress.step]
         metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 

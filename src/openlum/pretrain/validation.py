@@ -66,14 +66,10 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
     found: dict[str, list[Tensor]] = {}
     done = 0
     for batch in batches(chosen.stretches, batch_events):
-        index, offsets = batch.events(dataset.sequences)
-        history = History.from_numpy(
-            dataset.sequences.item[index], {k: v[index] for k, v in dataset.sequences.condition.items()}, offsets
-        )
-        within = (
-            np.arange(len(index)) - np.repeat(offsets[:-1], np.diff(offsets)) + np.repeat(batch.start, np.diff(offsets))
-        )
-        judged = within >= np.repeat(chosen.first[done : done + len(batch)], np.diff(offsets))
+        history = History.gather(dataset.sequences, batch)
+        lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
+        within = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)
+        judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
         for name, values in _judge(model, e, history, positions).items():
@@ -113,7 +109,8 @@ def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, flo
         if len(value):
             loss = torch.nn.functional.cross_entropy(score, value)
             result["feedback_loss"] = result.get("feedback_loss", 0.0) + float(loss)
-            result[f"auc {spec.name}"] = _auc(value, score.softmax(-1))
+            if len(value.unique()) > 1:
+                result[f"auc {spec.name}"] = _auc(value, score.softmax(-1))
     return result
 
 
@@ -124,4 +121,4 @@ def _auc(value: Tensor, probability: Tensor) -> float:
         for r in range(probability.shape[1])
         if 0 < int((value == r).sum()) < len(value)
     ]
-    return float(np.mean(each)) if each else float("nan")
+    return float(np.mean(each))

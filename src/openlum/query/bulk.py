@@ -18,6 +18,7 @@ from torch import Tensor
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import SPLITS, Dataset, Impressions
 from openlum.data.packing import Stretches, batches, window_start
+from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
 from openlum.query.knowledge import KnowledgeWriter
@@ -44,7 +45,11 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
     model.check_fit(dataset.specs("condition"), dataset.vocabulary("items"), dataset.vocabularies("condition"))
-    questions = QuestionSet(model, settings.questions)
+    if model.config.protocol == "last":
+        raise InputError(
+            f"{model_dir}: was trained on the test period; pretrain with protocol 'time' or 'both' for ranking"
+        )
+    questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
     rows = 0
     with whole_directory(out) as directory:
         writer = KnowledgeWriter(directory, questions.names, settings.rows_per_part)
@@ -99,7 +104,8 @@ def answer_impressions(
     Yields:
         Indices of impressions, (n,), and their answers, (n, G, E), on the CPU.
     """
-    windows, order, sizes = _windows(dataset, impressions, model.config.settings.max_events)
+    most = max(2 * batch_events // len(questions), 1)
+    windows, order, sizes = _windows(dataset, impressions, model.config.settings.max_events, most)
     # A question costs about what a token does, half an event.
     steps = list(batches(windows, batch_events, extra=sizes * len(questions) // 2))
     done = first = 0
@@ -107,9 +113,7 @@ def answer_impressions(
         members = sizes[done : done + len(batch)]
         index = order[first : first + members.sum()]
         done, first = done + len(batch), first + int(members.sum())
-        events, offsets = batch.events(dataset.sequences)
-        condition = {name: values[events] for name, values in dataset.sequences.condition.items()}
-        history = History.from_numpy(dataset.sequences.item[events], condition, offsets).to(model.device)
+        history = History.gather(dataset.sequences, batch).to(model.device)
         state = model.read(history, with_answers=False)[1]
         asked = questions.conditions(to_tensors({k: v[index] for k, v in impressions.condition.items()}), len(index))
         user = torch.from_numpy(np.repeat(np.arange(len(batch)), members)).repeat_interleave(len(questions))
@@ -118,8 +122,10 @@ def answer_impressions(
         yield index, answers.view(len(index), len(questions), -1).cpu()
 
 
-def _windows(dataset: Dataset, impressions: Impressions, max_events: int) -> tuple[Stretches, np.ndarray, np.ndarray]:
-    """The stretches of history that the impressions look back through.
+def _windows(
+    dataset: Dataset, impressions: Impressions, max_events: int, most: int
+) -> tuple[Stretches, np.ndarray, np.ndarray]:
+    """The stretches of history that the impressions look back through, at most `most` impressions to one.
 
     Returns:
         The B stretches, the order (I,) in which impressions lie in them, and how many lie in each, (B,).
@@ -130,9 +136,9 @@ def _windows(dataset: Dataset, impressions: Impressions, max_events: int) -> tup
     place = np.where(place < 0, 0, place)
     order = np.lexsort((impressions.prefix, start, impressions.user))
     keys = np.stack([impressions.user[order], start[order]])
-    first = (
-        np.flatnonzero(np.concatenate([[True], (np.diff(keys) != 0).any(0)])) if len(order) else np.empty(0, np.int64)
-    )
+    new = np.concatenate([[True], (np.diff(keys) != 0).any(0)])[: len(order)]
+    within = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    first = np.flatnonzero(within % most == 0)
     sizes = np.diff(np.concatenate([first, [len(order)]]))
     last = order[np.cumsum(sizes) - 1]  # the longest prefix of each window
     return Stretches(place[last], start[last], impressions.prefix[last]), order, sizes

@@ -6,16 +6,18 @@ Shapes: n rows, G questions asked of each.
 from typing import Any
 
 from openlum.errors import InputError
-from openlum.model import LargeUserModel
+from openlum.model import Lexicon
 from openlum.model.batch import Fields, blank
 from openlum.query.settings import ALL_FIELDS, FROM_ROW
+from openlum.schema import FieldSpec
 
 
 class QuestionSet:
     """The questions that every row is asked.
 
     Args:
-        model: that will answer.
+        lexicon: of the model that will answer.
+        specs: its condition fields.
         questions: name to condition fields and raw values.
 
     Raises:
@@ -23,18 +25,18 @@ class QuestionSet:
             from the row, which has none yet.
     """
 
-    def __init__(self, model: LargeUserModel, questions: dict[str, dict[str, Any]]) -> None:
-        self.specs = model.config.condition
+    def __init__(self, lexicon: Lexicon, specs: list[FieldSpec], questions: dict[str, dict[str, Any]]) -> None:
+        self.specs = specs
         self.names = list(questions)
         self.from_row: list[list[str]] = []
         self.fixed: list[Fields] = []
         for name, question in questions.items():
             try:
-                self._add(model, question)
+                self._add(lexicon, question)
             except InputError as error:
                 raise InputError(f"question '{name}': {error}") from None
 
-    def _add(self, model: LargeUserModel, question: dict[str, Any]) -> None:
+    def _add(self, lexicon: Lexicon, question: dict[str, Any]) -> None:
         feedback = {spec.name for spec in self.specs if spec.feedback}
         taken = [name for name, value in question.items() if name != ALL_FIELDS and value == FROM_ROW]
         wrong = feedback & set(taken)
@@ -49,7 +51,7 @@ class QuestionSet:
             taken += [s.name for s in self.specs if s.name not in question and not s.feedback]
         values = {name: value for name, value in question.items() if name != ALL_FIELDS and name not in taken}
         self.from_row.append(taken)
-        self.fixed.append(model.lexicon.encode_conditions([values], self.specs, strict=True))
+        self.fixed.append(lexicon.encode_conditions([values], self.specs, strict=True))
 
     def conditions(self, rows: Fields, n: int) -> Fields:
         """The conditions of `n` rows, (n, ...), to those of their questions, (n * G, ...), a row's questions together."""

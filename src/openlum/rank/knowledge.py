@@ -85,9 +85,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
     file = path / "items.parquet"
-    items = _vectors(
-        _column(_table(file, ["embedding"]), "embedding", file), width
-    ).copy()  # Arrow's memory is read-only
+    items = _vectors(_table(file, ["embedding"])["embedding"], width).copy()  # Arrow's memory is read-only
     if len(items) != len(dataset.vocabulary("items")):
         raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
     return Knowledge(questions, answered, row, place, answers, similarity, items)
@@ -106,30 +104,28 @@ def _read_parts(
         table = _table(part, columns)
         stop = done + len(table)
         if stop > rows:
+            done = stop
             break
-        row[done:stop] = _column(table, "row", part).to_numpy()
+        row[done:stop] = table["row"].to_numpy()
         for index, name in enumerate(answered):
-            answers[done:stop, index] = _vectors(_column(table, f"answer.{name}", part), width)
+            answers[done:stop, index] = _vectors(table[f"answer.{name}"], width)
         for index, name in enumerate(questions):
-            similarity[done:stop, index] = _column(table, f"similarity.{name}", part).to_numpy()
+            similarity[done:stop, index] = table[f"similarity.{name}"].to_numpy()
         done = stop
-    if done != rows or any(path.glob(f"part-{len(list(path.glob('part-*.parquet'))):05d}.parquet")):
+    if done != rows:
         raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run 'lum query' again")
     return row, answers, similarity
 
 
 def _table(file: Path, columns: list[str]) -> pa.Table:
     try:
-        return pq.read_table(file, columns=columns)
+        missing = sorted(set(columns) - set(pq.read_schema(file).names))
+        if missing:
+            raise InputError(f"{file}: column '{missing[0]}' is missing; run 'lum query' again")
+        return pq.read_table(file, columns=columns).combine_chunks()
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{file}: cannot be read ({error}); run 'lum query' again") from None
 
 
-def _column(table: pa.Table, name: str, file: Path) -> pa.Array:
-    if name not in table.column_names:
-        raise InputError(f"{file}: column '{name}' is missing; run 'lum query' again")
-    return table[name].combine_chunks()
-
-
-def _vectors(column: pa.FixedSizeListArray, width: int) -> np.ndarray:
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+def _vectors(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)

@@ -21,7 +21,8 @@ from openlum.rank.batches import Batch, Behaviours, KnowledgeInput
 from openlum.rank.settings import KnowledgeShape, RankerConfig
 from openlum.schema import FieldSpec
 
-EMBEDDING_STD = 0.05
+EMBEDDING_STD = 0.3
+"""With much smaller ones target attention hardly learns that the target resembles items of the history: a product of them."""
 
 
 class KnowledgeFeatures(nn.Module):
@@ -100,17 +101,17 @@ class Ranker(nn.Module):
         self.names = [spec.name for spec in config.features]
         self.fields = nn.ModuleList(Field(spec, width) for spec in config.features)
         self.items = ItemEncoder(config.item, config.items, width, item_width)
-        self.users = nn.Embedding(config.users, width) if settings.user_id else None
+        self.users = nn.Embedding(config.users, width, padding_idx=0) if settings.user_id else None
         self.behaviours: BehaviourEncoder | None = None
         self.attention: TargetAttention | None = None
         inputs = (len(config.features) + settings.user_id) * width + item_width + 1
         if config.architecture == "din":
             self.behaviours = BehaviourEncoder(config.behaviour, item_width)
             self.attention = TargetAttention(item_width, settings.attention_hidden)
-            inputs += item_width
+            inputs += 2 * item_width
         self.first = nn.Linear(inputs, settings.hidden[0])
         self.rest = _tower(settings.hidden, settings.dropout)
-        self._start_small()
+        self._start()
         # Last, so that the parameters above are those of the plain ranker of the same seed.
         shape = config.knowledge
         self.knowledge = KnowledgeFeatures(shape, settings.hidden[0]) if shape and shape != _nothing(shape) else None
@@ -120,7 +121,7 @@ class Ranker(nn.Module):
         parts = [field(batch.features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         parts.append(batch.activity.unsqueeze(1))
         if self.users is not None:
-            parts.append(self.users(batch.user))
+            parts.append(self.users(self._hide_some(batch.user)))
         if self.attention is None:
             parts.append(self._items(batch.item))
         else:
@@ -131,6 +132,12 @@ class Ranker(nn.Module):
                 raise ValueError("this ranker was built with knowledge, and the batch has none")
             hidden = hidden + self.knowledge(batch.knowledge)
         return self.rest(hidden).squeeze(1)
+
+    def _hide_some(self, user: Tensor) -> Tensor:
+        """In training some users become unknown (0), whose row is zero as those of new users are."""
+        if not self.training:
+            return user
+        return user.masked_fill(torch.rand(len(user), device=user.device) < self.config.settings.user_id_dropout, 0)
 
     def _items(self, ids: Tensor) -> Tensor:
         """Item ids (n,) to (n, D); each distinct item is encoded once."""
@@ -150,10 +157,11 @@ class Ranker(nn.Module):
         vectors = self._items(torch.cat([item, history.item.flatten()]))
         target, items = vectors.split([len(item), history.item.numel()])
         keys = self.behaviours(items.view(*history.item.shape, target.shape[1]), history.condition)  # (B, L, D)
-        return [target, self.attention(target, keys, history.mask)]
+        interest = self.attention(target, keys, history.mask)
+        return [target, interest, target * interest]
 
-    def _start_small(self) -> None:
-        """Small embeddings: a rare id must not begin with a strong opinion. Users begin with none."""
+    def _start(self) -> None:
+        """Embeddings begin at random; users begin at zero, so that an id that was never trained says nothing."""
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=EMBEDDING_STD)

@@ -47,12 +47,12 @@ def rank(
         InputError: dataset, knowledge and settings do not fit together.
     """
     prepared = Dataset(dataset)
-    _check_rows(prepared)
     known = None
     if knowledge is not None:
         chosen = settings.knowledge
         known = load_knowledge(knowledge, prepared, chosen.direct_questions if chosen.direct else [])
     data = RankingData(prepared, settings, known)
+    _check_rows(data)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
@@ -165,11 +165,15 @@ def _oracle(test: Rows, truth: Path) -> dict[str, float]:
     return {"auc": auc(test.label.numpy(), probability[found])}
 
 
-def _check_rows(dataset: Dataset) -> None:
-    for split, rows in dataset.info.impressions.items():
-        if not rows:
+def _check_rows(data: RankingData) -> None:
+    """Every split must have rows with both labels, or there is nothing to learn or to judge."""
+    where = data.dataset.path
+    for split, rows in data.rows.items():
+        if not len(rows):
+            raise InputError(f"{where}: has no {split} impressions; check 'splits' and the impressions in the schema")
+        if len(rows.label.unique()) < 2:
             raise InputError(
-                f"{dataset.path}: has no {split} impressions; check 'splits' and the impressions in the schema"
+                f"{where}: all {split} impressions have the label {rows.label[0]:.0f}; rankers need both, check the schema"
             )
 
 

@@ -36,23 +36,25 @@ class RankSettings(Settings):
     """Widths of the MLP's hidden layers."""
     attention_hidden: int = Field(32, ge=1)
     """Width of the attention unit's hidden layer."""
-    user_id: bool = False
-    """Whether the user's id is a feature. It tells nothing about users who come after training."""
+    user_id: bool = True
+    """Whether the user's id is a feature. It says nothing about users who come after training."""
+    user_id_dropout: float = Field(0.5, ge=0, lt=1)
+    """Chance that a training row's user id is hidden, so that the ranker also learns to do without it."""
     history_length: int = Field(50, ge=1)
     """din: how many behaviours back it looks."""
     history_where: dict[str, list[str]] | None = None
     """din: only events whose condition fields have one of these raw values are behaviours; by default all events."""
-    batch_size: int = Field(4096, ge=1)
+    batch_size: int = Field(1024, ge=1)
     """Rows in a step."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     """Learning rate of AdamW."""
     weight_decay: float = Field(1e-2, ge=0)
     """Weight decay of all parameters."""
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout after the MLP's hidden layers."""
     max_epochs: int = Field(8, ge=1)
     """Passes over the training rows, if validation does not stop earlier."""
-    patience: int = Field(1, ge=1)
+    patience: int = Field(2, ge=1)
     """Stop after this many epochs without a better validation AUC; the best epoch's weights are kept."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
     """How knowledge enters."""

@@ -15,6 +15,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
+from openlum.model.batch import Fields
 from openlum.retrieve.metrics import exclude, rank_of_target, ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 
@@ -40,15 +41,23 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
     model.check_fit(dataset.specs("condition"), dataset.vocabulary("items"), dataset.vocabularies("condition"))
+    if model.config.protocol == "time":
+        raise InputError(
+            f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
+        )
     sequences = dataset.sequences
     users = np.flatnonzero(sequences.test_at < np.diff(sequences.offsets))
     users = users[sequences.item[sequences.offsets[users] + sequences.test_at[users]] > 0]
     if not len(users):
         raise InputError(f"{dataset_dir}: no user has three events, so none can be held out for retrieval")
+    asked = {
+        name: model.lexicon.encode_conditions([question], model.config.condition, strict=True)
+        for name, question in settings.questions.items()
+    }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in settings.questions}
     turns = np.array_split(users, -(-len(users) // settings.batch_users))
     for turn in track(turns, "retrieve", transient=True):
-        for name, found in _ranks(model, dataset, turn, settings).items():
+        for name, found in _ranks(model, dataset, turn, asked, settings.exclude_seen).items():
             ranks[name].append(found)
     metrics = {name: ranking_metrics(np.concatenate(found), settings.at) for name, found in ranks.items()}
     protocol = {
@@ -65,15 +74,13 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
 
 @torch.inference_mode()
 def _ranks(
-    model: LargeUserModel, dataset: Dataset, users: np.ndarray, settings: RetrieveSettings
+    model: LargeUserModel, dataset: Dataset, users: np.ndarray, asked: dict[str, Fields], exclude_seen: bool
 ) -> dict[str, np.ndarray]:
     """Rank of the held-out item of `users`, (n,) places in the sequences, under each question."""
     sequences = dataset.sequences
     cut = sequences.test_at[users]
     start = window_start(cut, model.config.settings.max_events)
-    events, offsets = Stretches(users, start, cut).events(sequences)
-    condition = {name: values[events] for name, values in sequences.condition.items()}
-    history = History.from_numpy(sequences.item[events], condition, offsets).to(model.device)
+    history = History.gather(sequences, Stretches(users, start, cut)).to(model.device)
     state = model.read(history, with_answers=False)[1]
     target = torch.from_numpy(sequences.item[sequences.offsets[users] + cut]).to(model.device)
     seen, seen_offsets = Stretches(users, np.zeros_like(cut), cut).events(sequences)
@@ -81,12 +88,12 @@ def _ranks(
     fresh = sequences.item[seen] != target.cpu().numpy()[seen_rows]  # an item bought again is still to be found
     e = model.items()
     ranks = {}
-    for name, question in settings.questions.items():
-        asked = model.lexicon.encode_conditions([question] * len(users), model.config.condition, strict=True)
+    for name, question in asked.items():
+        condition = {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
         at = torch.arange(len(users)), torch.from_numpy(cut - start)
-        scores = model.answer(state, Questions(asked, *at).to(model.device)) @ e.T  # (n, V)
+        scores = model.answer(state, Questions(condition, *at).to(model.device)) @ e.T  # (n, V)
         scores[:, 0] = -torch.inf
-        if settings.exclude_seen:
+        if exclude_seen:
             exclude(scores, seen_rows[fresh], sequences.item[seen][fresh])
         ranks[name] = rank_of_target(scores, target).cpu().numpy()
     return ranks

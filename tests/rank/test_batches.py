@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from openlum.config import parse_settings
+from openlum.data.dataset import Dataset
+from openlum.errors import InputError
+from openlum.rank.batches import RankingData
+from openlum.rank.settings import RankSettings
+
+
+@pytest.mark.parametrize("where", [None, {"feedback": ["click"]}, {"feedback": ["click"], "scene": ["home"]}])
+def test_history_is_the_last_behaviours_before_the_row(
+    where: dict[str, list[str]] | None, dataset: Dataset, settings: RankSettings
+) -> None:
+    data = RankingData(dataset, settings.model_copy(update={"history_where": where, "history_length": 5}))
+    impressions, sequences = dataset.impressions("test"), dataset.sequences
+    history = data.batch(data.rows["test"], torch.arange(len(impressions.row)), data.config("din", False)).history
+    assert history is not None
+    wanted = {
+        name: set(dataset.vocabulary(f"condition.{name}").encode(values)) for name, values in (where or {}).items()
+    }
+    for index in range(0, len(impressions.row), 17):
+        begin = sequences.offsets[sequences.position_of(impressions.user[index : index + 1])[0]]
+        events = np.arange(begin, begin + impressions.prefix[index])
+        assert (sequences.time[events] < impressions.time[index]).all()
+        for name, ids in wanted.items():
+            events = events[[value in ids for value in sequences.condition[name][events]]]
+        latest = events[::-1][:5]
+        mask = history.mask[index]
+        assert mask.sum() == len(latest)
+        assert history.item[index][mask].tolist() == sequences.item[latest].tolist()
+        for name, values in history.condition.items():
+            assert values[index][mask].tolist() == sequences.condition[name][latest].tolist()
+
+
+def test_a_history_knows_the_feedback_and_a_row_does_not(data: RankingData) -> None:
+    config = data.config("din", True)
+    assert "feedback" in [spec.name for spec in config.behaviour]
+    assert "condition.feedback" not in [spec.name for spec in config.features]
+    assert {"user.age", "condition.scene", "context.position"} <= {spec.name for spec in config.features}
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [({"mood": ["good"]}, "'mood' is no categorical condition field"), ({"feedback": ["clik"]}, "no value 'clik'")],
+)
+def test_unknown_behaviours_are_refused(
+    where: dict[str, list[str]], message: str, dataset: Dataset, settings: RankSettings
+) -> None:
+    with pytest.raises(InputError, match=message):
+        RankingData(dataset, settings.model_copy(update={"history_where": where}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"seeds": [1, 1]}, "once only"),
+        ({"rankers": []}, "rankers"),
+        ({"rankers": ["dien"]}, "'dnn' or 'din'"),
+        ({"hidden": [0]}, "hidden"),
+        ({"history_where": {}}, "at least one condition field"),
+        ({"knowledge": {"directt": True}}, "did you mean 'direct'"),
+    ],
+)
+def test_settings_explain_what_is_wrong(content: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_settings(content, RankSettings, where="test.yaml")

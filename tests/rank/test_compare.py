@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.metrics import roc_auc_score
+
+from openlum.rank.compare import compare_auc
+from openlum.rank.metrics import auc
+
+
+def draw(rng: np.random.Generator, users: int = 60, rows: int = 8, gain: float = 0.0) -> tuple[np.ndarray, ...]:
+    """Label, user and two scores. Rows of one user share a part of the label's cause and of each score's error."""
+    user = np.repeat(np.arange(users), rows)
+    taste = rng.normal(size=users)[user] + rng.normal(size=users * rows)
+    label = (taste + rng.normal(size=len(user)) > 0).astype(float)
+    a, b = (rng.normal(size=users)[user] + rng.normal(size=len(user)) for _ in range(2))
+    return label, user, (1 + gain) * taste + a, taste + b
+
+
+def test_rejects_a_true_null_about_as_often_as_it_says() -> None:
+    rng, runs = np.random.default_rng(0), 300
+    rejected = 0
+    for _ in range(runs):
+        label, user, a, b = draw(rng)
+        rejected += compare_auc(label, user, [a], [b]).p_value < 0.05
+    assert binom.ppf(0.001, runs, 0.035) <= rejected <= binom.ppf(0.999, runs, 0.07)
+
+
+def test_rows_of_one_user_are_no_independent_rows() -> None:
+    """Taken for independent, the same data rejects a true null far too often."""
+    rng, runs = np.random.default_rng(1), 150
+    rejected = 0
+    for _ in range(runs):
+        label, user, a, b = draw(rng, users=30, rows=20)
+        rejected += compare_auc(label, np.arange(len(user)), [a], [b]).p_value < 0.05
+    assert rejected / runs > 0.15
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_agrees_with_a_bootstrap_over_users(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    label, user, a, b = draw(rng, users=100, gain=0.3)
+    found = compare_auc(label, user, [a], [b])
+    rows_of = [np.flatnonzero(user == one) for one in range(100)]
+    differences = []
+    for _ in range(600):
+        rows = np.concatenate([rows_of[one] for one in rng.integers(100, size=100)])
+        differences.append(auc(label[rows], a[rows]) - auc(label[rows], b[rows]))
+    assert found.difference == pytest.approx(roc_auc_score(label, a) - roc_auc_score(label, b))
+    assert (found.ci95[1] - found.ci95[0]) / 3.92 == pytest.approx(np.std(differences), rel=0.15)
+
+
+def test_the_sign_says_which_is_better_and_swapping_turns_it() -> None:
+    label, user, a, b = draw(np.random.default_rng(2), gain=2.0)
+    forth, back = compare_auc(label, user, [a], [b]), compare_auc(label, user, [b], [a])
+    assert forth.difference > 0
+    assert forth.p_value < 0.01
+    assert forth.ci95[0] > 0
+    assert (back.difference, back.p_value) == pytest.approx((-forth.difference, forth.p_value))
+    assert back.ci95 == pytest.approx((-forth.ci95[1], -forth.ci95[0]))
+
+
+def test_seeds_are_averaged() -> None:
+    label, user, a, b = draw(np.random.default_rng(3))
+    _, _, c, d = draw(np.random.default_rng(4))
+    mean_a = (roc_auc_score(label, a) + roc_auc_score(label, c)) / 2
+    found = compare_auc(label, user, [a, c], [b, d, b])
+    assert found.difference == pytest.approx(mean_a - (2 * roc_auc_score(label, b) + roc_auc_score(label, d)) / 3)
+
+
+def test_a_ranker_does_not_differ_from_itself() -> None:
+    label, user, a, _ = draw(np.random.default_rng(5))
+    found = compare_auc(label, user, [a], [a])
+    assert (found.difference, found.ci95, found.p_value) == (0, (0, 0), 1)
+
+
+def test_one_class_has_no_comparison() -> None:
+    assert np.isnan(compare_auc(np.ones(4), np.arange(4), [np.arange(4)], [np.arange(4)]).p_value)

@@ -1,0 +1,95 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from openlum.data.dataset import SPLITS, Dataset
+from openlum.errors import InputError
+from openlum.rank.knowledge import load_knowledge
+
+
+@pytest.fixture
+def copied(knowledge_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(knowledge_dir, tmp_path / "knowledge"))
+
+
+def edit(path: Path, **changes: object) -> None:
+    file = path / "knowledge.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_every_row_gets_its_own_answers(knowledge_dir: Path, dataset: Dataset) -> None:
+    knowledge = load_knowledge(knowledge_dir, dataset)
+    expected = {}
+    for part in knowledge_dir.glob("part-*.parquet"):
+        for row in pq.read_table(part).to_pylist():
+            expected[row["row"]] = row
+    for split in SPLITS:
+        rows = dataset.impressions(split).row
+        for row, place in zip(rows.tolist(), knowledge.places(rows), strict=True):
+            for question, name in enumerate(["like", "dislike"]):
+                assert knowledge.answers[place, question].tolist() == expected[row][f"answer.{name}"]
+                assert knowledge.similarity[place, question] == np.float32(expected[row][f"similarity.{name}"])
+
+
+def test_only_the_wanted_answers_are_read(knowledge_dir: Path, dataset: Dataset) -> None:
+    everything, one = load_knowledge(knowledge_dir, dataset), load_knowledge(knowledge_dir, dataset, ["dislike"])
+    assert one.answers.shape[1] == 1
+    assert np.array_equal(one.answers[:, 0], everything.answers[:, 1])
+    assert np.array_equal(one.similarity, everything.similarity)
+
+
+def test_an_unknown_question_is_named(knowledge_dir: Path, dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="no question 'love'; it has like, dislike"):
+        load_knowledge(knowledge_dir, dataset, ["love"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "0123"}, "another dataset"),
+        ({"form": "user"}, "per impression"),
+        ({"rows": 7}, "do not hold the 7 rows"),
+        ({"rows": 10**6}, "do not hold the 1000000 rows"),
+    ],
+)
+def test_knowledge_that_does_not_fit_is_refused(
+    copied: Path, dataset: Dataset, changes: dict[str, object], message: str
+) -> None:
+    edit(copied, **changes)
+    with pytest.raises(InputError, match=message):
+        load_knowledge(copied, dataset)
+
+
+def test_a_missing_key_part_column_or_file_is_named(copied: Path, dataset: Dataset) -> None:
+    edit(copied, questions=["like", "love"])
+    with pytest.raises(InputError, match=r"answer\.love"):
+        load_knowledge(copied, dataset)
+    edit(copied, questions=["like"])
+    (copied / "items.parquet").unlink()
+    with pytest.raises(InputError, match=r"items\.parquet"):
+        load_knowledge(copied, dataset)
+    (copied / "knowledge.json").write_text('{"form": "impression"}')
+    with pytest.raises(InputError, match="'questions' is missing"):
+        load_knowledge(copied, dataset)
+    shutil.rmtree(copied)
+    with pytest.raises(InputError, match="lum query"):
+        load_knowledge(copied, dataset)
+
+
+def test_rows_without_or_with_two_answers_are_refused(copied: Path, dataset: Dataset) -> None:
+    first, second = sorted(copied.glob("part-*.parquet"))
+    table, total = pq.read_table(first), json.loads((copied / "knowledge.json").read_text())["rows"]
+    pq.write_table(table.slice(1), first)
+    edit(copied, rows=total - 1)
+    knowledge = load_knowledge(copied, dataset)
+    with pytest.raises(InputError, match=f"1 impression rows, the first is row {table['row'][0]}"):
+        [knowledge.places(dataset.impressions(split).row) for split in SPLITS]
+    pq.write_table(table, first)
+    shutil.copy(first, second)
+    edit(copied, rows=2 * len(table))
+    with pytest.raises(InputError, match="is there twice"):
+        load_knowledge(copied, dataset)

@@ -1,0 +1,90 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from openlum.data.dataset import Dataset, Split
+from openlum.errors import InputError
+from openlum.rank.rankers import load_ranker
+from openlum.rank.run import rank
+from openlum.rank.settings import RankSettings
+from tests.rank.planted import true_chance
+
+
+@pytest.fixture(scope="module")
+def truth(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    test = dataset.impressions("test")
+    file = tmp_path_factory.mktemp("truth") / "truth.parquet"
+    order = np.random.default_rng(0).permutation(len(test.row))
+    chance = true_chance(dataset, test.user, test.item)
+    pq.write_table(pa.table({"row": test.row[order], "probability": chance[order]}), file)
+    return file
+
+
+def test_rank_writes_what_it_returns(
+    dataset: Dataset, knowledge_dir: Path, truth: Path, settings: RankSettings, tmp_path: Path
+) -> None:
+    short = settings.model_copy(update={"max_epochs": 2})
+    summary = rank(dataset.path, knowledge_dir, tmp_path / "ranker", short, truth)
+    names = ["dnn", "dnn+knowledge", "din", "din+knowledge"]
+    assert json.loads((tmp_path / "ranker" / "metrics.json").read_text()) == summary
+    assert list(summary["ranking"]) == list(summary["validation"]) == names
+    for figures in summary["ranking"].values():
+        assert list(figures) == ["auc", "gauc", "logloss", "ne"]
+        assert figures["auc"]["mean"] == pytest.approx(np.mean(figures["auc"]["seeds"]))
+        assert len(figures["auc"]["seeds"]) == 2
+    for found in summary["comparisons"]:
+        means = [summary["ranking"][found[side]]["auc"]["mean"] for side in ("a", "b")]
+        assert found["difference"] == pytest.approx(means[0] - means[1])
+        assert found["ci95"][0] < found["difference"] < found["ci95"][1]
+        assert found["difference"] > 0
+        assert found["p_value"] < 0.01
+    assert [found["b"] for found in summary["comparisons"]] == ["dnn", "din"]
+    assert summary["oracle"]["auc"] > max(figures["auc"]["mean"] for figures in summary["ranking"].values()) - 0.01
+    assert all(1 <= epoch <= 2 for epochs in summary["epochs"].values() for epoch in epochs)
+    test = dataset.impressions("test")
+    for name in names:
+        table = pq.read_table(tmp_path / "ranker" / "predictions" / f"{name}-seed1.parquet")
+        assert table["row"].to_pylist() == test.row.tolist()
+        assert table.schema.field("prediction").type == pa.float32()
+        assert load_ranker(tmp_path / "ranker" / f"{name}-seed1.safetensors").config.architecture == name.split("+")[0]
+
+
+def test_without_knowledge_only_plain_rankers(dataset: Dataset, settings: RankSettings, tmp_path: Path) -> None:
+    short = settings.model_copy(update={"max_epochs": 1, "seeds": [3], "rankers": ["dnn"]})
+    summary = rank(dataset.path, None, tmp_path / "ranker", short)
+    assert list(summary["ranking"]) == ["dnn"]
+    assert summary["ranking"]["dnn"]["auc"]["std"] == 0
+    assert summary["comparisons"] == []
+    assert "oracle" not in summary
+
+
+def test_a_truth_that_does_not_fit_is_refused_before_training(
+    dataset: Dataset, truth: Path, settings: RankSettings, tmp_path: Path
+) -> None:
+    pq.write_table(pq.read_table(truth).slice(1), tmp_path / "truth.parquet")
+    with pytest.raises(InputError, match="no probability for some test rows"):
+        rank(dataset.path, None, tmp_path / "ranker", settings, tmp_path / "truth.parquet")
+    with pytest.raises(InputError, match=r"none\.parquet"):
+        rank(dataset.path, None, tmp_path / "ranker", settings, tmp_path / "none.parquet")
+    assert not (tmp_path / "ranker").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "labels", "message"), [("valid", 1.0, "label 1; rankers need both"), ("test", None, "no test impr")]
+)
+def test_splits_that_cannot_be_judged_are_refused(
+    split: Split, labels: float | None, message: str, dataset: Dataset, settings: RankSettings, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    for file in (copied / "impressions" / split).glob("*.parquet"):
+        table = pq.read_table(file)
+        kept = table.slice(0, 0 if labels is None else len(table))
+        label = pa.array(np.full(len(kept), labels or 0), table.schema.field("label").type, safe=False)
+        pq.write_table(kept.set_column(kept.column_names.index("label"), "label", label), file)
+    with pytest.raises(InputError, match=message):
+        rank(copied, None, tmp_path / "ranker", settings)
