@@ -45,6 +45,8 @@ def experiment(tmp_path: Path, text: str) -> Path:
         ("model: {width: wide}", r"key 'model\.width': .*integer.*found 'wide'"),
         ("model: {width: 60, heads: 8}", "width .60. must be a multiple of twice heads"),
         ("query: {questions: {a b: {}}}", "question name 'a b'"),
+        ("pretrain: {protocol: last}", "'last' trains on the test period"),
+        ("pretrain: {protocol: time}", "'time' trains on what 'retrieve' holds out"),
         ("data: {}", "exactly one of"),
         ("pretrain: [1", "not valid YAML"),
     ],

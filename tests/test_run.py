@@ -45,7 +45,8 @@ def test_summary_has_its_written_form(finished: Path) -> None:
     summary = json.loads((finished / "runs/tiny/summary.json").read_text())
     schema = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
     jsonschema.validate(summary, schema)
-    assert set(summary) == {"ranking", "comparisons", "oracle", "retrieval", "pretrain", "query", "environment"}
+    parts = {"ranking", "comparisons", "oracle", "retrieval", "retrieval_protocol", "pretrain", "query", "environment"}
+    assert set(summary) == parts
     assert set(summary["ranking"]) == {"dnn", "dnn+knowledge", "din", "din+knowledge"}
     assert summary["oracle"]["auc"] > max(ranker["auc"]["mean"] for ranker in summary["ranking"].values())
 
@@ -75,6 +76,26 @@ def test_a_changed_setting_runs_what_depends_on_it_again(finished: Path) -> None
     assert "hr@5" in (finished / "runs/tiny/summary.json").read_text()
 
 
+def test_a_misspelt_question_is_found_before_training(finished: Path) -> None:
+    (finished / "typo.yaml").write_text(
+        CONFIG.replace("name: tiny", "name: typo").replace("{feedback: skip,", "{feedback: skp,")
+    )
+    done = lum("run", "typo.yaml", cwd=finished)
+    assert done.returncode == 2
+    assert "question 'skip'" in done.stderr
+    assert "'skp' was not in the training data" in done.stderr
+    assert not (finished / "runs/typo/model").exists()
+
+
+def test_steps_left_out_are_not_in_the_summary(finished: Path) -> None:
+    config = finished / "tiny.yaml"
+    config.write_text(CONFIG.replace("retrieve: {", "retrieve: null #"))
+    done = lum("run", "tiny.yaml", cwd=finished)
+    config.write_text(CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert "retrieval" not in json.loads((finished / "runs/tiny/summary.json").read_text())
+
+
 def test_single_steps_meet_through_directories(finished: Path) -> None:
     run = "runs/tiny"
     steps = [
@@ -101,6 +122,7 @@ def test_single_steps_meet_through_directories(finished: Path) -> None:
         (["query", "-d", "runs/tiny/dataset", "-m", "nowhere", "-o", "x"], "lum pretrain"),
         (["rank", "-d", "runs/tiny/dataset", "-k", "nowhere", "-o", "x"], "lum query"),
         (["prepare", "runs/tiny/log/schema.yaml", "-o", "tiny.yaml"], "is a file"),
+        (["prepare", "runs/tiny/log/schema.yaml", "-o", "."], "lum did not write"),
         (["prepare"], "Missing argument"),
     ],
 )

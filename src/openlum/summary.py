@@ -23,7 +23,8 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
         metrics = read_json(ranker / "metrics.json", "lum rank")
         summary |= {name: metrics[name] for name in ("ranking", "comparisons", "oracle") if name in metrics}
     if "retrieve" in steps:
-        summary["retrieval"] = read_json(retrieval / "metrics.json", "lum retrieve")["retrieval"]
+        found = read_json(retrieval / "metrics.json", "lum retrieve")
+        summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
     if "query" in steps:
         made = read_json(knowledge / "knowledge.json", "lum query")

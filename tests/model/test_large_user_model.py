@@ -6,9 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openlum.data.packing import window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Fields
+from openlum.schema import FieldSpec
 
 from .conftest import CONDITION, random_fields, random_history
 
@@ -139,6 +141,22 @@ def test_raw_questions_equal_encoded_ones(model: LargeUserModel) -> None:
     torch.testing.assert_close(model.ask(raw, [{}]), answer(model, history, asked))
 
 
+@pytest.mark.parametrize("events", [63, 64, 65, 96, 97, 130])
+def test_long_histories_are_asked_in_the_window_of_bulk_queries(model: LargeUserModel, events: int) -> None:
+    history = [{"item": f"i{1 + index % 29}", "scenario": f"scenario{1 + index % 3}"} for index in range(events)]
+    begin = int(window_start(np.array([events]), 64)[0])
+    assert torch.equal(model.ask(history, [{}]), model.ask(history[begin:], [{}]))
+    if begin:
+        assert not torch.equal(model.ask(history, [{}]), model.ask(history[begin + 1 :], [{}]))
+
+
+def test_raw_numbers_are_standardised(model: LargeUserModel) -> None:
+    specs = [FieldSpec(name="price", type="numeric", mean=100.0, std=20.0)]
+    fields = model.lexicon.encode_conditions([{"price": 140}, {"price": "90"}, {}], specs, strict=True)
+    assert fields["price"][:2].tolist() == [2.0, -0.5]
+    assert fields["price"][2].isnan()
+
+
 def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
     history = [{"item": f"i{index}"} for index in range(1, 21)]
     found = [row["item"] for row in model.recommend(history, k=50)]
@@ -152,6 +170,10 @@ def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
         ([{"scenario": "scenario1"}], {}, "has no 'item'"),
         ([{"item": "i1"}], {"colour": "red"}, "'colour': the model has scenario"),
         ([{"item": "i1"}], {"scenario": "attic"}, "'attic' was not in the training data"),
+        ([{"item": "i1"}], {"price": "cheap"}, "'cheap' is not a number"),
+        ([{"item": "i1"}], {"price": [1, 2]}, "is not a number"),
+        ([{"item": "i1"}], {"query": [1.0, 2.0]}, "not a list of 5 numbers"),
+        ([{"item": "i1"}], {"words": 5}, "5 was not in the training data"),
     ],
 )
 def test_a_wrong_question_says_what_is_wrong(model: LargeUserModel, history, question, message: str) -> None:

@@ -107,8 +107,8 @@ def _numbers(spec: FieldSpec, value: Any) -> Tensor:
     """A number, standardised as the dataset's are, or a vector of the field's width."""
     shape = (spec.width,) if spec.type == "vector" else ()
     try:
-        numbers = torch.as_tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.tensor([float(v) for v in value] if shape else float(value))
+    except (TypeError, ValueError):
         numbers = torch.empty(0, 0)
     if numbers.shape != shape:
         wanted = f"a list of {spec.width} numbers" if shape else "a number"

@@ -11,7 +11,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, Stretches, batches
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import blank
-from openlum.model.loss import full_softmax_loss
+from openlum.model.loss import LOGITS_AT_ONCE
 from openlum.pretrain.objective import answer_feedback
 
 RECALL_AT = 10
@@ -87,11 +87,9 @@ def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor
     asked[" any"] = model.answer(state, anything.to(model.device))
     found = {}
     for name, o in asked.items():
-        best = (o @ e[1:].T).topk(min(RECALL_AT, len(e) - 1)).indices + 1
-        found[f"recall@{RECALL_AT}{name}"] = (best == target[:, None]).any(-1).float()
-    if len(positions):
-        loss = full_softmax_loss(asked[""], e, target, model.scale("item"))
-        found["item_loss"] = loss.expand(len(positions))
+        found[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.scale("item"))
+        if not name:
+            found["item_loss"] = loss
     for spec in model.config.feedback:
         some = history.condition[spec.name][positions] > 0
         o = answer_feedback(model, state, history, positions[some], spec)
@@ -100,6 +98,19 @@ def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor
             o @ e[target[some.to(e.device)]].unsqueeze(-1)
         ).squeeze(-1)
     return found
+
+
+def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether the target is among the first items, and its loss, of answers (N, E) among all items (V, E): (N,) each."""
+    recall, loss = [o.new_zeros(0)], [o.new_zeros(0)]
+    at_once = max(LOGITS_AT_ONCE // len(e), 64)
+    for some, wanted in zip(o.split(at_once), target[:, None].split(at_once), strict=True):
+        logits = scale * (some @ e.T)  # (n, V)
+        logits[:, 0] = -torch.inf
+        own = logits.gather(1, wanted)
+        recall.append(((logits > own).sum(1) < RECALL_AT).float())
+        loss.append(logits.logsumexp(1) - own.squeeze(1))
+    return torch.cat(recall), torch.cat(loss)
 
 
 def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, float]:
