@@ -13,6 +13,7 @@ from openlum.data.market import MarketSettings, write_market
 from openlum.data.prepare import prepare
 from openlum.model import ModelSettings
 from openlum.pretrain.train import build_model
+from openlum.run import Experiment
 from openlum.schema import Schema
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -44,7 +45,7 @@ def test_schemas_in_the_readme_load(tmp_path: Path) -> None:
     assert blocks("yaml")
     for block in blocks("yaml"):
         (tmp_path / "schema.yaml").write_text(block)
-        load_settings(tmp_path / "schema.yaml", Schema)
+        load_settings(tmp_path / "schema.yaml", Experiment if "experiment.yaml" in block else Schema)
 
 
 COMMANDS = re.findall(r"^lum (.*)$", "\n".join(blocks("bash")), re.MULTILINE)

@@ -27,6 +27,9 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write; it a
 DatasetDir = Annotated[Path, typer.Option("--dataset", "-d", help="From `lum prepare`.")]
 ModelDir = Annotated[Path, typer.Option("--model", "-m", help="From `lum pretrain`.")]
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -156,9 +159,8 @@ def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = No
     from openlum.retrieve.evaluate import retrieve as evaluate
     from openlum.retrieve.settings import RetrieveSettings
 
-    for question, metrics in evaluate(dataset, model, out, _section(config, "retrieve", RetrieveSettings)).items():
-        console.print(f"question '{question}'")
-        _show(metrics, out)
+    found = evaluate(dataset, model, out, _section(config, "retrieve", RetrieveSettings))
+    _show({f"question '{question}'": metrics for question, metrics in found.items()}, out)
 
 
 def _section(config: Path | None, name: str, kind: type[S]) -> S:
@@ -174,7 +176,8 @@ def _section(config: Path | None, name: str, kind: type[S]) -> S:
 def _show(figures: dict[str, Any], out: Path) -> None:
     for name, value in figures.items():
         shown = ", ".join(f"{k} {v:.4f}" for k, v in value.items()) if isinstance(value, dict) else value
-        console.print(f"{name:24} {shown:,}" if isinstance(shown, int) else f"{name:24} {shown}", soft_wrap=True)
+        text = f"{shown:,}" if isinstance(shown, int) else f"{shown:.4f}" if isinstance(shown, float) else shown
+        console.print(f"{name:24} {text}", soft_wrap=True)
     console.print(f"written: {out}", soft_wrap=True)
 
 
@@ -188,9 +191,10 @@ def main() -> None:
     except OSError as error:
         print(f"lum: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("lum: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print("lum: interrupted; the same command goes on where a training was", file=sys.stderr)
+        raise
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="lum-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)

@@ -144,10 +144,15 @@ class Chain:
         from openlum.query.questions import QuestionSet
 
         dataset, experiment = Dataset(self.directory / "dataset"), self.experiment
-        asked = experiment.query.questions if experiment.query else {}
-        QuestionSet(Lexicon.of(dataset), dataset.specs("condition"), asked)
-        for section in (experiment.retrieve.questions if experiment.retrieve else {}, experiment.example):
-            Lexicon.of(dataset).encode_conditions(list(section.values()), dataset.specs("condition"), strict=True)
+        lexicon, specs = Lexicon.of(dataset), dataset.specs("condition")
+        sections = [experiment.example, experiment.retrieve.questions if experiment.retrieve else {}]
+        try:
+            QuestionSet(lexicon, specs, experiment.query.questions if experiment.query else {})
+            for questions in sections:
+                for name, question in questions.items():
+                    lexicon.encode_question(name, question, specs)
+        except InputError as error:
+            raise InputError(f"{self.config}: {error}") from None
 
     # Each step's modules are imported when it runs: a skipped one costs nothing.
 

@@ -1,8 +1,8 @@
 """What a log is: the tables a team brings, the role of each column, and the typed fields that come out of them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from openlum.config import Settings
 
@@ -34,6 +34,10 @@ class Feature(Settings):
         return self
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[\w .-]+$")]
+"""Of a field: it becomes part of a file name."""
+
+
 class ConditionField(Feature):
     """One field of the condition: known before the item is, or the user's feedback to it."""
 
@@ -54,7 +58,7 @@ class EventTable(Settings):
     """Column of the time: a timestamp, or an integer in `time_unit` since 1970."""
     time_unit: Literal["s", "ms", "us"] = "s"
     """Unit of an integer time column."""
-    condition: dict[str, ConditionField] = {}
+    condition: dict[Name, ConditionField] = {}
     """Condition fields by name. The order is kept."""
 
 
@@ -67,7 +71,7 @@ class ItemTable(Settings):
     """Column of the item id."""
     title: str | None = None
     """Column of a title for people to read."""
-    features: dict[str, Feature] = {}
+    features: dict[Name, Feature] = {}
     """Item features by name."""
 
 
@@ -78,7 +82,7 @@ class UserTable(Settings):
     """A Parquet or CSV file, relative to the schema file."""
     id: str
     """Column of the user id."""
-    features: dict[str, Feature] = {}
+    features: dict[Name, Feature] = {}
     """User features by name."""
 
 
@@ -97,7 +101,7 @@ class ImpressionTable(Settings):
     """Column of the label: 0 or 1."""
     row: str | None = None
     """Column of a unique integer row id; by default rows are numbered in the order (time, user, item)."""
-    context: dict[str, Feature] = {}
+    context: dict[Name, Feature] = {}
     """Further features of the impression, known when it is ranked (position on the page, device)."""
 
 
@@ -167,6 +171,11 @@ class Schema(Settings):
         for key, rule in (("impressions_from_events", self.impressions_from_events), ("holdout", self.holdout)):
             if rule and rule.field not in self.events.condition:
                 raise ValueError(f"'{key}.field' names '{rule.field}', which is no condition field of 'events'")
+        taken = {"item", "time"} & set(self.events.condition)
+        if taken:
+            raise ValueError(
+                f"condition field '{taken.pop()}': events have an item and a time already; rename the field"
+            )
         clash = set(self.time_fields) & set(self.events.condition)
         if clash:
             raise ValueError(f"condition field '{clash.pop()}' has the name of a time field; rename one")

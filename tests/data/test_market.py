@@ -13,7 +13,15 @@ from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.market import MarketSettings, write_market
 from openlum.schema import Schema
 
-FILES = {"events.parquet", "impressions.parquet", "items.parquet", "users.parquet", "truth.parquet", "schema.yaml"}
+FILES = {
+    "events.parquet",
+    "impressions.parquet",
+    "items.parquet",
+    "users.parquet",
+    "truth.parquet",
+    "schema.yaml",
+    ".openlum",
+}
 SMALL = MarketSettings(users=300, items=300, sessions=10, seed=3)
 
 

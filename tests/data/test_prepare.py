@@ -1,5 +1,7 @@
 """Preparation as a whole: what is refused, what is handled, what stops it."""
 
+import time
+from datetime import UTC, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,7 @@ def test_oddities_are_handled_and_counted(tmp_path: Path) -> None:
         "events after a later event of their user in the file (sorted)": 1,
         "users with one event (kept)": 1,
         "impressions of users without events (kept)": 1,
+        "impressions of items without events (kept)": 1,
         "items without a row in the item table (features unknown)": 2,
     }
     assert info.rejected == {"items_table: duplicate": 1}
@@ -204,13 +207,15 @@ def test_csv_and_parquet_make_the_same(tmp_path: Path) -> None:
     assert_same_content(tmp_path / "a" / "out", tmp_path / "b" / "out")
 
 
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "timestamp", "text"])
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "timestamp", "text", "offset"])
 def test_every_form_of_time_is_read(tmp_path: Path, unit: str) -> None:
     events = random_events(2)
     micro = pa.array([second * 1_000_000 + 250_000 for second in events["time"]])
     moments = micro.cast(pa.timestamp("us"))
     forms = {"s": events["time"], "ms": [m.as_py() // 1000 for m in micro], "us": micro, "timestamp": moments}
     forms["text"] = [moment.as_py().isoformat() for moment in moments]
+    tokyo = timezone(timedelta(hours=9))
+    forms["offset"] = [moment.as_py().replace(tzinfo=UTC).astimezone(tokyo).isoformat() for moment in moments]
     time_unit = {"time_unit": unit} if unit in ("ms", "us") else {}
     write = {"events": events | {"time": forms[unit]}}
     prepare(write_log(tmp_path, write, events=EVENTS | time_unit), tmp_path / "dataset")
@@ -218,6 +223,38 @@ def test_every_form_of_time_is_read(tmp_path: Path, unit: str) -> None:
         np.bincount(Dataset(tmp_path / "dataset").sequences.time - START).tolist()
         == np.bincount(np.array(events["time"]) - START).tolist()
     )
+
+
+def test_time_without_an_offset_is_utc_wherever_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        test_every_form_of_time_is_read(tmp_path, "text")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "features"),
+    [
+        ("price", 1e300, {"price": {"type": "numeric"}}),
+        ("content", [1e39, 0.0], {"content": {"type": "vector", "width": 2}}),
+    ],
+)
+def test_numbers_too_large_for_a_model_are_named(
+    tmp_path: Path, column: str, value: Any, features: dict[str, Any]
+) -> None:
+    items = {"id": ["i0", "i1"], column: [value, [0.0, 0.0] if column == "content" else 0.0]}
+    schema = write_log(tmp_path, {"events": log(), "items": items}, items=ITEMS | {"features": features})
+    with pytest.raises(InputError, match=rf"items\.parquet: row 1, column '{column}'"):
+        prepare(schema, tmp_path / "dataset")
+
+
+def test_condition_fields_cannot_be_called_item_or_time(tmp_path: Path) -> None:
+    events = EVENTS | {"condition": {"time": {"column": "scenario"}}}
+    with pytest.raises(InputError, match="rename the field"):
+        prepare(write_log(tmp_path, {"events": log()}, events=events), tmp_path / "dataset")
 
 
 def test_finer_time_orders_events_of_one_second(tmp_path: Path) -> None:
@@ -253,7 +290,9 @@ def test_reader_reads_everything(small_dataset: Dataset) -> None:
     items, users = small_dataset.item_features(), small_dataset.user_features()
     assert items["tags"].shape == (21, 2)
     assert items["content"].shape == (21, 3)
-    assert all(not items[name][0].any() for name in items)
+    assert np.isnan(items["price"][0])
+    assert not items["tags"][0].any()
+    assert not items["content"][0].any()
     assert users["city"].shape == (9,)
     for split in SPLITS:
         rows = small_dataset.impressions(split)

@@ -1,7 +1,8 @@
 """The reader of `dataset/`: what `lum prepare` wrote, as flat arrays.
 
 Columns in the Parquet files are named KIND.FIELD: `condition.rating`, `item.genres`, `user.gender`, `context.position`.
-Encoded values: categorical int32 ids, multi lists of int32 ids, numeric float32 (standardised), vector float32 lists.
+Encoded values: categorical int32 ids, multi lists of int32 ids, numeric float32 (standardised;
+null where missing), vector float32 lists.
 
 Shapes: U users, N events, I impressions, V items with item 0 (unknown), M values of a multi field, W width of a vector.
 """
@@ -197,16 +198,17 @@ class Dataset:
 
     def item_features(self) -> dict[str, np.ndarray]:
         """Field to (V,), (V, M) or (V, W); row = item id."""
-        table = pq.read_table(self.path / "items.parquet")
+        table = _read(self.path / "items.parquet")
         return {s.name: _values(table[f"item.{s.name}"].combine_chunks(), s) for s in self.info.item}
 
     def item_titles(self) -> list[str]:
         """(V,) a title for people to read; the raw id where the item has none."""
-        return pq.read_table(self.path / "items.parquet", columns=["title"])["title"].to_pylist()
+        titles: list[str] = _read(self.path / "items.parquet")["title"].to_pylist()
+        return titles
 
     def user_features(self) -> dict[str, np.ndarray]:
         """Field to values by user id, as `item_features`."""
-        table = pq.read_table(self.path / "users.parquet")
+        table = _read(self.path / "users.parquet")
         return {s.name: _values(table[f"user.{s.name}"].combine_chunks(), s) for s in self.info.user}
 
     def _time_fields(self, time: np.ndarray, previous: np.ndarray, has_previous: np.ndarray) -> dict[str, np.ndarray]:

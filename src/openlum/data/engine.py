@@ -30,6 +30,7 @@ class Engine:
 
     def __init__(self, scratch: Path) -> None:
         self._connection = ibis.duckdb.connect(temp_directory=str(scratch))
+        self._connection.raw_sql("SET TimeZone = 'UTC'")  # otherwise text without an offset is read as local time
 
     def read(self, name: str, path: Path, columns: Mapping[str, str]) -> ir.Table:
         """Read columns of a Parquet or CSV file, CSV as text, with the number of each row.
@@ -42,6 +43,10 @@ class Engine:
         Raises:
             InputError: the file is missing, unreadable or empty, or a column is not in it.
         """
+        if path.is_dir():
+            raise InputError(f"{path}: is a directory; expected a file that ends in .parquet or .csv")
+        if any(mark in str(path) for mark in "*?["):
+            raise InputError(f"{path}: file names with *, ? or [ are read as patterns; rename the file")
         if not path.is_file():
             raise InputError(f"{path}: no such file; the schema names it")
         try:

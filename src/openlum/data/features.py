@@ -11,6 +11,9 @@ import ibis.expr.types as ir
 from openlum.data.engine import ROW, Engine
 from openlum.schema import Feature, FieldSpec
 
+LARGEST = 1e30
+"""Standardised numbers beyond this are cut: they would not fit into float32."""
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -83,7 +86,9 @@ def _scale(engine: Engine, column: Any) -> dict[str, float]:
 
 
 def encode(table: ir.Table, encoders: Sequence[Encoder]) -> ir.Table:
-    """Encode the columns of `encoders`; the others stay. Missing and unknown values become 0, an empty list, or not-a-number.
+    """Encode the columns of `encoders`; the others stay.
+
+    Missing and unknown values become 0 or an empty list; missing numbers stay null.
 
     A list loses its unknown values and keeps its order. The table needs the column `row_number`.
     """
@@ -97,7 +102,7 @@ def _encode(table: ir.Table, encoder: Encoder) -> ir.Table:
     role, column = encoder.role, table[encoder.role]
     if encoder.spec.type == "numeric":
         standard = (column - encoder.spec.mean) / encoder.spec.std
-        return table.mutate(**{role: standard.fill_null(float("nan")).cast("float32")})
+        return table.mutate(**{role: standard.clip(-LARGEST, LARGEST).cast("float32")})
     if encoder.vocabulary is None:
         zeros = ibis.literal([0.0] * encoder.spec.width, type="array<float32>")
         return table.mutate(**{role: ibis.coalesce(column, zeros)})

@@ -15,6 +15,8 @@ from openlum.errors import InputError
 from openlum.schema import ItemTable, Schema, UserTable
 
 FEWEST_EVENTS = 3
+YEAR_1990 = 631_152_000_000_000
+"""In microseconds since 1970."""
 """Training, validation and test need one each."""
 
 
@@ -78,6 +80,8 @@ def handled(engine: Engine, tables: Tables, by_rule: bool) -> dict[str, int]:
         "events after a later event of their user in the file (sorted)": count(unordered),
         "users with one event (kept)": count(per_user.filter(per_user["events"] == 1)),
         "impressions of users without events (kept)": count(impressions.anti_join(per_user, "user")),
+        "impressions of items without events (kept)": count(impressions.anti_join(items.rename(item="id"), "item")),
+        "events before 1990 (kept; check 'time_unit')": count(events.filter(events["time"] < YEAR_1990)),
     }
     if tables.items is not None:
         found["items without a row in the item table (features unknown)"] = count(items.anti_join(tables.items, "id"))
@@ -101,5 +105,5 @@ def _check_enough(intake: Intake, path: Path) -> None:
         refused = ", ".join(f"{number:,} {reason}" for reason, number in intake.reasons.items()) or "none"
         raise InputError(
             f"{path}: {usable} usable events of {intake.counts['events_in']:,} (refused: {refused}); "
-            f"at least {FEWEST_EVENTS} are needed"
+            f"at least {FEWEST_EVENTS} are needed; if the times look wrong, check 'time_unit' in the schema"
         )

@@ -22,6 +22,7 @@ SECOND = 1_000_000
 TICKS = {"s": SECOND, "ms": 1_000, "us": 1}
 LIST_MARK = "|"
 """Stands between the values of a list in CSV."""
+_LARGEST = 1e37  # fits into float32
 _FARTHEST = 9e15  # microseconds; as a float still exact, and centuries away
 
 _EXPECTED = {
@@ -117,7 +118,7 @@ def _convert(path: Path, raw: Any, column: Column) -> tuple[Any, Any]:
             return value, wrong | ~value.isin([0.0, 1.0])
         case "row" if scalar:
             value, wrong = _number(raw)
-            return value.cast("int64"), wrong | (value != value.floor())
+            return value.try_cast("int64"), wrong | (value != value.floor()) | (value.abs() >= _FARTHEST)
     raise InputError(f"{path}: column '{column.name}': expected {column.expected}, found the type {of}")
 
 
@@ -135,14 +136,15 @@ def _number(raw: Any) -> tuple[Any, Any]:
     value = (raw.nullif("") if raw.type().is_string() else raw).try_cast("float64")
     missing = raw.isnull() | (raw == "") if raw.type().is_string() else raw.isnull()
     finite = ibis.ifelse(value.isnan() | value.isinf(), ibis.null("float64"), value)
-    return finite, ~missing & (value.isnull() | value.isinf())
+    return finite, ~missing & (value.isnull() | (~value.isnan() & (value.abs() > _LARGEST)))
 
 
 def _vector(raw: Any, width: int) -> tuple[Any, Any]:
     values = raw.split(LIST_MARK).map(lambda v: v.try_cast("float64")) if raw.type().is_string() else raw
     values = values.cast("array<float64>")
-    broken = values.filter(lambda v: v.isnull() | v.isnan() | v.isinf())
-    return values.cast("array<float32>"), raw.notnull() & ((values.length() != width) | (broken.length() > 0))
+    broken = values.filter(lambda v: v.isnull() | v.isnan() | (v.abs() > _LARGEST))
+    kept = values.map(lambda v: v.clip(-_LARGEST, _LARGEST))
+    return kept.cast("array<float32>"), raw.notnull() & ((values.length() != width) | (broken.length() > 0))
 
 
 def _time(raw: Any, ticks: int) -> tuple[Any, Any]:
@@ -150,9 +152,10 @@ def _time(raw: Any, ticks: int) -> tuple[Any, Any]:
     time = (number * ticks).clip(-_FARTHEST, _FARTHEST).round().cast("int64")
     if not raw.type().is_string():
         return time, wrong
-    moment = raw.try_cast("timestamp")
+    # With a time zone the cast heeds an offset in the text; text without one is UTC, as the engine's session is.
+    moment = raw.try_cast("timestamp('UTC')")
     written = moment.epoch_seconds().cast("int64") * SECOND + _fraction(moment)
-    return ibis.coalesce(time, written), wrong & moment.isnull()
+    return ibis.coalesce(time, written), wrong & written.isnull()
 
 
 def _fraction(moment: Any) -> Any:

@@ -54,12 +54,12 @@ class Vocabulary:
         pq.write_table(pa.table(columns), path)
 
     @classmethod
-    def load(cls, path: Path) -> "Vocabulary":
-        """Read what `save`, or `lum prepare`, wrote."""
+    def load(cls, path: Path, made_by: str = "lum prepare") -> "Vocabulary":
+        """Read what `save`, or `lum prepare`, wrote; `made_by` is the command that a message names."""
         try:
             table = pq.read_table(path, columns=["value", "id", "count"]).sort_by("id")
         except FileNotFoundError:
-            raise InputError(f"{path}: no such vocabulary; 'lum prepare' writes it") from None
+            raise InputError(f"{path}: no such vocabulary; '{made_by}' writes it") from None
         except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not a vocabulary ({error}); run 'lum prepare' again") from None
+            raise InputError(f"{path}: not a vocabulary ({error}); run '{made_by}' again") from None
         return cls(table["value"].to_pylist(), table["count"].to_numpy())

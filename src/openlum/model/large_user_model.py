@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,11 +32,29 @@ from openlum.schema import FieldSpec
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
+MOST_SECONDS = 1e12
 
 
 def default_device() -> torch.device:
     """A GPU where torch finds one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _check_history(history: Sequence[Mapping[str, Any]]) -> None:
+    """Every event has an item, times are numbers, and no event lies before an earlier one."""
+    last = -math.inf
+    for number, event in enumerate(history):
+        if event.get("item") is None:
+            raise InputError(f"event {number} of the history has no 'item'")
+        time = event.get("time")
+        if time is not None:
+            if not isinstance(time, int | float) or not abs(time) < MOST_SECONDS:
+                raise InputError(f"event {number} of the history: 'time' is {time!r}, not seconds since 1970")
+            if time < last:
+                raise InputError(
+                    f"event {number} of the history lies before the one ahead of it; give the oldest first"
+                )
+            last = time
 
 
 def _time_before(times: Sequence[float | None], index: int) -> int | None:
@@ -130,9 +149,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             InputError: an event without `item`, or an unknown field or value.
         """
         self.eval()
-        missing = [index for index, event in enumerate(history) if "item" not in event]
-        if missing:
-            raise InputError(f"event {missing[0]} of the history has no 'item'")
+        history = list(history)
+        _check_history(history)
+        if not len(questions) or not all(isinstance(question, Mapping) for question in questions):
+            raise InputError("expected one question or more, each a mapping of condition fields to values such as {}")
         begin = int(window_start(np.array([len(history)]), self.config.settings.max_events)[0])
         times = [event.get("time") for event in history]
         condition = self._conditions(history[begin:], times, begin, strict=False)
@@ -160,6 +180,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Returns:
             `item` (raw id), `title` and `similarity` (cosine) of each, best first.
         """
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k: expected a whole number from 1 on, found {k!r}")
+        history = list(history)
         answer = self.ask(history, [question or {}])[0]
         with torch.inference_mode():
             similarity = self.items() @ answer  # (V,)
@@ -223,16 +246,22 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
     ) -> "LargeUserModel":  # fmt: skip
         directory = Path(model_id)
         if not directory.is_dir():
-            directory = Path(
-                snapshot_download(
-                    model_id,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
+            try:
+                directory = Path(
+                    snapshot_download(
+                        model_id,
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        force_download=force_download,
+                        local_files_only=local_files_only,
+                        token=token,
+                    )
                 )
-            )
+            except (OSError, ValueError, HfHubHTTPError) as error:
+                message = (
+                    f"{model_id}: no such directory, and no model of that name on the Hub; 'lum pretrain' writes one"
+                )
+                raise InputError(message) from error
         return cls.load(directory, map_location)
 
     @classmethod

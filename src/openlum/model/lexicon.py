@@ -50,13 +50,19 @@ class Lexicon:
             InputError: a file of it is missing.
         """
         vocab = directory / "vocab"
-        if not (vocab / "titles.parquet").is_file():
-            raise InputError(f"{vocab}: the model's words are missing; run 'lum pretrain' again")
+        try:
+            titles = pq.read_table(vocab / "titles.parquet")["title"].to_pylist()
+        except (OSError, KeyError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"{vocab / 'titles.parquet'}: cannot be read ({error}); run 'lum pretrain' again"
+            ) from None
         files = sorted(vocab.glob("condition.*.parquet"))
         return cls(
-            items=Vocabulary.load(vocab / "items.parquet"),
-            titles=pq.read_table(vocab / "titles.parquet")["title"].to_pylist(),
-            conditions={f.name[len("condition.") : -len(".parquet")]: Vocabulary.load(f) for f in files},
+            items=Vocabulary.load(vocab / "items.parquet", "lum pretrain"),
+            titles=titles,
+            conditions={
+                f.name[len("condition.") : -len(".parquet")]: Vocabulary.load(f, "lum pretrain") for f in files
+            },
         )
 
     def encode_conditions(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec], strict: bool) -> Fields:
@@ -79,11 +85,18 @@ class Lexicon:
                 fields[name][index] = self._encode(known[name], value, strict)
         return fields
 
+    def encode_question(self, name: str, question: Mapping[str, Any], specs: list[FieldSpec]) -> Fields:
+        """One question, (1, ...); a message names it."""
+        try:
+            return self.encode_conditions([question], specs, strict=True)
+        except InputError as error:
+            raise InputError(f"question '{name}': {error}") from None
+
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if spec.type in ("numeric", "vector"):
             return _numbers(spec, value)
         if spec.name not in self.conditions:  # a time field: its ids are its values
-            if not isinstance(value, int) or not 0 <= value < spec.size:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < spec.size:
                 raise InputError(
                     f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}"
                 )

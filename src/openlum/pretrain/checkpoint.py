@@ -37,7 +37,10 @@ def save_checkpoint(
     shutil.rmtree(draft, ignore_errors=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that it saves without a process group, as it should
-        dcp.save(_tensors(model, optimizer, best), checkpoint_id=draft, no_dist=True)
+        try:
+            dcp.save(_tensors(model, optimizer, best), checkpoint_id=draft, no_dist=True)
+        except CheckpointException as error:  # a BaseException that wraps whatever happened, an interrupt too
+            raise next(iter(error.failures.values()))[0] from None
     write_json(draft / "progress.json", progress)
     if target.exists():  # the end of an epoch can fall on a step with a checkpoint
         os.replace(target, directory / f".{target.name}.old")
@@ -62,6 +65,10 @@ def load_checkpoint(
             warnings.simplefilter("ignore")
             dcp.load(tensors, checkpoint_id=found[-1], no_dist=True)
     except (Exception, CheckpointException) as error:  # the latter is a BaseException
+        if isinstance(error, CheckpointException) and any(
+            isinstance(e, KeyboardInterrupt) for e, _ in error.failures.values()
+        ):
+            raise KeyboardInterrupt from None
         message = f"{found[-1]}: the checkpoint cannot be read ({error}); delete {directory} to train from the start"
         raise InputError(message) from error
     model.load_state_dict(tensors["model"])

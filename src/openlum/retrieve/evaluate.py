@@ -51,7 +51,7 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     if not len(users):
         raise InputError(f"{dataset_dir}: no user has three events, so none can be held out for retrieval")
     asked = {
-        name: model.lexicon.encode_conditions([question], model.config.condition, strict=True)
+        name: model.lexicon.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in settings.questions}
