@@ -29,6 +29,15 @@ def lum(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
+def run_changed(directory: Path, old: str, new: str) -> subprocess.CompletedProcess[str]:
+    """Run the experiment with a part of its file changed, and put the file back."""
+    config = directory / "tiny.yaml"
+    config.write_text(CONFIG.replace(old, new))
+    done = lum("run", config.name, cwd=directory)
+    config.write_text(CONFIG)
+    return done
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which `lum run` has done its work."""
@@ -67,10 +76,7 @@ def test_a_second_run_skips_every_step_and_says_so(finished: Path) -> None:
 
 
 def test_a_changed_setting_runs_what_depends_on_it_again(finished: Path) -> None:
-    config = finished / "tiny.yaml"
-    config.write_text(CONFIG.replace("at: [10]", "at: [5]"))
-    done = lum("run", "tiny.yaml", cwd=finished)
-    config.write_text(CONFIG)
+    done = run_changed(finished, "at: [10]", "at: [5]")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("unchanged, skipped") == 5
     assert "hr@5" in (finished / "runs/tiny/summary.json").read_text()
@@ -88,10 +94,7 @@ def test_a_misspelt_question_is_found_before_training(finished: Path) -> None:
 
 
 def test_steps_left_out_are_not_in_the_summary(finished: Path) -> None:
-    config = finished / "tiny.yaml"
-    config.write_text(CONFIG.replace("retrieve: {", "retrieve: null #"))
-    done = lum("run", "tiny.yaml", cwd=finished)
-    config.write_text(CONFIG)
+    done = run_changed(finished, "retrieve: {", "retrieve: null #")
     assert done.returncode == 0, done.stderr
     assert "retrieval" not in json.loads((finished / "runs/tiny/summary.json").read_text())
 

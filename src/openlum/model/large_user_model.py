@@ -19,20 +19,20 @@ from torch import Tensor, nn
 
 from openlum.artefact import read_json, write_json
 from openlum.config import parse_settings
+from openlum.data.dataset import Dataset
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields
-from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.lexicon import Lexicon
 from openlum.model.settings import ModelConfig
 from openlum.model.transformer import UserEncoder, UserState
-from openlum.schema import FieldSpec
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
 MOST_SECONDS = 1e12
+"""Times beyond this are no seconds since 1970."""
 
 
 def default_device() -> torch.device:
@@ -196,19 +196,20 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             for item, title, score in zip(raw, titles, best.values.tolist(), strict=True)
         ]
 
-    def check_fit(self, condition: list[FieldSpec], items: Vocabulary, vocabularies: Mapping[str, Vocabulary]) -> None:
+    def check_fit(self, dataset: Dataset) -> None:
         """Refuse data whose fields and ids do not mean what the model learned.
 
         Raises:
             InputError: with the first difference.
         """
+        condition = dataset.specs("condition")
         if condition != self.config.condition:
             names = [spec.name for spec in condition], [spec.name for spec in self.config.condition]
             raise InputError(
                 f"the dataset's condition fields {names[0]} are not those of the model, {names[1]}; pretrain again"
             )
         mine = {"items": self.lexicon.items} | self.lexicon.conditions
-        for name, vocabulary in ({"items": items} | dict(vocabularies)).items():
+        for name, vocabulary in ({"items": dataset.vocabulary("items")} | dataset.vocabularies("condition")).items():
             if name not in mine or vocabulary.values != mine[name].values:
                 raise InputError(
                     f"the ids of '{name}' in the dataset are not those of the model; pretrain again on this dataset"

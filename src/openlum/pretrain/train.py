@@ -152,10 +152,11 @@ class Trainer:
             while self.progress.epoch < self.settings.epochs and self.progress.without_gain < self.settings.patience:
                 for batch in self._remaining():
                     losses = self._step(batch)
-                    note = f"loss {self._figures(losses)['loss']:.4f}, {self._speed():,.0f} tokens/s"
+                    figures = self._figures(losses)
+                    note = f"loss {figures['loss']:.4f}, {figures['tokens_per_second']:,.0f} tokens/s"
                     bar.update(task, completed=self.progress.step, note=note)
                     if self.progress.step % LOG_EVERY == 0:
-                        self._log(curves, self._figures(losses))
+                        self._log(curves, figures)
                     if self.progress.step == until:
                         return
                     if self.progress.step % self.settings.checkpoint_steps == 0:
@@ -262,9 +263,16 @@ class Trainer:
             self.progress = Progression(**found)
         metrics = self.work / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-        # The last line may be half a line, where the machine stopped.
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.progress.step]
+        kept = [line for line in lines if _step_of(line) <= self.progress.step]
         metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; infinity for half a line, where the machine stopped."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
 
 
 def _optimizer(model: LargeUserModel, settings: PretrainSettings) -> torch.optim.Optimizer:

@@ -44,7 +44,7 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
     began = time.perf_counter()
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
-    model.check_fit(dataset.specs("condition"), dataset.vocabulary("items"), dataset.vocabularies("condition"))
+    model.check_fit(dataset)
     if model.config.protocol == "last":
         raise InputError(
             f"{model_dir}: was trained on the test period; pretrain with protocol 'time' or 'both' for ranking"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
+from torch import Tensor
 
 from openlum.artefact import whole_directory, write_json
 from openlum.data.dataset import Dataset
@@ -40,7 +41,7 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     """
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
-    model.check_fit(dataset.specs("condition"), dataset.vocabulary("items"), dataset.vocabularies("condition"))
+    model.check_fit(dataset)
     if model.config.protocol == "time":
         raise InputError(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
@@ -55,9 +56,11 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
         for name, question in settings.questions.items()
     }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in settings.questions}
+    with torch.inference_mode():
+        e = model.items()  # (V, E)
     turns = np.array_split(users, -(-len(users) // settings.batch_users))
     for turn in track(turns, "retrieve", transient=True):
-        for name, found in _ranks(model, dataset, turn, asked, settings.exclude_seen).items():
+        for name, found in _ranks(model, e, dataset, turn, asked, settings.exclude_seen).items():
             ranks[name].append(found)
     metrics = {name: ranking_metrics(np.concatenate(found), settings.at) for name, found in ranks.items()}
     protocol = {
@@ -74,7 +77,12 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
 
 @torch.inference_mode()
 def _ranks(
-    model: LargeUserModel, dataset: Dataset, users: np.ndarray, asked: dict[str, Fields], exclude_seen: bool
+    model: LargeUserModel,
+    e: Tensor,
+    dataset: Dataset,
+    users: np.ndarray,
+    asked: dict[str, Fields],
+    exclude_seen: bool,
 ) -> dict[str, np.ndarray]:
     """Rank of the held-out item of `users`, (n,) places in the sequences, under each question."""
     sequences = dataset.sequences
@@ -86,7 +94,6 @@ def _ranks(
     seen, seen_offsets = Stretches(users, np.zeros_like(cut), cut).events(sequences)
     seen_rows = np.repeat(np.arange(len(users)), np.diff(seen_offsets))
     fresh = sequences.item[seen] != target.cpu().numpy()[seen_rows]  # an item bought again is still to be found
-    e = model.items()
     ranks = {}
     for name, question in asked.items():
         condition = {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
