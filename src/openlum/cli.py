@@ -1,13 +1,17 @@
 """The command line, thin. Heavy imports wait until a command runs."""
 
+import math
+import os
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
 
 from openlum.config import Settings, load_settings
 from openlum.errors import InputError
@@ -31,6 +35,17 @@ INTERRUPTED = 130
 """The exit status after Ctrl-C."""
 
 S = TypeVar("S", bound=Settings)
+
+
+def _whole_number(text: str) -> int:
+    """A whole number, which may be written 1e6."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise InputError(f"'{text}' is not a whole number; write 1000000, 1_000_000 or 1e6")
+    return int(number)
 
 
 @app.command()
@@ -57,15 +72,18 @@ def run(
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="Name of the data set, for example ml-1m.")],
+    name: Annotated[str | None, typer.Argument(help="Name of the data set; without one, all are listed.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Directory to write.", show_default="data/NAME")
     ] = None,
     from_dir: Annotated[Path | None, typer.Option("--from", help="Directory with the publisher's files.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Accept fewer rows or files than were published.")] = False,
 ) -> None:
     """Fetch a public data set, or take it from a directory, and write its log and schema.
 
     Examples:
+
+        lum data
 
         lum data ml-1m
 
@@ -73,42 +91,189 @@ def data(
     """
     from openlum.data import public
 
-    schema = public.write(name, out or Path("data") / name, from_dir)
+    if name is None:
+        table = Table(Column("name", no_wrap=True), "size", Column("publisher", overflow="fold"))
+        for known, publisher in public.publishers().items():
+            table.add_row(known, publisher.size, publisher.page)
+        console.print(table)
+        return
+    schema = public.write(name, out or Path("data") / name, from_dir, partial)
     console.print(f"schema: {schema}", soft_wrap=True)
 
 
 @app.command()
-def prepare(schema: Annotated[Path, typer.Argument(help="Schema file (YAML) of the log.")], out: Out) -> None:
-    """Turn a log and its schema into a dataset.
+def market(
+    users: Annotated[int, typer.Option(parser=_whole_number, metavar="NUMBER", help="How many users.")],
+    events: Annotated[
+        int,
+        typer.Option(
+            parser=_whole_number,
+            metavar="NUMBER",
+            help="About how many events: they become sessions per user, each a slate of up to 8 items, and each item "
+            "shown is an event. With few users it may be far off. How many were written is printed at the end.",
+        ),
+    ],
+    out: Out,
+    items: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole_number,
+            metavar="NUMBER",
+            help="How many items, at least 100.",
+            show_default="half as many as users, at least 1500",
+        ),
+    ] = None,
+    days: Annotated[
+        int, typer.Option(parser=_whole_number, metavar="NUMBER", help="Length of the log, from 2025-01-01 on.")
+    ] = 60,
+    seed: Annotated[int, typer.Option(help="The same sizes and seed give the same files, byte for byte.")] = 0,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes that simulate. The files don't depend on it.", show_default="one a core"),
+    ] = None,
+) -> None:
+    """Simulate a marketplace of any size: its event log, impressions, items, users and schema.
 
-    Example:
+    Numbers may be written 1e6. Memory does not grow with the log.
 
-        lum prepare data/ml-1m/schema.yaml --out data/ml-1m/dataset
+    Examples:
+
+        lum market --users 1000 --events 1e5 --out data/market
+
+        lum market --users 1e6 --events 1e8 --items 5e5 --out data/market-100m
     """
-    from openlum.data.prepare import prepare as prepare_log
+    from openlum.data.market import market_figures, market_of_size, write_market
 
-    info = prepare_log(schema, out)
-    for name, count in [*info.counts.items(), *info.impressions.items()]:
-        console.print(f"{name:28} {count:>12,}")
-    for reason, count in (info.rejected | info.notes).items():
-        console.print(f"{reason}: {count:,}", soft_wrap=True)
-    console.print(f"dataset: {out}", soft_wrap=True)
+    settings = market_of_size(users, events, items, days, seed)
+    began = time.monotonic()
+    schema = write_market(settings, out, (os.cpu_count() or 1) if processes is None else processes)
+    per_minute = 60 / (time.monotonic() - began)
+    figures = market_figures(out)
+    _show(
+        {
+            "users": figures.users,
+            "items": figures.items,
+            "events": figures.events,
+            "impressions": figures.events,
+            "click rate": figures.click_rate,
+            "events a minute": int(figures.events * per_minute),
+        }
+        | {name: f"{size / 1e6:,.1f} MB" for name, size in figures.sizes.items()},
+        out,
+    )
+    console.print(f"schema: {schema}", soft_wrap=True)
 
 
 @app.command()
-def pretrain(dataset: DatasetDir, out: Out, config: Config = None) -> None:
+def schema(
+    log: Annotated[str, typer.Argument(help="The event log, Parquet or CSV: a file, a directory or a 'pattern*'.")],
+    items: Annotated[str | None, typer.Option(help="The item table.")] = None,
+    users: Annotated[str | None, typer.Option(help="The user table.")] = None,
+    impressions: Annotated[str | None, typer.Option(help="The impression log.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write, with paths relative to it.", show_default="print it"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file where it exists.")] = False,
+    sample: Annotated[int, typer.Option(min=1, help="Rows of each table that are looked at.")] = 100_000,
+) -> None:
+    """Propose a schema for a log: a commented YAML, ready to edit.
+
+    Roles, types and feedback are guessed from the names and values of columns; what could not be guessed says `???`.
+
+    Examples:
+
+        lum schema log/ --items items.parquet --impressions impressions.parquet --out schema.yaml
+
+        lum schema ratings.csv
+    """
+    from openlum.data.propose import propose
+
+    if out is not None and out.exists() and not force:
+        raise InputError(f"{out}: exists; name another file, or replace it with --force")
+    proposal = propose(log, items, users, impressions, out.resolve().parent if out else None, sample)
+    if out is None:
+        print(proposal.text, end="")
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(proposal.text, encoding="utf-8")
+        print(f"schema: {out}", file=sys.stderr)
+    if proposal.missing:
+        print(f"to be filled in, where ??? stands: {', '.join(proposal.missing)}", file=sys.stderr)
+
+
+@app.command()
+def prepare(
+    schema: Annotated[Path | None, typer.Argument(help="Schema file (YAML) of the log.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Dataset to write, or to add to; it appears whole or not at all."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the log against the schema; write nothing.")
+    ] = False,
+    append: Annotated[
+        Path | None, typer.Option("--append", help="New files of the event log, to be added to the dataset --out.")
+    ] = None,
+    impressions: Annotated[Path | None, typer.Option(help="With --append: new files of the impression log.")] = None,
+    items: Annotated[Path | None, typer.Option(help="With --append: new files of the item table.")] = None,
+    users: Annotated[Path | None, typer.Option(help="With --append: new files of the user table.")] = None,
+) -> None:
+    """Turn a log and its schema into a dataset, or add a day to one.
+
+    Examples:
+
+        lum prepare data/ml-1m/schema.yaml --out data/ml-1m/dataset
+
+        lum prepare data/shop/schema.yaml --check
+
+        lum prepare --append log/2026-01-02.parquet --out data/shop/dataset
+    """
+    from openlum.data import prepare as preparing
+    from openlum.data.report import dataset_summary
+
+    more = {"impressions": impressions, "items": items, "users": users}
+    if append is not None:
+        if schema is not None or check or out is None:
+            raise InputError(
+                "--append takes the dataset's own schema: give --out DATASET, and neither SCHEMA nor --check"
+            )
+        info = preparing.append(out, append, **more)
+    elif schema is None or (out is None) != check or any(more.values()):
+        raise InputError("give SCHEMA and --out DATASET, or SCHEMA and --check, or --append LOG and --out DATASET")
+    else:
+        info = preparing.prepare(schema, out) if out is not None else preparing.check(schema)
+    console.print(dataset_summary(info))
+    if out is None:
+        console.print("checked: nothing was written")
+        return
+    console.print(f"dataset: {out}", soft_wrap=True)
+    console.print(f"report: {(out / 'report.html').resolve()}", soft_wrap=True)
+
+
+@app.command()
+def pretrain(
+    dataset: DatasetDir,
+    out: Out,
+    config: Config = None,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", help="A model to begin with, for a dataset that has grown since.")
+    ] = None,
+) -> None:
     """Step 1, knowledge construction: train a Large User Model. An interrupted training goes on where it was.
 
-    Example:
+    Examples:
 
         lum pretrain --dataset data/ml-1m/dataset --out data/ml-1m/model --config configs/ml-1m.yaml
+
+        lum pretrain --dataset data/grown --out data/new-model --init-from data/ml-1m/model
     """
     from openlum.model.settings import ModelSettings
     from openlum.pretrain.settings import PretrainSettings
     from openlum.pretrain.train import pretrain as train
 
     shape, settings = _section(config, "model", ModelSettings), _section(config, "pretrain", PretrainSettings)
-    _show(train(dataset, out, shape, settings), out)
+    _show(train(dataset, out, shape, settings, init_from), out)
 
 
 @app.command()

@@ -1,39 +1,27 @@
 """The results of a run for people: one HTML page that needs nothing else, and a table for the terminal."""
 
 import datetime as dt
-import io
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from openlum.artefact import read_json
 from openlum.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from openlum.page import ACCENT, GRID, INK, PLAIN, QUIET, figure, new_figure, svg, terminal_table, write_page
 
 METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
 KNOWLEDGE = "+knowledge"
 SIGNIFICANT = 0.05
 
-# Colours that plots are drawn with, and what stands for them on the page, where they follow light and dark mode.
-INK, QUIET, GRID, PLAIN, ACCENT = "#010101", "#020202", "#030303", "#040404", "#050505"
-PAGE_COLOURS = {INK: "--ink", QUIET: "--quiet", GRID: "--line", PLAIN: "--plain", ACCENT: "--accent"}
-
 
 def write_report(run_dir: str | Path) -> Path:
     """Write `report.html` of a run.
-
-    The page holds everything it shows: it can be mailed, and opens without a network.
 
     Args:
         run_dir: directory of the run. Of `summary.json`, `metrics.jsonl`, `example.json`, `config.resolved.yaml` and
@@ -51,26 +39,25 @@ def write_report(run_dir: str | Path) -> Path:
     summary = _optional(run / "summary.json") or {}
     curves = _curves(run / "metrics.jsonl")
     config = run / "config.resolved.yaml"
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            name=run.resolve().name,
-            written=dt.datetime.now(dt.UTC),
-            summary=summary,
-            metrics=METRICS,
-            gains=knowledge_gains(summary),
-            auc_plot=_auc_plot(summary),
-            curve_plots=[_curve_plot(name, lines) for name, lines in curves.items()],
-            dataset=_optional(run / "dataset" / "dataset.json"),
-            example=_optional(run / "example.json"),
-            config=config.read_text(encoding="utf-8") if config.exists() else None,
-        )
+    page = run / "report.html"
+    write_page(
+        page,
+        "report.html.j2",
+        signed,
+        spread,
+        p_value,
+        name=run.resolve().name,
+        written=dt.datetime.now(dt.UTC),
+        summary=summary,
+        metrics=METRICS,
+        gains=knowledge_gains(summary),
+        auc_plot=_auc_plot(summary),
+        curve_plots=[_curve_plot(name, lines) for name, lines in curves.items()],
+        dataset=_optional(run / "dataset" / "dataset.json"),
+        example=_optional(run / "example.json"),
+        config=config.read_text(encoding="utf-8") if config.exists() else None,
     )
-    draft = run / ".report.html.draft"
-    draft.write_text(page, encoding="utf-8")
-    os.replace(draft, run / "report.html")
-    return run / "report.html"
+    return page
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
@@ -81,17 +68,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
     Args:
         summary: the content of `summary.json`.
     """
-    table = Table(
-        title="Test period, means over seeds",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    table.add_column("Ranker")
-    for label in METRICS.values():
-        table.add_column(label, justify="right")
-    table.add_column("Knowledge adds", justify="right")
+    table = terminal_table("Test period, means over seeds", "Ranker", *METRICS.values(), "Knowledge adds")
     gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
     for ranker, metrics in summary.get("ranking", {}).items():
         others = [
@@ -126,11 +103,6 @@ def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return gains
 
 
-def figure(value: float | None, digits: int = 4, missing: str = "n/a") -> str:
-    """A number with a fixed number of digits."""
-    return missing if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
-
-
 def signed(value: float) -> str:
     """A difference, always with its sign."""
     return f"{value:+.4f}".replace("-", "−")
@@ -147,31 +119,6 @@ def spread(metric: dict[str, Any] | None) -> str:
 def p_value(p: float) -> str:
     """A p-value as one writes it."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
-
-
-def count(value: float) -> str:
-    """A number for reading: thousands apart, few decimals."""
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{int(value):,}"
-
-
-def size(value: float) -> str:
-    """Bytes in a unit that fits."""
-    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-def moment(seconds: int) -> str:
-    """Seconds since 1970 as a date and time."""
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("openlum", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update({f.__name__: f for f in (figure, signed, spread, p_value, count, size, moment)})
-    return environment
 
 
 def _optional(path: Path) -> Any:
@@ -216,7 +163,7 @@ def _auc_plot(summary: dict[str, Any]) -> Markup | None:
         return None
     oracle = summary.get("oracle", {}).get("auc")
     top = max([auc["mean"] for auc in ranking.values()] + ([oracle] if oracle is not None else []))
-    plot = _figure(5.6, 0.8 + 0.4 * len(ranking))
+    plot = new_figure(5.6, 0.8 + 0.4 * len(ranking))
     axes = plot.add_subplot()
     for row, (name, auc) in enumerate(ranking.items()):
         colour = ACCENT if name.endswith(KNOWLEDGE) else PLAIN
@@ -236,12 +183,12 @@ def _auc_plot(summary: dict[str, Any]) -> Markup | None:
         axes.text(oracle, -0.55, f"oracle {figure(oracle)}", ha="right", va="bottom", color=INK, fontsize=9)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
-    return _svg(plot, "AUC of each ranker")
+    return svg(plot, "AUC of each ranker")
 
 
 def _curve_plot(name: str, lines: Lines) -> Markup:
     """One logged number over the steps."""
-    plot = _figure(3.8, 2.1)
+    plot = new_figure(3.8, 2.1)
     axes = plot.add_subplot()
     for kind, (steps, values) in lines.items():
         marker = "o" if kind == "validation" or len(steps) == 1 else ""
@@ -251,33 +198,4 @@ def _curve_plot(name: str, lines: Lines) -> Markup:
     axes.set_xlabel("step")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.legend(frameon=False, fontsize=8, labelcolor=QUIET, loc="best")
-    return _svg(plot, name)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """An empty figure, drawn without a display."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(plot: "Figure", label: str) -> Markup:
-    """A figure as SVG to stand in the page, with the page's colours and its font."""
-    import matplotlib
-
-    for axes in plot.axes:
-        axes.set_facecolor("none")
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=QUIET, labelsize=9)
-        axes.xaxis.label.set(color=QUIET, fontsize=9)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(GRID)
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        plot.savefig(out, format="svg", transparent=True, metadata=nothing)
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    for colour, variable in PAGE_COLOURS.items():
-        text = text.replace(colour, f"var({variable})")
-    return Markup(text.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))
+    return svg(plot, name)

@@ -31,6 +31,8 @@ class DataSettings(Settings):
     """Simulate a marketplace."""
     public: str | None = None
     """Fetch a public data set by name, as `lum data NAME` does."""
+    partial: bool = False
+    """public: accept fewer rows or files than were published."""
     schema_file: str | None = None
     """Your own log: its schema, relative to the experiment file."""
 
@@ -38,6 +40,8 @@ class DataSettings(Settings):
     def _one_source(self) -> "DataSettings":
         if sum(source is not None for source in (self.market, self.public, self.schema_file)) != 1:
             raise ValueError("give exactly one of 'market', 'public' and 'schema_file'")
+        if self.partial and self.public is None:
+            raise ValueError("'partial' is for 'public'")
         return self
 
 
@@ -163,7 +167,7 @@ class Chain:
         if self.experiment.data.market:
             write_market(self.experiment.data.market, out)
         else:
-            public.write(str(self.experiment.data.public), out, self.from_dir)
+            public.write(str(self.experiment.data.public), out, self.from_dir, self.experiment.data.partial)
 
     def _prepare(self, out: Path) -> None:
         from openlum.data.prepare import prepare

@@ -1,36 +1,65 @@
 """What a log is: the tables a team brings, the role of each column, and the typed fields that come out of them."""
 
-from typing import Annotated, Literal
+import re
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from openlum.config import Settings
 
-FeatureType = Literal["categorical", "multi", "numeric", "vector"]
+FeatureType = Literal["categorical", "multi", "numeric", "vector", "time"]
+FieldType = Literal["categorical", "multi", "numeric", "vector"]
 TimeField = Literal["hour", "weekday", "gap"]
 
 SECONDS = {"s": 1, "h": 3600, "d": 86400}
 GAP_BUCKETS = 32
+
+KEYS_OF_TYPES = {
+    "min_count": ("categorical", "multi"),
+    "hash_rows": ("categorical", "multi"),
+    "max_values": ("multi",),
+    "buckets": ("numeric", "time"),
+    "minimum": ("numeric",),
+    "maximum": ("numeric",),
+    "width": ("vector",),
+}
+"""Key of a feature to the types that it means something for."""
 
 
 class Feature(Settings):
     """One feature column of a table."""
 
     type: FeatureType = "categorical"
-    """`categorical` (one id), `multi` (a list of ids), `numeric` (standardised) or `vector` (fixed width)."""
+    """`categorical` (one id), `multi` (a list of ids), `numeric` (standardised), `vector` (fixed width) or `time` (days since
+    1970, standardised)."""
     column: str | None = None
     """The column in the table, where it is not the feature's own name."""
     min_count: int = Field(1, ge=1)
-    """Values seen less often in the training period become id 0 (unknown)."""
+    """categorical, multi: values seen less often in the training period become id 0 (unknown)."""
+    hash_rows: int | None = Field(None, ge=1)
+    """categorical, multi: no vocabulary; values are hashed to this many ids. For fields with very many values."""
     max_values: int = Field(8, ge=1)
     """multi: how many values of a row are kept, in the row's order."""
+    buckets: int | None = Field(None, ge=2, le=1000)
+    """numeric, time: not standardised but cut into this many buckets of equally many training rows, one id each."""
+    minimum: float | None = None
+    """numeric: rows with less are refused."""
+    maximum: float | None = None
+    """numeric: rows with more are refused."""
     width: int | None = Field(None, ge=1)
     """vector: its width."""
 
     @model_validator(mode="after")
-    def _vector_has_width(self) -> "Feature":
+    def _keys_fit_the_type(self) -> "Feature":
         if self.type == "vector" and self.width is None:
             raise ValueError("a vector feature needs 'width'")
+        for key, types in KEYS_OF_TYPES.items():
+            given = getattr(self, key) != type(self).model_fields[key].default
+            if given and self.type not in types:
+                raise ValueError(f"'{key}' is for the type {' or '.join(types)}; this feature is {self.type}")
+        if self.hash_rows and self.min_count > 1:
+            raise ValueError("give 'hash_rows' or 'min_count', not both")
         return self
 
 
@@ -49,7 +78,7 @@ class EventTable(Settings):
     """The behaviour log: one row an event."""
 
     path: str
-    """A Parquet or CSV file, relative to the schema file."""
+    """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
     user: str
     """Column of the user id."""
     item: str
@@ -66,11 +95,13 @@ class ItemTable(Settings):
     """One row an item."""
 
     path: str
-    """A Parquet or CSV file, relative to the schema file."""
+    """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
     id: str
     """Column of the item id."""
     title: str | None = None
     """Column of a title for people to read."""
+    complete: bool = True
+    """Events and impressions of items without a row here are refused; if false, such items are kept with unknown features."""
     features: dict[Name, Feature] = {}
     """Item features by name."""
 
@@ -79,7 +110,7 @@ class UserTable(Settings):
     """One row a user."""
 
     path: str
-    """A Parquet or CSV file, relative to the schema file."""
+    """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
     id: str
     """Column of the user id."""
     features: dict[Name, Feature] = {}
@@ -90,7 +121,7 @@ class ImpressionTable(Settings):
     """The impression log: one row an item shown, with its label. Condition columns have the names they have in the event log."""
 
     path: str
-    """A Parquet or CSV file, relative to the schema file."""
+    """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
     user: str
     """Column of the user id."""
     item: str
@@ -138,6 +169,24 @@ class Splits(Settings):
         return self
 
 
+class EngineSettings(Settings):
+    """Where tables are computed."""
+
+    name: Literal["duckdb", "spark"] = "duckdb"
+    """`duckdb`: in this process. `spark`: PySpark (extra `[spark]`), on this machine or a cluster."""
+    memory: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$")
+    """duckdb: tables beyond this much memory go to `scratch`. The process as a whole needs about 1 GB more."""
+    threads: int | None = Field(None, ge=1)
+    """duckdb: threads; by default one a core."""
+    scratch: str | None = None
+    """Directory for what does not fit into memory, and for intermediate tables; by default beside the output. Spark's workers
+    must see it."""
+    events_per_part: int = Field(8_000_000, ge=1)
+    """duckdb: about how many events are ordered at a time; each part is a file of the dataset."""
+    spark: dict[str, str] = {}
+    """spark: settings of the session, such as `spark.master: yarn`."""
+
+
 class Schema(Settings):
     """A data set as its owner has it."""
 
@@ -161,8 +210,33 @@ class Schema(Settings):
     """Restricts which events retrieval holds out; by default any."""
     splits: Splits = Splits()
     """The time split."""
+    earliest: str | None = None
+    """Rows before this date (ISO 8601) are refused; by default those before 1970."""
     latest: str | None = None
-    """Events after this date (ISO 8601) are refused; by default nothing after now is accepted."""
+    """Rows after this date (ISO 8601) are refused; by default nothing after now is accepted."""
+    max_user_events: int | None = Field(None, ge=1)
+    """All events of users with more than this are refused: robots, shared accounts. By default nobody's."""
+    max_rejected: float = Field(0.01, ge=0, le=1)
+    """`prepare` stops where more than this part of a table's rows is refused: a fraction, or text such as 1%."""
+    engine: EngineSettings = EngineSettings()
+    """Where tables are computed: `duckdb`, `spark`, or a mapping with more settings."""
+
+    @field_validator("max_rejected", mode="before")
+    @classmethod
+    def _percentage(cls, value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?\s?%", value.strip()):
+            return float(value.strip().removesuffix("%")) / 100
+        return value
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("earliest", "latest", mode="before")
+    @classmethod
+    def _unquoted_date(cls, value: Any) -> Any:
+        return value.isoformat() if isinstance(value, date) else value  # YAML reads 2025-12-31 as a date
 
     @model_validator(mode="after")
     def _one_source_of_impressions(self) -> "Schema":
@@ -187,10 +261,14 @@ class FieldSpec(Settings):
 
     name: str
     """Its name in the schema."""
-    type: FeatureType
-    """How it is encoded."""
+    type: FieldType
+    """How it is encoded. Times become `numeric`, and numbers in buckets `categorical`."""
     size: int = 0
     """categorical, multi: rows of the embedding table, with id 0 = any/unknown."""
+    hashed: bool = False
+    """categorical, multi: ids are hashes of the values (`data/vocabulary.py: hashed_id`); there is no vocabulary."""
+    edges: list[float] | None = None
+    """categorical: where it is a number in buckets; the id is 1 + the number of edges below it. Ascending."""
     width: int = 1
     """multi: values kept a row; vector: its width; otherwise 1."""
     feedback: bool = False
@@ -200,7 +278,12 @@ class FieldSpec(Settings):
     std: float = 1.0
     """divided by this, are what models see."""
     unit: str = ""
-    """gap: what it is counted in."""
+    """gap: what it is counted in; a time: `days since 1970`."""
+
+    @property
+    def in_vocabulary(self) -> bool:
+        """Its ids stand for the values of a vocabulary, unless it is a time field."""
+        return self.type in ("categorical", "multi") and not self.hashed and self.edges is None
 
 
 def time_field_specs(schema: Schema) -> list[FieldSpec]:

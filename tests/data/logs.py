@@ -37,7 +37,10 @@ def random_events(seed: int, n: int = 200, users: int = 8, items: int = 20, seco
 
 
 def write_log(directory: Path, tables: dict[str, Any], **schema: Any) -> Path:
-    """Write tables, NAME to columns, as NAME.parquet (NAME.csv where NAME ends so) and a schema; returns its path."""
+    """Write tables, NAME to columns, as NAME.parquet (NAME.csv where NAME ends so) and a schema; returns its path.
+
+    The schema lets any number of rows be refused, if `schema` does not say otherwise.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for name, columns in tables.items():
         table = columns if isinstance(columns, pa.Table) else pa.table(columns)
@@ -46,5 +49,5 @@ def write_log(directory: Path, tables: dict[str, Any], **schema: Any) -> Path:
         else:
             pq.write_table(table, directory / f"{name}.parquet")
     path = directory / "schema.yaml"
-    path.write_text(yaml.safe_dump({"name": "test", "events": EVENTS} | schema, sort_keys=False))
+    path.write_text(yaml.safe_dump({"name": "test", "events": EVENTS, "max_rejected": "100%"} | schema, sort_keys=False))
     return path

@@ -1,5 +1,10 @@
 """The simulated marketplace: reproducible, calibrated to its own truth, and consistent with its schema."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from openlum.cli import main
 from openlum.config import load_settings
 from openlum.data.dataset import SPLITS, Dataset
-from openlum.data.market import MarketSettings, write_market
+from openlum.data.market import MarketSettings, market_figures, market_of_size, write_market
+from openlum.errors import InputError
 from openlum.schema import Schema
 
 FILES = {
@@ -129,6 +136,101 @@ def test_the_log_is_written_in_pieces(market: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(row, np.arange(len(row)))
     assert pq.read_table(pieces / "users.parquet")["user_id"].to_pylist() == list(range(1, 301))
     assert set(pq.read_table(pieces / "events.parquet")["user_id"].to_pylist()) == set(range(1, 301))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_number_of_processes_changes_no_byte(tmp_path: Path, processes: int) -> None:
+    settings = SMALL.model_copy(update={"users_per_chunk": 70})
+    one = write_market(settings, tmp_path / "one").parent
+    more = write_market(settings, tmp_path / "more", processes).parent
+    assert {file.name for file in more.iterdir()} == FILES
+    for name in FILES:
+        assert (more / name).read_bytes() == (one / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("users", "events"), [(400, 400), (300, 1000), (200, 1600), (150, 12_345)])
+def test_market_of_size_has_about_as_many_events(tmp_path: Path, users: int, events: int) -> None:
+    figures = market_figures(write_market(market_of_size(users, events), tmp_path / "log").parent)
+    assert (figures.users, figures.items) == (users, 1500)
+    assert 0.85 * events < figures.events < 1.15 * events
+    assert 0.05 < figures.click_rate < 0.4
+    assert figures.sizes.keys() == FILES - {".openlum"}
+
+
+def test_chunks_do_not_grow_with_the_log() -> None:
+    for users, events in ((10**6, 10**8), (10**3, 10**8), (10**6, 10**6)):
+        settings = market_of_size(users, events)
+        assert settings.users_per_chunk * settings.sessions * settings.slate <= 200_000
+    assert market_of_size(10**6, 10**8).items == 500_000
+
+
+def lum_market(*arguments: str, **options: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", "from openlum.cli import main; main()", "market", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_command_writes_what_it_prints(tmp_path: Path) -> None:
+    process = lum_market("--users", "1.2e2", "--events", "2e3", "--items", "200", "--out", str(tmp_path / "log"))
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    events = pq.read_metadata(tmp_path / "log" / "events.parquet").num_rows
+    assert f"{events:,}" in printed
+    assert "events.parquet" in printed
+    assert "schema.yaml" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"--users": "0"}, "'users'"),
+        ({"--users": "-3"}, "'users'"),
+        ({"--users": "1.5"}, "'1.5' is not a whole number"),
+        ({"--users": "many"}, "'many' is not a whole number"),
+        ({"--events": "nan"}, "'nan' is not a whole number"),
+        ({"--events": "99"}, "at least 100"),
+        ({"--items": "99"}, "'items'"),
+        ({"--days": "1"}, "'days'"),
+        ({"--processes": "0"}, "--processes 0"),
+    ],
+)
+def test_bad_numbers_are_one_message(
+    options: dict[str, str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"--users": "100", "--events": "1e3", "--out": str(tmp_path / "log")} | options
+    monkeypatch.setattr(sys, "argv", ["lum", "market", *[word for pair in given.items() for word in pair]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("lum: ")
+    assert message in error
+    assert "\n" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX process groups")
+def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    arguments = ["--users", "1e5", "--events", "1e7", "--processes", "2", "--out", str(tmp_path / "log")]
+    process = lum_market(*arguments, start_new_session=True)
+    while not list(tmp_path.glob(".log.*/events.parquet")):  # until it writes
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to every process of the command
+    errors = process.communicate(timeout=60)[1]  # also waits for the processes that hold its output
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lost_process_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openlum.data.market._send_chunks", os._exit)  # spawned with a status that it can't take
+    with pytest.raises(InputError, match="a simulating process ended with status"):
+        write_market(SMALL.model_copy(update={"users_per_chunk": 70}), tmp_path / "log", processes=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_market_prepares(market: Path, tmp_path: Path) -> None:

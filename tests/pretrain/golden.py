@@ -12,8 +12,9 @@ from openlum.data.dataset import Dataset
 from openlum.data.market import MarketSettings, write_market
 from openlum.data.prepare import prepare
 from openlum.model import ModelSettings
+from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
-from openlum.pretrain.train import Trainer, build_model
+from openlum.pretrain.train import Trainer
 
 FILE = Path(__file__).with_name("golden_loss.json")
 SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)

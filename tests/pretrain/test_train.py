@@ -11,8 +11,9 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, training_end
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel
+from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
-from openlum.pretrain.train import Trainer, build_model, pretrain
+from openlum.pretrain.train import Trainer, pretrain
 from openlum.pretrain.validation import validation_set
 
 from . import golden

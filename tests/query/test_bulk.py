@@ -12,11 +12,13 @@ from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
-from openlum.pretrain.train import build_model
+from openlum.pretrain.initial import build_model
 from openlum.query.bulk import answer_impressions, query
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
+from openlum.rank.knowledge import load_knowledge
 from tests.model.conftest import wake
+from tests.recode import recode
 
 QUESTIONS = {
     "any": {},
@@ -109,3 +111,29 @@ def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUs
 def test_a_wrong_question_is_named(model: LargeUserModel, question, message: str) -> None:
     with pytest.raises(InputError, match=f"question 'odd'.*{message}"):
         QuestionSet(model.lexicon, model.config.condition, {"odd": question})
+
+
+def test_a_dataset_that_has_grown_has_the_answers_of_unknown_items(
+    small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
+) -> None:
+    """Items after the model's are, in histories and as targets, what item 0 is; all of them have an embedding for the ranker."""
+    model.save_pretrained(tmp_path / "model")
+    words = [*small_dataset.vocabulary("items").values, "new", "newer"]
+    found = []
+    for name, new in (("grown", len(words)), ("unknown", 0)):
+        put = {"sequences": {"item": {2: new}}, "train": {"item": {0: new}}, "test": {"item": {1: new}}}
+        dataset = recode(small_dataset, tmp_path / name, {"items": words}, put)
+        query(dataset.path, tmp_path / "model", tmp_path / f"knowledge {name}", QuerySettings(questions=QUESTIONS))
+        found.append(load_knowledge(tmp_path / f"knowledge {name}", dataset))
+    grown, unknown = found
+    np.testing.assert_array_equal(grown.answers, unknown.answers)
+    np.testing.assert_array_equal(grown.similarity, unknown.similarity)
+    assert len(grown.items) == len(words) + 1
+    np.testing.assert_array_equal(grown.items[-2:], grown.items[[0, 0]])
+    query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings(questions=QUESTIONS))
+    before = load_knowledge(tmp_path / "knowledge", small_dataset)
+    rows = small_dataset.impressions("valid")
+    same = rows.row[rows.user != small_dataset.sequences.user[0]]
+    places = before.places(same), grown.places(same)
+    np.testing.assert_allclose(before.answers[places[0]], grown.answers[places[1]], atol=1e-3)
+    np.testing.assert_allclose(before.similarity[places[0]], grown.similarity[places[1]], atol=1e-5)

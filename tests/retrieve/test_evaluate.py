@@ -11,11 +11,12 @@ from openlum.artefact import read_json
 from openlum.data.dataset import Dataset
 from openlum.example import raw_history
 from openlum.model import ModelSettings
-from openlum.pretrain.train import build_model
+from openlum.pretrain.initial import build_model
 from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.metrics import rank_of_target, ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 from tests.model.conftest import wake
+from tests.recode import recode
 
 
 def test_metrics_equal_an_independent_implementation() -> None:
@@ -60,3 +61,30 @@ def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: P
         ranks.append(1 + sum(scores[i] >= scores[target] for i in range(len(scores)) if i not in barred | {target}))
     assert metrics["five"] == pytest.approx(ranking_metrics(ranks, [3]))
     assert read_json(tmp_path / "out" / "metrics.json", "lum retrieve")["protocol"]["users"] == len(ranks)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_items_that_came_after_training_are_found_by_nobody(
+    small_dataset: Dataset, tmp_path: Path, exclude_seen: bool
+) -> None:
+    """Held out, such an item is behind all others; in a history it is an unknown one, and bars nothing."""
+    model = build_model(small_dataset, ModelSettings(width=16, layers=1, heads=2, embedding_width=8), seed=0)
+    model.save_pretrained(tmp_path / "model")
+    words, sequences = [*small_dataset.vocabulary("items").values, "new", "newer"], small_dataset.sequences
+    settings = RetrieveSettings(at=[3, 20], exclude_seen=exclude_seen)
+
+    def evaluate(name: str, put: dict[int, int]) -> dict[str, dict[str, float]]:
+        dataset = recode(small_dataset, tmp_path / name, {"items": words}, {"sequences": {"item": put}})
+        return retrieve(dataset.path, tmp_path / "model", tmp_path / f"{name} out", settings)
+
+    assert evaluate("grown", {}) == retrieve(small_dataset.path, tmp_path / "model", tmp_path / "out", settings)
+    firsts = [int(first) for first in sequences.offsets[:-1]]
+    seen = [evaluate(name, dict.fromkeys(firsts, new)) for name, new in (("seen", len(words)), ("unknown", 0))]
+    assert seen[0] == seen[1]
+    held_out = sequences.offsets[:-1] + sequences.test_at
+    held_out = held_out[held_out < sequences.offsets[1:]]
+    metrics = evaluate("held out", {int(event): len(words) - 1 for event in held_out})
+    items = model.config.items
+    assert metrics["any"] == pytest.approx({"hr@3": 0, "ndcg@3": 0, "hr@20": 0, "ndcg@20": 0, "mrr": 1 / items})
+    protocol = read_json(tmp_path / "held out out" / "metrics.json", "lum retrieve")["protocol"]
+    assert protocol["unknown_held_out"] == len(held_out)

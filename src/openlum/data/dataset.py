@@ -1,5 +1,8 @@
 """The reader of `dataset/`: what `lum prepare` wrote, as flat arrays.
 
+`log/` holds what the rest was computed from, for `lum prepare --append` (see `log.py`), and `rejected/` the refused rows;
+nothing here reads them.
+
 Columns in the Parquet files are named KIND.FIELD: `condition.rating`, `item.genres`, `user.gender`, `context.position`.
 Encoded values: categorical int32 ids, multi lists of int32 ids, numeric float32 (standardised;
 null where missing), vector float32 lists.
@@ -18,6 +21,7 @@ import pyarrow.parquet as pq
 
 from openlum.artefact import read_json
 from openlum.config import Settings, parse_settings
+from openlum.data.profile import Profile
 from openlum.data.time_fields import moment_begins, time_fields
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
@@ -56,6 +60,10 @@ class DatasetInfo(Settings):
     """Rows in each split of the impressions."""
     label_rule: str
     """In words: where the impressions and their labels come from."""
+    profile: Profile
+    """What the data set looks like."""
+    preparations: int = 1
+    """1, and one more for every log appended."""
     fingerprint: str
     """Changes whenever the content does."""
 
@@ -134,7 +142,7 @@ class Dataset:
         return {
             spec.name: self.vocabulary(f"{kind}.{spec.name}")
             for spec in self.specs(kind)
-            if spec.type in ("categorical", "multi") and spec.name not in derived
+            if spec.in_vocabulary and spec.name not in derived
         }
 
     def specs(self, kind: str) -> list[FieldSpec]:

@@ -4,24 +4,37 @@ Users have drifting interests that nobody sees (`market_users.py`). They come in
 pulls some of these interests more than others, and each shows a slate of items. The probability of every click is known
 and is written apart, in `truth.parquet`: only evaluation reads it, for the *oracle*, the score that no model can beat.
 
-The log is written user chunk by user chunk, so memory does not grow with it.
+The log is written user chunk by user chunk, so memory does not grow with it. Several processes may simulate the chunks;
+one writes them, in order, so that their number does not change a byte.
 """
 
-from contextlib import ExitStack
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 from rich.console import Console
 from rich.progress import track
 
 from openlum.artefact import whole_directory
-from openlum.config import Settings
-from openlum.data.market_users import SCENARIOS, Slates, simulate_users
-from openlum.data.market_world import AGE_GROUPS, BRANDS, CATEGORIES, CITIES, TOPICS, World
+from openlum.config import Settings, parse_settings
+from openlum.data.market_tables import SCHEMA, item_table, log_tables, user_table
+from openlum.data.market_users import simulate_users
+from openlum.data.market_world import World
+from openlum.errors import InputError
+
+ROWS_PER_CHUNK = 100_000
+"""About how many events `market_of_size` lets be simulated at a time."""
 
 
 class MarketSettings(Settings):
@@ -47,7 +60,39 @@ class MarketSettings(Settings):
     """Users simulated and written at a time: what memory is needed for."""
 
 
-def write_market(settings: MarketSettings, out: str | Path) -> Path:
+def market_of_size(users: int, events: int, items: int | None = None, days: int = 60, seed: int = 0) -> MarketSettings:
+    """Settings of a marketplace with about this many events.
+
+    Every user has at least one session and every session a slate of up to 8 items, so events become sessions per user;
+    below 8 events a user they make the slate shorter instead.
+
+    Args:
+        users: how many users.
+        events: about how many events; at least one a user.
+        items: how many items; by default half as many as users, and at least 1,500.
+        days: length of the log.
+        seed: the same sizes and seed give the same files.
+
+    Raises:
+        InputError: a number is too small.
+    """
+    if users >= 1 and events < users:
+        raise InputError(f"--events {events:,}: every user has at least one event; give at least {users:,}, as --users")
+    per_user = events / max(users, 1)
+    slate = int(min(MarketSettings().slate, per_user))
+    wanted = {
+        "users": users,
+        "items": max(1500, users // 2) if items is None else items,
+        "days": days,
+        "seed": seed,
+        "slate": max(slate, 1),
+        "sessions": max(per_user / max(slate, 1), 1.0),
+        "users_per_chunk": max(int(ROWS_PER_CHUNK / max(per_user, 1)), 1),
+    }
+    return parse_settings(wanted, MarketSettings, where="size of the market")
+
+
+def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) -> Path:
     """Simulate a marketplace and write its log into a directory, which appears whole or not at all.
 
     Writes `events.parquet`, `impressions.parquet`, `items.parquet`, `users.parquet`, `schema.yaml`, and `truth.parquet`
@@ -56,6 +101,8 @@ def write_market(settings: MarketSettings, out: str | Path) -> Path:
     Args:
         settings: size, character and seed.
         out: the directory. It is replaced where it exists.
+        processes: how many simulate users. Above 1 they are started afresh ("spawn"): a script that calls this needs
+            `if __name__ == "__main__":` around it.
 
     Returns:
         The schema file, for `lum prepare`.
@@ -66,129 +113,110 @@ def write_market(settings: MarketSettings, out: str | Path) -> Path:
         >>> write_market(MarketSettings(users=10, items=100, sessions=2), folder + "/market").name
         'schema.yaml'
     """
+    if processes < 1:
+        raise InputError(f"--processes {processes}: at least one is needed")
     world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
     starts = range(0, settings.users, settings.users_per_chunk)
     with whole_directory(out) as draft:
-        pq.write_table(_item_table(world), draft / "items.parquet")
+        pq.write_table(item_table(world), draft / "items.parquet")
         (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
         with ExitStack() as stack:
+            if processes > 1 and len(starts) > 1:
+                chunks = stack.enter_context(_simulated_elsewhere(settings, starts, min(processes, len(starts))))
+            else:
+                chunks = (_simulate(settings, world, first) for first in starts)
             writers: dict[str, pq.ParquetWriter] = {}
             rows = 0
-            for first in track(starts, description="simulating users", console=Console(stderr=True), transient=True):
-                count = min(settings.users_per_chunk, settings.users - first)
-                crowd, slates = simulate_users(settings, world, count, np.random.default_rng([settings.seed, 1, first]))
-                tables = _log_tables(slates, first, rows)
-                tables["users"] = _user_table(crowd.age, crowd.city, first)
+            console = Console(stderr=True)
+            for tables in track(chunks, "simulating users", total=len(starts), console=console, transient=True):
                 for name, table in tables.items():
+                    if "row" in table.column_names:  # counted from 0 in every chunk
+                        place = table.column_names.index("row")
+                        table = table.set_column(place, "row", pc.add(table["row"], rows))
                     if name not in writers:
                         writers[name] = stack.enter_context(pq.ParquetWriter(draft / f"{name}.parquet", table.schema))
                     writers[name].write_table(table)
-                rows += len(slates.user)
+                rows += len(tables["events"])
     return Path(out) / "schema.yaml"
 
 
-def _log_tables(slates: Slates, first_user: int, first_row: int) -> dict[str, pa.Table]:
-    """Events, impressions and the truth of one chunk of users."""
-    topic_words = pa.array([topic.name for topic in TOPICS])
-    row = np.arange(first_row, first_row + len(slates.user))
-    common: dict[str, Any] = {
-        "user_id": slates.user + first_user + 1,
-        "item_id": slates.item + 1,
-        "time": pa.array(slates.time, pa.timestamp("s")),
-        "scenario": pa.array(SCENARIOS).take(pa.array(slates.scenario)),
-        "query": topic_words.take(pa.array(slates.query, mask=slates.query < 0)),
-    }
-    feedback = pa.array(["skip", "click"]).take(pa.array(slates.label))
-    shown = {"row": row} | common | {"position": slates.position, "label": slates.label.astype(np.int8)}
-    return {
-        "events": pa.table(common | {"feedback": feedback}),
-        "impressions": pa.table(shown),
-        "truth": pa.table({"row": row, "probability": slates.probability}),
-    }
+@dataclass(frozen=True)
+class MarketFigures:
+    """What a market directory holds, counted in its files."""
+
+    users: int
+    """Users."""
+    items: int
+    """Items."""
+    events: int
+    """Events; there are as many impressions."""
+    click_rate: float
+    """Part of the impressions that was clicked."""
+    sizes: dict[str, int]
+    """File to its bytes."""
 
 
-def _item_table(world: World) -> pa.Table:
-    count = len(world.topic)
-    titles = [
-        f"{colour} {BRANDS[brand]} {TOPICS[topic].name} {number}"
-        for colour, brand, topic, number in zip(
-            world.colour, world.brand, world.topic, range(1, count + 1), strict=True
-        )
-    ]
-    return pa.table(
-        {
-            "item_id": np.arange(1, count + 1),
-            "title": titles,
-            "category": [CATEGORIES[TOPICS[topic].category] for topic in world.topic],
-            "brand": [BRANDS[brand] for brand in world.brand],
-            "price": np.round(world.price, 2),
-        }
+def market_figures(directory: Path) -> MarketFigures:
+    """Count a market that `write_market` wrote; one row group at a time is in memory."""
+    rows = {name: pq.read_metadata(directory / f"{name}.parquet").num_rows for name in ("users", "items", "events")}
+    with pq.ParquetFile(directory / "impressions.parquet") as file:
+        clicks = sum(pc.sum(batch["label"]).as_py() for batch in file.iter_batches(columns=["label"]))
+    files = sorted(file for file in directory.iterdir() if not file.name.startswith("."))
+    return MarketFigures(
+        **rows, click_rate=clicks / rows["events"], sizes={file.name: file.stat().st_size for file in files}
     )
 
 
-def _user_table(age: np.ndarray, city: np.ndarray, first_user: int) -> pa.Table:
-    ids = np.arange(first_user + 1, first_user + 1 + len(age))
-    return pa.table({"user_id": ids, "age_group": pa.array(AGE_GROUPS).take(age), "city": pa.array(CITIES).take(city)})
+def _simulate(settings: MarketSettings, world: World, first: int) -> dict[str, pa.Table]:
+    """The tables of the chunk of users from `first` on; rows are counted from 0."""
+    count = min(settings.users_per_chunk, settings.users - first)
+    crowd, slates = simulate_users(settings, world, count, np.random.default_rng([settings.seed, 1, first]))
+    return log_tables(slates, first) | {"users": user_table(crowd.age, crowd.city, first)}
 
 
-SCHEMA = """\
-# The simulated marketplace, as 'lum prepare' reads it. truth.parquet is left out on purpose: it holds the answers.
-name: market                      # name of the data set
+@contextmanager
+def _simulated_elsewhere(
+    settings: MarketSettings, starts: range, processes: int
+) -> Iterator[Iterator[dict[str, pa.Table]]]:
+    """Chunks in order, from processes that take turns. Each holds one chunk at most: it waits until that is taken."""
+    context = multiprocessing.get_context("spawn")
+    started = []
+    resource_tracker.ensure_running()  # before the mask: it would lift it
+    # Ctrl-C reaches every process of the terminal; only this one is to act on it. The mask is inherited.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for turn in range(processes):
+            receiver, sender = context.Pipe(duplex=False)
+            turns = starts[turn::processes]
+            process = context.Process(target=_send_chunks, args=(settings, turns, sender), daemon=True)
+            process.start()
+            sender.close()  # so that the pipe ends with its process
+            started.append((process, receiver))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield (_receive(*started[turn % processes]) for turn in range(len(starts)))
+    finally:
+        for process, _ in started:
+            process.terminate()
+            process.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-events:                           # the behaviour log: every item shown, with what the user did
-  path: events.parquet            # relative to this file
-  user: user_id                   # column of the user
-  item: item_id                   # column of the item
-  time: time                      # column of the time, a timestamp
-  condition:                      # under what circumstances an event happened
-    scenario:                     # home, search or cart
-      type: categorical
-    query:                        # what was searched for; empty outside search
-      type: categorical
-    feedback:                     # click or skip
-      type: categorical
-      feedback: true              # the user's reaction: not known when an impression is ranked
 
-items:                            # the item table
-  path: items.parquet             # relative to this file
-  id: item_id                     # column of the item
-  title: title                    # for people to read
-  features:
-    category:                     # 24 categories; each has three topics, which only queries and titles name
-      type: categorical
-    brand:                        # the maker
-      type: categorical
-    price:                        # in the shop's currency
-      type: numeric
+def _send_chunks(settings: MarketSettings, starts: range, sender: Connection) -> None:
+    """Simulate the chunks of users that begin at `starts`, in a process of its own."""
+    world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
+    try:
+        for first in starts:
+            sender.send(_simulate(settings, world, first))
+    except BrokenPipeError:
+        return  # the writer is gone
 
-users:                            # the user table
-  path: users.parquet             # relative to this file
-  id: user_id                     # column of the user
-  features:
-    age_group:                    # says a little about interests and the price level
-      type: categorical
-    city:                         # says a little about how often the user clicks
-      type: categorical
 
-impressions:                      # what the ranker learns from
-  path: impressions.parquet       # relative to this file
-  row: row                        # unique id of the impression
-  user: user_id                   # column of the user
-  item: item_id                   # column of the item
-  time: time                      # column of the time
-  label: label                    # 1 = clicked
-  context:                        # further features, known when the impression is ranked
-    position:                     # place in the slate, from 1
-      type: categorical
-
-time_fields: [hour, weekday, gap] # time as further condition fields
-gap_unit: s                       # the gap since the last event counts whole seconds
-
-holdout:                          # what retrieval holds out: the last clicked item
-  field: feedback                 # a condition field
-  values: [click]                 # of these values only
-
-splits:                           # by time, as fractions of the events in order of time
-  valid: 0.8                      # validation begins here
-  test: 0.9                       # the test begins here
-"""
+def _receive(process: Any, receiver: Connection) -> dict[str, pa.Table]:
+    try:
+        tables: dict[str, pa.Table] = receiver.recv()
+    except EOFError:
+        process.join()
+        raise InputError(
+            f"a simulating process ended with status {process.exitcode}; if memory ran out, use fewer --processes"
+        ) from None
+    return tables

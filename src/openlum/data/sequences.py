@@ -6,16 +6,16 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
-from openlum.data.engine import ROW
-from openlum.data.validate import SchemaError
+from openlum.data.intake import POSITION, SchemaError
 from openlum.data.values import SECOND
 from openlum.schema import Feature, Holdout
 
+FEWEST = 3
+"""Eligible events of a user of whom any is held out."""
 
-def eligible(events: ir.Table, holdout: Holdout | None, features: Mapping[str, Feature]) -> ir.Value:
+
+def eligible(events: ir.Table, holdout: Holdout, features: Mapping[str, Feature]) -> ir.Value:
     """Where an event may be held out for retrieval; read before its condition is encoded."""
-    if holdout is None:
-        return ibis.literal(True)
     column = events[f"condition.{holdout.field}"]
     match features[holdout.field].type:
         case "categorical":
@@ -32,46 +32,44 @@ def eligible(events: ir.Table, holdout: Holdout | None, features: Mapping[str, F
 def sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
     """One row a user: parallel lists over the user's events, and the events that leave-last-out holds out.
 
-    Events of one moment stay in the order of the file. Of users with fewer than three eligible events none is held out:
+    Events of one moment stay in the order of the log. Of users with fewer than three eligible events none is held out:
     `valid_at` and `test_at` are then the number of events.
 
     Args:
-        events: encoded events, with the columns user, item, time (microseconds), `eligible` and `row_number`.
+        events: encoded events, with the columns user, item, time (microseconds), `POSITION` and, where not all may be held
+            out, eligible.
         fields: further columns to carry as lists.
 
     Returns:
-        The columns user, time (seconds), item, each of `fields`, valid_at and test_at, ordered by user.
+        The columns user, time (seconds), item, each of `fields`, valid_at and test_at.
     """
-    forward, back = [events["time"], events[ROW]], [events["time"].desc(), events[ROW].desc()]
-    placed = events.mutate(
-        place=ibis.row_number().over(group_by="user", order_by=forward),
-        back=ibis.row_number().over(group_by=["user", "eligible"], order_by=back),
-    )
-    held = placed["eligible"]
-    # `place` is the first field, so sorting the structs sorts by time.
-    names = ["item", *fields]
+    names = ["item", *fields] + (["eligible"] if "eligible" in events.columns else [])
+    # Structs sort by their first field, then the second.
     event = ibis.struct(
-        {"place": placed["place"], "time": placed["time"] // SECOND}
-        | {f"field{index}": placed[name] for index, name in enumerate(names)}
+        {"time": events["time"], "position": events[POSITION]}
+        | {f"field{index}": events[name] for index, name in enumerate(names)}
     )
-    users = placed.group_by("user").agg(
-        events=event.collect(),
-        number=placed.count(),
-        candidates=held.sum(),
-        last=placed["place"].max(where=held & (placed["back"] == 0)),
-        second_last=placed["place"].max(where=held & (placed["back"] == 1)),
-    )
+    users = events.group_by("user").agg(events=event.collect())
     users = users.mutate(events=users["events"].sort())
-    enough, number = users["candidates"] >= 3, users["number"]
     lists = {name: users["events"].map(_getter(f"field{index}")) for index, name in enumerate(names)}
+    users = users.select("user", time=users["events"].map(lambda one: one["time"] // SECOND), **lists)
+    users = users.mutate(number=users["item"].length())
+    if "eligible" in users.columns:
+        places = users["eligible"].map(lambda held, place: ibis.ifelse(held, place, ibis.null("int64")))
+        users = users.mutate(held=places.filter(lambda place: place.notnull()))
+        last = [users["held"][users["held"].length() - back] for back in (2, 1)]
+        enough = users["held"].length() >= FEWEST
+    else:
+        last, enough = [users["number"] - back for back in (2, 1)], users["number"] >= FEWEST
     return users.select(
         "user",
-        time=users["events"].map(_getter("time")),
-        **lists,
-        valid_at=ibis.ifelse(enough, users["second_last"], number),
-        test_at=ibis.ifelse(enough, users["last"], number),
-    ).order_by("user")
+        "time",
+        "item",
+        *fields,
+        valid_at=ibis.ifelse(enough, last[0], users["number"]),
+        test_at=ibis.ifelse(enough, last[1], users["number"]),
+    )
 
 
 def _getter(field: str) -> Callable[[Any], Any]:
-    return lambda event: event[field]
+    return lambda one: one[field]

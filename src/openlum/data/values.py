@@ -1,24 +1,21 @@
 """What a column of a file holds, and how it becomes text, numbers, times or lists of one type.
 
-Every conversion keeps missing values (nulls, NaN, empty text) and stops at values that are no such thing.
+Every conversion keeps missing values (null, empty text) and tells where a value is no such thing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import ibis
-import ibis.expr.types as ir
 
-from openlum.data.engine import ROW, Engine
-from openlum.errors import InputError
 from openlum.schema import Feature
 
-Kind = Literal["categorical", "multi", "numeric", "vector", "time", "label", "row"]
+Kind = Literal["identity", "categorical", "multi", "numeric", "vector", "time", "moment", "label", "row"]
 
 SECOND = 1_000_000
 """Times are compared in microseconds."""
+DAY = 86_400 * SECOND
 TICKS = {"s": SECOND, "ms": 1_000, "us": 1}
 LIST_MARK = "|"
 """Stands between the values of a list in CSV."""
@@ -26,11 +23,13 @@ _LARGEST = 1e37  # fits into float32
 _FARTHEST = 9e15  # microseconds; as a float still exact, and centuries away
 
 _EXPECTED = {
+    "identity": "a single value (text or a number)",
     "categorical": "a single value (text or a number)",
     "multi": f"a list of values (in CSV: joined by '{LIST_MARK}')",
     "numeric": "a finite number",
     "vector": "a list of {size} finite numbers",
-    "time": "a timestamp, or a number of the schema's 'time_unit' since 1970",
+    "time": "a timestamp",
+    "moment": "a timestamp, or a number of the schema's 'time_unit' since 1970",
     "label": "0 or 1",
     "row": "a whole number",
 }
@@ -43,83 +42,106 @@ class Column:
     Attributes:
         role: what it is to us: `user`, `time`, `condition.rating`.
         name: what it is called in the file.
-        kind: what it must hold.
-        size: multi: values kept; vector: its width; time: microseconds in its unit.
+        kind: what it must hold; `identity` is the id of a user or an item, `moment` the time of a row, `time` a feature.
+        size: multi: values kept; vector: its width; moment: microseconds in its unit.
+        minimum: numeric: the least value allowed.
+        maximum: numeric: the greatest value allowed.
     """
 
     role: str
     name: str
     kind: Kind = "categorical"
     size: int = 0
+    minimum: float | None = None
+    maximum: float | None = None
 
     @property
     def expected(self) -> str:
         """In words, for messages."""
         return _EXPECTED[self.kind].format(size=self.size)
 
+    @property
+    def is_key(self) -> bool:
+        """A row without it is refused."""
+        return "." not in self.role and self.role != "title"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A column of one type.
+
+    Attributes:
+        value: text, list of text, float64, list of float32, or microseconds as int64; time features are days since 1970, and
+            identities may still be integers, which are quicker to count and to join than their text.
+        faults: where a value cannot be used, each with the reason in words.
+        cut: where a list is longer than what is kept of it.
+    """
+
+    value: Any
+    faults: tuple[tuple[Any, str], ...] = ()
+    cut: Any = None
+
 
 def feature_columns(kind: str, features: Mapping[str, Feature]) -> list[Column]:
     """The columns of features: roles KIND.FIELD."""
-    sizes = {"multi": lambda f: f.max_values, "vector": lambda f: f.width}
     return [
-        Column(f"{kind}.{name}", f.column or name, f.type, sizes.get(f.type, lambda f: 0)(f))
-        for name, f in features.items()
+        Column(
+            role=f"{kind}.{name}",
+            name=feature.column or name,
+            kind=feature.type,
+            size=feature.width or feature.max_values,
+            minimum=feature.minimum,
+            maximum=feature.maximum,
+        )
+        for name, feature in features.items()
     ]
 
 
-def typed(engine: Engine, path: Path, raw: ir.Table, columns: Sequence[Column]) -> ir.Table:
-    """Convert the columns of a table that `Engine.read` read from `path`.
+def convert(raw: Any, column: Column) -> Converted:
+    """Convert one column of a table that the engine reads.
 
     Raises:
-        InputError: a column holds something else than it must; the message shows the first such value.
+        TypeError: the column's type in the file can hold nothing of the kind.
     """
-    pairs = {column: _convert(path, raw[column.role], column) for column in columns}
-    wrong = {column: pair[1] for column, pair in pairs.items() if pair[1] is not None}
-    if wrong:
-        counts = engine.rows(raw.aggregate(**{c.role: w.fill_null(False).sum() for c, w in wrong.items()}))[0]
-        for column, where in wrong.items():
-            if counts[column.role]:
-                _report(engine, path, raw, column, where, counts[column.role])
-    return raw.select(ROW, **{column.role: pair[0] for column, pair in pairs.items()})
+    value, wrong, cut = _convert(raw, column)
+    faults = [] if wrong is None else [(wrong, f"{column.name}: not {column.expected}")]
+    if column.minimum is not None:
+        faults.append((value < column.minimum, f"{column.name}: less than {column.minimum:g}"))
+    if column.maximum is not None:
+        faults.append((value > column.maximum, f"{column.name}: more than {column.maximum:g}"))
+    return Converted(value, tuple(faults), cut)
 
 
-def _report(engine: Engine, path: Path, raw: ir.Table, column: Column, wrong: Any, count: int) -> None:
-    first = raw.filter(wrong).order_by(ROW).select(ROW, found=raw[column.role]).limit(1)
-    row = engine.rows(first)[0]
-    others = f" (and {count - 1:,} more rows)" if count > 1 else ""
-    raise InputError(
-        f"{path}: row {row[ROW]}, column '{column.name}': expected {column.expected}, "
-        f"found {row['found']!r}{others}; mend the file or name another column in the schema"
-    )
-
-
-def _convert(path: Path, raw: Any, column: Column) -> tuple[Any, Any]:
-    """The converted column, and where it is neither that nor missing (None: nowhere)."""
+def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
+    """The converted column, where it is neither that nor missing (None: nowhere), and where a list is cut."""
     of = raw.type()
     scalar = of.is_string() or of.is_numeric() or of.is_boolean()
     moment = of.is_timestamp() or of.is_date()
     match column.kind:
-        case "categorical" if scalar or moment:
-            return text(raw), None
-        case "multi" if of.is_array() and not of.value_type.is_nested():
-            return raw.map(text).filter(lambda value: value.notnull())[: column.size], None
-        case "multi" if of.is_string():
-            return raw.split(LIST_MARK).map(text).filter(lambda value: value.notnull())[: column.size], None
+        case "identity" if of.is_integer():
+            return raw, None, None
+        case "identity" | "categorical" if scalar or moment:
+            return text(raw), None, None
+        case "multi" if of.is_string() or (of.is_array() and not of.value_type.is_nested()):
+            values = raw.split(LIST_MARK) if of.is_string() else raw
+            values = values.map(text).filter(lambda value: value.notnull())
+            return values[: column.size], None, values.length() > column.size
         case "numeric" if scalar:
-            return _number(raw)
+            return *_number(raw), None
         case "vector" if of.is_string() or (of.is_array() and of.value_type.is_numeric()):
-            return _vector(raw, column.size)
-        case "time" if moment:
-            return raw.cast("timestamp").epoch_seconds().cast("int64") * SECOND + _fraction(raw), None
-        case "time" if scalar and not of.is_boolean():
-            return _time(raw, column.size)
+            return *_vector(raw, column.size), None
+        case "time" if moment or of.is_string():
+            micros, wrong = _moment(raw, 1)
+            return micros / float(DAY), wrong, None
+        case "moment" if (moment or scalar) and not of.is_boolean():
+            return *_moment(raw, column.size), None
         case "label" if scalar:
             value, wrong = _number(raw)
-            return value, wrong | ~value.isin([0.0, 1.0])
+            return value, wrong | ~value.isin([0.0, 1.0]), None
         case "row" if scalar:
             value, wrong = _number(raw)
-            return value.try_cast("int64"), wrong | (value != value.floor()) | (value.abs() >= _FARTHEST)
-    raise InputError(f"{path}: column '{column.name}': expected {column.expected}, found the type {of}")
+            return value.try_cast("int64"), wrong | (value != value.floor()) | (value.abs() >= _FARTHEST), None
+    raise TypeError(f"column '{column.name}': expected {column.expected}, found the type {of}")
 
 
 def text(raw: Any) -> Any:
@@ -133,10 +155,11 @@ def text(raw: Any) -> Any:
 
 
 def _number(raw: Any) -> tuple[Any, Any]:
-    value = (raw.nullif("") if raw.type().is_string() else raw).try_cast("float64")
-    missing = raw.isnull() | (raw == "") if raw.type().is_string() else raw.isnull()
-    finite = ibis.ifelse(value.isnan() | value.isinf(), ibis.null("float64"), value)
-    return finite, ~missing & (value.isnull() | (~value.isnan() & (value.abs() > _LARGEST)))
+    """float64, null where it is missing or not finite; and where it is there but not finite."""
+    present = raw.nullif("") if raw.type().is_string() else raw
+    value = present.try_cast("float64")
+    usable = value.notnull() & ~value.isnan() & (value.abs() <= _LARGEST)
+    return ibis.ifelse(usable, value, ibis.null("float64")), present.notnull() & ~usable.fill_null(False)
 
 
 def _vector(raw: Any, width: int) -> tuple[Any, Any]:
@@ -147,16 +170,18 @@ def _vector(raw: Any, width: int) -> tuple[Any, Any]:
     return kept.cast("array<float32>"), raw.notnull() & ((values.length() != width) | (broken.length() > 0))
 
 
-def _time(raw: Any, ticks: int) -> tuple[Any, Any]:
+def _moment(raw: Any, ticks: int) -> tuple[Any, Any]:
+    """Microseconds since 1970; and where it is there but no time."""
+    if raw.type().is_timestamp() or raw.type().is_date():
+        return _micros(raw.cast("timestamp")), None
     number, wrong = _number(raw)
     time = (number * ticks).clip(-_FARTHEST, _FARTHEST).round().cast("int64")
     if not raw.type().is_string():
         return time, wrong
     # With a time zone the cast heeds an offset in the text; text without one is UTC, as the engine's session is.
-    moment = raw.try_cast("timestamp('UTC')")
-    written = moment.epoch_seconds().cast("int64") * SECOND + _fraction(moment)
+    written = _micros(raw.try_cast("timestamp('UTC')"))
     return ibis.coalesce(time, written), wrong & written.isnull()
 
 
-def _fraction(moment: Any) -> Any:
-    return moment.cast("timestamp").microsecond().cast("int64")
+def _micros(moment: Any) -> Any:
+    return moment.epoch_seconds().cast("int64") * SECOND + moment.cast("timestamp").microsecond().cast("int64")

@@ -1,5 +1,6 @@
 """Raw values and their ids. Id 0 is *any/unknown* in every vocabulary."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openlum.errors import InputError
+
+
+def hashed_id(value: str, rows: int) -> int:
+    """The id, 1 to `rows`, of a value of a hashed field; the same in every engine."""
+    return int(hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()[:7], 16) % rows + 1
 
 
 class Vocabulary:

@@ -10,6 +10,11 @@ from openlum.model.batch import Fields
 from openlum.schema import FieldSpec
 
 
+def known_ids(ids: Tensor, rows: int) -> Tensor:
+    """Ids of a table's rows. Those beyond came into the vocabulary after training: they become 0, unknown."""
+    return ids.masked_fill(ids >= rows, 0)
+
+
 class Field(nn.Module):
     """One field to an embedding of width C."""
 
@@ -63,10 +68,12 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         self.constant = nn.Parameter(torch.randn(out) * 0.02)
         self.encoder = TokenEncoder(specs, [field_width] * len(specs), out) if specs else None
+        self.sizes = {spec.name: spec.size for spec in specs if spec.size}
 
     def forward(self, values: Fields, n: int) -> Tensor:
         """Condition fields of n tokens to (n, out)."""
         constant = self.constant.expand(n, -1)
+        values = values | {name: known_ids(values[name], size) for name, size in self.sizes.items()}
         return constant if self.encoder is None else self.encoder(values) + constant
 
 
@@ -83,7 +90,7 @@ class ItemEncoder(nn.Module):
     def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int) -> None:
         super().__init__()
         identity = FieldSpec(name="(id)", type="categorical", size=items)
-        self.specs = specs
+        self.specs, self.rows = specs, items
         self.encoder = TokenEncoder([identity, *specs], [out] + [field_width] * len(specs), out)
         for index, spec in enumerate(specs):
             shape = (items, spec.width) if spec.type in ("multi", "vector") else (items,)
@@ -97,5 +104,6 @@ class ItemEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(n,) item ids to (n, E), not normalised."""
+        ids = known_ids(ids, self.rows)
         values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
         return self.encoder({"(id)": ids, **values})

@@ -25,6 +25,7 @@ from openlum.data.time_fields import time_fields
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions
 from openlum.model.fields import ConditionEncoder, ItemEncoder
+from openlum.model.fit import check_fields, check_growth
 from openlum.model.lexicon import Lexicon
 from openlum.model.settings import ModelConfig
 from openlum.model.transformer import UserEncoder, UserState
@@ -33,6 +34,7 @@ TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
 MOST_SECONDS = 1e12
 """Times beyond this are no seconds since 1970."""
+REMEDY = "pretrain again on this dataset"
 
 
 def default_device() -> torch.device:
@@ -102,7 +104,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             scale.clamp_(max=math.log(LARGEST_SCALE))
 
     def items(self, ids: Tensor | None = None) -> Tensor:
-        """Embeddings of items, (n, E), of unit length; of the whole catalogue, (V, E), where no ids are given."""
+        """Embeddings of items, (n, E), of unit length; of the whole catalogue, (V, E), where no ids are given.
+
+        An id that the model does not have, V or more, is that of an unknown item, as is 0.
+        """
         ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
         return F.normalize(self.item_encoder(ids), dim=-1)
 
@@ -199,21 +204,14 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
     def check_fit(self, dataset: Dataset) -> None:
         """Refuse data whose fields and ids do not mean what the model learned.
 
+        A dataset that has grown since, with `lum prepare --append`, fits: the model takes its new values for unknown.
+
         Raises:
             InputError: with the first difference.
         """
-        condition = dataset.specs("condition")
-        if condition != self.config.condition:
-            names = [spec.name for spec in condition], [spec.name for spec in self.config.condition]
-            raise InputError(
-                f"the dataset's condition fields {names[0]} are not those of the model, {names[1]}; pretrain again"
-            )
+        check_fields("condition", self.config.condition, dataset.specs("condition"), REMEDY)
         mine = {"items": self.lexicon.items} | self.lexicon.conditions
-        for name, vocabulary in ({"items": dataset.vocabulary("items")} | dataset.vocabularies("condition")).items():
-            if name not in mine or vocabulary.values != mine[name].values:
-                raise InputError(
-                    f"the ids of '{name}' in the dataset are not those of the model; pretrain again on this dataset"
-                )
+        check_growth(mine, {"items": dataset.vocabulary("items")} | dataset.vocabularies("condition"), REMEDY)
 
     def _conditions(
         self, events: Sequence[Mapping[str, Any]], times: Sequence[float | None], begin: int, strict: bool

@@ -1,20 +1,25 @@
 """The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset
-from openlum.data.vocabulary import Vocabulary
+from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
 from openlum.model.batch import Fields, blank
-from openlum.schema import FieldSpec
+from openlum.schema import SECONDS, FieldSpec
+
+DAYS = "days since 1970"
+"""The unit of a time; ISO 8601 text is accepted for it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,9 @@ class Lexicon:
     titles: list[str]
     """(V,) a title for people to read."""
     conditions: dict[str, Vocabulary]
-    """Condition field to its vocabulary; time fields and numbers have none."""
+    """Condition field to its vocabulary; time fields, numbers and hashed fields have none."""
+    features: dict[str, Vocabulary] = field(default_factory=dict)
+    """Item field to its vocabulary: by these another model takes over the rows of the embedding tables."""
 
     def save(self, directory: Path) -> None:
         """Write `vocab/*.parquet`."""
@@ -34,13 +41,15 @@ class Lexicon:
         vocab.mkdir(exist_ok=True)
         self.items.save(vocab / "items.parquet")
         pq.write_table(pa.table({"title": pa.array(self.titles, pa.string())}), vocab / "titles.parquet")
-        for name, vocabulary in self.conditions.items():
-            vocabulary.save(vocab / f"condition.{name}.parquet")
+        for kind, vocabularies in (("condition", self.conditions), ("item", self.features)):
+            for name, vocabulary in vocabularies.items():
+                vocabulary.save(vocab / f"{kind}.{name}.parquet")
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Lexicon":
         """The words of a prepared data set."""
-        return cls(dataset.vocabulary("items"), dataset.item_titles(), dataset.vocabularies("condition"))
+        fields = dataset.vocabularies("condition"), dataset.vocabularies("item")
+        return cls(dataset.vocabulary("items"), dataset.item_titles(), *fields)
 
     @classmethod
     def load(cls, directory: Path) -> "Lexicon":
@@ -56,14 +65,14 @@ class Lexicon:
             raise InputError(
                 f"{vocab / 'titles.parquet'}: cannot be read ({error}); run 'lum pretrain' again"
             ) from None
-        files = sorted(vocab.glob("condition.*.parquet"))
-        return cls(
-            items=Vocabulary.load(vocab / "items.parquet", "lum pretrain"),
-            titles=titles,
-            conditions={
-                f.name[len("condition.") : -len(".parquet")]: Vocabulary.load(f, "lum pretrain") for f in files
-            },
+        conditions, features = (
+            {
+                file.name.removeprefix(f"{kind}.").removesuffix(".parquet"): Vocabulary.load(file, "lum pretrain")
+                for file in sorted(vocab.glob(f"{kind}.*.parquet"))
+            }
+            for kind in ("condition", "item")
         )
+        return cls(Vocabulary.load(vocab / "items.parquet", "lum pretrain"), titles, conditions, features)
 
     def encode_conditions(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec], strict: bool) -> Fields:
         """Raw condition values, one mapping a row, to fields, (n, ...). What a row does not name is *any*.
@@ -95,7 +104,9 @@ class Lexicon:
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if spec.type in ("numeric", "vector"):
             return _numbers(spec, value)
-        if spec.name not in self.conditions:  # a time field: its ids are its values
+        if spec.edges is not None:
+            return _bucket(spec, value)
+        if not spec.hashed and spec.name not in self.conditions:  # a time field: its ids are its values
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < spec.size:
                 raise InputError(
                     f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}"
@@ -103,27 +114,53 @@ class Lexicon:
             return value
         several = spec.type == "multi" and isinstance(value, list | tuple | set)
         values = list(value) if several else [value]
-        ids = self.conditions[spec.name].encode(values)
+        ids = self._ids(spec, values)
         if strict and (ids == 0).any():
-            some = ", ".join(self.conditions[spec.name].values[:8])
-            raise InputError(
-                f"condition field '{spec.name}': {value!r} was not in the training data, which has {some} ..."
-            )
+            raise InputError(f"condition field '{spec.name}': {value!r} {self._unknown(spec)}")
         if spec.type == "categorical":
             return int(ids[0])
         padded = torch.zeros(spec.width, dtype=torch.int64)
         padded[: len(ids)] = torch.from_numpy(ids[: spec.width])
         return padded
 
+    def _ids(self, spec: FieldSpec, values: list[Any]) -> np.ndarray:
+        """Ids of raw values, (n,) int64; 0 for those that have none."""
+        if spec.hashed:
+            return np.array([0 if v is None else hashed_id(str(v), spec.size - 1) for v in values], np.int64)
+        return self.conditions[spec.name].encode(values)
+
+    def _unknown(self, spec: FieldSpec) -> str:
+        if spec.hashed:
+            return "is no value"
+        return f"was not in the training data, which has {', '.join(self.conditions[spec.name].values[:8])} ..."
+
+
+def _bucket(spec: FieldSpec, value: Any) -> int:
+    """The id of a number in buckets; 0, *any*, for not-a-number."""
+    number = _number(spec, value)
+    return 0 if np.isnan(number) else 1 + int(np.searchsorted(spec.edges or [], number, side="left"))
+
 
 def _numbers(spec: FieldSpec, value: Any) -> Tensor:
     """A number, standardised as the dataset's are, or a vector of the field's width."""
-    shape = (spec.width,) if spec.type == "vector" else ()
+    if spec.type == "numeric":
+        return torch.tensor((_number(spec, value) - spec.mean) / spec.std)
     try:
-        numbers = torch.tensor([float(v) for v in value] if shape else float(value))
+        numbers = torch.tensor([float(v) for v in value])
     except (TypeError, ValueError):
-        numbers = torch.empty(0, 0)
-    if numbers.shape != shape:
-        wanted = f"a list of {spec.width} numbers" if shape else "a number"
-        raise InputError(f"condition field '{spec.name}': {value!r} is not {wanted}")
-    return (numbers - spec.mean) / spec.std
+        numbers = torch.empty(0)
+    if len(numbers) != spec.width:
+        raise InputError(f"condition field '{spec.name}': {value!r} is not a list of {spec.width} numbers")
+    return numbers
+
+
+def _number(spec: FieldSpec, value: Any) -> float:
+    """A number, or for a time the days since 1970 of ISO 8601 text, which is UTC where it names no other zone."""
+    try:
+        if spec.unit == DAYS and isinstance(value, str | date):
+            time = datetime.fromisoformat(str(value))
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / SECONDS["d"]
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        wanted = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a number"
+        raise InputError(f"condition field '{spec.name}': {value!r} is not {wanted}") from None

@@ -53,6 +53,10 @@ class ModelConfig(Settings):
     """What was kept from training."""
     fingerprint: str = ""
     """Of the dataset and the settings that it was trained with."""
+    initialised_from: str = ""
+    """Fingerprint of the model whose weights it began with."""
+    valid_time: int | None = None
+    """First second of the validation period, which the protocols `time` and `both` keep from training."""
 
     @property
     def feedback(self) -> list[FieldSpec]:

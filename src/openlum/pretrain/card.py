@@ -36,7 +36,7 @@ model.recommend(history=[{{"item": "{example}"}}], question={{}}, k=10)
 |---|---|
 | parameters | {parameters:,} |
 | width, layers, heads, embedding width | {shape} |
-| steps, passes over the data | {steps:,}, {epochs} |
+| steps, passes over the data | {steps:,}, {epochs} |{start}
 {figures}
 
 The figures are of the validation period, on events that the model was not trained on. Answers describe what users of this
@@ -49,6 +49,7 @@ def write_card(
 ) -> None:
     """Write `README.md` beside a saved model."""
     shape = model.config.settings
+    start = model.config.initialised_from
     day = dt.datetime.fromtimestamp(info.valid_time, dt.UTC).date().isoformat()
     data = ModelCardData(library_name="openlum", tags=["recommender-system", "large-user-model"])
     card = TEMPLATE.format(
@@ -65,6 +66,7 @@ def write_card(
         shape=f"{shape.width}, {shape.layers}, {shape.heads}, {shape.embedding_width}",
         steps=summary["steps"],
         epochs=summary["epochs"],
+        start=f"\n| initialised from | the model with the fingerprint `{start}` |" if start else "",
         figures="\n".join(f"| {name} | {value:.4f} |" for name, value in summary["validation"].items()),
     )
     ModelCard(card).save(directory / "README.md")

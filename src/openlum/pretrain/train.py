@@ -22,13 +22,13 @@ from torch.utils.tensorboard import SummaryWriter
 from openlum import __version__
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Protocol, Stretches, batches, training_end, training_stretches
+from openlum.data.packing import Stretches, batches, training_end, training_stretches
 from openlum.errors import InputError
 from openlum.memory import peak_memory_bytes
-from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings, default_device
-from openlum.model.batch import to_tensors
+from openlum.model import History, LargeUserModel, ModelSettings, default_device
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
@@ -54,29 +54,13 @@ class Progression:
     """Spent in steps, without validation."""
 
 
-def build_model(
-    dataset: Dataset, settings: ModelSettings, seed: int, protocol: Protocol = "both", trained_on: str = ""
-) -> LargeUserModel:
-    """A new model for a dataset's fields and catalogue."""
-    lexicon = Lexicon.of(dataset)
-    schema = dataset.info.data_schema
-    config = ModelConfig(
-        settings=settings,
-        condition=dataset.specs("condition"),
-        item=dataset.specs("item"),
-        items=len(lexicon.items),
-        time_fields=schema.time_fields,
-        gap_unit=schema.gap_unit,
-        protocol=protocol,
-        fingerprint=trained_on,
-    )
-    torch.manual_seed(seed)
-    model = LargeUserModel(config, lexicon)
-    model.item_encoder.set_features(to_tensors(dataset.item_features()))
-    return model
-
-
-def pretrain(dataset_dir: Path, out: Path, model_settings: ModelSettings, settings: PretrainSettings) -> dict[str, Any]:
+def pretrain(
+    dataset_dir: Path,
+    out: Path,
+    model_settings: ModelSettings,
+    settings: PretrainSettings,
+    init_from: Path | None = None,
+) -> dict[str, Any]:
     """Train a Large User Model and write `model/`.
 
     While it trains, `out` with `.work` after its name holds checkpoints, metrics and TensorBoard curves; a training that was
@@ -87,18 +71,29 @@ def pretrain(dataset_dir: Path, out: Path, model_settings: ModelSettings, settin
         out: the model directory.
         model_settings: the model's shape.
         settings: of the training.
+        init_from: a model whose weights the new one begins with; it also has its shape, where `model_settings` does not set it.
 
     Returns:
         The `pretrain` part of `summary.json`.
 
     Raises:
-        InputError: there is nothing to train on.
+        InputError: there is nothing to train on, or the model to begin with does not fit.
     """
     dataset = Dataset(dataset_dir)
-    trained_on = fingerprint(__version__, dataset.info.fingerprint, model_settings.model_dump(), settings.model_dump())
+    old = None
+    if init_from:
+        old, model_settings = starting_point(init_from, dataset, model_settings, settings.protocol)
+    trained_on = fingerprint(
+        __version__,
+        dataset.info.fingerprint,
+        model_settings.model_dump(),
+        settings.model_dump(),
+        old and old.config.fingerprint,
+    )
     work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
     (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    model = build_model(dataset, model_settings, settings.seed, settings.protocol, trained_on).to(default_device())
+    model = build_model(dataset, model_settings, settings.seed, settings.protocol, trained_on, old)
+    model = model.to(default_device())
     trainer = Trainer(model, dataset, settings, work)
     trainer.run()
     summary = trainer.summary()
@@ -149,6 +144,9 @@ class Trainer:
             _progress_bar() as bar,
         ):
             task = bar.add_task("pretrain", total=self.total_steps, completed=self.progress.step, note="")
+            if self.model.config.initialised_from and self.progress.best_loss is None:
+                self._validate(curves)  # what training must improve on
+                self._checkpoint()
             while self.progress.epoch < self.settings.epochs and self.progress.without_gain < self.settings.patience:
                 for batch in self._remaining():
                     losses = self._step(batch)
@@ -161,15 +159,16 @@ class Trainer:
                         return
                     if self.progress.step % self.settings.checkpoint_steps == 0:
                         self._checkpoint()
-                self._validate(curves)
                 self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+                self._validate(curves)
                 self._checkpoint()
         self.model.load_state_dict(self.best)
         self.model.eval()
 
     def summary(self) -> dict[str, Any]:
         """What the training came to."""
-        return {
+        start = self.model.config.initialised_from
+        return ({"initialised_from": start} if start else {}) | {
             "tokens_per_second": round(self._speed(), 1),
             "steps": self.progress.step,
             "epochs": self.progress.epoch,
@@ -227,7 +226,7 @@ class Trainer:
         # Without validation events the last weights are the best.
         loss = figures.get("item_loss", -float(self.progress.step))
         loss += self.settings.feedback_weight * figures.get("feedback_loss", 0.0)
-        self._log(curves, {"epoch": self.progress.epoch + 1, "validation": {"loss": loss, **figures}})
+        self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **figures}})
         if self.progress.best_loss is None or loss < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, figures, 0
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}

@@ -53,7 +53,7 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
     rows = 0
     with whole_directory(out) as directory:
         writer = KnowledgeWriter(directory, questions.names, settings.rows_per_part)
-        items = embed_items(model)
+        items = embed_items(model, len(dataset.vocabulary("items")))
         writer.items(items)
         for split in SPLITS:
             impressions = dataset.impressions(split)
@@ -83,11 +83,9 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
 
 
 @torch.inference_mode()
-def embed_items(model: LargeUserModel) -> Tensor:
-    """Embeddings of the whole catalogue, (V, E), on the CPU."""
-    return torch.cat(
-        [model.items(ids) for ids in torch.arange(model.config.items, device=model.device).split(65_536)]
-    ).cpu()
+def embed_items(model: LargeUserModel, items: int) -> Tensor:
+    """Embeddings of a dataset's items 0 to `items` - 1, (V, E), on the CPU; one that the model does not know has item 0's."""
+    return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
 
 
 @torch.inference_mode()

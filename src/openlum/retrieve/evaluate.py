@@ -17,6 +17,7 @@ from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields
+from openlum.model.fields import known_ids
 from openlum.retrieve.metrics import exclude, rank_of_target, ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 
@@ -25,7 +26,8 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     """Rank every item for every user who has one held out, and write `metrics.json`.
 
     A user's question sees all events before the held-out one, in the order of the log. The model must have been trained
-    without it: `pretrain.protocol` `last` or `both`.
+    without it: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is ranked behind all
+    that the model knows.
 
     Args:
         dataset_dir: from `lum prepare`.
@@ -48,9 +50,11 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
         )
     sequences = dataset.sequences
     users = np.flatnonzero(sequences.test_at < np.diff(sequences.offsets))
-    users = users[sequences.item[sequences.offsets[users] + sequences.test_at[users]] > 0]
+    held_out = sequences.item[sequences.offsets[users] + sequences.test_at[users]]
+    users, held_out = users[held_out > 0], held_out[held_out > 0]
     if not len(users):
         raise InputError(f"{dataset_dir}: no user has three events, so none can be held out for retrieval")
+    unknown = int((held_out >= model.config.items).sum())
     asked = {
         name: model.lexicon.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
@@ -66,6 +70,7 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     protocol = {
         "users": len(users),
         "candidates": model.config.items - 1,
+        "unknown_held_out": unknown,
         "held_out": "the last event of each user, ranked among all items",
         "seen_items": "left out" if settings.exclude_seen else "kept",
         "ties": "counted against",
@@ -90,10 +95,13 @@ def _ranks(
     start = window_start(cut, model.config.settings.max_events)
     history = History.gather(sequences, Stretches(users, start, cut)).to(model.device)
     state = model.read(history, with_answers=False)[1]
-    target = torch.from_numpy(sequences.item[sequences.offsets[users] + cut]).to(model.device)
+    # An item that came after training is item 0, which scores minus infinity: it is behind all others.
+    held_out = torch.from_numpy(sequences.item[sequences.offsets[users] + cut])
+    target = known_ids(held_out, model.config.items).to(model.device)
     seen, seen_offsets = Stretches(users, np.zeros_like(cut), cut).events(sequences)
     seen_rows = np.repeat(np.arange(len(users)), np.diff(seen_offsets))
-    fresh = sequences.item[seen] != target.cpu().numpy()[seen_rows]  # an item bought again is still to be found
+    seen_items = known_ids(torch.from_numpy(sequences.item[seen]), model.config.items).numpy()
+    fresh = seen_items != target.cpu().numpy()[seen_rows]  # an item bought again is still to be found
     ranks = {}
     for name, question in asked.items():
         condition = {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
@@ -101,6 +109,6 @@ def _ranks(
         scores = model.answer(state, Questions(condition, *at).to(model.device)) @ e.T  # (n, V)
         scores[:, 0] = -torch.inf
         if exclude_seen:
-            exclude(scores, seen_rows[fresh], sequences.item[seen][fresh])
+            exclude(scores, seen_rows[fresh], seen_items[fresh])
         ranks[name] = rank_of_target(scores, target).cpu().numpy()
     return ranks

@@ -15,7 +15,7 @@ def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
 
     Args:
         scores: (n, V); items that do not take part have minus infinity.
-        target: (n,) item ids, with finite scores.
+        target: (n,) item ids; one with minus infinity is behind all others.
     """
     own = scores.gather(1, target[:, None])
     return (scores >= own).sum(1)

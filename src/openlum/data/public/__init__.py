@@ -1,23 +1,67 @@
-"""Public data sets, one module each: `write(out, source)` writes the log, its tables and the schema."""
+"""Public data sets, one module a publisher: `write(name, out, source, partial)` writes the log, its tables and the schema.
 
+A module has `PUBLISHERS`, name of a data set to `Publisher`, and `write`. It reads the publisher's original files with
+`source.py` and `tables.py` in bounded memory. Its docstring says what counts as an event, a condition, an impression and a
+label.
+"""
+
+import difflib
 import importlib
 from pathlib import Path
+from types import ModuleType
 
+from openlum.data.public.source import Publisher
 from openlum.errors import InputError
 
-DATASETS = {"ml-1m": "openlum.data.public.ml_1m"}
+ANY = "CATEGORY"
+"""The end of a name that stands for any word."""
+
+DATASETS = {
+    "ml-1m": "openlum.data.public.movielens",
+    "ml-20m": "openlum.data.public.movielens",
+    "ml-25m": "openlum.data.public.movielens",
+    "amazon-2014-CATEGORY": "openlum.data.public.amazon",
+    "amazon-2018-CATEGORY": "openlum.data.public.amazon",
+    "amazon-2023-CATEGORY": "openlum.data.public.amazon",
+    "kuairand-pure": "openlum.data.public.kuairand",
+    "kuairand-1k": "openlum.data.public.kuairand",
+    "kuairand-27k": "openlum.data.public.kuairand",
+    "taobao-behavior": "openlum.data.public.taobao_behavior",
+    "taobao-ads": "openlum.data.public.taobao_ads",
+    "retailrocket": "openlum.data.public.retailrocket",
+    "yoochoose": "openlum.data.public.yoochoose",
+    "mind-small": "openlum.data.public.mind",
+    "mind-large": "openlum.data.public.mind",
+}
 """Name on the command line to the module that writes the data set."""
 
 
-def write(name: str, out: Path, source: Path | None = None) -> Path:
+def write(name: str, out: Path, source: Path | None = None, partial: bool = False) -> Path:
     """Write the public data set `name` to the directory `out`; returns its schema file.
 
     Args:
-        name: a key of `DATASETS`.
-        out: the directory to write.
+        name: a key of `DATASETS`, with a category in the place of `CATEGORY`.
+        out: the directory to write; it appears whole or not at all.
         source: a directory with the publisher's files; by default they are downloaded.
+        partial: a part of the data set is accepted: fewer rows than were published, or fewer files.
+
+    Raises:
+        InputError: there is no such data set, or its files are missing, broken or not whole.
     """
-    if name not in DATASETS:
-        raise InputError(f"no public data set '{name}'; there are: {', '.join(DATASETS)}")
-    schema: Path = importlib.import_module(DATASETS[name]).write(out, source)
+    schema: Path = _module(name).write(name, out, source, partial)
     return schema
+
+
+def publishers() -> dict[str, Publisher]:
+    """The publisher of every data set, by the names in `DATASETS`."""
+    return {name: importlib.import_module(module).PUBLISHERS[name] for name, module in DATASETS.items()}
+
+
+def _module(name: str) -> ModuleType:
+    for known, module in DATASETS.items():
+        start, any_word, _ = known.partition(ANY)
+        if name == known or (any_word and name.startswith(start) and name != start):
+            return importlib.import_module(module)
+    near = difflib.get_close_matches(name, DATASETS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(DATASETS)}"
+    raise InputError(f"no public data set '{name}'; {hint}")

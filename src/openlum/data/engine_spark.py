@@ -1,0 +1,137 @@
+"""Spark, on this machine or a cluster: for logs that lie there, or are too long for one machine.
+
+The paths of the schema, the output and `engine.scratch` must lie where the driver and all workers see them.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openlum.data.engine import FILE, ROW, Engine
+from openlum.errors import InputError
+from openlum.schema import EngineSettings
+
+try:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import functions as F
+except ImportError as error:
+    raise InputError(f"engine 'spark' needs PySpark ({error}): pip install 'openlum[spark]'") from None
+
+SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.parquet.inferTimestampNTZ.enabled": "true",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+}
+"""Settings of the session, where the schema has no others."""
+
+LOCAL = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8"}
+"""And without a master: this machine."""
+
+
+class SparkEngine(Engine):
+    """A Spark session.
+
+    Args:
+        settings: `spark`: settings of the session; without a master it runs on all cores of this machine.
+        scratch: a directory for kept tables.
+
+    Raises:
+        InputError: there is no Java, or no session can be had.
+    """
+
+    failures = (PySparkException, Py4JError)
+
+    def __init__(self, settings: EngineSettings, scratch: Path) -> None:
+        if shutil.which("java") is None and "spark.remote" not in settings.spark:
+            raise InputError("engine 'spark' needs Java 17 or newer, and finds no 'java' on the path")
+        builder = SparkSession.builder.appName("lum prepare")
+        for name, value in (SETTINGS | ({} if "spark.master" in settings.spark else LOCAL) | settings.spark).items():
+            builder = builder.config(name, value)
+        try:
+            self._session = builder.getOrCreate()
+        except (PySparkException, Py4JError, RuntimeError) as error:
+            raise InputError(f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark'") from None
+        self._scratch = scratch / "kept"
+        super().__init__(ibis.pyspark.connect(self._session))
+
+    def scan(self, name: str, files: Sequence[str]) -> ir.Table:
+        """See `Engine.scan`."""
+        rows = self._session.read.parquet(*[_place(Path(file)) for file in files])
+        path = F.expr(r"url_decode(replace(regexp_replace(_metadata.file_path, '^file:/+', '/'), '+', '%2B'))")
+        rows = rows.select("*", path.alias("_file"), F.col("_metadata.row_index").alias(ROW))
+        for field in pq.read_schema(files[0]):
+            if pa.types.is_timestamp(field.type) and field.type.unit == "ns":  # Spark has no such type: see SETTINGS
+                rows = rows.withColumn(field.name, F.timestamp_micros((F.col(field.name) / 1000).cast("bigint")))
+        places = [(str(Path(file).resolve()), index) for index, file in enumerate(files)]
+        numbered = F.broadcast(self._session.createDataFrame(places, f"_file string, {FILE} bigint"))
+        return self._view(name, rows.withColumn(ROW, F.col(ROW) + 1).join(numbered, "_file").drop("_file"))
+
+    def keep(self, name: str, table: ir.Table) -> ir.Table:
+        """See `Engine.keep`."""
+        path = self._scratch / _plain(name)
+        self._frame(table).write.mode("overwrite").parquet(_place(path))
+        return self.read(name, path)
+
+    def value(self, expression: Any) -> Any:
+        """See `Engine.value`."""
+        return self._frame(expression.as_table()).toArrow().column(0)[0].as_py()
+
+    def rows(self, table: ir.Table) -> list[dict[str, Any]]:
+        """See `Engine.rows`."""
+        rows: list[dict[str, Any]] = self._frame(table).toArrow().to_pylist()
+        return rows
+
+    def write(self, table: ir.Table, path: Path) -> None:
+        """See `Engine.write`; the table passes through the driver."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self._frame(table).toArrow(), path)
+
+    def write_rows(self, table: ir.Table, path: Path) -> None:
+        """See `Engine.write_rows`: a directory, written by the workers."""
+        self._frame(table).write.parquet(_place(path))
+
+    def write_parts(self, table: ir.Table, directory: Path) -> None:
+        """See `Engine.write_parts`."""
+        self._frame(table).write.mode("append").partitionBy("part").parquet(_place(directory))
+
+    def parts(self, events: int) -> int:
+        """One: Spark divides the work itself."""
+        return 1
+
+    def read(self, name: str, path: Path) -> ir.Table:
+        """See `Engine.read`."""
+        return self._view(name, self._session.read.parquet(_place(path)).drop("part"))
+
+    def close(self) -> None:
+        """Nothing: one session serves all preparations of a process."""
+
+    def _frame(self, table: ir.Table) -> DataFrame:
+        # A view, for Ibis hands the tables in memory over when it makes one.
+        self._connection.create_view("_frame", table, overwrite=True)
+        return self._session.table("_frame")
+
+    def _view(self, name: str, rows: DataFrame) -> ir.Table:
+        rows.createOrReplaceTempView(_plain(name))
+        return self._connection.table(_plain(name))
+
+
+def _place(path: Path) -> str:
+    # Not `as_uri`: Hadoop does not decode what it escapes.
+    return f"file://{path.resolve()}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name)

@@ -1,0 +1,218 @@
+"""Rows that cannot be used are refused, kept beside the data set with file, row and reason, and counted; the rest goes on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+
+from openlum.data.engine import FILE, ROW, Engine
+from openlum.data.files import Source, source
+from openlum.data.values import SECOND, Column, Converted, convert
+from openlum.errors import InputError
+from openlum.schema import Schema
+
+POSITION = "position"
+"""Column of a row's number in its table over all files and all preparations, from 0."""
+KNOWN_ALREADY = "already in the dataset"
+"""The reason for a row that repeats one of an earlier preparation: expected where logs overlap, so no sign of a bad log."""
+TOP_REASONS = 5
+
+
+class SchemaError(InputError):
+    """A key of the schema does not fit the log; `prepare` adds the schema's path to the message."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A table of the log, row by row."""
+
+    name: str
+    """`events`, `impressions`, `items_table` or `users_table`."""
+    source: Source
+    raw: ir.Table
+    """`FILE`, `ROW`, `POSITION`, and each role as it is in the files."""
+    rows: ir.Table
+    """`POSITION`, each role converted, and `reason`, null where the row is usable."""
+    suspects: dict[str, str]
+    """Reason to the role that it is about."""
+    met: dict[str, ir.Table] = field(default_factory=dict)
+    """`user` and `item` to their different values in the usable rows, each with its count, once they are counted."""
+
+    @property
+    def usable(self) -> ir.Table:
+        """The rows that have no fault in themselves: `POSITION` and the roles."""
+        return self.rows.filter(self.rows["reason"].isnull()).drop("reason")
+
+
+class Intake:
+    """Opens the tables of a log, sorts the refused rows out and keeps count.
+
+    Args:
+        engine: where tables are computed.
+        schema: its limits of times and of refused rows.
+        root: the directory that paths of the schema start from.
+        scratch: directory for Parquet made of CSV.
+        before: counts of the preparations that this one adds to.
+    """
+
+    def __init__(
+        self, engine: Engine, schema: Schema, root: Path, scratch: Path, before: Mapping[str, int] | None = None
+    ) -> None:
+        self._engine, self._schema, self._root, self._scratch = engine, schema, root, scratch
+        self._earliest = moment("earliest", schema.earliest, time.min) if schema.earliest else 0
+        self._latest = moment("latest", schema.latest, time.max) if schema.latest else _now()
+        self._before = before or {}
+        self._first: dict[tuple[str, str], int] = {}
+        self.sources: list[Source] = []
+        """The files of all tables opened."""
+        self.counts: dict[str, int] = {}
+        """`TABLE_in`, `TABLE` and `TABLE_rejected` of this preparation."""
+        self.reasons: dict[str, int] = {}
+        """`TABLE: reason` to refused rows."""
+        self.notes: dict[str, int] = {}
+        """What is odd but refuses no row, counted."""
+
+    def open(self, name: str, path: str, columns: Sequence[Column]) -> Checked:
+        """Look at every row of a table once and count the faults.
+
+        Args:
+            name: what to call the table.
+            path: its files, as the schema has it.
+            columns: its columns.
+
+        Raises:
+            InputError: a file cannot be read, a column is of a wrong type, or too many rows have faults.
+        """
+        found = source(self._root, path, [column.name for column in columns], self._scratch / name)
+        self.sources.append(found)
+        raw = self._number(name, found, columns)
+        converted = {column: self._convert(raw, column, path) for column in columns}
+        values = {column.role: c.value for column, c in converted.items()}
+        # Where a value is no such thing the converted one is null, so this is told before that a key is missing.
+        faults = [(where, text, column.role) for column, c in converted.items() for where, text in c.faults]
+        faults += [(values[c.role].isnull(), f"no {c.role}", c.role) for c in columns if c.is_key]
+        faults += self._time_faults(values["time"]) if "time" in values else []
+        reason = ibis.cases(*[(where.fill_null(False), text) for where, text, _ in faults])
+        rows = self._engine.view(name, raw.select(POSITION, **values, reason=reason))
+        checked = Checked(name, found, raw, rows, {text: role for _, text, role in faults})
+        cut = {f"cut {column.name}": c.cut for column, c in converted.items() if c.cut is not None}
+        self._count(checked, raw.select(POSITION, reason=reason, **cut))
+        return checked
+
+    def finish(self, checked: Checked, removed: Sequence[ir.Table], rejected: Path) -> None:
+        """Count and write the refused rows of a table.
+
+        Args:
+            checked: from `open`.
+            removed: tables of further rows to refuse, with the columns `POSITION` and reason.
+            rejected: the Parquet file to write, if there is anything to write.
+        """
+        name, faulty = checked.name, checked.rows.filter(checked.rows["reason"].notnull()).select(POSITION, "reason")
+        for table in removed:
+            for row in self._engine.rows(table.group_by("reason").agg(n=table.count()).order_by("reason")):
+                self._refuse(name, row["reason"], row["n"])
+            faulty = ibis.union(faulty, table)
+        self._check_share(checked)
+        if self.counts[f"{name}_rejected"]:
+            files = ibis.memtable({FILE: list(range(len(checked.source.files))), "_name": checked.source.files})
+            rows = faulty.join(checked.raw, POSITION).join(files, FILE).order_by(POSITION)
+            columns = {c: rows[c] for c in checked.raw.columns if c not in (FILE, ROW, POSITION)}
+            self._engine.write(
+                rows.select(file=rows["_name"], **{ROW: rows[ROW]}, reason=rows["reason"], **columns), rejected
+            )
+
+    def _number(self, name: str, found: Source, columns: Sequence[Column]) -> ir.Table:
+        """The raw columns of a table by role, numbered over all files."""
+        raw = self._engine.scan(f"{name}_raw", found.parquet)
+        first = self._before.get(f"{name}_in", 0) - 1
+        starts = [first + start for start in found.starts]
+        if len(starts) == 1:
+            position = raw[ROW] + starts[0]
+        else:
+            offsets = ibis.memtable({"_index": list(range(len(starts))), "_start": starts})
+            offsets = self._engine.keep(f"{name} offsets", offsets)
+            raw = raw.join(offsets, raw[FILE] == offsets["_index"])
+            position = raw[ROW] + raw["_start"]
+        raw = raw.select(FILE, ROW, **{POSITION: position}, **{column.role: raw[column.name] for column in columns})
+        return self._engine.view(f"{name} numbered", raw)
+
+    def _convert(self, raw: ir.Table, column: Column, path: str) -> Converted:
+        try:
+            return convert(raw[column.role], column)
+        except TypeError as error:
+            raise InputError(f"{self._root / path}: {error}; name another column in the schema") from None
+
+    def _time_faults(self, value: ir.Value) -> list[tuple[ir.Value, str, str]]:
+        early = f"before {self._schema.earliest}" if self._schema.earliest else "before 1970"
+        late = f"after {self._schema.latest}" if self._schema.latest else "in the future"
+        return [(value < self._earliest, early, "time"), (value > self._latest, late, "time")]
+
+    def _count(self, checked: Checked, rows: ir.Table) -> None:
+        name = checked.name
+        self.counts |= {f"{name}_in": checked.source.rows, name: checked.source.rows, f"{name}_rejected": 0}
+        cut = {column: rows[column].fill_null(False).sum() for column in rows.columns if column.startswith("cut ")}
+        found = self._engine.rows(rows.aggregate(faulty=rows["reason"].count(), **cut))[0]
+        for column in cut:
+            if found[column]:
+                note = f"{name}: lists of '{column.removeprefix('cut ')}' longer than 'max_values' (cut)"
+                self.notes[note] = found[column]
+        if not found["faulty"]:
+            return
+        faulty = rows.filter(rows["reason"].notnull())
+        each = faulty.group_by("reason").agg(n=faulty.count(), first=faulty[POSITION].min())
+        for row in self._engine.rows(each.order_by("reason")):
+            self._first[name, row["reason"]] = row["first"]
+            self._refuse(name, row["reason"], row["n"])
+        self._check_share(checked)
+
+    def _refuse(self, name: str, reason: str, number: int) -> None:
+        self.reasons[f"{name}: {reason}"] = self.reasons.get(f"{name}: {reason}", 0) + number
+        self.counts[f"{name}_rejected"] += number
+        self.counts[name] -= number
+
+    def _check_share(self, checked: Checked) -> None:
+        """Stop where too many rows are refused, with the most frequent reasons and where each was met first."""
+        name, total = checked.name, self.counts[f"{checked.name}_in"]
+        expected = self.reasons.get(f"{name}: {KNOWN_ALREADY}", 0)
+        bad, most = self.counts[f"{name}_rejected"] - expected, self._schema.max_rejected
+        if bad <= most * total:
+            return
+        own = {text.removeprefix(f"{name}: "): n for text, n in self.reasons.items() if text.startswith(f"{name}: ")}
+        own.pop(KNOWN_ALREADY, None)
+        top = sorted(own.items(), key=lambda pair: -pair[1])[:TOP_REASONS]
+        shown = "; ".join(f"{reason} ({number:,}{self._example(checked, reason)})" for reason, number in top)
+        rest = f"; and {len(own) - TOP_REASONS} more reasons" if len(own) > TOP_REASONS else ""
+        raise InputError(
+            f"{self._root / checked.source.name}: {bad:,} of {total:,} rows cannot be used, more than 'max_rejected' "
+            f"({most:.3g} of the rows) allows: {shown}{rest}; mend the log, or raise 'max_rejected' in the schema"
+        )
+
+    def _example(self, checked: Checked, reason: str) -> str:
+        """Where a fault was met first, and what was found."""
+        role, position = checked.suspects.get(reason), self._first.get((checked.name, reason))
+        if position is None or role is None:
+            return ""
+        there = checked.raw.filter(checked.raw[POSITION] == position).select(FILE, ROW, found=role)
+        row = self._engine.rows(there)[0]
+        found = "" if reason == f"no {role}" else f": {row['found']!r}"
+        return f", first in {checked.source.at(row[FILE], row[ROW])}{found}"
+
+
+def moment(key: str, date: str, of_day: time) -> int:
+    """A date or time (ISO 8601, UTC if it does not say) in microseconds since 1970; `of_day` completes a date."""
+    try:
+        found = datetime.fromisoformat(date)
+    except ValueError:
+        raise SchemaError(f"key '{key}': '{date}' is no date; expected 2025-12-31 or 2025-12-31T23:59:59") from None
+    if len(date) == len("2025-12-31"):
+        found = datetime.combine(found.date(), of_day)
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return round(found.timestamp() * SECOND)
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp() * SECOND)

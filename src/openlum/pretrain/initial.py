@@ -1,0 +1,118 @@
+"""What a training begins with: a new model, or one with the weights of a model of the same log when it was shorter."""
+
+from pathlib import Path
+
+import torch
+
+from openlum.data.dataset import Dataset
+from openlum.data.packing import Protocol
+from openlum.data.vocabulary import Vocabulary
+from openlum.errors import InputError
+from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.model.batch import to_tensors
+from openlum.model.fit import check_fields
+
+SHAPE = ("width", "layers", "heads", "embedding_width", "field_width")
+"""Settings that decide the shapes of the weights, and what they mean."""
+REMEDY = "'lum prepare --append' keeps the fields and scales of a dataset; or train without --init-from"
+
+
+def build_model(
+    dataset: Dataset,
+    settings: ModelSettings,
+    seed: int,
+    protocol: Protocol = "both",
+    trained_on: str = "",
+    old: LargeUserModel | None = None,
+) -> LargeUserModel:
+    """A new model for a dataset's fields and catalogue, with the weights of an `old` one if there is one."""
+    lexicon = Lexicon.of(dataset)
+    schema = dataset.info.data_schema
+    config = ModelConfig(
+        settings=settings,
+        condition=dataset.specs("condition"),
+        item=dataset.specs("item"),
+        items=len(lexicon.items),
+        time_fields=schema.time_fields,
+        gap_unit=schema.gap_unit,
+        protocol=protocol,
+        fingerprint=trained_on,
+        initialised_from=old.config.fingerprint if old else "",
+        valid_time=dataset.info.valid_time,
+    )
+    torch.manual_seed(seed)
+    model = LargeUserModel(config, lexicon)
+    model.item_encoder.set_features(to_tensors(dataset.item_features()))
+    if old:
+        copy_weights(old, model)
+    return model
+
+
+def starting_point(
+    directory: Path, dataset: Dataset, given: ModelSettings, protocol: Protocol
+) -> tuple[LargeUserModel, ModelSettings]:
+    """Load the model to begin with, and complete the new one's settings by its own.
+
+    Args:
+        directory: of the model to begin with.
+        dataset: that the new model is for.
+        given: settings of the new model; those not set are the old model's.
+        protocol: of the new training.
+
+    Raises:
+        InputError: the two models cannot share their weights, or the old one was trained on what the new one must not see.
+    """
+    old = LargeUserModel.load(directory)
+    chosen, learned = given.model_dump(exclude_unset=True), old.config.settings.model_dump()
+    for key in SHAPE:
+        if chosen.get(key, learned[key]) != learned[key]:
+            raise InputError(
+                f"key 'model.{key}': {chosen[key]} was given, but the model in {directory} has {learned[key]}; "
+                "leave the key out, or train without --init-from"
+            )
+    for kind, specs in (("condition", old.config.condition), ("item", old.config.item)):
+        check_fields(kind, specs, dataset.specs(kind), REMEDY)
+    for spec in old.config.item:
+        if spec.in_vocabulary and spec.name not in old.lexicon.features:
+            raise InputError(f"{directory}: has no vocabulary of item field '{spec.name}'; train without --init-from")
+    if old.config.protocol not in ("both", protocol):
+        raise InputError(
+            f"key 'pretrain.protocol': '{protocol}' keeps events from training that the model in {directory} has seen; "
+            f"its own was '{old.config.protocol}'"
+        )
+    if protocol != "last" and (old.config.valid_time or 0) > dataset.info.valid_time:
+        raise InputError(
+            f"{directory}: was trained on events of this dataset's validation period; move 'splits', or train without "
+            "--init-from"
+        )
+    return old, ModelSettings(**learned | chosen)
+
+
+@torch.no_grad()
+def copy_weights(old: LargeUserModel, model: LargeUserModel) -> None:
+    """Copy every weight of `old`, the rows of embedding tables to the same values. Rows of new values stay as they are."""
+    weights, vocabularies = dict(model.named_parameters()), _vocabularies(model)
+    former = _vocabularies(old)
+    for name, weight in old.named_parameters():
+        if name in former:
+            ids = torch.from_numpy(vocabularies[name].encode(former[name].values))  # of the old values, from id 1
+            kept = (ids > 0).nonzero().squeeze(1)
+            weights[name][ids[kept]] = weight[kept + 1]
+            weights[name][0] = weight[0]
+        else:
+            weights[name].copy_(weight)
+
+
+def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
+    """Name of the weight of an embedding table to its vocabulary, where it has one."""
+    words, config = model.lexicon, model.config
+    fields = {
+        "item_encoder": [words.items, *(words.features.get(spec.name) for spec in config.item)],
+        "condition_encoder": [words.conditions.get(spec.name) for spec in config.condition],
+    }
+    return {
+        f"{encoder}.encoder.fields.{index}.table.weight": vocabulary
+        for encoder, vocabularies in fields.items()
+        for index, vocabulary in enumerate(vocabularies)
+        if vocabulary is not None
+    }

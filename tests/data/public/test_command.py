@@ -1,0 +1,42 @@
+"""`lum data`, and public data sets in an experiment file."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from openlum.cli import app
+from openlum.config import parse_settings
+from openlum.data import public
+from openlum.errors import InputError
+from openlum.run import DataSettings
+
+
+def test_without_a_name_all_data_sets_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openlum.cli.console.width", 200)
+    done = CliRunner().invoke(app, ["data"])
+    assert done.exit_code == 0
+    for name, publisher in public.publishers().items():
+        row = next(line for line in done.stdout.splitlines() if f" {name} " in line)
+        assert publisher.size in row
+        assert publisher.page in row
+
+
+def test_options_reach_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    def write(*arguments: object) -> Path:
+        given.extend(arguments)
+        return Path("log/schema.yaml")
+
+    monkeypatch.setattr(public, "write", write)
+    done = CliRunner().invoke(app, ["data", "kuairand-pure", "--from", "there", "--partial"])
+    assert done.exit_code == 0
+    assert given == ["kuairand-pure", Path("data/kuairand-pure"), Path("there"), True]
+    assert "schema: log/schema.yaml" in done.stdout
+
+
+def test_partial_is_for_public_data_sets() -> None:
+    assert parse_settings({"public": "ml-1m", "partial": True}, DataSettings, "file").partial
+    with pytest.raises(InputError, match="'partial' is for 'public'"):
+        parse_settings({"schema_file": "schema.yaml", "partial": True}, DataSettings, "file")

@@ -1,0 +1,60 @@
+"""Raw values of questions and histories as ids and numbers."""
+
+import datetime as dt
+
+import pytest
+
+from openlum.data.vocabulary import Vocabulary, hashed_id
+from openlum.errors import InputError
+from openlum.model import Lexicon
+from openlum.schema import FieldSpec
+
+QUERY = FieldSpec(name="query", type="categorical", size=11, hashed=True)
+WORDS = FieldSpec(name="words", type="multi", size=11, width=3, hashed=True)
+PRICE = FieldSpec(name="price", type="categorical", size=5, edges=[1.0, 2.5, 10.0])
+DAY = FieldSpec(name="day", type="numeric", mean=18_000.0, std=10.0, unit="days since 1970")
+SEASON = FieldSpec(name="season", type="categorical", size=3, edges=[18_000.25], unit="days since 1970")
+NOON = dt.datetime(2019, 4, 14, 12, tzinfo=dt.UTC)
+"""Day 18,000."""
+
+
+def encode(spec: FieldSpec, value: object):
+    return Lexicon(Vocabulary([]), [], {}).encode_conditions([{spec.name: value}], [spec], strict=True)[spec.name][0]
+
+
+def test_hashed_values_have_the_ids_of_prepare() -> None:
+    assert encode(QUERY, "red shoes") == hashed_id("red shoes", 10)
+    assert encode(QUERY, 5) == hashed_id("5", 10)
+    assert encode(WORDS, ["a", "b"]).tolist() == [hashed_id("a", 10), hashed_id("b", 10), 0]
+    assert encode(WORDS, "a").tolist() == [hashed_id("a", 10), 0, 0]
+
+
+@pytest.mark.parametrize(("value", "index"), [(0.5, 1), (1, 1), (1.01, 2), (2.5, 2), ("10", 3), (11, 4), (1e300, 4)])
+def test_numbers_fall_into_buckets(value: object, index: int) -> None:
+    """The id is 1 + the number of edges strictly below."""
+    assert encode(PRICE, value) == index
+    assert encode(PRICE, float("nan")) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2019-04-14T12:00:00", "2019-04-14 12:00", "2019-04-14T14:00:00+02:00", "2019-04-14T12:00:00Z", NOON, 18_000.5],
+)
+def test_times_are_text_or_days(value: object) -> None:
+    assert encode(DAY, value) == pytest.approx(0.05)
+    assert encode(SEASON, value) == 2
+    assert encode(SEASON, "2019-04-14") == encode(SEASON, NOON.date()) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "message"),
+    [
+        (PRICE, "cheap", "'price': 'cheap' is not a number"),
+        (PRICE, [1], "is not a number"),
+        (DAY, "yesterday", "'yesterday' is not an ISO 8601"),
+        (QUERY, None, "'query': None"),
+    ],
+)
+def test_an_unfit_value_is_named(spec: FieldSpec, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        encode(spec, value)
