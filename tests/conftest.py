@@ -1,5 +1,9 @@
 """Fixtures that tests of several folders share."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads of several test processes would wait for each other
+
 from pathlib import Path
 
 import numpy as np

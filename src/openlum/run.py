@@ -249,7 +249,9 @@ def _read_state(file: Path) -> dict[str, str]:
 
 
 def _file_state(schema: Path) -> list[Any]:
-    """The schema's text and the size and age of the files beside it that it may name."""
+    """The schema's text and the size and age of the files that it names."""
+    from openlum.data.files import find
+
     try:
         text = schema.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -260,5 +262,9 @@ def _file_state(schema: Path) -> list[Any]:
     tables = (
         [content.get(key) for key in ("events", "items", "users", "impressions")] if isinstance(content, dict) else []
     )
-    files = [schema.parent / str(table["path"]) for table in tables if isinstance(table, dict) and "path" in table]
-    return [text, [(str(f.name), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]]
+    paths = [str(table["path"]) for table in tables if isinstance(table, dict) and "path" in table]
+    try:
+        files = [file for path in paths for file in find(schema.parent, path)]
+    except InputError:
+        return [text]  # likewise
+    return [text, [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]]

@@ -49,5 +49,7 @@ def write_log(directory: Path, tables: dict[str, Any], **schema: Any) -> Path:
         else:
             pq.write_table(table, directory / f"{name}.parquet")
     path = directory / "schema.yaml"
-    path.write_text(yaml.safe_dump({"name": "test", "events": EVENTS, "max_rejected": "100%"} | schema, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump({"name": "test", "events": EVENTS, "max_rejected": "100%"} | schema, sort_keys=False)
+    )
     return path

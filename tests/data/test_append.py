@@ -20,7 +20,12 @@ CONDITION = {
 }
 SCHEMA: dict[str, Any] = {
     "events": EVENTS | {"condition": CONDITION},
-    "items": {"path": "items.parquet", "id": "id", "title": "name", "features": {"price": {"type": "numeric", "buckets": 3}}},
+    "items": {
+        "path": "items.parquet",
+        "id": "id",
+        "title": "name",
+        "features": {"price": {"type": "numeric", "buckets": 3}},
+    },
     "users": {"path": "users.parquet", "id": "id", "features": {"city": {}}},
     "impressions": {"path": "shown.parquet", "user": "user", "item": "item", "time": "time", "label": "click"}
     | {"context": {"place": {"type": "numeric"}}},
@@ -34,9 +39,15 @@ def log(seed: int = 0) -> Tables:
     """Tables of some days: late scenarios, words and users are new, and each day brings its own."""
     events = random_events(seed, 300, users=12, items=15, seconds=500)
     late = [time > START + 300 for time in events["time"]]
-    events["user"] = [f"{user} late" if new and user == "u3" else user for user, new in zip(events["user"], late, strict=True)]
-    events["scenario"] = ["voice" if new and s == "cart" else s for s, new in zip(events["scenario"], late, strict=True)]
-    events["words"] = [[f"w{(t + k) % (9 if new else 5)}" for k in range(t % 4)] for t, new in zip(events["time"], late, strict=True)]
+    events["user"] = [
+        f"{user} late" if new and user == "u3" else user for user, new in zip(events["user"], late, strict=True)
+    ]
+    events["scenario"] = [
+        "voice" if new and s == "cart" else s for s, new in zip(events["scenario"], late, strict=True)
+    ]
+    events["words"] = [
+        [f"w{(t + k) % (9 if new else 5)}" for k in range(t % 4)] for t, new in zip(events["time"], late, strict=True)
+    ]
     events["source"] = [f"s{row % 40}" for row in range(len(late))]
     shown = {name: events[name][::2] for name in ("user", "item", "time", "scenario", "words", "source")}
     shown |= {"time": [time + 1 for time in shown["time"]], "click": [r % 2 for r in events["rating"][::2]]}
@@ -79,7 +90,9 @@ def raw(dataset: Dataset) -> dict[str, Any]:
         columns += [value(name, column) for name, column in part.condition.items() if name not in ("rating", "gap")]
         shown[split] = [tuple(map(str, row)) for row in zip(*columns, strict=True)]
     titles = dict(zip(items.decode(np.arange(len(items))), dataset.item_titles(), strict=True))
-    counts = {name: dict(zip(v.values, v.counts[1:].tolist(), strict=True)) for name, v in (words | {"items": items}).items()}
+    counts = {
+        name: dict(zip(v.values, v.counts[1:].tolist(), strict=True)) for name, v in (words | {"items": items}).items()
+    }
     return {"sequences": found, "impressions": shown, "titles": titles, "counts": counts}
 
 
@@ -125,7 +138,9 @@ def test_appended_equals_prepared_at_once(tmp_path: Path, overlap: int, parts: i
     for name in ("sequences", "titles", "counts"):
         assert found[name] == expected[name], name
     strip = {split: sorted(row[:5] + row[6:] for row in rows) for split, rows in found["impressions"].items()}
-    assert strip == {split: sorted(row[:5] + row[6:] for row in rows) for split, rows in expected["impressions"].items()}
+    assert strip == {
+        split: sorted(row[:5] + row[6:] for row in rows) for split, rows in expected["impressions"].items()
+    }
 
 
 def test_appending_twice_keeps_every_refused_row(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from openlum.errors import InputError
 from tests.data.logs import EVENTS, START, random_events, write_log
 
 RULE = {"field": "rating", "at_least": 4}
-ITEMS = {"path": "items.parquet", "id": "id", "features": {"price": {"type": "numeric"}}}
+ITEMS = {"path": "items.parquet", "id": "id", "complete": False, "features": {"price": {"type": "numeric"}}}
 SHOWN = {"path": "shown.parquet", "user": "user", "item": "item", "time": "time", "label": "click", "row": "row"}
 
 
@@ -42,14 +42,23 @@ def shown(**columns: Any) -> dict[str, Any]:
 BAD_TABLES = {
     "missing column": ({"events": {"rating": None}}, r"events\.parquet: no column 'rating'.* user, item, time"),
     "near miss": ({"events": {"time": None, "tiem": [START] * 10}}, r"no column 'time'; did you mean 'tiem'\?"),
-    "text as time": ({"events": {"time": ["soon"] * 10}}, r"row 1, column 'time': expected a timestamp.*'soon'"),
+    "text as time": (
+        {"events": {"time": ["soon"] * 10}},
+        r"10 of 10 rows cannot be used.*time: not a timestamp.*\(10, first in .*events\.parquet: row 1: 'soon'\)",
+    ),
     "list as id": ({"events": {"item": [["a"]] * 10}}, r"column 'item': expected a single value.*type array"),
     "no rows": ({"events": {name: [] for name in log()}}, r"events\.parquet: has no rows"),
     "too few": ({"events": {name: column[:2] for name, column in log().items()}}, r"2 usable events of 2.*at least 3"),
     "all in one second": ({"events": {"time": [START] * 10}}, r"all happened in one second"),
-    "rule on words": ({"events": {"rating": ["good"] * 10}}, r"row 1: 'rating' is 'good'.*impressions_from_events"),
-    "text as number": ({"items": {"price": ["cheap"]}}, r"items\.parquet: row 1, column 'price'.*number.*'cheap'"),
-    "infinite number": ({"items": {"price": [float("inf")]}}, r"column 'price': expected a finite number, found inf"),
+    "rule on words": (
+        {"events": {"rating": ["good"] * 10}},
+        r"impressions_from_events.*'rating' needs numbers, but is 'good' in one of 10",
+    ),
+    "text as number": (
+        {"items": {"price": ["cheap"]}},
+        r"items\.parquet: 1 of 1 rows.*price: not a finite number.*'cheap'",
+    ),
+    "infinite number": ({"items": {"price": [float("inf")]}}, r"price: not a finite number .*inf"),
 }
 
 
@@ -59,16 +68,16 @@ def test_bad_table_stops_with_one_readable_message_and_leaves_nothing(tmp_path: 
     tables: dict[str, Any] = {"events": log(), "items": {"id": ["i0"], "price": [1.0]}}
     for name, columns in changes.items():
         tables[name] = {key: column for key, column in (tables[name] | columns).items() if column is not None}
-    schema = write_log(tmp_path / "log", tables, items=ITEMS, impressions_from_events=RULE)
+    schema = write_log(tmp_path / "log", tables, items=ITEMS, impressions_from_events=RULE, max_rejected="1%")
     with pytest.raises(InputError, match=message):
         prepare(schema, tmp_path / "dataset")
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 BAD_IMPRESSIONS = {
-    "label of two": ({"click": [0, 2]}, r"row 2, column 'click': expected 0 or 1, found 2"),
-    "repeated row id": ({"row": [5, 5]}, r"column 'row': the row id 5 is there 2 times, first in row 1"),
-    "fraction as row id": ({"row": [5.0, 5.5]}, r"row 2, column 'row': expected a whole number, found 5.5"),
+    "label of two": ({"click": [0, 2]}, r"click: not 0 or 1 \(1, first in .*shown\.parquet: row 2: 2\)"),
+    "repeated row id": ({"row": [5, 5]}, r"column 'row': the row id 5 is there 2 times"),
+    "fraction as row id": ({"row": [5.0, 5.5]}, r"row: not a whole number .*5.5"),
     "no condition": ({"scenario": None}, r"shown\.parquet: no column 'scenario'"),
 }
 
@@ -77,7 +86,7 @@ BAD_IMPRESSIONS = {
 def test_bad_impression_log_stops(tmp_path: Path, case: str) -> None:
     changes, message = BAD_IMPRESSIONS[case]
     rows = {name: column for name, column in shown(**changes).items() if column is not None}
-    schema = write_log(tmp_path, {"events": log(), "shown": rows}, impressions=SHOWN)
+    schema = write_log(tmp_path, {"events": log(), "shown": rows}, impressions=SHOWN, max_rejected=0.01)
     with pytest.raises(InputError, match=message):
         prepare(schema, tmp_path / "dataset")
 
@@ -95,7 +104,7 @@ def test_bad_impression_log_stops(tmp_path: Path, case: str) -> None:
         ),
         ("twice.csv", "user,user,time\nu,i,1\n", "column 'user' is there twice"),
         ("broken.parquet", "user,item\n", "broken.parquet: cannot be read"),
-        ("events.json", "{}", "expected a file that ends in .parquet or .csv"),
+        ("events.json", "{}", "expected a file that ends in .parquet, .csv"),
     ],
 )
 def test_unreadable_file_stops(tmp_path: Path, name: str, content: str | None, message: str) -> None:
@@ -139,7 +148,7 @@ def test_events_after_the_schemas_latest_are_refused_to_the_day(tmp_path: Path) 
     day = START // 86400 * 86400
     events = log(4) | {"time": [day, day + 86399, day + 86400, day + 1]}
     info = prepare(write_log(tmp_path, {"events": events}, latest="2020-09-13"), tmp_path / "dataset")
-    assert info.rejected == {"events: in the future": 1}
+    assert info.rejected == {"events: after 2020-09-13": 1}
 
 
 def test_date_that_is_none_names_schema_and_key(tmp_path: Path) -> None:
@@ -155,11 +164,12 @@ def test_oddities_are_handled_and_counted(tmp_path: Path) -> None:
     tables = {"events": events, "items": {"id": ["i0", "i0"], "price": [1.0, 2.0]}, "shown": shown()}
     info = prepare(write_log(tmp_path, tables, items=ITEMS, impressions=SHOWN), tmp_path / "dataset")
     assert info.notes == {
-        "events after a later event of their user in the file (sorted)": 1,
         "users with one event (kept)": 1,
         "impressions of users without events (kept)": 1,
         "impressions of items without events (kept)": 1,
         "items without a row in the item table (features unknown)": 2,
+        "no impressions in the valid period": 1,
+        "no impressions in the test period": 1,
     }
     assert info.rejected == {"items_table: duplicate": 1}
     dataset = Dataset(tmp_path / "dataset")
@@ -246,8 +256,10 @@ def test_numbers_too_large_for_a_model_are_named(
     tmp_path: Path, column: str, value: Any, features: dict[str, Any]
 ) -> None:
     items = {"id": ["i0", "i1"], column: [value, [0.0, 0.0] if column == "content" else 0.0]}
-    schema = write_log(tmp_path, {"events": log(), "items": items}, items=ITEMS | {"features": features})
-    with pytest.raises(InputError, match=rf"items\.parquet: row 1, column '{column}'"):
+    schema = write_log(
+        tmp_path, {"events": log(), "items": items}, items=ITEMS | {"features": features}, max_rejected=0
+    )
+    with pytest.raises(InputError, match=rf"1 of 2 rows cannot be used.*{column}: not .*finite number.*row 1"):
         prepare(schema, tmp_path / "dataset")
 
 

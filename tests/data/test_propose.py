@@ -450,6 +450,7 @@ def test_any_names_and_values_make_a_schema(names: list[str], values: list[str |
         "timestamp": [1_700_000_000] * rows,
     }
     with tempfile.TemporaryDirectory() as folder:
+        names = [name for name in names if name != "."]  # pyarrow cannot name it
         path = write(Path(folder) / "log.parquet", **(dict.fromkeys(names, pa.array(values, pa.string())) | columns))
         proposal = propose(path)
     if not proposal.missing:

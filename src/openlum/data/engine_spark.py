@@ -40,6 +40,9 @@ SETTINGS = {
 LOCAL = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8"}
 """And without a master: this machine."""
 
+EPOCH_US = "CREATE OR REPLACE TEMPORARY FUNCTION epoch_us(moment TIMESTAMP) RETURNS BIGINT RETURN unix_micros(moment)"
+"""For `values.epoch_us`."""
+
 
 class SparkEngine(Engine):
     """A Spark session.
@@ -64,6 +67,7 @@ class SparkEngine(Engine):
             self._session = builder.getOrCreate()
         except (PySparkException, Py4JError, RuntimeError) as error:
             raise InputError(f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark'") from None
+        self._session.sql(EPOCH_US)
         self._scratch = scratch / "kept"
         super().__init__(ibis.pyspark.connect(self._session))
 

@@ -155,7 +155,7 @@ def _as_parquet(file: Path, columns: Sequence[str], draft: Path) -> Path:
     if file.suffix == ".parquet":
         return file
     try:
-        delimiter, there = _csv_header(file)
+        delimiter, there = csv_header(file)
         check_columns(str(file), columns, there)
         draft.parent.mkdir(parents=True, exist_ok=True)
         # Guesses from a sample break on a later row, and a guess at the header may skip rows: nothing is guessed.
@@ -170,14 +170,15 @@ def _as_parquet(file: Path, columns: Sequence[str], draft: Path) -> Path:
     return draft
 
 
-def _csv_header(file: Path) -> tuple[str, list[str]]:
-    """The delimiter and the columns of a CSV file, from its first line."""
+def csv_header(file: Path) -> tuple[str, list[str]]:
+    """The delimiter and the columns of a CSV file, from its first line; a column without a name is called `column N`."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         line = lines.readline().decode("utf-8-sig")
     if not line.strip():
         raise InputError(f"{file}: is empty; expected a line with the names of the columns")
     delimiter = max(",;\t", key=line.count)
     columns = next(csv.reader([line], delimiter=delimiter))
+    columns = [column or f"column {number}" for number, column in enumerate(columns, 1)]
     repeated = {column for column in columns if columns.count(column) > 1}
     if repeated:
         raise InputError(f"{file}: column '{min(repeated)}' is there twice; rename one")

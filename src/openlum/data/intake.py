@@ -55,19 +55,24 @@ class Intake:
         schema: its limits of times and of refused rows.
         root: the directory that paths of the schema start from.
         scratch: directory for Parquet made of CSV.
+        sources: filled with the files of the tables opened.
         before: counts of the preparations that this one adds to.
     """
 
     def __init__(
-        self, engine: Engine, schema: Schema, root: Path, scratch: Path, before: Mapping[str, int] | None = None
+        self,
+        engine: Engine,
+        schema: Schema,
+        root: Path,
+        scratch: Path,
+        sources: list[Source],
+        before: Mapping[str, int],
     ) -> None:
         self._engine, self._schema, self._root, self._scratch = engine, schema, root, scratch
         self._earliest = moment("earliest", schema.earliest, time.min) if schema.earliest else 0
         self._latest = moment("latest", schema.latest, time.max) if schema.latest else _now()
-        self._before = before or {}
+        self._before, self._sources = before, sources
         self._first: dict[tuple[str, str], int] = {}
-        self.sources: list[Source] = []
-        """The files of all tables opened."""
         self.counts: dict[str, int] = {}
         """`TABLE_in`, `TABLE` and `TABLE_rejected` of this preparation."""
         self.reasons: dict[str, int] = {}
@@ -87,7 +92,7 @@ class Intake:
             InputError: a file cannot be read, a column is of a wrong type, or too many rows have faults.
         """
         found = source(self._root, path, [column.name for column in columns], self._scratch / name)
-        self.sources.append(found)
+        self._sources.append(found)
         raw = self._number(name, found, columns)
         converted = {column: self._convert(raw, column, path) for column in columns}
         values = {column.role: c.value for column, c in converted.items()}

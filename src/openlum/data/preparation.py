@@ -15,6 +15,7 @@ from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.engine import Engine
 from openlum.data.entities import entities, read_entities
 from openlum.data.features import Encoder, Encoders, encode, learn, vocabulary, write_vocabulary
+from openlum.data.files import Source
 from openlum.data.impressions import impressions, label_rule, open_impressions
 from openlum.data.intake import POSITION, Checked, Intake
 from openlum.data.log import Log, LogRules, check_complete, clean, divide, strangers, with_identities
@@ -57,13 +58,16 @@ class Preparation:
         draft: the directory of the dataset.
         scratch: a directory for intermediate files.
         step: shows how far it is.
+        sources: filled with the files that are read.
     """
 
-    def __init__(self, engine: Engine, inputs: Inputs, draft: Path, scratch: Path, step: Step) -> None:
+    def __init__(
+        self, engine: Engine, inputs: Inputs, draft: Path, scratch: Path, step: Step, sources: list[Source]
+    ) -> None:
         self.engine, self.schema, self.former = engine, inputs.schema, inputs.former
-        self.inputs, self.draft, self.scratch, self.step = inputs, draft, scratch, step
+        self.inputs, self.draft, self.scratch, self.step, self.sources = inputs, draft, scratch, step, sources
         self.before: dict[str, int] = inputs.former.info.counts if inputs.former else {}
-        self.intake = Intake(engine, self.schema, inputs.root, scratch / "csv", self.before)
+        self.intake = Intake(engine, self.schema, inputs.root, scratch / "csv", sources, self.before)
         self.number = inputs.former.info.preparations if inputs.former else 0
         if inputs.former:
             shutil.copytree(inputs.former.path / "rejected", draft / "rejected")
@@ -73,6 +77,7 @@ class Preparation:
         """All stages."""
         self.step("reading and checking the log", 0.0)
         events, shown = self._open()
+        self._check_enough()
         item_rows, user_rows = self._entity_rows("item"), self._entity_rows("user")
         self.step("numbering users and items", 0.15)
         logs = [log for log in (events, shown) if log]
@@ -81,7 +86,6 @@ class Preparation:
         self.step("dividing the log by user", 0.25)
         self._write_logs(events, shown, users, items)
         log = Log.read(self.engine, self.schema, self.draft / "log")
-        self._check_enough()
         self.step("building vocabularies", 0.6)
         split = boundaries(self.engine, log.events, self.schema.splits)
         encoders = self._learn(log, split, item_rows, user_rows)
@@ -89,7 +93,7 @@ class Preparation:
         shares = self._write_parts(log, split, encoders)
         self.step("describing the data set", 0.95)
         odd = notes(self.engine, self.schema, log, shares, item_rows, user_rows)
-        profile = describe(self.engine, log, split, encoders, shares)
+        profile = describe(self.engine, log, split, encoders, shares, [item_rows, user_rows])
         return self._info(split, encoders, shares, profile, odd)
 
     def _open(self) -> tuple[Checked, Checked | None]:
@@ -120,7 +124,7 @@ class Preparation:
         else:
             assert old is not None
             rows = old
-        self.engine.write(rows, kept)
+        self.engine.write(rows.order_by("id"), kept)
         return self.engine.read(f"{kind} rows", kept)
 
     def _identities(self, role: str, logs: Sequence[Checked], rows: ir.Table | None) -> ir.Table:
@@ -171,6 +175,7 @@ class Preparation:
                 removed += [refused] if refused is not None else []
             if checked:
                 self.intake.finish(checked, removed, self._rejected(name))
+        self._check_enough()
 
     def _strangers(self, checked: Checked | None, items: ir.Table) -> ir.Table | None:
         """The rows of items that the item table lacks, where it must have all."""
@@ -293,7 +298,7 @@ class Preparation:
             fingerprint=fingerprint(
                 former.fingerprint if former else "",
                 schema.model_dump(mode="json", exclude={"engine"}),
-                [_sha256(file) for source in self.intake.sources for file in source.files],
+                [_sha256(file) for source in self.sources for file in source.files],
                 counts,
             ),
         )

@@ -101,9 +101,9 @@ def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
 
 def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str) -> DatasetInfo:
     with open_engine(inputs.schema.engine, scratch) as engine, _progress() as step:
-        preparation = Preparation(engine, inputs, draft, scratch, step)
-        with _explained(engine, preparation.intake.sources, where):
-            return preparation.run()
+        sources: list[Source] = []
+        with _explained(engine, sources, where):
+            return Preparation(engine, inputs, draft, scratch, step, sources).run()
 
 
 @contextmanager

@@ -39,8 +39,10 @@ class Shares:
         self.last[name] = max(self.last[name], found["last"] or 0)
 
 
-def describe(engine: Engine, log: Log, split: Boundaries, encoders: Encoders, shares: Shares) -> Profile:
-    """The profile of a dataset, from its log."""
+def describe(
+    engine: Engine, log: Log, split: Boundaries, encoders: Encoders, shares: Shares, tables: Sequence[ir.Table | None]
+) -> Profile:
+    """The profile of a dataset, from its log and its item and user `tables`."""
     events = log.events
     lengths = _sizes(engine, events, "user")
     hashed = [encoder for those in encoders.values() for encoder in those if encoder.spec.hashed]
@@ -54,8 +56,8 @@ def describe(engine: Engine, log: Log, split: Boundaries, encoders: Encoders, sh
         collisions={
             encoder.role: _collisions(engine, table, encoder)
             for encoder in hashed
-            for table in (events, log.impressions)
-            if encoder.role in table.columns
+            for table in (events, log.impressions, *tables)
+            if table is not None and encoder.role in table.columns
         },
     )
 

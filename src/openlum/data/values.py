@@ -173,15 +173,16 @@ def _vector(raw: Any, width: int) -> tuple[Any, Any]:
 def _moment(raw: Any, ticks: int) -> tuple[Any, Any]:
     """Microseconds since 1970; and where it is there but no time."""
     if raw.type().is_timestamp() or raw.type().is_date():
-        return _micros(raw.cast("timestamp")), None
+        return epoch_us(raw.cast("timestamp")), None
     number, wrong = _number(raw)
     time = (number * ticks).clip(-_FARTHEST, _FARTHEST).round().cast("int64")
     if not raw.type().is_string():
         return time, wrong
     # With a time zone the cast heeds an offset in the text; text without one is UTC, as the engine's session is.
-    written = _micros(raw.try_cast("timestamp('UTC')"))
+    written = epoch_us(raw.try_cast("timestamp('UTC')").cast("timestamp"))
     return ibis.coalesce(time, written), wrong & written.isnull()
 
 
-def _micros(moment: Any) -> Any:
-    return moment.epoch_seconds().cast("int64") * SECOND + moment.cast("timestamp").microsecond().cast("int64")
+@ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))
+def epoch_us(moment: Any) -> Any:
+    """Microseconds since 1970: DuckDB's function of that name; `SparkEngine` defines one."""

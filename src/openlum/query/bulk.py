@@ -49,6 +49,8 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
         raise InputError(
             f"{model_dir}: was trained on the test period; pretrain with protocol 'time' or 'both' for ranking"
         )
+    if model.config.valid_time is not None and model.config.valid_time > dataset.info.valid_time:
+        raise InputError(f"{model_dir}: was trained on a part of what is now the validation period; pretrain again")
     questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
     rows = 0
     with whole_directory(out) as directory:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from openlum.data.files import _csv_header, find, unreadable
+from openlum.data.files import csv_header, find, unreadable
 from openlum.errors import InputError
 
 MOST_FILES = 16
@@ -94,7 +94,7 @@ def _parquet_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
 def _csv_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
     """Rows of a CSV file as text, and how many it has if these are all."""
     try:
-        delimiter, columns = _csv_header(file)
+        delimiter, columns = csv_header(file)
         rows, whole = _some_csv(file, share)
         table = csv.read_csv(
             pa.BufferReader(b"".join(rows) or b"\n"),

@@ -1,0 +1,95 @@
+"""DuckDB and Spark make the same dataset, row for row."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from openlum.data.market import MarketSettings, write_market
+from openlum.data.prepare import append, prepare
+from openlum.data.public import write
+from openlum.errors import InputError
+from tests.data.logs import random_events, write_log
+from tests.data.test_append import SCHEMA, log
+
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("pyspark") is None, reason="needs PySpark: pip install 'openlum[spark]'"
+    ),
+    pytest.mark.skipif(shutil.which("java") is None, reason="needs Java 17 or newer on the path"),
+]
+KEYS = {"sequences": "user", "items.parquet": "item", "users.parquet": "user"}
+
+
+def with_spark(schema: Path) -> Path:
+    """The same schema with Spark as its engine."""
+    spark = {"name": "spark", "spark": {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "4"}}
+    other = schema.with_name("spark.yaml")
+    other.write_text(yaml.safe_dump(yaml.safe_load(schema.read_text()) | {"engine": spark}, sort_keys=False))
+    return other
+
+
+def tables(dataset: Path) -> dict[str, pa.Table]:
+    """Every table of a dataset, in the order of its key."""
+    keys = KEYS | {f"impressions/{split}": "row" for split in ("train", "valid", "test")}
+    keys |= {f"vocab/{file.name}": "id" for file in (dataset / "vocab").iterdir()}
+    found = {name: pq.read_table(dataset / name).sort_by(key) for name, key in keys.items()}
+    rejected = {f.name: pq.read_table(f).sort_by("row_number") for f in (dataset / "rejected").glob("*.parquet")}
+    return found | rejected
+
+
+def assert_same(first: Path, second: Path) -> None:
+    one, other = tables(first), tables(second)
+    assert one.keys() == other.keys()
+    for name, table in one.items():
+        assert table.column_names == other[name].column_names, name
+        # `equals` takes two missing numbers for equal, and does not look at which fields may be missing.
+        assert table.cast(other[name].schema).equals(other[name]), name
+    infos = [json.loads((path / "dataset.json").read_text()) for path in (first, second)]
+    for info in infos:
+        del info["data_schema"]["engine"]
+    assert infos[0] == infos[1]
+
+
+def test_the_market_is_the_same_in_both(tmp_path: Path) -> None:
+    schema = write_market(MarketSettings(users=150, items=120, sessions=4), tmp_path / "log")
+    prepare(schema, tmp_path / "duckdb")
+    prepare(with_spark(schema), tmp_path / "spark")
+    assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp_path: Path) -> None:
+    days: list[dict[str, Any]] = [log(0), log(1)]
+    days[0]["events"]["time"][7] = None
+    days[0]["events"]["item"][9] = "no such item"
+    for column in days[0]["events"].values():
+        column[11] = column[10]
+    for day, each in enumerate(days):
+        write_log(tmp_path / f"day {day}", each, **SCHEMA)
+    for name in ("duckdb", "spark"):
+        schema = tmp_path / "day 0" / "schema.yaml"
+        prepare(with_spark(schema) if name == "spark" else schema, tmp_path / name)
+        append(tmp_path / name, tmp_path / "day 1" / "events.parquet")
+    assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> None:
+    schema = write("ml-1m", tmp_path / "log", real_sources)
+    prepare(schema, tmp_path / "duckdb")
+    prepare(with_spark(schema), tmp_path / "spark")
+    assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+def test_broken_parquet_is_named(tmp_path: Path) -> None:
+    schema = write_log(tmp_path, {"events": random_events(1)})
+    content = bytearray((tmp_path / "events.parquet").read_bytes())
+    content[10:200] = b"\xff" * 190
+    (tmp_path / "events.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"events\.parquet: cannot be read"):
+        prepare(with_spark(schema), tmp_path / "spark")
