@@ -185,3 +185,16 @@ def test_failed_append_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"broken\.parquet: cannot be read"):
         append(tmp_path / "dataset", tmp_path / "broken.parquet")
     assert Dataset(tmp_path / "dataset").info == info
+
+
+def test_user_who_grows_beyond_the_cap_keeps_what_was_there(tmp_path: Path) -> None:
+    events = random_events(5, users=3)
+    prepare(write_log(tmp_path, {"events": events}, max_user_events=120), tmp_path / "dataset")
+    before = Dataset(tmp_path / "dataset").sequences
+    more = {name: column[:80] for name, column in random_events(6, users=1).items()}
+    more |= {"user": ["u0"] * 75 + ["new"] * 5, "time": [time + 86_400 for time in more["time"]]}
+    write_log(tmp_path / "b", {"events": more})
+    info = append(tmp_path / "dataset", tmp_path / "b" / "events.parquet")
+    assert info.rejected == {"events: user with more than 120 events": 75}
+    assert len(Dataset(tmp_path / "dataset").sequences.item) == len(before.item) + 5
+    assert pq.read_metadata(tmp_path / "dataset" / "rejected" / "events-1.parquet").num_rows == 75

@@ -60,10 +60,11 @@ class SparkEngine(Engine):
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         if shutil.which("java") is None and "spark.remote" not in settings.spark:
             raise InputError("engine 'spark' needs Java 17 or newer, and finds no 'java' on the path")
+        local = {} if {"spark.master", "spark.remote"} & settings.spark.keys() else LOCAL
         builder = SparkSession.builder.appName("lum prepare")
-        for name, value in (SETTINGS | ({} if "spark.master" in settings.spark else LOCAL) | settings.spark).items():
-            builder = builder.config(name, value)
         try:
+            for name, value in (SETTINGS | local | settings.spark).items():
+                builder = builder.config(name, value)
             self._session = builder.getOrCreate()
         except (PySparkException, Py4JError, RuntimeError) as error:
             raise InputError(f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark'") from None

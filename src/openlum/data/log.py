@@ -30,7 +30,7 @@ class LogRules:
     distinct: bool
     """Refuse rows that repeat an earlier one in every column."""
     most: int | None = None
-    """Refuse all rows of users with more than this many."""
+    """Refuse the rows of users with more than this many; what earlier preparations took stays."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def clean(engine: Engine, part: Path, rules: LogRules, out: Path) -> ir.Table | 
     out.mkdir(parents=True, exist_ok=True)
     repeated = _repeated(engine, name, rows, rules.first) if rules.distinct else None
     left = rows if repeated is None else rows.anti_join(repeated, POSITION)
-    crowds = _crowds(engine, name, left, rules.most) if rules.most else None
+    crowds = _crowds(engine, name, left, rules.first, rules.most) if rules.most else None
     left = left if crowds is None else left.anti_join(crowds, POSITION)
     refused = [found for found in (repeated, crowds) if found is not None]
     if not refused:
@@ -170,12 +170,13 @@ def _repeated(engine: Engine, name: str, rows: ir.Table, first: int) -> ir.Table
     return _kept_if_any(engine, f"{name} repeated", later.select(POSITION, reason=reason))
 
 
-def _crowds(engine: Engine, name: str, rows: ir.Table, most: int) -> ir.Table | None:
-    """All rows of users with more than `most`."""
+def _crowds(engine: Engine, name: str, rows: ir.Table, first: int, most: int) -> ir.Table | None:
+    """All rows of this preparation of users with more than `most`, those of earlier ones counted."""
     users = rows.group_by("user").agg(n=rows.count())
     users = users.filter(users["n"] > most)
+    crowd = rows.filter(rows[POSITION] >= first).semi_join(users, "user")
     reason = ibis.literal(f"user with more than {most:,} events")
-    return _kept_if_any(engine, f"{name} crowds", rows.semi_join(users, "user").select(POSITION, reason=reason))
+    return _kept_if_any(engine, f"{name} crowds", crowd.select(POSITION, reason=reason))
 
 
 def _kept_if_any(engine: Engine, name: str, table: ir.Table) -> ir.Table | None:
