@@ -143,7 +143,7 @@ def main() -> None:
             print(f"{'Spark':>12} {size['seconds']['spark']:.1f} s")
     if args.json:
         settings = {"memory": args.memory, "threads": args.threads, "repeats": args.repeats}
-        write_json(args.json, {"sizes": sizes, "settings": settings, "environment": environment(0)})
+        write_json(args.json, {"sizes": sizes, "settings": settings, "environment": environment()})
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_single_steps_meet_through_directories(finished: Path) -> None:
         (["rank", "-d", "runs/tiny/dataset", "-k", "nowhere", "-o", "x"], "lum query"),
         (["prepare", "runs/tiny/log/schema.yaml", "-o", "tiny.yaml"], "is a file"),
         (["prepare", "runs/tiny/log/schema.yaml", "-o", "."], "lum did not write"),
-        (["prepare"], "Missing argument"),
+        (["prepare"], "give SCHEMA and --out DATASET"),
     ],
 )
 def test_bad_input_gives_one_message_and_status_2(finished: Path, arguments: list[str], message: str) -> None:

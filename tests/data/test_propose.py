@@ -162,7 +162,7 @@ def test_messy_csv(messy: str) -> None:
     assert fields["gap_column"].column == "gap"  # a time field has the name
     assert "always 'web'" in off(proposal, "const")
     assert "free text" in off(proposal, "Note")
-    assert "number of the row" in off(proposal, "unnamed")
+    assert "number of the row" in off(proposal, "unnamed 1")
     assert "every row has its own" in off(proposal, "Session ID")
     assert "missing" in line(proposal, "Price _EUR_:")
     assert "#   values: [purchase]" in proposal.text

@@ -171,14 +171,14 @@ def _as_parquet(file: Path, columns: Sequence[str], draft: Path) -> Path:
 
 
 def csv_header(file: Path) -> tuple[str, list[str]]:
-    """The delimiter and the columns of a CSV file, from its first line; a column without a name is called `column N`."""
+    """The delimiter and the columns of a CSV file, from its first line; a column without a name is called `unnamed N`."""
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         line = lines.readline().decode("utf-8-sig")
     if not line.strip():
         raise InputError(f"{file}: is empty; expected a line with the names of the columns")
     delimiter = max(",;\t", key=line.count)
     columns = next(csv.reader([line], delimiter=delimiter))
-    columns = [column or f"column {number}" for number, column in enumerate(columns, 1)]
+    columns = [column or f"unnamed {number}" for number, column in enumerate(columns, 1)]
     repeated = {column for column in columns if columns.count(column) > 1}
     if repeated:
         raise InputError(f"{file}: column '{min(repeated)}' is there twice; rename one")
