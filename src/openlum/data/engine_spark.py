@@ -63,7 +63,8 @@ class SparkEngine(Engine):
         local = {} if {"spark.master", "spark.remote"} & settings.spark.keys() else LOCAL
         builder = SparkSession.builder.appName("lum prepare")
         try:
-            for name, value in (SETTINGS | local | settings.spark).items():
+            own = {"spark.sql.warehouse.dir": str(scratch / "warehouse")}  # never used, but Spark would make one
+            for name, value in (SETTINGS | own | local | settings.spark).items():
                 builder = builder.config(name, value)
             self._session = builder.getOrCreate()
         except (PySparkException, Py4JError, RuntimeError) as error:
