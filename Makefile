@@ -22,7 +22,7 @@ lint: .venv/installed
 	touch $@
 
 .venv/installed: .venv/user
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,spark]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,spark,trees]'
 	touch $@
 
 clean:

@@ -43,14 +43,14 @@ def random_history(lengths: list[int], rng: np.random.Generator) -> History:
 def wake(model: LargeUserModel) -> None:
     """Blocks begin as the identity, which would hide faults of attention: give them something to say."""
     for name, parameter in model.named_parameters():
-        if name.endswith(("attention_out.weight", "mlp_out.weight")):
+        if name.endswith(("_out.weight", ".out.weight", "shortcut.weight", ".bias")) and parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.3)
 
 
-@pytest.fixture(scope="session")
-def model() -> LargeUserModel:
+@pytest.fixture(scope="session", params=["transformer", "hstu"])
+def model(request: pytest.FixtureRequest) -> LargeUserModel:
     config = ModelConfig(
-        settings=ModelSettings(width=32, layers=3, heads=2, embedding_width=16, max_events=64),
+        settings=ModelSettings(encoder=request.param, width=32, layers=3, heads=2, embedding_width=16, max_events=64),
         condition=CONDITION,
         item=ITEM,
         items=ITEMS,

@@ -6,7 +6,7 @@ import torch
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.settings import RankSettings
+from openlum.rank.settings import RankSettings, SequenceSettings, TreeSettings
 from tests.rank.planted import write_knowledge, write_planted_dataset
 
 SETTINGS = RankSettings(
@@ -22,6 +22,9 @@ SETTINGS = RankSettings(
     max_epochs=8,
     patience=4,
     seeds=[0, 1],
+    long_history=40,
+    trees=TreeSettings(min_rows=20, leaves=15),
+    sequence=SequenceSettings(width=16, heads=2, layers=2, max_events=80, batch_events=200, learning_rate=1e-2),
 )
 
 

@@ -57,7 +57,7 @@ def test_unknown_behaviours_are_refused(
     [
         ({"seeds": [1, 1]}, "once only"),
         ({"rankers": []}, "rankers"),
-        ({"rankers": ["dien"]}, "'dnn' or 'din'"),
+        ({"rankers": ["dinn"]}, "'dcnv2', 'din'"),
         ({"hidden": [0]}, "hidden"),
         ({"history_where": {}}, "at least one condition field"),
         ({"knowledge": {"directt": True}}, "did you mean 'direct'"),

@@ -94,3 +94,32 @@ def window_start(prefix: np.ndarray, max_events: int) -> np.ndarray:
     """
     step = max(max_events // 2, 1)
     return np.where(prefix <= max_events, 0, -(-(prefix - max_events) // step) * step)
+
+
+def question_windows(
+    sequences: Sequences, user: np.ndarray, prefix: np.ndarray, max_events: int, most: int
+) -> tuple[Stretches, np.ndarray, np.ndarray]:
+    """The stretches of history that rows look back through, at most `most` rows to one.
+
+    Args:
+        sequences: of the dataset.
+        user: (I,) user ids of the rows.
+        prefix: (I,) how many of the user's events each row may see.
+        max_events: how many events back a row looks.
+        most: rows that share one stretch.
+
+    Returns:
+        The B stretches, the order (I,) in which rows lie in them, and how many lie in each, (B,).
+    """
+    place = sequences.position_of(user)
+    start = window_start(prefix, max_events)
+    # A user without events gets the empty stretch of some user.
+    place = np.where(place < 0, 0, place)
+    order = np.lexsort((prefix, start, user))
+    keys = np.stack([user[order], start[order]])
+    new = np.concatenate([[True], (np.diff(keys) != 0).any(0)])[: len(order)]
+    within = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    first = np.flatnonzero(within % most == 0)
+    sizes = np.diff(np.concatenate([first, [len(order)]]))
+    last = order[np.cumsum(sizes) - 1]  # the longest prefix of each window
+    return Stretches(place[last], start[last], prefix[last]), order, sizes

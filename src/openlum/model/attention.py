@@ -1,6 +1,10 @@
 """Attention over flat runs of tokens, with a back end per device, and the attention of questions over a history.
 
-Shapes: T tokens of B users end to end, Q questions, H heads, d width of a head, n tokens and m questions of one user.
+Two kinds: softmax attention, and the pointwise attention of HSTU (`bias` given): `SiLU(q k + bias) v`, which does not divide
+by the sum of the weights, so that how often something happened is kept (Zhai et al. 2024, section 3.2).
+
+Shapes: T tokens of B users end to end, Q questions, H heads, d width of a head, n tokens and m questions of one user, P
+relative positions.
 """
 
 from typing import cast
@@ -54,12 +58,42 @@ def _causal_cpu(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
     return torch.cat(out)
 
 
+def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: Tensor) -> Tensor:
+    """Every token sums over itself and the earlier tokens of its own user, with weights `SiLU(q k + bias)`.
+
+    Args:
+        q, k, v: (T, H, d).
+        offsets: (B + 1,) int64 on the CPU: where each user's tokens begin.
+        bias: (H, P) by how far back a token lies; beyond P - 1 the last one counts.
+
+    Returns:
+        (T, H, d).
+    """
+    lengths = offsets.diff().tolist()
+    longest = max(lengths, default=0)
+    place = torch.arange(longest, device=q.device)
+    back = place[:, None] - place  # (longest, longest)
+    of_pair = bias[:, back.clamp(0, bias.shape[1] - 1)].masked_fill(back < 0, float("-inf"))
+    parts = [x.transpose(0, 1).split(lengths, 1) for x in (q, k, v)]  # B tensors (H, n, d) each
+    out = []
+    for n, one_q, one_k, one_v in zip(lengths, *parts, strict=True):
+        weight = _silu(one_q @ one_k.transpose(1, 2) + of_pair[:, :n, :n])  # (H, n, n)
+        out.append(weight @ one_v)
+    return torch.cat(out, 1).transpose(0, 1)
+
+
+def _silu(scores: Tensor) -> Tensor:
+    """SiLU that takes minus infinity, which stands for what may not be seen, to zero."""
+    return F.silu(scores.clamp(min=-1e4))
+
+
 def question_attention(
     q: Tensor,
     own: tuple[Tensor, Tensor],
     history: tuple[Tensor, Tensor],
     sizes: tuple[list[int], list[int]],
     prefix: Tensor,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Every question attends to the first `prefix` tokens of its user's history and to itself, and to no other question.
 
@@ -69,6 +103,7 @@ def question_attention(
         history: keys and values of the histories, (T, H, d) each.
         sizes: of each of the B users, the number of history tokens and the number of questions.
         prefix: (Q,) tokens that each question sees.
+        bias: (H, P) for pointwise attention; none for softmax.
 
     Returns:
         (Q, H, d).
@@ -81,17 +116,24 @@ def question_attention(
         if questions[user]:
             at_once = max(SCORES_AT_ONCE // (q.shape[1] * max(tokens[user], 1)), 1)
             for turn in zip(*(part[user].split(at_once) for part in parts), strict=True):
-                out.append(_one_user(turn, keys[user], values[user]))
+                out.append(_one_user(turn, keys[user], values[user], bias))
     return torch.cat(out) if out else q
 
 
-def _one_user(questions: tuple[Tensor, ...], k: Tensor, v: Tensor) -> Tensor:
+def _one_user(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Queries, own keys, own values (m, H, d) and prefixes (m,) of questions over (n, H, d) history tokens."""
     q, own_k, own_v, prefix = questions
     q, own_k, own_v, k, v = (x.transpose(0, 1) for x in (q, own_k, own_v, k, v))  # (H, m, d), (H, n, d)
-    q = q * q.shape[-1] ** -0.5
-    unseen = torch.arange(k.shape[1], device=k.device) >= prefix[:, None]  # (m, n)
-    scores = (q @ k.transpose(1, 2)).masked_fill(unseen, float("-inf"))  # (H, m, n)
+    if bias is None:
+        q = q * q.shape[-1] ** -0.5
+    back = prefix[:, None] - torch.arange(k.shape[1], device=k.device)  # (m, n)
+    scores = q @ k.transpose(1, 2)  # (H, m, n)
     itself = (q * own_k).sum(-1, keepdim=True)  # (H, m, 1)
-    weight = torch.cat([scores, itself], -1).softmax(-1)
+    if bias is None:
+        weight = torch.cat([scores.masked_fill(back <= 0, float("-inf")), itself], -1).softmax(-1)
+    else:
+        scores = scores + bias[:, back.clamp(0, bias.shape[1] - 1)]
+        weight = torch.cat(
+            [_silu(scores.masked_fill(back <= 0, float("-inf"))), F.silu(itself + bias[:, :1, None])], -1
+        )
     return (weight[..., :-1] @ v + weight[..., -1:] * own_v).transpose(0, 1)

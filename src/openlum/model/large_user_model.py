@@ -28,7 +28,7 @@ from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.fit import check_fields, check_growth
 from openlum.model.lexicon import Lexicon
 from openlum.model.settings import ModelConfig
-from openlum.model.transformer import UserEncoder, UserState
+from openlum.model.user_encoder import UserEncoder, UserState
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
@@ -82,6 +82,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.item_encoder = ItemEncoder(config.item, config.items, settings.field_width, settings.embedding_width)
         self.condition_encoder = ConditionEncoder(config.condition, settings.field_width, settings.width)
         self.item_token = nn.Linear(settings.embedding_width, settings.width)
+        self.shortcut = nn.Linear(settings.width, settings.width, bias=False)
+        nn.init.zeros_(self.shortcut.weight)
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.log_scale = nn.ParameterDict(
@@ -126,6 +128,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """
         condition = self.condition_encoder(history.condition, len(history.item))  # (L, D)
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
+        # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
+        item = item + self.shortcut(condition)
         tokens = torch.stack([condition, item], 1).flatten(0, 1)  # (T, D)
         output, state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=with_answers)
         return (None if output is None else self._to_item_space(output[0::2])), state

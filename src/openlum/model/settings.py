@@ -12,6 +12,8 @@ from openlum.schema import FieldSpec, TimeField
 class ModelSettings(Settings):
     """What one chooses."""
 
+    encoder: Literal["transformer", "hstu"] = "transformer"
+    """Blocks of the user encoder."""
     width: int = Field(64, ge=8)
     """D: width of the user encoder."""
     layers: int = Field(2, ge=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import Fields, erase
 from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
-from openlum.model.transformer import UserState
+from openlum.model.user_encoder import UserState
 from openlum.pretrain.settings import PretrainSettings
 from openlum.schema import FieldSpec
 

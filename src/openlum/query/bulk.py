@@ -17,7 +17,7 @@ from torch import Tensor
 
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import SPLITS, Dataset, Impressions
-from openlum.data.packing import Stretches, batches, window_start
+from openlum.data.packing import batches, question_windows
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
@@ -105,7 +105,9 @@ def answer_impressions(
         Indices of impressions, (n,), and their answers, (n, G, E), on the CPU.
     """
     most = max(2 * batch_events // len(questions), 1)
-    windows, order, sizes = _windows(dataset, impressions, model.config.settings.max_events, most)
+    windows, order, sizes = question_windows(
+        dataset.sequences, impressions.user, impressions.prefix, model.config.settings.max_events, most
+    )
     # A question costs about what a token does, half an event.
     steps = list(batches(windows, batch_events, extra=sizes * len(questions) // 2))
     done = first = 0
@@ -120,25 +122,3 @@ def answer_impressions(
         prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, members))
         answers = model.answer(state, Questions(asked, user, prefix.repeat_interleave(len(questions))).to(model.device))
         yield index, answers.view(len(index), len(questions), -1).cpu()
-
-
-def _windows(
-    dataset: Dataset, impressions: Impressions, max_events: int, most: int
-) -> tuple[Stretches, np.ndarray, np.ndarray]:
-    """The stretches of history that the impressions look back through, at most `most` impressions to one.
-
-    Returns:
-        The B stretches, the order (I,) in which impressions lie in them, and how many lie in each, (B,).
-    """
-    place = dataset.sequences.position_of(impressions.user)
-    start = window_start(impressions.prefix, max_events)
-    # A user without events gets the empty stretch of some user.
-    place = np.where(place < 0, 0, place)
-    order = np.lexsort((impressions.prefix, start, impressions.user))
-    keys = np.stack([impressions.user[order], start[order]])
-    new = np.concatenate([[True], (np.diff(keys) != 0).any(0)])[: len(order)]
-    within = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    first = np.flatnonzero(within % most == 0)
-    sizes = np.diff(np.concatenate([first, [len(order)]]))
-    last = order[np.cumsum(sizes) - 1]  # the longest prefix of each window
-    return Stretches(place[last], start[last], impressions.prefix[last]), order, sizes

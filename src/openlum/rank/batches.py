@@ -77,11 +77,22 @@ class Rows:
     """(I,) where the behaviours that a row may use begin in `RankingData.behaviours`."""
     stop: Tensor
     """(I,) where they end."""
+    prefix: Tensor
+    """(I,) how many of the user's events lie before the row."""
+    time: Tensor
+    """(I,) int64 seconds since 1970."""
     known: Tensor | None
     """(I,) where the row lies in the knowledge."""
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def take(self, index: Tensor) -> "Rows":
+        """The rows at `index`."""
+        features = {name: values[index] for name, values in self.features.items()}
+        names = ("row", "user", "item", "label", "first", "stop", "prefix", "time")
+        known = None if self.known is None else self.known[index]
+        return Rows(**{name: getattr(self, name)[index] for name in names}, features=features, known=known)
 
 
 class RankingData:
@@ -120,7 +131,9 @@ class RankingData:
         if with_knowledge and self.knowledge is not None:
             chosen = self.settings.knowledge
             shape = KnowledgeShape(
-                answers=self.knowledge.answered if chosen.direct else [],
+                answers=self.knowledge.answered
+                if chosen.direct and architecture != "lightgbm"
+                else [],  # trees take numbers only
                 similarities=self.knowledge.questions if chosen.matching else [],
                 width=self.knowledge.items.shape[1],
             )
@@ -135,13 +148,6 @@ class RankingData:
             knowledge=shape,
         )
 
-    def similarity_scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each question's similarity over the training rows, (Q,) each."""
-        known = self.rows["train"].known
-        assert known is not None
-        std, mean = torch.std_mean(self.similarity[known], dim=0, correction=0)
-        return mean, std
-
     def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
         """What the ranker `config` reads of rows `index`, (B,), of a split."""
         user, item = rows.user[index], rows.item[index]
@@ -149,8 +155,8 @@ class RankingData:
         features |= {name: values[index] for name, values in rows.features.items()}
         past = rows.stop[index] - rows.first[index]  # (B,)
         batch = Batch(user, item, features, past.float().log1p())
-        if config.architecture != "dnn":
-            batch.history = self._history(rows.stop[index], past)
+        if config.history_length:
+            batch.history = self._history(rows.stop[index], past, config.history_length)
         if config.knowledge is not None and rows.known is not None:
             place = rows.known[index]
             batch.knowledge = KnowledgeInput(self.answers[place], self.embeddings[item], self.similarity[place])
@@ -161,9 +167,9 @@ class RankingData:
         for index in order.split(config.settings.batch_size):
             yield self.batch(rows, index, config), rows.label[index]
 
-    def _history(self, stop: Tensor, past: Tensor) -> Behaviours:
-        """The behaviours before `stop`, (B,), of which there are `past`, (B,)."""
-        length = min(self.settings.history_length, int(past.max()) if len(past) else 0)
+    def _history(self, stop: Tensor, past: Tensor, most: int) -> Behaviours:
+        """The last `most` behaviours before `stop`, (B,), of which there are `past`, (B,)."""
+        length = min(most, int(past.max()) if len(past) else 0)
         back = torch.arange(1, length + 1)  # (L,)
         mask = back <= past[:, None]  # (B, L)
         place = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
@@ -186,6 +192,8 @@ class RankingData:
             features=to_tensors(features),
             first=torch.from_numpy(self.kept_before[begin]),
             stop=torch.from_numpy(self.kept_before[end]),
+            prefix=torch.from_numpy(impressions.prefix),
+            time=torch.from_numpy(impressions.time),
             known=places,
         )
 

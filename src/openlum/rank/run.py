@@ -19,9 +19,9 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc, metrics
-from openlum.rank.rankers import save_ranker
-from openlum.rank.settings import RankerConfig, RankSettings
-from openlum.rank.train import Fit, fit, predict
+from openlum.rank.rankers import GRADIENT
+from openlum.rank.settings import GENERATIVE, RankerConfig, RankSettings
+from openlum.rank.train import Fit, fit
 
 
 def rank(
@@ -56,7 +56,7 @@ def rank(
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
-        if known is not None:
+        if known is not None and architecture not in GENERATIVE:
             configs[f"{architecture}+knowledge"] = data.config(architecture, with_knowledge=True)
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out) as directory:
@@ -87,13 +87,14 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
     with _progress_bar() as bar:
         for name, config in configs.items():
             for seed in settings.seeds:
-                task = bar.add_task(f"{name}, seed {seed}", total=steps, note="")
+                total = steps if config.architecture in GRADIENT else None
+                task = bar.add_task(f"{name}, seed {seed}", total=total, note="")
                 fitted = fit(config, data, seed, lambda note, task=task: bar.update(task, advance=1, note=note))  # type: ignore[misc]
                 bar.remove_task(task)
                 results.fits[name].append(fitted)
-                results.valid[name].append(predict(fitted.ranker, data, data.rows["valid"]))
-                results.test[name].append(predict(fitted.ranker, data, data.rows["test"]))
-                save_ranker(fitted.ranker, directory / f"{name}-seed{seed}.safetensors")
+                results.valid[name].append(fitted.ranker.predict(data, data.rows["valid"]))
+                results.test[name].append(fitted.ranker.predict(data, data.rows["test"]))
+                fitted.ranker.save(directory / f"{name}-seed{seed}.safetensors")
                 _write_predictions(
                     directory / "predictions" / f"{name}-seed{seed}.parquet", data.rows["test"], results.test[name][-1]
                 )

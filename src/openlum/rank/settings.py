@@ -7,25 +7,64 @@ from pydantic import Field, field_validator
 from openlum.config import Settings
 from openlum.schema import FieldSpec
 
-Architecture = Literal["dnn", "din"]
+Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec", "hstu"]
+GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
+"""End-to-end generative rankers: they read the whole behaviour themselves and take no knowledge."""
 
 
 class KnowledgeSettings(Settings):
     """How knowledge enters a ranker. With both switched off, `+knowledge` rankers are the plain ones."""
 
     direct: bool = True
-    """Whether the answers and the target item's embedding are inputs."""
+    """Whether the answers and the target item's embedding are inputs (trees take none)."""
     direct_questions: list[str] | None = None
     """Which answers are inputs, by question; by default all. Fewer save memory."""
     matching: bool = True
     """Whether the similarities of the answers to the target item are inputs (all questions)."""
+    width: int = Field(32, ge=1)
+    """Width that answers are projected to."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout of the projected answers."""
+
+
+class SequenceSettings(Settings):
+    """The generative rankers: tokens *item, action* of every event, the label's probability at the item (Zhai et al. 2024)."""
+
+    width: int = Field(64, ge=8)
+    """Width of the transformer; a multiple of twice `heads`."""
+    layers: int = Field(2, ge=1)
+    """Blocks."""
+    heads: int = Field(4, ge=1)
+    """Attention heads."""
+    max_events: int = Field(256, ge=2)
+    """How many events back they look."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout on the residual branches."""
+    batch_events: int = Field(2048, ge=16)
+    """Events in a step; a row to be judged counts as half of one."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW; it falls to a tenth over `rank.max_epochs`."""
+
+
+class TreeSettings(Settings):
+    """`lightgbm`: gradient-boosted trees on hand-made features."""
+
+    learning_rate: float = Field(0.05, gt=0)
+    """Shrinkage of each tree."""
+    leaves: int = Field(63, ge=2)
+    """Most leaves of a tree."""
+    min_rows: int = Field(100, ge=1)
+    """Fewest training rows in a leaf."""
+    rounds: int = Field(1000, ge=1)
+    """Most trees; fewer where the validation AUC has not risen for 50."""
 
 
 class RankSettings(Settings):
     """Settings of `lum rank`."""
 
     rankers: list[Architecture] = Field(default=["dnn", "din"], min_length=1)
-    """`dnn` (embeddings and an MLP, no history) and `din` (target attention over the history)."""
+    """`dnn` (embeddings and an MLP, no history), `dcnv2` (crosses of features), `din` (target attention over the history), `dien`
+    (interest as it evolves), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`."""
     seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
     """Every ranker is trained once a seed."""
     embedding_width: int = Field(16, ge=1)
@@ -36,14 +75,18 @@ class RankSettings(Settings):
     """Widths of the MLP's hidden layers."""
     attention_hidden: int = Field(32, ge=1)
     """Width of the attention unit's hidden layer."""
+    cross_layers: int = Field(3, ge=1)
+    """dcnv2: cross layers."""
     user_id: bool = True
     """Whether the user's id is a feature. It says nothing about users who come after training."""
     user_id_dropout: float = Field(0.5, ge=0, lt=1)
     """Chance that a training row's user id is hidden, so that the ranker also learns to do without it."""
     history_length: int = Field(50, ge=1)
-    """din: how many behaviours back it looks."""
+    """din, dien, sim: how many behaviours back they look, or for sim how many are found."""
+    long_history: int = Field(200, ge=1)
+    """sim: how many behaviours back it searches."""
     history_where: dict[str, list[str]] | None = None
-    """din: only events whose condition fields have one of these raw values are behaviours; by default all events."""
+    """din, dien, sim: only events whose condition fields have one of these raw values are behaviours; by default all events."""
     batch_size: int = Field(1024, ge=1)
     """Rows in a step."""
     learning_rate: float = Field(3e-3, gt=0)
@@ -58,6 +101,10 @@ class RankSettings(Settings):
     """Stop after this many epochs without a better validation AUC; the best epoch's weights are kept."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
     """How knowledge enters."""
+    trees: TreeSettings = TreeSettings()
+    """Of `lightgbm`."""
+    sequence: SequenceSettings = SequenceSettings()
+    """Of `sasrec` and `hstu`."""
 
     @field_validator("rankers", "seeds")
     @classmethod
@@ -104,3 +151,9 @@ class RankerConfig(Settings):
     """Rows of the user table, user 0 (unknown) included."""
     knowledge: KnowledgeShape | None = None
     """What knowledge it takes; none for a plain ranker."""
+
+    @property
+    def history_length(self) -> int:
+        """L: behaviours in a batch; 0 for rankers that read none."""
+        lengths = {"din": self.settings.history_length, "dien": self.settings.history_length}
+        return (lengths | {"sim": self.settings.long_history}).get(self.architecture, 0)

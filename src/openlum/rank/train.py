@@ -4,18 +4,27 @@ Shapes: B rows of a batch, I rows of a split.
 """
 
 import copy
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from openlum.rank.batches import RankingData, Rows
+from openlum.rank.batches import RankingData
 from openlum.rank.metrics import auc, log_loss
-from openlum.rank.rankers import Ranker
+from openlum.rank.rankers import AnyRanker, Ranker, new_network
+from openlum.rank.rankers.generative import GenerativeRanker
+from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import RankerConfig
+
+LAST_RATE = 0.1
+"""Generative rankers end with this part of their learning rate."""
+
+Progress = Callable[[str], None]
 
 
 @dataclass
@@ -36,27 +45,23 @@ class Epoch:
 class Fit:
     """A trained ranker."""
 
-    ranker: Ranker
+    ranker: AnyRanker
     """With the weights of the best epoch."""
     best_epoch: int
-    """Counted from 1."""
+    """Counted from 1; for trees, how many there are."""
     epochs: list[Epoch] = field(default_factory=list)
-    """All passes made."""
+    """All passes made; none for trees."""
 
 
-def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker:
-    """A new ranker. Its plain part depends on the seed alone, not on whether there is knowledge."""
+def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker | GenerativeRanker:
+    """A new network. Its plain part depends on the seed alone, not on whether there is knowledge."""
     torch.manual_seed(seed)
-    ranker = Ranker(config)
+    ranker = new_network(config)
     ranker.items.set_features(data.item_features)
-    if ranker.knowledge is not None:
-        ranker.knowledge.set_scale(*data.similarity_scale())
     return ranker
 
 
-def fit(
-    config: RankerConfig, data: RankingData, seed: int, step_done: Callable[[str], None] = lambda note: None
-) -> Fit:
+def fit(config: RankerConfig, data: RankingData, seed: int, step_done: Progress = lambda note: None) -> Fit:
     """Train a ranker.
 
     Args:
@@ -64,29 +69,39 @@ def fit(
         data: what it learns from.
         seed: of the weights, the order of the rows and dropout.
         step_done: called after every step with a few words on how it goes.
+
+    Raises:
+        InputError: a library that the ranker needs is not installed.
     """
-    settings, train, valid = config.settings, data.rows["train"], data.rows["valid"]
+    if config.architecture == "lightgbm":
+        trees = Trees(config)
+        return Fit(trees, len(trees.fit(data, seed, step_done)))
     ranker = build_ranker(config, data, seed)
-    optimizer = torch.optim.AdamW(ranker.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # dropout, whatever the initialisation drew
+    steps = _Sequences(ranker, data, seed) if isinstance(ranker, GenerativeRanker) else _Rows(ranker, data, seed)
+    return _descend(ranker, steps, data, step_done)
+
+
+def _descend(
+    ranker: Ranker | GenerativeRanker, steps: "_Rows | _Sequences", data: RankingData, step_done: Progress
+) -> Fit:
+    settings, valid = ranker.config.settings, data.rows["valid"]
     result, best, state = Fit(ranker, 0), -np.inf, ranker.state_dict()
     for number in range(1, settings.max_epochs + 1):
-        began, total = time.perf_counter(), 0.0
+        began, total, rows = time.perf_counter(), 0.0, 0
         ranker.train()
-        for batch, label in data.batches(train, torch.randperm(len(train), generator=order), config):
-            loss = F.binary_cross_entropy_with_logits(ranker(batch), label)
-            optimizer.zero_grad()
+        for logits, label in steps.epoch(number):
+            loss = F.binary_cross_entropy_with_logits(logits, label)
+            steps.optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(label)
+            steps.optimizer.step()
+            total, rows = total + float(loss.detach()) * len(label), rows + len(label)
             best_so_far = f", valid AUC {best:.4f}" if result.epochs else ""
             step_done(f"epoch {number}, loss {float(loss.detach()):.4f}{best_so_far}")
-        prediction, truth = predict(ranker, data, valid), valid.label.numpy()
+        prediction, truth = ranker.predict(data, valid), valid.label.numpy()
         reached = auc(truth, prediction)
-        result.epochs.append(
-            Epoch(total / len(train), reached, log_loss(truth, prediction), time.perf_counter() - began)
-        )
+        seconds = time.perf_counter() - began
+        result.epochs.append(Epoch(total / max(rows, 1), reached, log_loss(truth, prediction), seconds))
         if not reached <= best:  # also where it is undefined, for want of a class: then the last epoch counts
             best, state, result.best_epoch = reached, copy.deepcopy(ranker.state_dict()), number
         if number - result.best_epoch >= settings.patience:
@@ -96,9 +111,40 @@ def fit(
     return result
 
 
-@torch.inference_mode()
-def predict(ranker: Ranker, data: RankingData, rows: Rows) -> np.ndarray:
-    """Predicted probabilities of the rows of a split, (I,) float32."""
-    ranker.eval()
-    parts = [ranker(batch).sigmoid() for batch, _ in data.batches(rows, torch.arange(len(rows)), ranker.config)]
-    return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
+class _Rows:
+    """Steps of rankers that read rows, in random order."""
+
+    def __init__(self, ranker: Ranker, data: RankingData, seed: int) -> None:
+        self.ranker, self.data = ranker, data
+        settings = ranker.config.settings
+        self.optimizer = torch.optim.AdamW(
+            ranker.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.order = torch.Generator().manual_seed(seed)
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and labels, (B,) each, of every batch."""
+        train = self.data.rows["train"]
+        order = torch.randperm(len(train), generator=self.order)
+        for batch, label in self.data.batches(train, order, self.ranker.config):
+            yield self.ranker(batch), label
+
+
+class _Sequences:
+    """Steps of generative rankers: windows of users, with all rows that look back through them."""
+
+    def __init__(self, ranker: GenerativeRanker, data: RankingData, seed: int) -> None:
+        self.ranker, self.data, self.seed = ranker, data, seed
+        self.rate = ranker.config.settings.sequence.learning_rate
+        self.optimizer = torch.optim.AdamW(
+            ranker.parameters(), self.rate, weight_decay=ranker.config.settings.weight_decay
+        )
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and labels, (B,) each, of every batch."""
+        train, epochs = self.data.rows["train"], self.ranker.config.settings.max_epochs
+        rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * (number - 1) / max(epochs - 1, 1)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * rate
+        for index, logits in self.ranker.judge(self.data, train, np.random.default_rng((self.seed, number))):
+            yield logits, train.label[index]

@@ -1,0 +1,7 @@
+"""`dnn`: embeddings and an MLP, no history."""
+
+from openlum.rank.rankers.base import Ranker
+
+
+class Dnn(Ranker):
+    """All that `Ranker` does."""
