@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from openlum.bench.command import bench
 from openlum.config import Settings, load_settings
 from openlum.errors import InputError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="The Large User Model: knowledge construction, querying and utilization. Start with `lum run configs/market.yaml`.",
 )
+app.add_typer(bench, name="bench")
 console = Console()
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file whose section is used.")]

@@ -123,12 +123,16 @@ class Chain:
             return self.config.parent / self.experiment.data.schema_file
         return self.directory / "log" / "schema.yaml"
 
+    def dataset(self) -> None:
+        """The first steps, down to the dataset."""
+        if self.experiment.data.schema_file is None:
+            self.step("data", "log", [], self.experiment.data.model_dump(), self._write_log)
+        self.step("prepare", "dataset", ["data"], _file_state(self.schema()), self._prepare)
+
     def run(self) -> None:
         """All steps, in order."""
         experiment = self.experiment
-        if experiment.data.schema_file is None:
-            self.step("data", "log", [], experiment.data.model_dump(), self._write_log)
-        self.step("prepare", "dataset", ["data"], _file_state(self.schema()), self._prepare)
+        self.dataset()
         self._check_questions()
         pretraining = experiment.model.model_dump(), experiment.pretrain.model_dump()
         self.step("pretrain", "model", ["prepare"], pretraining, self._pretrain)

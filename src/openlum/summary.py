@@ -21,7 +21,9 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
     ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
     if "rank" in steps:
         metrics = read_json(ranker / "metrics.json", "lum rank")
-        summary |= {name: metrics[name] for name in ("ranking", "comparisons", "oracle") if name in metrics}
+        summary |= {
+            name: metrics[name] for name in ("ranking", "comparisons", "knowledge", "oracle") if name in metrics
+        }
     if "retrieve" in steps:
         found = read_json(retrieval / "metrics.json", "lum retrieve")
         summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}

@@ -122,24 +122,26 @@ class RankingData:
             self.embeddings = torch.from_numpy(knowledge.items)
         self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
 
-    def config(self, architecture: Architecture, with_knowledge: bool) -> RankerConfig:
-        """What a ranker for this data looks like."""
+    def config(
+        self, architecture: Architecture, with_knowledge: bool, settings: RankSettings | None = None
+    ) -> RankerConfig:
+        """What a ranker for this data looks like; by default with the settings given at the start."""
+        settings = settings or self.settings
         info = self.dataset.info
         asked = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
         kinds = (("user", info.user), ("condition", asked), ("context", info.context))
         shape = None
         if with_knowledge and self.knowledge is not None:
-            chosen = self.settings.knowledge
+            chosen = settings.knowledge
+            direct = chosen.direct and architecture != "lightgbm"  # trees take numbers only
             shape = KnowledgeShape(
-                answers=self.knowledge.answered
-                if chosen.direct and architecture != "lightgbm"
-                else [],  # trees take numbers only
-                similarities=self.knowledge.questions if chosen.matching else [],
+                answers=_chosen(self.knowledge.answered, chosen.direct_questions) if direct else [],
+                similarities=_chosen(self.knowledge.questions, chosen.matching_questions) if chosen.matching else [],
                 width=self.knowledge.items.shape[1],
             )
         return RankerConfig(
             architecture=architecture,
-            settings=self.settings,
+            settings=settings,
             features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
             item=info.item,
             behaviour=self.behaviour_specs,
@@ -159,8 +161,20 @@ class RankingData:
             batch.history = self._history(rows.stop[index], past, config.history_length)
         if config.knowledge is not None and rows.known is not None:
             place = rows.known[index]
-            batch.knowledge = KnowledgeInput(self.answers[place], self.embeddings[item], self.similarity[place])
+            answers, similarity = self._columns(config.knowledge)
+            batch.knowledge = KnowledgeInput(
+                self.answers[place][:, answers], self.embeddings[item], self.similarity[place][:, similarity]
+            )
         return batch
+
+    def _columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:
+        """Which columns of answers and of similarities a ranker takes."""
+        assert self.knowledge is not None
+        have = (self.knowledge.answered, shape.answers), (self.knowledge.questions, shape.similarities)
+        first, second = (
+            slice(None) if known == wanted else [known.index(name) for name in wanted] for known, wanted in have
+        )
+        return first, second
 
     def batches(self, rows: Rows, order: Tensor, config: RankerConfig) -> Iterator[tuple[Batch, Tensor]]:
         """Batches of rows in an order, with their labels (B,)."""
@@ -196,6 +210,18 @@ class RankingData:
             time=torch.from_numpy(impressions.time),
             known=places,
         )
+
+
+def _chosen(questions: list[str], names: list[str] | None) -> list[str]:
+    """The questions that are named, in their order; all where none are.
+
+    Raises:
+        InputError: the knowledge has no question of a name.
+    """
+    unknown = sorted(set(names or []) - set(questions))
+    if unknown:
+        raise InputError(f"rank.knowledge: the knowledge has no question '{unknown[0]}'; it has {', '.join(questions)}")
+    return [name for name in questions if names is None or name in names]
 
 
 def _kept_events(dataset: Dataset, where: dict[str, list[str]] | None) -> np.ndarray:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from openlum.artefact import whole_directory, write_json
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import compare_auc
 from openlum.rank.knowledge import load_knowledge
@@ -40,8 +41,8 @@ def rank(
         truth: Parquet file (row, probability) with the true probability of the label of the test rows, where it is known.
 
     Returns:
-        The `ranking`, `comparisons` and `oracle` parts of `summary.json`, with `validation` (as `ranking`, on the validation
-        rows) and `epochs` (the best epoch, by ranker and seed).
+        The `ranking`, `comparisons`, `knowledge` and `oracle` parts of `summary.json`, with `validation` (as `ranking`, on the
+        validation rows) and `epochs` (the best epoch, by ranker and seed).
 
     Raises:
         InputError: dataset, knowledge and settings do not fit together.
@@ -58,10 +59,11 @@ def rank(
         configs[architecture] = data.config(architecture, with_knowledge=False)
         if known is not None and architecture not in GENERATIVE:
             configs[f"{architecture}+knowledge"] = data.config(architecture, with_knowledge=True)
+    alone = {} if known is None else {"knowledge": knowledge_alone(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out) as directory:
         results = _train_all(configs, data, settings, directory)
-        summary = _judge(results, data) | oracle
+        summary = _judge(results, data) | oracle | alone
         write_json(directory / "metrics.json", summary)
     return summary
 
@@ -108,19 +110,19 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
 def _judge(results: Results, data: RankingData) -> dict[str, Any]:
     valid, test = data.rows["valid"], data.rows["test"]
     return {
-        "ranking": {name: _figures(test, predictions) for name, predictions in results.test.items()},
+        "ranking": {name: figures(test, predictions) for name, predictions in results.test.items()},
         "comparisons": _comparisons(results, test),
-        "validation": {name: _figures(valid, predictions) for name, predictions in results.valid.items()},
+        "validation": {name: figures(valid, predictions) for name, predictions in results.valid.items()},
         "epochs": {name: [fitted.best_epoch for fitted in fits] for name, fits in results.fits.items()},
     }
 
 
-def _figures(rows: Rows, predictions: list[np.ndarray]) -> dict[str, dict[str, Any]]:
+def figures(rows: Rows, predictions: list[np.ndarray]) -> dict[str, dict[str, Any]]:
     """Metric to its mean and standard deviation over seeds, and the seeds' own figures."""
     by_seed = [metrics(rows.label.numpy(), prediction, rows.user.numpy()) for prediction in predictions]
     out = {}
     for metric in by_seed[0]:
-        seeds = [figures[metric] for figures in by_seed]
+        seeds = [one[metric] for one in by_seed]
         std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
         out[metric] = {"mean": float(np.mean(seeds)), "std": std, "seeds": seeds}
     return out

@@ -20,7 +20,9 @@ class KnowledgeSettings(Settings):
     direct_questions: list[str] | None = None
     """Which answers are inputs, by question; by default all. Fewer save memory."""
     matching: bool = True
-    """Whether the similarities of the answers to the target item are inputs (all questions)."""
+    """Whether the similarities of the answers to the target item are inputs."""
+    matching_questions: list[str] | None = None
+    """Which similarities are inputs, by question; by default all."""
     width: int = Field(32, ge=1)
     """Width that answers are projected to."""
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -1,6 +1,6 @@
 """Retrieval by answers: the last item of every user held out, ranked among all items.
 
-Shapes: n users, Q = n * G questions, E width, V items.
+Shapes: n users, E width, V items.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
-from openlum.model.batch import Fields
-from openlum.model.fields import known_ids
-from openlum.retrieve.metrics import exclude, rank_of_target, ranking_metrics
+from openlum.model.batch import Fields, blank, to_tensors
+from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 
 
@@ -48,67 +48,59 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
         raise InputError(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
-    sequences = dataset.sequences
-    users = np.flatnonzero(sequences.test_at < np.diff(sequences.offsets))
-    held_out = sequences.item[sequences.offsets[users] + sequences.test_at[users]]
-    users, held_out = users[held_out > 0], held_out[held_out > 0]
-    if not len(users):
-        raise InputError(f"{dataset_dir}: no user has three events, so none can be held out for retrieval")
-    unknown = int((held_out >= model.config.items).sum())
+    held_out = HeldOut(dataset, "test", model.config.items, settings.exclude_seen)
     asked = {
         name: model.lexicon.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
-    ranks: dict[str, list[np.ndarray]] = {name: [] for name in settings.questions}
+    _check_known(model, settings.known)
+    ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     with torch.inference_mode():
         e = model.items()  # (V, E)
-    turns = np.array_split(users, -(-len(users) // settings.batch_users))
-    for turn in track(turns, "retrieve", transient=True):
-        for name, found in _ranks(model, e, dataset, turn, asked, settings.exclude_seen).items():
-            ranks[name].append(found)
+    for turn in track(held_out.turns(settings.batch_users), "retrieve", transient=True):
+        for name, answers in _answers(model, dataset, held_out, turn, asked, settings.known).items():
+            ranks[name].append(held_out.rank(turn, answers @ e.T))
     metrics = {name: ranking_metrics(np.concatenate(found), settings.at) for name, found in ranks.items()}
-    protocol = {
-        "users": len(users),
-        "candidates": model.config.items - 1,
-        "unknown_held_out": unknown,
-        "held_out": "the last event of each user, ranked among all items",
-        "seen_items": "left out" if settings.exclude_seen else "kept",
-        "ties": "counted against",
-    }
     with whole_directory(out) as directory:
-        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
+        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": held_out.protocol()})
     return metrics
 
 
 @torch.inference_mode()
-def _ranks(
+def _answers(
     model: LargeUserModel,
-    e: Tensor,
     dataset: Dataset,
-    users: np.ndarray,
+    held_out: HeldOut,
+    turn: np.ndarray,
     asked: dict[str, Fields],
-    exclude_seen: bool,
-) -> dict[str, np.ndarray]:
-    """Rank of the held-out item of `users`, (n,) places in the sequences, under each question."""
-    sequences = dataset.sequences
-    cut = sequences.test_at[users]
+    known: dict[str, list[str]],
+) -> dict[str, Tensor]:
+    """The answers (n, E) to each question of the users of a turn."""
+    users, cut = held_out.users[turn], held_out.cut[turn]
+    sequences, specs = dataset.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
     history = History.gather(sequences, Stretches(users, start, cut)).to(model.device)
     state = model.read(history, with_answers=False)[1]
-    # An item that came after training is item 0, which scores minus infinity: it is behind all others.
-    held_out = torch.from_numpy(sequences.item[sequences.offsets[users] + cut])
-    target = known_ids(held_out, model.config.items).to(model.device)
-    seen, seen_offsets = Stretches(users, np.zeros_like(cut), cut).events(sequences)
-    seen_rows = np.repeat(np.arange(len(users)), np.diff(seen_offsets))
-    seen_items = known_ids(torch.from_numpy(sequences.item[seen]), model.config.items).numpy()
-    fresh = seen_items != target.cpu().numpy()[seen_rows]  # an item bought again is still to be found
-    ranks = {}
-    for name, question in asked.items():
-        condition = {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
-        at = torch.arange(len(users)), torch.from_numpy(cut - start)
-        scores = model.answer(state, Questions(condition, *at).to(model.device)) @ e.T  # (n, V)
-        scores[:, 0] = -torch.inf
-        if exclude_seen:
-            exclude(scores, seen_rows[fresh], seen_items[fresh])
-        ranks[name] = rank_of_target(scores, target).cpu().numpy()
-    return ranks
+    at = torch.arange(len(users)), torch.from_numpy(cut - start)
+    conditions = {
+        name: {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
+        for name, question in asked.items()
+    }
+    event = sequences.offsets[users] + cut
+    for name, fields in known.items():
+        told = to_tensors({field: sequences.condition[field][event] for field in fields})
+        conditions[name] = blank(specs, len(users)) | told
+    return {
+        name: model.answer(state, Questions(condition, *at).to(model.device)) for name, condition in conditions.items()
+    }
+
+
+def _check_known(model: LargeUserModel, known: dict[str, list[str]]) -> None:
+    fields = [spec.name for spec in model.config.condition if not spec.feedback]
+    for name, told in known.items():
+        wrong = sorted(set(told) - set(fields))
+        if wrong:
+            there = ", ".join(fields) or "none"
+            raise InputError(
+                f"retrieve.known.{name}: '{wrong[0]}' is no field that is known before the item; there are: {there}"
+            )

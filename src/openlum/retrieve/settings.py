@@ -12,6 +12,9 @@ class RetrieveSettings(Settings):
 
     questions: dict[str, dict[str, Any]] = Field(default={"any": {}}, min_length=1)
     """Name to question: condition fields and their raw values; what is not named is *any*."""
+    known: dict[str, list[str]] = {}
+    """Further questions: name to the condition fields that the held-out event's own values are taken of. They are told more
+    than the history, so their figures stand apart. Feedback fields cannot be known."""
     at: list[int] = Field(default=[10, 50, 200], min_length=1)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool = True

@@ -92,7 +92,9 @@ class Trees:
         """Values (I, X) float32, and which columns are categories."""
         made = HandFeatures(data, self.config)(rows)
         if self.config.knowledge is not None and rows.known is not None:
-            similarity = data.similarity[rows.known].numpy()  # (I, Q)
+            assert data.knowledge is not None
+            wanted = [data.knowledge.questions.index(name) for name in self.config.knowledge.similarities]
+            similarity = data.similarity[rows.known][:, wanted].numpy()  # (I, Q)
             made.columns |= {f"similarity.{index}": similarity[:, index] for index in range(similarity.shape[1])}
         categories = [index for index, name in enumerate(made.columns) if name in made.categories]
         return np.stack([np.asarray(column, np.float32) for column in made.columns.values()], 1), categories

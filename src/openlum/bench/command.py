@@ -1,0 +1,93 @@
+"""`lum bench`, thin: heavy imports wait until a command runs."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from openlum.errors import InputError
+
+bench = typer.Typer(no_args_is_help=True, help="Benchmarks with several seeds, a tuning budget and paired tests.")
+
+Name = Annotated[str, typer.Option("--dataset", "-d", help="ml-1m, kuairand-pure, amazon-beauty or market.")]
+Runs = Annotated[Path, typer.Option(help="Directory for bench-DATASET, with everything that is made on the way.")]
+From = Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Result file.", show_default="bench-DATASET/WHAT.json under --runs")
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of every method.")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Trainings at a time.", show_default="one a core")]
+
+
+@bench.command()
+def ranking(
+    dataset: Name,
+    from_dir: From = None,
+    runs: Runs = Path("runs"),
+    json: Json = None,
+    seeds: Seeds = 5,
+    rankers: Annotated[str | None, typer.Option(help="Fewer rankers, with commas between.", show_default="all")] = None,
+    processes: Processes = None,
+) -> None:
+    """Every ranker without and with knowledge, and the generative ones end to end: AUC, GAUC, log loss, NE, paired tests.
+
+    All are tuned over equally many settings on the validation rows. What was trained before is not trained again.
+
+    Examples:
+
+        lum bench ranking --dataset market
+
+        lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --json ranking.json
+    """
+    from typing import get_args
+
+    from openlum.artefact import write_json
+    from openlum.bench.ranking import bench_ranking
+    from openlum.bench.report import plot_ranking, ranking_table
+    from openlum.bench.settings import load_bench
+    from openlum.rank.settings import Architecture
+
+    chosen = rankers.split(",") if rankers else None
+    unknown = sorted(set(chosen or []) - set(get_args(Architecture)))
+    if unknown:
+        raise InputError(f"--rankers: '{unknown[0]}' is none; there are {', '.join(get_args(Architecture))}")
+    console, loaded = Console(), load_bench(dataset)
+    if loaded.ranking is None:
+        raise InputError(f"'{dataset}' has no benchmark of ranking")
+    directory = runs / f"bench-{dataset}"
+    result = bench_ranking(
+        loaded, directory, console, from_dir, list(range(seeds)), chosen, processes or os.cpu_count() or 1  # type: ignore[arg-type]
+    )  # fmt: skip
+    file = json or directory / "ranking.json"
+    write_json(file, result)
+    console.print(ranking_table(result))
+    console.print(f"result: {file}", soft_wrap=True)
+    console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
+
+
+@bench.command()
+def retrieval(
+    dataset: Name, from_dir: From = None, runs: Runs = Path("runs"), json: Json = None, seeds: Seeds = 1
+) -> None:
+    """The Large User Model's answers against next-item models end to end: the last event held out, all items ranked.
+
+    Example:
+
+        lum bench retrieval --dataset ml-1m --from ~/Downloads/ml-1m --json retrieval.json
+    """
+    from openlum.artefact import write_json
+    from openlum.bench.report import retrieval_table
+    from openlum.bench.retrieval import bench_retrieval
+    from openlum.bench.settings import load_bench
+
+    console, loaded = Console(), load_bench(dataset)
+    if loaded.retrieval is None:
+        raise InputError(f"'{dataset}' has no benchmark of retrieval")
+    directory = runs / f"bench-{dataset}"
+    result = bench_retrieval(loaded, directory, console, from_dir, list(range(seeds)))
+    file = json or directory / "retrieval.json"
+    write_json(file, result)
+    console.print(retrieval_table(result))
+    console.print(f"result: {file}", soft_wrap=True)

@@ -1,0 +1,159 @@
+"""`lum bench ranking`: every ranker without and with knowledge, and the end-to-end generative ones, on one data set.
+
+Each is tuned over the same number of settings, on the validation rows, then trained once a seed and judged on the test rows.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from openlum.bench.cells import Cell, Outcome, run_cells
+from openlum.bench.chain import build_knowledge
+from openlum.bench.settings import Bench, RankingBench, changed
+from openlum.data.dataset import Dataset
+from openlum.rank.alone import knowledge_alone
+from openlum.rank.batches import RankingData
+from openlum.rank.compare import bootstrap_auc, compare_auc
+from openlum.rank.knowledge import load_knowledge
+from openlum.rank.run import figures
+from openlum.rank.settings import GENERATIVE, Architecture
+from openlum.summary import environment
+
+KNOWLEDGE = "+knowledge"
+
+
+def bench_ranking(
+    bench: Bench,
+    directory: Path,
+    console: Console,
+    from_dir: Path | None,
+    seeds: list[int],
+    rankers: list[Architecture] | None,
+    processes: int,
+) -> dict[str, Any]:
+    """Run the benchmark and return its result, in the shape of `summary.json`.
+
+    Args:
+        bench: what is compared how.
+        directory: of all artefacts; what is there already is used.
+        console: to print to.
+        from_dir: the publisher's files of a public data set.
+        seeds: one training each of every method.
+        rankers: fewer than the benchmark has.
+        processes: trainings at a time.
+    """
+    assert bench.ranking is not None
+    assert bench.experiment.rank is not None
+    chosen = rankers or list(bench.ranking.tune)
+    knowledge, parts = build_knowledge(bench.experiment, directory, console, from_dir)
+    dataset, store = directory / "dataset", directory / "cells"
+    methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in chosen]
+    methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in chosen if name not in GENERATIVE]
+    tuned = _tune(bench.ranking, bench, methods, dataset, store, processes, console)
+    cells = [
+        Cell(name, architecture, tuned[name]["settings"], seed, known)
+        for name, architecture, known in methods
+        for seed in seeds
+    ]
+    outcomes = _run(cells, dataset, store, processes, "test", console)
+    found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
+    data = RankingData(Dataset(dataset), bench.experiment.rank, load_knowledge(knowledge, Dataset(dataset), []))
+    return (
+        _judge(found, data)
+        | {"knowledge": knowledge_alone(data)}
+        | parts
+        | {
+            "bench": {
+                "dataset": bench.experiment.name,
+                "protocol": bench.protocol,
+                "seeds": seeds,
+                "tuning": {name: made["told"] for name, made in tuned.items()},
+                "epochs": {name: [one.best_epoch for one in all_] for name, all_ in found.items()},
+                "seconds": {name: [round(one.seconds, 1) for one in all_] for name, all_ in found.items()},
+            },
+            "environment": environment() | {"seed": bench.experiment.pretrain.seed},
+        }
+    )
+
+
+def _tune(
+    ranking: RankingBench,
+    bench: Bench,
+    methods: list[tuple[str, Architecture, Path | None]],
+    dataset: Path,
+    store: Path,
+    processes: int,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    """Of every method the settings with the best validation AUC, and what was tried."""
+    assert bench.experiment.rank is not None
+    cells: dict[Cell, dict[str, Any]] = {}
+    for name, architecture, known in methods:
+        for changes in ranking.tune[architecture]:
+            settings = changed(bench.experiment.rank, changes)
+            cells[Cell(name, architecture, settings, ranking.tune_seed, known)] = changes
+    outcomes = _run(list(cells), dataset, store, processes, "tuning", console)
+    tuned = {}
+    for name, _, _ in methods:
+        tried = [cell for cell in cells if cell.name == name]
+        best = max(tried, key=lambda cell: outcomes[cell].valid_auc)
+        told = [{"settings": cells[cell], "valid_auc": outcomes[cell].valid_auc} for cell in tried]
+        tuned[name] = {"settings": best.settings, "told": {"tried": told, "chosen": cells[best]}}
+    return tuned
+
+
+def _run(
+    cells: list[Cell], dataset: Path, store: Path, processes: int, what: str, console: Console
+) -> dict[Cell, Outcome]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    outcomes = {}
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=len(cells))
+        for cell, outcome in run_cells(cells, dataset, store, processes):
+            outcomes[cell] = outcome
+            bar.advance(task)
+            told = f"validation AUC {outcome.valid_auc:.4f}, epoch {outcome.best_epoch}, {outcome.seconds:.0f} s"
+            console.print(f"[dim]{what}: {cell.name}, seed {cell.seed}: {told}[/dim]")
+    return outcomes
+
+
+def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]:
+    """Metrics on test and validation rows, and paired comparisons on the test rows."""
+    valid, test = data.rows["valid"], data.rows["test"]
+    ranking = {name: figures(test, [one.test for one in every]) for name, every in found.items()}
+    validation = {name: figures(valid, [one.valid for one in every]) for name, every in found.items()}
+
+    def best(names: Sequence[str]) -> str | None:
+        """Chosen by validation, never by the test."""
+        return max(names, key=lambda name: validation[name]["auc"]["mean"]) if names else None
+
+    informed = [name for name in found if name.endswith(KNOWLEDGE)]
+    generative = [name for name in found if name in GENERATIVE]
+    pairs = [(name, name.removesuffix(KNOWLEDGE)) for name in informed]
+    winner = best(informed)
+    for other in (best([name for name in found if name not in informed and name not in generative]), best(generative)):
+        if winner and other and (winner, other) not in pairs:
+            pairs.append((winner, other))
+    label, user = test.label.numpy(), test.user.numpy()
+    comparisons = []
+    for a, b in pairs:
+        predictions = [one.test for one in found[a]], [one.test for one in found[b]]
+        delong = compare_auc(label, user, *predictions)
+        comparisons.append(
+            {
+                "a": a,
+                "b": b,
+                "metric": "auc",
+                "difference": delong.difference,
+                "ci95": list(delong.ci95),
+                "p_value": delong.p_value,
+                "bootstrap95": list(bootstrap_auc(label, user, *predictions)),
+                "per_seed": [
+                    x - y for x, y in zip(ranking[a]["auc"]["seeds"], ranking[b]["auc"]["seeds"], strict=True)
+                ],
+            }
+        )
+    return {"ranking": ranking, "comparisons": comparisons, "validation": validation}

@@ -1,0 +1,54 @@
+"""The results of a benchmark for people: tables for the terminal, and a plot."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from openlum.page import ACCENT, GRID, INK, QUIET, figure, new_figure, terminal_table
+from openlum.rank.settings import GENERATIVE
+from openlum.report import KNOWLEDGE, METRICS, p_value, signed, spread
+
+
+def ranking_table(result: dict[str, Any]) -> Table:
+    """Every method's metrics on the test rows, and the paired comparisons."""
+    dataset = result["bench"]["dataset"]
+    table = terminal_table(f"{dataset}: test rows, mean ± std over seeds", "Ranker", *METRICS.values())
+    for name, metrics in result["ranking"].items():
+        style = "bold" if name.endswith(KNOWLEDGE) else "italic" if name in GENERATIVE else ""
+        table.add_row(name, *(spread(metrics[metric]) for metric in METRICS), style=style)
+    table.add_section()
+    for found in result["comparisons"]:
+        low, high = found["bootstrap95"]
+        told = f"AUC {signed(found['difference'])} ({signed(low)} to {signed(high)})"
+        table.add_row(f"{found['a']} - {found['b']}", told, p_value(found["p_value"]))
+    return table
+
+
+def retrieval_table(result: dict[str, Any]) -> Table:
+    """Every method's metrics with the last event held out; those that are told more stand last."""
+    told = result["bench"]
+    metrics = list(next(iter(result["retrieval"].values())))
+    table = terminal_table(f"{told['dataset']}: last event held out, all items ranked", "Method", *metrics)
+    for name, found in sorted(result["retrieval"].items(), key=lambda pair: pair[0] in told["told_more"]):
+        style = "italic" if name in told["told_more"] else ""
+        table.add_row(name, *(figure(found[metric], 3) for metric in metrics), style=style)
+    return table
+
+
+def plot_ranking(result: dict[str, Any], file: Path) -> Path:
+    """Draw the test AUC of every method with its seeds as an SVG beside the result."""
+    names = list(result["ranking"])
+    drawn = new_figure(7.0, 0.3 * len(names) + 0.8)
+    axes = drawn.subplots()
+    for place, name in enumerate(reversed(names)):
+        auc = result["ranking"][name]["auc"]
+        colour = ACCENT if name.endswith(KNOWLEDGE) else QUIET if name in GENERATIVE else INK
+        axes.plot(auc["seeds"], [place] * len(auc["seeds"]), "o", color=colour, alpha=0.35, markersize=4)
+        axes.plot([auc["mean"]], [place], "|", color=colour, markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set_xlabel("AUC on the test rows: seeds, and their mean")
+    axes.grid(axis="x", color=GRID)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    drawn.savefig(file, facecolor="white", metadata={"Date": None})
+    return file

@@ -1,0 +1,121 @@
+"""`lum bench retrieval`: the Large User Model's answers and end-to-end next-item models, all items ranked, on one data set."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from openlum import __version__
+from openlum.artefact import fingerprint, read_json, write_json
+from openlum.bench.chain import build_dataset
+from openlum.bench.settings import Bench, RetrievalBench
+from openlum.data.dataset import Dataset
+from openlum.pretrain.train import pretrain
+from openlum.retrieve.evaluate import retrieve
+from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.metrics import ranking_metrics
+from openlum.retrieve.sequential import SequentialSettings, fit_sequential, sequential_ranks
+from openlum.summary import environment
+
+Metrics = dict[str, dict[str, float]]
+"""Method to its metrics."""
+
+
+def bench_retrieval(
+    bench: Bench, directory: Path, console: Console, from_dir: Path | None, seeds: list[int]
+) -> dict[str, Any]:
+    """Run the benchmark and return its result, in the shape of `summary.json`: means over the seeds, and all of them apart.
+
+    Args:
+        bench: what is compared how.
+        directory: of all artefacts; what is there already is used.
+        console: to print to.
+        from_dir: the publisher's files of a public data set.
+        seeds: one training each of every method.
+    """
+    chosen = bench.retrieval
+    assert chosen is not None
+    dataset = build_dataset(bench.experiment, directory, console, from_dir)
+    prepared = Dataset(dataset)
+    by_seed: list[Metrics] = []
+    for seed in seeds:
+        found: Metrics = {}
+        for name, settings in chosen.opponents.items():
+            where = directory / "retrieval" / f"{name}-seed{seed}.json"
+            key = [prepared.info.fingerprint, settings.model_dump(), chosen.retrieve.model_dump(), seed]
+            work = _Opponent(prepared, settings, chosen, seed, console)
+            found[name] = _kept(where, key, work)["metrics"]
+            console.print(f"[dim]{name}, seed {seed}: {_told(found[name])}[/dim]")
+        where = directory / "retrieval" / f"lum-seed{seed}.json"
+        key = [prepared.info.fingerprint, chosen.model_dump(exclude={"opponents", "protocol"}), seed]
+        made = _kept(where, key, lambda seed=seed: _large_user_model(dataset, directory, chosen, seed))  # type: ignore[misc]
+        found |= {f"lum: {question}": metrics for question, metrics in made["metrics"].items()}
+        for question, metrics in made["metrics"].items():
+            console.print(f"[dim]lum: {question}, seed {seed}: {_told(metrics)}[/dim]")
+        by_seed.append(found)
+    held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), chosen.retrieve.exclude_seen)
+    return {
+        "retrieval": {
+            name: {metric: float(np.mean([one[name][metric] for one in by_seed])) for metric in by_seed[0][name]}
+            for name in by_seed[0]
+        },
+        "retrieval_protocol": held_out.protocol(),
+        "bench": {
+            "dataset": bench.experiment.name,
+            "protocol": chosen.protocol,
+            "seeds": seeds,
+            "by_seed": by_seed,
+            "told_more": [f"lum: {name}" for name in chosen.retrieve.known],
+        },
+        "environment": environment() | {"seed": seeds[0]},
+    }
+
+
+class _Opponent:
+    """Trains and judges one end-to-end model."""
+
+    def __init__(
+        self, dataset: Dataset, settings: SequentialSettings, bench: RetrievalBench, seed: int, console: Console
+    ) -> None:
+        self.dataset, self.settings, self.bench, self.seed, self.console = dataset, settings, bench, seed, console
+
+    def __call__(self) -> dict[str, Any]:
+        began, curve = time.perf_counter(), []
+
+        def note(epoch: int, reached: float) -> None:
+            curve.append(reached)
+            self.console.print(f"[dim]  epoch {epoch}: validation NDCG@10 {reached:.4f}[/dim]")
+
+        model = fit_sequential(self.dataset, self.settings, self.seed, note)
+        held_out = HeldOut(self.dataset, "test", model.item_encoder.rows, self.bench.retrieve.exclude_seen)
+        metrics = ranking_metrics(sequential_ranks(model, self.dataset, held_out), self.bench.retrieve.at)
+        return {"metrics": metrics, "validation_ndcg@10": curve, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def _large_user_model(dataset: Path, directory: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
+    model = directory / "retrieval" / f"model-seed{seed}"
+    trained = pretrain(
+        dataset, model, bench.model, bench.pretrain.model_copy(update={"seed": seed, "protocol": "last"})
+    )
+    metrics = retrieve(dataset, model, directory / "retrieval" / f"lum-seed{seed}", bench.retrieve)
+    return {"metrics": metrics, "pretrain": trained}
+
+
+def _kept(file: Path, key: list[Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` gives, or gave before with the same key."""
+    wanted = fingerprint(__version__, key)
+    if file.exists():
+        kept = read_json(file, "lum bench")
+        if kept.get("key") == wanted:
+            return dict(kept)
+    made = work() | {"key": wanted}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, made)
+    return made
+
+
+def _told(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,0 +1,39 @@
+"""How much the answers know with no ranker, and whether they know more of the rows that rankers learn from than of later ones.
+
+The large user model has learned from the events that training rows are made of. If its answers have memorised them, a ranker
+learns to trust the answers more than later rows deserve; the gap between training and validation rows shows it.
+
+Shapes: I rows of a split, Q questions.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from openlum.data.dataset import SPLITS
+from openlum.rank.batches import RankingData
+from openlum.rank.metrics import auc
+
+
+def knowledge_alone(data: RankingData) -> dict[str, Any]:
+    """AUC on the rows of each split of every question's similarity, and of all together by logistic regression.
+
+    Returns:
+        `all` (fitted on the training rows), `questions` (name to splits), and `gap`: training less validation AUC of `all`.
+    """
+    assert data.knowledge is not None
+    of_split = {}
+    for split in SPLITS:
+        rows = data.rows[split]
+        assert rows.known is not None
+        of_split[split] = data.similarity[rows.known].numpy(), rows.label.numpy()  # (I, Q), (I,)
+    together = make_pipeline(StandardScaler(), LogisticRegression()).fit(*of_split["train"])
+    every = {split: auc(label, together.decision_function(x)) for split, (x, label) in of_split.items()}
+    single = {
+        name: {split: auc(label, np.asarray(x[:, index])) for split, (x, label) in of_split.items()}
+        for index, name in enumerate(data.knowledge.questions)
+    }
+    return {"all": every, "questions": single, "gap": every["train"] - every["valid"]}

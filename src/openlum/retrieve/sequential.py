@@ -1,0 +1,157 @@
+"""`sasrec` and `hstu` as end-to-end retrieval: a causal model over item tokens alone that predicts the next item.
+
+SASRec (Kang and McAuley 2018) with the full softmax, and the blocks of HSTU (Zhai et al. 2024) in its place. Everything else
+is what the Large User Model has: item fields, cosine over a learned temperature, flat runs of tokens, the optimiser.
+
+Shapes: B users, L events of all users end to end, n users, D width, E width of an item, V items.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openlum.config import Settings
+from openlum.data.dataset import Dataset
+from openlum.data.packing import Stretches, batches, training_end, training_stretches
+from openlum.model.batch import to_tensors
+from openlum.model.fields import ItemEncoder
+from openlum.model.loss import full_softmax_loss
+from openlum.model.settings import ModelSettings
+from openlum.model.user_encoder import UserEncoder
+from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.metrics import ranking_metrics
+
+
+class SequentialSettings(Settings):
+    """How a next-item model is built and trained."""
+
+    model: ModelSettings = ModelSettings()
+    """Shape; `model.encoder` says which."""
+    epochs: int = 30
+    """Passes over the events, if validation does not stop earlier."""
+    batch_events: int = 2048
+    """Events in a step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate of AdamW; it falls along a cosine to a tenth."""
+    weight_decay: float = 0.01
+    """Weight decay."""
+    patience: int = 3
+    """Stop after this many epochs without a better NDCG@10 on the validation events; the best weights are kept."""
+
+
+class SequentialModel(nn.Module):
+    """Item tokens to a vector in item space at every event.
+
+    Args:
+        dataset: whose items there are.
+        settings: shape.
+    """
+
+    def __init__(self, dataset: Dataset, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        items = len(dataset.vocabulary("items"))
+        self.item_encoder = ItemEncoder(dataset.specs("item"), items, settings.field_width, settings.embedding_width)
+        self.item_encoder.set_features(to_tensors(dataset.item_features()))
+        self.token = nn.Linear(settings.embedding_width, settings.width)
+        self.encoder = UserEncoder(settings)
+        self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(0.07)))
+
+    def items(self) -> Tensor:
+        """Embeddings of the catalogue, (V, E), unit length."""
+        rows = torch.arange(self.item_encoder.rows, device=self.head.weight.device)
+        return F.normalize(self.item_encoder(rows), dim=-1)
+
+    def forward(self, e: Tensor, item: Tensor, offsets: Tensor) -> Tensor:
+        """Catalogue (V, E), items (L,) and where users begin, (B + 1,), to what comes after each item, (L, E), unit length."""
+        output = self.encoder.history(self.token(F.embedding(item, e)), offsets)[0]
+        assert output is not None
+        return F.normalize(self.head(output), dim=-1)
+
+
+def fit_sequential(
+    dataset: Dataset,
+    settings: SequentialSettings,
+    seed: int,
+    epoch_done: Callable[[int, float], None] = lambda e, v: None,
+) -> SequentialModel:
+    """Train on all events but each user's last two (protocol `last`); the best epoch on the last but one is kept.
+
+    Args:
+        dataset: from `lum prepare`.
+        settings: shape and training.
+        seed: of weights, order and dropout.
+        epoch_done: called with the number of the epoch and its validation NDCG@10.
+    """
+    torch.manual_seed(seed)
+    model = SequentialModel(dataset, settings.model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    end, longest = training_end(dataset, "last"), settings.model.max_events
+    held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
+    per_epoch = len(list(batches(training_stretches(end, longest, np.random.default_rng(seed)), settings.batch_events)))
+    best, best_epoch, state, step = -1.0, 0, model.state_dict(), 0
+    for epoch in range(1, settings.epochs + 1):
+        model.train()
+        stretches = training_stretches(end, longest, np.random.default_rng((seed, epoch)))
+        for batch in batches(stretches, settings.batch_events):
+            rate = min((step + 1) / 200, 0.55 + 0.45 * math.cos(math.pi * min(step / (settings.epochs * per_epoch), 1)))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * rate
+            loss = _loss(model, dataset, batch)
+            optimizer.zero_grad()
+            if loss is not None:
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            step += 1
+        reached = ranking_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
+        epoch_done(epoch, reached)
+        if reached > best:
+            best, best_epoch, state = reached, epoch, copy.deepcopy(model.state_dict())
+        if epoch - best_epoch >= settings.patience:
+            break
+    model.load_state_dict(state)
+    return model.eval()
+
+
+@torch.inference_mode()
+def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut, batch_users: int = 256) -> np.ndarray:
+    """Rank of every user's held-out item, (n,)."""
+    model.eval()
+    e = model.items()
+    ranks = []
+    for turn in held_out.turns(batch_users):
+        users, cut = held_out.users[turn], held_out.cut[turn]
+        begin = np.maximum(cut - model.settings.max_events, 0)
+        item, offsets = _items(dataset, Stretches(users, begin, cut))
+        last = model(e, item, offsets)[offsets[1:] - 1]  # (n, E); held-out events have something before them
+        ranks.append(held_out.rank(turn, last @ e.T))
+    return np.concatenate(ranks)
+
+
+def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches) -> Tensor | None:
+    """Cross-entropy of the next item over the catalogue; None where no event of the batch has a next one."""
+    item, offsets = _items(dataset, batch)
+    e = model.items()
+    after = model(e, item, offsets)
+    has_next = torch.ones(len(item), dtype=torch.bool)
+    has_next[offsets[1:] - 1] = False
+    place = has_next.nonzero().squeeze(1)
+    place = place[item[place + 1] > 0]
+    if not len(place):
+        return None
+    return full_softmax_loss(after[place], e, item[place + 1], model.log_scale.exp().clamp(max=100.0))
+
+
+def _items(dataset: Dataset, stretches: Stretches) -> tuple[Tensor, Tensor]:
+    """Items (L,) of stretches, and where each begins, (B + 1,)."""
+    index, offsets = stretches.events(dataset.sequences)
+    return torch.from_numpy(dataset.sequences.item[index]), torch.from_numpy(offsets)
