@@ -80,6 +80,15 @@ def data(
     ] = None,
     from_dir: Annotated[Path | None, typer.Option("--from", help="Directory with the publisher's files.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Accept fewer rows or files than were published.")] = False,
+    negatives: Annotated[
+        int | None,
+        typer.Option(
+            "--negatives",
+            min=1,
+            metavar="N",
+            help="Amazon: rank each review (label 1) among N items (label 0) of other reviews of that time.",
+        ),
+    ] = None,
 ) -> None:
     """Fetch a public data set, or take it from a directory, and write its log and schema.
 
@@ -90,6 +99,8 @@ def data(
         lum data ml-1m
 
         lum data ml-1m --from ~/Downloads/ml-1m --out data/ml-1m
+
+        lum data amazon-2014-beauty_5 --negatives 4
     """
     from openlum.data import public
 
@@ -99,7 +110,7 @@ def data(
             table.add_row(known, publisher.size, publisher.page)
         console.print(table)
         return
-    schema = public.write(name, out or Path("data") / name, from_dir, partial)
+    schema = public.write(name, out or Path("data") / name, from_dir, partial, negatives)
     console.print(f"schema: {schema}", soft_wrap=True)
 
 

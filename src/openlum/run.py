@@ -14,6 +14,7 @@ from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
 from openlum.config import Settings, load_settings
 from openlum.data.market import MarketSettings
+from openlum.data.public import takes_negatives
 from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
@@ -33,6 +34,8 @@ class DataSettings(Settings):
     """Fetch a public data set by name, as `lum data NAME` does."""
     partial: bool = False
     """public: accept fewer rows or files than were published."""
+    negatives: int | None = Field(None, ge=1)
+    """public, a data set of Amazon: rank each review among so many sampled negatives."""
     schema_file: str | None = None
     """Your own log: its schema, relative to the experiment file."""
 
@@ -42,6 +45,10 @@ class DataSettings(Settings):
             raise ValueError("give exactly one of 'market', 'public' and 'schema_file'")
         if self.partial and self.public is None:
             raise ValueError("'partial' is for 'public'")
+        if self.negatives is not None and not takes_negatives(self.public or ""):
+            raise ValueError(
+                "'negatives' is for a public data set of Amazon, such as 'amazon-2014-Beauty_5'; leave it out"
+            )
         return self
 
 
@@ -171,7 +178,8 @@ class Chain:
         if self.experiment.data.market:
             write_market(self.experiment.data.market, out)
         else:
-            public.write(str(self.experiment.data.public), out, self.from_dir, self.experiment.data.partial)
+            data = self.experiment.data
+            public.write(str(data.public), out, self.from_dir, data.partial, data.negatives)
 
     def _prepare(self, out: Path) -> None:
         from openlum.data.prepare import prepare

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from openlum.bench.settings import load_bench
 from openlum.data import public
 from openlum.data.prepare import prepare
 from openlum.data.public import amazon
@@ -115,6 +116,42 @@ def test_attributes_beside_the_ratings_are_the_items(source: Path, tmp_path: Pat
         amazon.write("amazon-2014-toys_and_tv", tmp_path / "log", source)
 
 
+def test_with_negatives_every_review_is_ranked_among_items_of_others(source: Path, tmp_path: Path) -> None:
+    reviews = [("A1", "B1", 5, 10), ("A1", "B2", 5, 20), ("A2", "B3", 5, 10), ("A2", "B4", 5, 20), ("A2", "B4", 5, 20)]
+    lines = "".join(f"{user},{item},{rating},{time}\n" for user, item, rating, time in reviews)
+    (source / "ratings_Toys_and_TV.csv").write_text(lines)
+    schema = checked_schema(public.write("amazon-2014-toys_and_tv", tmp_path / "log", source, negatives=2))
+    assert schema.impressions is not None
+    assert schema.impressions_from_events is None
+    assert list(schema.events.condition) == ["category"]  # all ratings are the same
+    shown = rows(tmp_path / "log", "impressions")
+    assert [row["row"] for row in shown] == list(range(12))  # the repeated review counts once
+    groups = [shown[start : start + 3] for start in range(0, 12, 3)]
+    assert [(group[0]["user_id"], group[0]["item_id"], group[0]["timestamp"]) for group in groups] == [
+        ("A1", "B1", 10), ("A2", "B3", 10), ("A1", "B2", 20), ("A2", "B4", 20),
+    ]  # fmt: skip
+    others = {"A1": {"B3", "B4"}, "A2": {"B1", "B2"}}
+    for group in groups:
+        assert [row["label"] for row in group] == [1, 0, 0]
+        assert {row["item_id"] for row in group[1:]} == others[str(group[0]["user_id"])]
+        assert len({(row["user_id"], row["timestamp"]) for row in group}) == 1
+    categories = {row["item_id"]: row["category"] for row in rows(tmp_path / "log", "items")}
+    assert all(row["category"] == categories[row["item_id"]] for row in shown)
+
+
+def test_ratings_that_differ_stay_with_negatives(source: Path, tmp_path: Path) -> None:
+    (source / "ratings_Toys_and_TV.csv").write_text("A1,B1,5.0,10\nA2,B2,1.0,20\n")
+    schema = checked_schema(public.write("amazon-2014-toys_and_tv", tmp_path / "log", source, negatives=1))
+    assert list(schema.events.condition) == ["category", "rating"]
+    assert [row["label"] for row in rows(tmp_path / "log", "impressions")] == [1, 0, 1, 0]  # whatever the rating
+
+
+def test_more_negatives_than_items_are_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a user has 2 of the 2 items, which leaves fewer than 3 negatives"):
+        public.write("amazon-2014-toys_and_tv", tmp_path / "log", source, negatives=3)
+    assert not (tmp_path / "log").exists()
+
+
 def test_wrong_counts_are_refused_where_they_are_known(source: Path, tmp_path: Path) -> None:
     counts = {"amazon-2014-Toys_and_TV": {"reviews": 3, "users": 2, "items": 2}}
     amazon.write("amazon-2014-toys_and_tv", tmp_path / "log", source, counts=counts)
@@ -176,4 +213,21 @@ def test_real_beauty(real_sources: Path, tmp_path: Path) -> None:
     info = prepare(schema, tmp_path / "dataset")
     assert (info.counts["events"], info.counts["users"], info.counts["items"]) == (198_502, 22_363, 12_101)
     assert sum(info.impressions.values()) == 198_502
+    assert not info.rejected
+
+
+def test_real_beauty_with_negatives(real_sources: Path, tmp_path: Path) -> None:
+    data = load_bench("amazon-beauty").experiment.data
+    assert data.public is not None
+    source = real_sources / "amazon-beauty"
+    schema = public.write(data.public, tmp_path / "log", source, data.partial, data.negatives)
+    shown = pq.read_table(tmp_path / "log" / "impressions.parquet")
+    assert shown.num_rows == 5 * 198_502
+    reviewed = pq.read_table(tmp_path / "log" / "events.parquet", columns=["user_id", "item_id"])
+    pairs = set(zip(*reviewed.to_pydict().values(), strict=True))
+    table = shown.select(["user_id", "item_id", "label"]).to_pydict().values()
+    assert all(((user, item) in pairs) == bool(label) for user, item, label in zip(*table, strict=True))
+    info = prepare(schema, tmp_path / "dataset")
+    assert sum(info.impressions.values()) == 5 * 198_502
+    assert [spec.name for spec in info.condition] == ["category", "weekday", "gap"]
     assert not info.rejected

@@ -36,7 +36,9 @@ DATASETS = {
 """Name on the command line to the module that writes the data set."""
 
 
-def write(name: str, out: Path, source: Path | None = None, partial: bool = False) -> Path:
+def write(
+    name: str, out: Path, source: Path | None = None, partial: bool = False, negatives: int | None = None
+) -> Path:
     """Write the public data set `name` to the directory `out`; returns its schema file.
 
     Args:
@@ -44,12 +46,22 @@ def write(name: str, out: Path, source: Path | None = None, partial: bool = Fals
         out: the directory to write; it appears whole or not at all.
         source: a directory with the publisher's files; by default they are downloaded.
         partial: a part of the data set is accepted: fewer rows than were published, or fewer files.
+        negatives: sampled to each review of Amazon; other data sets have impressions of their own, or none.
 
     Raises:
-        InputError: there is no such data set, or its files are missing, broken or not whole.
+        InputError: there is no such data set, or its files are missing, broken or not whole; or it takes no negatives.
     """
-    schema: Path = _module(name).write(name, out, source, partial)
+    module = _module(name)
+    if negatives is not None and not takes_negatives(name):
+        raise InputError(f"'{name}': negatives are sampled for the data sets of Amazon only; leave --negatives out")
+    more = {} if negatives is None else {"negatives": negatives}
+    schema: Path = module.write(name, out, source, partial, **more)
     return schema
+
+
+def takes_negatives(name: str) -> bool:
+    """Whether negatives can be sampled to a data set's rows: those of Amazon are nothing but reviews."""
+    return name.startswith("amazon-")
 
 
 def publishers() -> dict[str, Publisher]:

@@ -19,6 +19,10 @@ What each thing is here:
 - an *impression* is every review, at its own time: the data set has no record of what was shown;
 - its *label* is 1 where the rating is 4 or 5.
 
+With `--negatives N`, for copies without ratings, and to rank what is reviewed at all, an impression is a review, with
+label 1, or one of N items of other reviews of that time, with label 0: see `negatives.py`. Its condition is the category
+of its own item.
+
 Of the metadata, titles, categories and brands are taken. Sales ranks, numbers of ratings, prices and also-bought lists are
 not: they were collected after the last review, and speak of the future of every other one.
 
@@ -37,6 +41,7 @@ import duckdb
 
 from openlum.artefact import whole_directory
 from openlum.data.public.amazon_files import EDITIONS, file_names, publishers_spelling, write_items, write_reviews
+from openlum.data.public.negatives import write_impressions
 from openlum.data.public.source import check_count, find, locate
 from openlum.data.public.tables import local_duckdb, read_csv, read_parquet, save
 from openlum.errors import InputError
@@ -82,13 +87,7 @@ events:
       type: categorical
       # Rarer ones are unknown.
       min_count: 5
-    # The stars that the user gave, 1 to 5.
-    rating:
-      # One id a value.
-      type: categorical
-      # The user's reaction: unknown when an item is ranked.
-      feedback: true
-
+{rating}
 # The item table: one row an item that was reviewed at least once.
 items:
   # Parquet or CSV, relative to this file.
@@ -106,13 +105,7 @@ items:
       # Rarer ones are unknown.
       min_count: 2
 {brand}
-# There is no log of impressions: every review is one, and its label says whether the user liked the item.
-impressions_from_events:
-  # The condition field that makes the label.
-  field: rating
-  # The label is 1 where the field is at least this.
-  at_least: 4
-
+{impressions}
 # Time known when a question is asked: nothing finer than what the publisher recorded.
 time_fields: {time_fields}
 
@@ -144,12 +137,49 @@ BRAND = """\
       min_count: 2
 """
 
+RATING = """\
+    # The stars that the user gave, 1 to 5.
+    rating:
+      # One id a value.
+      type: categorical
+      # The user's reaction: unknown when an item is ranked.
+      feedback: true
+"""
+
+RULE = """\
+# There is no log of impressions: every review is one, and its label says whether the user liked the item.
+impressions_from_events:
+  # The condition field that makes the label.
+  field: rating
+  # The label is 1 where the field is at least this.
+  at_least: 4
+"""
+
+NEGATIVES = """\
+# Every review with label 1, and to each {negatives} rows with label 0: items of reviews of the same time or soon after,
+# none that the user has reviewed. They were drawn, not shown. The condition of a row is the category of its own item.
+impressions:
+  # Parquet or CSV, relative to this file.
+  path: impressions.parquet
+  # Column of the user id.
+  user: user_id
+  # Column of the item id.
+  item: item_id
+  # Column of the time, in the unit of the events: that of the review.
+  time: timestamp
+  # Column of the label, 0 or 1.
+  label: label
+  # Column of the row's number; one item may be drawn for two reviews of a user at one time.
+  row: row
+"""
+
 
 def write(
     name: str,
     out: Path,
     source: Path | None = None,
     partial: bool = False,
+    negatives: int | None = None,
     counts: Mapping[str, Mapping[str, int]] = COUNTS,
 ) -> Path:
     """Write the reviews of a category as an event log, an item table and their schema.
@@ -160,6 +190,7 @@ def write(
         source: a directory with the publisher's file of reviews (or, in 2014, `ratings_CATEGORY.csv`) and the metadata; by
             default they are downloaded.
         partial: fewer rows than the publisher counts are accepted.
+        negatives: sampled to each review, in a log of impressions; by default every review is an impression.
         counts: of data sets, by what is counted.
 
     Returns:
@@ -190,10 +221,21 @@ def write(
         found = _join(connection, scratch, draft)
         for what, number in counts.get(f"amazon-{year}-{category}", {}).items():
             check_count(publisher, reviews, what, found[what], number, partial)
+        if negatives is not None:
+            write_impressions(connection, negatives, draft / "impressions.parquet")
+        parts = {"title": "" if table else TITLE, "brand": "" if table else BRAND}
+        parts |= _impressions(negatives, found["ratings"])
         shape = {"time_unit": edition.time_unit, "time_fields": edition.time_fields, "gap_unit": edition.gap_unit}
-        text = SCHEMA.format(name=name, title="" if table else TITLE, brand="" if table else BRAND, **shape)
-        (draft / "schema.yaml").write_text(text, encoding="utf-8")
+        (draft / "schema.yaml").write_text(SCHEMA.format(name=name, **parts, **shape), encoding="utf-8")
     return Path(out) / "schema.yaml"
+
+
+def _impressions(negatives: int | None, ratings: int) -> dict[str, str]:
+    """The parts of the schema that say what an impression is; `ratings` is the number of different ones."""
+    if negatives is None:
+        return {"rating": RATING, "impressions": RULE}
+    rating = RATING if ratings > 1 else ""  # a feedback that never varies says nothing
+    return {"rating": rating, "impressions": NEGATIVES.format(negatives=negatives)}
 
 
 def _attributes(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
@@ -214,7 +256,11 @@ def _attributes(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.Duc
 
 
 def _join(connection: duckdb.DuckDBPyConnection, scratch: Path, draft: Path) -> dict[str, int]:
-    """Write the event log and the item table; returns the numbers of reviews, users and items."""
+    """Write the event log and the item table; both become views too.
+
+    Returns:
+        The numbers of reviews, users and items, and of different ratings.
+    """
     for name in ("reviews", "described"):
         read_parquet(connection, scratch / f"{name}.parquet", numbered=True).create_view(name)
     items = connection.sql("""
@@ -228,5 +274,7 @@ def _join(connection: duckdb.DuckDBPyConnection, scratch: Path, draft: Path) -> 
         SELECT user_id, item_id, rating, timestamp, category
         FROM reviews LEFT JOIN items USING (item_id) ORDER BY reviews.file_row_number""")
     found["reviews"] = save(events, draft / "events.parquet", "the reviews")
-    found["users"] = connection.sql("SELECT count(DISTINCT user_id) FROM reviews").fetchall()[0][0]
+    read_parquet(connection, draft / "events.parquet").create_view("events")
+    distinct = connection.sql("SELECT count(DISTINCT user_id), count(DISTINCT rating) FROM events").fetchall()[0]
+    found["users"], found["ratings"] = distinct
     return found
