@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
-from openlum.rank.compare import compare_auc
+from openlum.rank.compare import _WeightedAuc, bootstrap_auc, compare_auc
 from openlum.rank.metrics import auc
 
 
@@ -75,3 +75,38 @@ def test_a_ranker_does_not_differ_from_itself() -> None:
 
 def test_one_class_has_no_comparison() -> None:
     assert np.isnan(compare_auc(np.ones(4), np.arange(4), [np.arange(4)], [np.arange(4)]).p_value)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_bootstrap_agrees_with_the_test_where_there_are_many_users(seeds: int) -> None:
+    rng = np.random.default_rng(6)
+    label, user, first, second = draw(rng, users=500, gain=0.3)
+    a, b = ([one + 0.3 * rng.normal(size=len(one)) for _ in range(seeds)] for one in (first, second))
+    found, low_and_high = compare_auc(label, user, a, b), bootstrap_auc(label, user, a, b)
+    width = found.ci95[1] - found.ci95[0]
+    assert low_and_high == pytest.approx(found.ci95, abs=0.15 * width)
+    assert bootstrap_auc(label, user, a, b) == low_and_high
+
+
+def test_the_bootstrap_draws_users_not_rows() -> None:
+    """Rows taken for users of their own make the interval too narrow, as they do in the test."""
+    label, user, a, b = draw(np.random.default_rng(1), users=40, rows=40)
+    ends = [bootstrap_auc(label, who, [a], [b]) for who in (user, np.arange(len(user)))]
+    assert ends[0][1] - ends[0][0] > 1.3 * (ends[1][1] - ends[1][0])
+
+
+def test_the_bootstrap_of_a_ranker_against_itself_is_zero() -> None:
+    label, user, a, _ = draw(np.random.default_rng(5))
+    assert bootstrap_auc(label, user, [a], [a]) == (0, 0)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+@pytest.mark.parametrize("seed", range(3))
+def test_weighted_auc_equals_an_independent_implementation(seed: int, decimals: int) -> None:
+    """Weights as the bootstrap has them: whole numbers, and zero for who was not drawn; fewer decimals mean more ties."""
+    rng = np.random.default_rng(seed)
+    prediction = rng.random(200).round(decimals)
+    label = rng.random(200) < prediction
+    ours = _WeightedAuc(label, prediction)
+    for weight in (np.ones(200), rng.integers(0, 4, 200).astype(float), rng.random(200)):
+        assert ours(weight) == pytest.approx(roc_auc_score(label, prediction, sample_weight=weight))

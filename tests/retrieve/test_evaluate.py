@@ -9,8 +9,9 @@ from sklearn.metrics import ndcg_score
 
 from openlum.artefact import read_json
 from openlum.data.dataset import Dataset
+from openlum.errors import InputError
 from openlum.example import raw_history
-from openlum.model import ModelSettings
+from openlum.model import LargeUserModel, ModelSettings
 from openlum.pretrain.initial import build_model
 from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.metrics import rank_of_target, ranking_metrics
@@ -88,3 +89,52 @@ def test_items_that_came_after_training_are_found_by_nobody(
     assert metrics["any"] == pytest.approx({"hr@3": 0, "ndcg@3": 0, "hr@20": 0, "ndcg@20": 0, "mrr": 1 / items})
     protocol = read_json(tmp_path / "held out out" / "metrics.json", "lum retrieve")["protocol"]
     assert protocol["unknown_held_out"] == len(held_out)
+
+
+@pytest.fixture
+def awake(small_dataset: Dataset, tmp_path: Path) -> LargeUserModel:
+    """An untrained model with something to say, saved in `model`."""
+    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
+    model = build_model(small_dataset, shape, seed=0).eval()
+    wake(model)
+    model.save_pretrained(tmp_path / "model")
+    return model
+
+
+@pytest.mark.parametrize("told", [["scenario"], ["scenario", "gap"]])
+def test_a_known_question_is_told_the_held_out_events_own_values(
+    small_dataset: Dataset, awake: LargeUserModel, tmp_path: Path, told: list[str]
+) -> None:
+    settings = RetrieveSettings(known={"told": told}, at=[3], exclude_seen=False, batch_users=3)
+    metrics = retrieve(small_dataset.path, tmp_path / "model", tmp_path / "out", settings)
+    sequences, ranks = small_dataset.sequences, []
+    for place in range(len(sequences.user)):
+        last = int(sequences.offsets[place] + sequences.test_at[place])
+        history = raw_history(small_dataset, place)
+        event = history[last - sequences.offsets[place]]
+        # Time fields by their ids: with a time, the question would be told all of them.
+        question = {name: event.get(name, int(sequences.condition[name][last])) for name in told}
+        with torch.no_grad():
+            scores = awake.items() @ awake.ask(history[: last - sequences.offsets[place]], [question])[0]
+        ranks.append(int((scores[1:] >= scores[sequences.item[last]]).sum()))
+    assert metrics["told"] == pytest.approx(ranking_metrics(ranks, [3]))
+    assert metrics["told"] != pytest.approx(metrics["any"])
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (
+            "rating",
+            "retrieve.known.told: 'rating' is no field that is known before the item; there are: scenario, hour",
+        ),
+        ("mood", "retrieve.known.told: 'mood' is no field"),
+    ],
+)
+def test_what_is_not_known_before_the_item_cannot_be_told(
+    small_dataset: Dataset, awake: LargeUserModel, tmp_path: Path, field: str, message: str
+) -> None:
+    settings = RetrieveSettings(known={"fine": ["scenario"], "told": ["scenario", field]})
+    with pytest.raises(InputError, match=message):
+        retrieve(small_dataset.path, tmp_path / "model", tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()

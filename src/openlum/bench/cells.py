@@ -66,20 +66,22 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
     """
     store.mkdir(parents=True, exist_ok=True)
     files = {cell: store / f"{cell.key(dataset)}.npz" for cell in cells}
-    missing = [cell for cell in cells if not files[cell].exists()]
+    missing = {files[cell]: cell for cell in cells if not files[cell].exists()}  # equal trainings share a file
     for cell in cells:
-        if cell not in missing:
+        if files[cell] not in missing:
             yield cell, _read(files[cell])
     if not missing:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(missing)), context, _threads, (processes,)) as pool:
         # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
-        missing.sort(key=lambda cell: (str(cell.knowledge), cell.architecture))
-        waiting = {pool.submit(_train, cell, dataset, files[cell]): cell for cell in missing}
+        ordered = sorted(missing.items(), key=lambda pair: (str(pair[1].knowledge), pair[1].architecture))
+        waiting = {pool.submit(_train, cell, dataset, file): file for file, cell in ordered}
         for done in as_completed(waiting):
             done.result()
-            yield waiting[done], _read(files[waiting[done]])
+            for cell in cells:
+                if files[cell] == waiting[done]:
+                    yield cell, _read(files[cell])
 
 
 def _threads(processes: int) -> None:

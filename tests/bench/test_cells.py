@@ -1,0 +1,100 @@
+"""Trainings of a benchmark: each is made once and kept."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openlum.bench import cells
+from openlum.bench.cells import Cell, Outcome, run_cells
+from openlum.data.dataset import Dataset
+from openlum.rank.batches import RankingData
+from openlum.rank.metrics import auc
+from openlum.rank.settings import RankSettings
+from openlum.rank.train import fit
+
+from .conftest import planted_knowledge
+
+SETTINGS = RankSettings(embedding_width=4, item_width=8, hidden=[8], max_epochs=1, batch_size=512)
+PLAIN = Cell("dnn", "dnn", SETTINGS, seed=0, knowledge=None)
+
+
+def outcomes(chosen: list[Cell], dataset: Dataset, store: Path) -> dict[str, Outcome]:
+    return {cell.name: outcome for cell, outcome in run_cells(chosen, dataset.path, store, processes=1)}
+
+
+def equal(one: Outcome, other: Outcome) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True))
+
+
+def test_an_outcome_is_that_of_a_training_in_a_process_of_its_own(dataset: Dataset, tmp_path: Path) -> None:
+    found = outcomes([PLAIN], dataset, tmp_path)["dnn"]
+    data = RankingData(dataset, SETTINGS)
+    ranker = fit(data.config("dnn", False), data, seed=0).ranker
+    for split, prediction in (("valid", found.valid), ("test", found.test)):
+        np.testing.assert_allclose(prediction, ranker.predict(data, data.rows[split]), atol=1e-5)  # type: ignore[index]
+    assert found.valid_auc == auc(data.rows["valid"].label.numpy(), found.valid)
+    assert found.best_epoch == 1
+    assert found.seconds > 0
+
+
+def test_what_was_trained_is_not_trained_again(
+    dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    informed = Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
+    first = outcomes([PLAIN, informed], dataset, tmp_path)
+    assert sorted(trained) == ["dnn", "dnn+knowledge"]
+    again = outcomes([informed, PLAIN], dataset, tmp_path)
+    assert len(trained) == 2
+    assert all(equal(first[name], again[name]) for name in first)
+    assert not equal(first["dnn"], first["dnn+knowledge"])
+    one_more = dataclasses.replace(PLAIN, name="other", settings=SETTINGS.model_copy(update={"learning_rate": 1e-2}))
+    outcomes([PLAIN, one_more, informed], dataset, tmp_path)
+    assert trained[2:] == ["other"]
+
+
+def test_cells_that_come_to_the_same_are_trained_once(dataset: Dataset, tmp_path: Path, trained: list[str]) -> None:
+    twin = dataclasses.replace(PLAIN, name="twin")
+    found = outcomes([PLAIN, twin], dataset, tmp_path)
+    assert equal(found["dnn"], found["twin"])
+    assert len(trained) == 1
+
+
+def test_an_interrupted_benchmark_keeps_what_is_done(
+    dataset: Dataset, tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = dataclasses.replace(PLAIN, name="later", seed=1)
+    train = cells._train
+
+    def until_the_second(cell: Cell, *rest: Any) -> None:
+        if cell is later:
+            raise KeyboardInterrupt
+        train(cell, *rest)
+
+    monkeypatch.setattr(cells, "_train", until_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        outcomes([PLAIN, later], dataset, tmp_path)
+    monkeypatch.setattr(cells, "_train", train)
+    trained.clear()
+    assert set(outcomes([PLAIN, later], dataset, tmp_path)) == {"dnn", "later"}
+    assert trained == ["later"]
+
+
+def test_a_key_changes_with_what_the_result_depends_on(dataset: Dataset, knowledge_dir: Path, tmp_path: Path) -> None:
+    other_knowledge = planted_knowledge(tmp_path / "knowledge", dataset, seed=1)
+    nested = SETTINGS.model_copy(update={"trees": SETTINGS.trees.model_copy(update={"leaves": 7})})
+    changes: list[dict[str, Any]] = [
+        {},
+        {"architecture": "din"},
+        {"seed": 1},
+        {"settings": SETTINGS.model_copy(update={"dropout": 0.1})},
+        {"settings": nested},
+        {"knowledge": knowledge_dir},
+        {"knowledge": other_knowledge},
+    ]
+    keys = [dataclasses.replace(PLAIN, **change).key(dataset.path) for change in changes]
+    assert len(set(keys)) == len(keys)
+    without = {"settings": SETTINGS.model_copy(update={"rankers": ["din"], "seeds": [8]}), "name": "other"}
+    assert dataclasses.replace(PLAIN, **without).key(dataset.path) == keys[0]

@@ -1,0 +1,160 @@
+"""`lum bench` end to end, on a tiny benchmark of our own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+import openlum
+from openlum.bench import ranking, retrieval
+from openlum.bench import settings as bench_settings
+from openlum.cli import app
+from openlum.errors import InputError
+
+SHAPE = {"width": 16, "layers": 1, "heads": 2, "embedding_width": 16, "field_width": 8, "max_events": 16}
+TINY: dict[str, Any] = {
+    "protocol": ["a market for tests"],
+    "experiment": {
+        "name": "tiny",
+        "data": {"market": {"users": 100, "items": 120, "sessions": 5, "seed": 3}},
+        "model": SHAPE,
+        "pretrain": {"protocol": "time", "epochs": 1, "batch_events": 512},
+        "query": {"questions": {"click": {"feedback": "click", "*": "$row"}, "skip": {"feedback": "skip"}}},
+        "rank": {"max_epochs": 2, "hidden": [16], "sequence": {"width": 16, "layers": 1, "heads": 2, "max_events": 16}},
+        "retrieve": None,
+    },
+    "ranking": {"tune": {"dnn": [{"dropout": 0.1}], "hstu": [{}]}},
+    "retrieval": {
+        "protocol": ["the last event"],
+        "model": SHAPE,
+        "pretrain": {"protocol": "last", "epochs": 1, "batch_events": 512, "feedback_weight": 0.0},
+        "retrieve": {"questions": {"any": {}}, "known": {"known": ["scenario"]}, "at": [10]},
+        "opponents": {name: {"model": SHAPE | {"encoder": kind}, "epochs": 1}
+                      for name, kind in (("sasrec", "transformer"), ("hstu", "hstu"))},
+    },
+}  # fmt: skip
+
+
+def lum_bench(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["bench", *arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both benchmarks of this module work."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = tmp_path_factory.mktemp("datasets")
+    (datasets / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (datasets / "bare.yaml").write_text(yaml.safe_dump(TINY | {"ranking": None, "retrieval": None}))
+    monkeypatch.setattr(bench_settings, "DATASETS", datasets)
+
+
+def forbid(*_: object, **__: object) -> None:
+    raise AssertionError("this was done before")
+
+
+def test_ranking(runs: Path, trained: list[str]) -> None:
+    """And again, with nothing left to train."""
+    file = runs / "ranking.json"
+    command = ["ranking", "-d", "tiny", "--runs", str(runs), "--seeds", "2", "--processes", "1", "--json", str(file)]
+    done = lum_bench(*command)
+    assert done.exit_code == 0, (done.output, done.exception)
+    result = json.loads(file.read_text())
+    methods = ["dnn", "hstu", "dnn+knowledge"]
+    assert list(result["ranking"]) == list(result["validation"]) == methods
+    for figures in result["ranking"].values():
+        assert len(figures["auc"]["seeds"]) == 2
+        assert figures["auc"]["mean"] == pytest.approx(np.mean(figures["auc"]["seeds"]))
+    _check_comparisons(result)
+    assert set(result["knowledge"]["questions"]) >= {"click", "skip"}
+    assert set(result["knowledge"]["all"]) == {"train", "valid", "test"}
+    told = result["bench"]
+    assert told["protocol"] == TINY["protocol"]
+    assert told["seeds"] == [0, 1]
+    assert told["tuning"]["dnn+knowledge"]["chosen"] == {"dropout": 0.1}
+    assert {name: len(tried["tried"]) for name, tried in told["tuning"].items()} == dict.fromkeys(methods, 1)
+    assert all(1 <= epoch <= 2 for name in methods for epoch in told["epochs"][name])
+    assert result["pretrain"]["epochs"] == 1
+    assert result["query"]["questions"] == 2
+    _check_environment(result)
+    assert file.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
+    for name in methods:
+        assert name in done.output
+
+    assert len(trained) == 3 + 3 * 2
+    again = lum_bench(*command)
+    assert again.exit_code == 0, (again.output, again.exception)
+    assert len(trained) == 3 + 3 * 2
+    assert again.output.count("unchanged, skipped") == 4
+    assert json.loads(file.read_text()) == result
+
+
+def _check_comparisons(result: dict[str, Any]) -> None:
+    """Knowledge against none, and the best with knowledge against the best end to end."""
+    assert [(found["a"], found["b"]) for found in result["comparisons"]] == [
+        ("dnn+knowledge", "dnn"),
+        ("dnn+knowledge", "hstu"),
+    ]
+    for found in result["comparisons"]:
+        one, other = (result["ranking"][found[side]]["auc"] for side in ("a", "b"))
+        assert found["difference"] == pytest.approx(one["mean"] - other["mean"])
+        assert found["per_seed"] == pytest.approx(np.subtract(one["seeds"], other["seeds"]))
+        assert found["bootstrap95"][0] < found["difference"] < found["bootstrap95"][1]
+        assert found["ci95"][0] < found["difference"] < found["ci95"][1]
+        assert 0 <= found["p_value"] <= 1
+
+
+def _check_environment(result: dict[str, Any]) -> None:
+    schema = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
+    jsonschema.validate(result["environment"], schema["properties"]["environment"])
+
+
+def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again, with nothing left to train."""
+    command = ["retrieval", "-d", "tiny", "--runs", str(runs), "--seeds", "2"]
+    done = lum_bench(*command)
+    assert done.exit_code == 0, (done.output, done.exception)
+    file = runs / "bench-tiny" / "retrieval.json"
+    result = json.loads(file.read_text())
+    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: known"}
+    assert result["bench"]["told_more"] == ["lum: known"]
+    for name, metrics in result["retrieval"].items():
+        assert set(metrics) == {"hr@10", "ndcg@10", "mrr"}
+        seeds = [one[name]["mrr"] for one in result["bench"]["by_seed"]]
+        assert len(set(seeds)) == 2
+        assert metrics["mrr"] == pytest.approx(np.mean(seeds))
+    assert result["retrieval_protocol"]["users"] > 50
+    _check_environment(result)
+
+    monkeypatch.setattr(retrieval, "fit_sequential", forbid)
+    monkeypatch.setattr(retrieval, "pretrain", forbid)
+    again = lum_bench(*command)
+    assert again.exit_code == 0, (again.output, again.exception)
+    assert json.loads(file.read_text()) == result
+
+
+@pytest.mark.parametrize("what", ["ranking", "retrieval"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["-d", "none"], "no benchmark for 'none'; there are bare, tiny"), (["-d", "bare"], "bare")],
+)
+def test_a_benchmark_that_there_is_not_is_refused(what: str, arguments: list[str], message: str) -> None:
+    error = lum_bench(what, *arguments).exception
+    assert isinstance(error, InputError)
+    assert message in str(error)
+
+
+def test_a_ranker_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "build_knowledge", forbid)
+    error = lum_bench("ranking", "-d", "tiny", "--rankers", "dnn,dinn").exception
+    assert isinstance(error, InputError)
+    assert "--rankers: 'dinn' is none; there are dnn, dcnv2" in str(error)

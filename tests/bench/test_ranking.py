@@ -1,0 +1,87 @@
+"""How a benchmark of ranking chooses and compares."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from openlum.bench import ranking
+from openlum.bench.cells import Cell, Outcome
+from openlum.bench.ranking import _judge, _tune
+from openlum.bench.settings import Bench
+from openlum.data.dataset import Dataset
+from openlum.rank.batches import RankingData
+from openlum.rank.settings import RankSettings
+
+NOISE = {
+    "dnn": (2.0, 2.0),
+    "din": (1.0, 3.0),
+    "hstu": (2.0, 1.0),
+    "sasrec": (1.0, 2.0),
+    "dnn+knowledge": (0.5, 2.0),
+    "din+knowledge": (1.0, 0.5),
+}
+"""How noisy each method's predictions are on the validation rows and on the test rows; less is better."""
+
+
+def test_the_best_are_chosen_by_validation_and_compared_on_the_test(dataset: Dataset) -> None:
+    data, rng = RankingData(dataset, RankSettings()), np.random.default_rng(0)
+    label = {split: data.rows[split].label.numpy() for split in ("valid", "test")}
+
+    def outcome(valid: float, test: float) -> Outcome:
+        made = [
+            label[split] + noise * rng.normal(size=len(label[split]))
+            for split, noise in (("valid", valid), ("test", test))
+        ]
+        valid_p, test_p = (1 / (1 + np.exp(-one)) for one in made)
+        return Outcome(valid_p, test_p, 0.0, 1, 0.0)
+
+    found = {name: [outcome(*noise) for _ in range(2)] for name, noise in NOISE.items()}
+    result = _judge(found, data)
+    assert list(result["ranking"]) == list(NOISE)
+    pairs = [(one["a"], one["b"]) for one in result["comparisons"]]
+    assert pairs[:2] == [("dnn+knowledge", "dnn"), ("din+knowledge", "din")]
+    # The best with knowledge against the best plain one and the best end-to-end one, though on the test others are better.
+    assert pairs[2:] == [("dnn+knowledge", "din"), ("dnn+knowledge", "sasrec")]
+    for one in result["comparisons"]:
+        auc = [result["ranking"][one[side]]["auc"]["mean"] for side in ("a", "b")]
+        assert one["difference"] == pytest.approx(auc[0] - auc[1])
+        assert np.mean(one["per_seed"]) == pytest.approx(one["difference"])
+        width = one["ci95"][1] - one["ci95"][0]
+        assert one["bootstrap95"] == pytest.approx(one["ci95"], abs=0.2 * width)
+
+
+def test_without_knowledge_there_is_nothing_to_compare(dataset: Dataset) -> None:
+    data = RankingData(dataset, RankSettings())
+    flat = Outcome(np.full(len(data.rows["valid"]), 0.5), np.full(len(data.rows["test"]), 0.5), 0.5, 1, 0.0)
+    assert _judge({"hstu": [flat]}, data)["comparisons"] == []
+
+
+def test_every_method_gets_the_settings_that_were_best_on_validation(
+    dataset: Dataset, knowledge_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With knowledge other settings may be best."""
+    content: dict[str, Any] = {
+        "protocol": [],
+        "experiment": {"name": "x", "data": {"schema_file": "x"}, "rank": {"batch_size": 77}},
+        "ranking": {"tune": {"dnn": [{}, {"dropout": 0.1}, {"trees": {"leaves": 9}}]}, "tune_seed": 41},
+    }
+    bench = Bench.model_validate(content)
+    assert bench.ranking is not None
+    best = {None: 0.1, knowledge_dir: 0.0}
+
+    def run(cells: list[Cell], *_: object) -> Iterator[tuple[Cell, Outcome]]:
+        for cell in cells:
+            assert (cell.seed, cell.settings.batch_size) == (41, 77)
+            good = cell.settings.dropout == best[cell.knowledge] and cell.settings.trees.leaves != 9
+            yield cell, Outcome(np.empty(0), np.empty(0), float(good), 1, 0.0)
+
+    monkeypatch.setattr(ranking, "run_cells", run)
+    methods: list[Any] = [("dnn", "dnn", None), ("dnn+knowledge", "dnn", knowledge_dir)]
+    tuned = _tune(bench.ranking, bench, methods, dataset.path, tmp_path, 1, Console())
+    assert [tuned[name]["told"]["chosen"] for name, *_ in methods] == [{"dropout": 0.1}, {}]
+    assert tuned["dnn"]["settings"].dropout == 0.1
+    assert [one["settings"] for one in tuned["dnn"]["told"]["tried"]] == content["ranking"]["tune"]["dnn"]
