@@ -21,7 +21,7 @@ SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_wid
 
 
 def losses(directory: Path) -> dict[str, list[float]]:
-    """Item and feedback loss every ten steps."""
+    """Item, feedback and judged loss every ten steps."""
     schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), directory / "log")
     prepare(schema, directory / "dataset")
     dataset = Dataset(directory / "dataset")
@@ -29,7 +29,11 @@ def losses(directory: Path) -> dict[str, list[float]]:
     settings = PretrainSettings(epochs=40, batch_events=256, patience=40)
     Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
     lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())
-    return {str(line["step"]): [line["item_loss"], line["feedback_loss"]] for line in lines if "loss" in line}
+    return {
+        str(line["step"]): [line[f"{kind}_loss"] for kind in ("item", "feedback", "judged")]
+        for line in lines
+        if "loss" in line
+    }
 
 
 if __name__ == "__main__":

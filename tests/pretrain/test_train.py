@@ -37,7 +37,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
     small_dataset: Dataset, tmp_path: Path, interruption: int, feedback_weight: float
 ) -> None:
     """Bit for bit, wherever it stopped: before the first checkpoint, at one, between two, in a later epoch."""
-    settings = SETTINGS.model_copy(update={"feedback_weight": feedback_weight})
+    settings = SETTINGS.model_copy(update={"feedback_weight": feedback_weight, "judge_weight": feedback_weight})
     whole = trainer(small_dataset, tmp_path / "whole", settings)
     whole.run()
     trainer(small_dataset, tmp_path / "resumed", settings).run(until=interruption)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -13,7 +14,7 @@ from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
 from openlum.pretrain.initial import build_model
-from openlum.query.bulk import answer_impressions, query
+from openlum.query.bulk import answer_impressions, before_the_day, query
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
@@ -41,17 +42,22 @@ def model(small_dataset: Dataset) -> LargeUserModel:
 def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeUserModel) -> None:
     sequences, rows = small_dataset.sequences, small_dataset.impressions("test")
     questions = QuestionSet(model.lexicon, model.config.condition, QUESTIONS)
-    seen = 0
-    for index, answers in answer_impressions(model, small_dataset, rows, questions, 40, "test"):
-        for row, found in zip(index, answers, strict=True):
+    seen, items = 0, model.items()
+    chosen = QuerySettings(batch_events=40)
+    for index, answers, judged in answer_impressions(model, small_dataset, rows, questions, chosen, items, "test"):
+        for row, found, judgement in zip(index, answers, judged, strict=True):
             place = int(sequences.position_of(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
             n = int(rows.prefix[row]) - begin
             history = History.gather(sequences, Stretches(*(np.array([x]) for x in (place, begin, begin + n))))
             own = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
             asked = Questions(questions.conditions(own, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n))
-            alone = model.answer(model.read(history, with_answers=False)[1], asked)
-            torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+            state = model.read(history, with_answers=False)[1]
+            torch.testing.assert_close(found, model.answer(state, asked), atol=1e-5, rtol=0)
+            item = torch.from_numpy(rows.item[row : row + 1])
+            about = Questions(own, torch.zeros(1, dtype=torch.int64), torch.full((1,), n), item)
+            odds = torch.logit(model.judge(state, about)[0].softmax(1))[0]
+            torch.testing.assert_close(judgement, odds, atol=1e-4, rtol=0)
             seen += 1
     assert seen == len(rows.row)
 
@@ -137,3 +143,30 @@ def test_a_dataset_that_has_grown_has_the_answers_of_unknown_items(
     places = before.places(same), grown.places(same)
     np.testing.assert_allclose(before.answers[places[0]], grown.answers[places[1]], atol=1e-3)
     np.testing.assert_allclose(before.similarity[places[0]], grown.similarity[places[1]], atol=1e-5)
+
+
+def test_as_of_the_day_sees_what_came_before_midnight(small_dataset: Dataset) -> None:
+    rows, sequences = small_dataset.impressions("train"), small_dataset.sequences
+    nightly = before_the_day(small_dataset, rows)
+    for row in range(0, len(rows.row), 7):
+        place = int(sequences.position_of(rows.user[row : row + 1])[0])
+        time = sequences.time[sequences.offsets[place] : sequences.offsets[place + 1]]
+        assert nightly.prefix[row] == (time < rows.time[row] // 86_400 * 86_400).sum()
+    assert (nightly.prefix < rows.prefix).any()
+
+
+def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
+    small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path / "model")
+    read = {}
+    for dtype in ("float16", "int8"):
+        settings = QuerySettings(questions=QUESTIONS, dtype=dtype)
+        query(small_dataset.path, tmp_path / "model", tmp_path / dtype, settings)
+        read[dtype] = load_knowledge(tmp_path / dtype, small_dataset)
+    fine, coarse = (read[dtype].answers.astype(np.float32) for dtype in ("float16", "int8"))
+    assert (fine * coarse).sum(-1).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(coarse, axis=-1), 1, atol=2e-3)
+    np.testing.assert_array_equal(read["int8"].similarity, read["float16"].similarity)
+    column = pq.read_schema(tmp_path / "int8" / "part-00000.parquet").field("answer.like").type
+    assert (column.value_type, column.list_size) == (pa.int8(), 8)

@@ -82,7 +82,14 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
     pq.write_table(
         pa.table({"item": np.arange(len(items), dtype=np.int32), "embedding": embedding}), directory / "items.parquet"
     )
-    content = {"form": "impression", "questions": ["like", "dislike"], "width": width, "dtype": "float16", "model": "m"}
+    content = {
+        "form": "impression",
+        "questions": ["like", "dislike"],
+        "judgements": [],
+        "width": width,
+        "dtype": "float16",
+        "model": "m",
+    }
     write_json(directory / "knowledge.json", content | {"dataset": dataset.info.fingerprint, "rows": len(row)})
     return directory
 

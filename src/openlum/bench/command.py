@@ -68,6 +68,47 @@ def ranking(
 
 
 @bench.command()
+def ablation(
+    dataset: Name,
+    from_dir: From = None,
+    runs: Runs = Path("runs"),
+    json: Json = None,
+    seeds: Seeds = 5,
+    tables: Annotated[str | None, typer.Option(help="Fewer tables, with commas between.", show_default="all")] = None,
+    processes: Processes = None,
+) -> None:
+    """What each part of the method is worth: parts of the knowledge, conditions, questions, freshness, precision, size.
+
+    Examples:
+
+        lum bench ablation --dataset market
+
+        lum bench ablation --dataset kuairand-pure --from ~/Downloads/KuaiRand-Pure --tables use,freshness --seeds 3
+    """
+    from openlum.artefact import write_json
+    from openlum.bench.ablation import bench_ablation
+    from openlum.bench.report import ablation_table
+    from openlum.bench.settings import load_bench
+
+    console, loaded = Console(), load_bench(dataset)
+    known = list(dict.fromkeys(one.table for one in loaded.ablations))
+    chosen = tables.split(",") if tables else None
+    unknown = sorted(set(chosen or []) - set(known))
+    if unknown or not known:
+        raise InputError(
+            f"'{dataset}' has no table '{(unknown or ['ablation'])[0]}'; it has {', '.join(known) or 'none'}"
+        )
+    directory = runs / f"bench-{dataset}"
+    result = bench_ablation(
+        loaded, directory, console, from_dir, list(range(seeds)), chosen, processes or os.cpu_count() or 1
+    )
+    file = json or directory / "ablation.json"
+    write_json(file, result)
+    console.print(ablation_table(result))
+    console.print(f"result: {file}", soft_wrap=True)
+
+
+@bench.command()
 def retrieval(
     dataset: Name, from_dir: From = None, runs: Runs = Path("runs"), json: Json = None, seeds: Seeds = 1
 ) -> None:

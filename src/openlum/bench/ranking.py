@@ -15,9 +15,10 @@ from openlum.bench.chain import build_knowledge
 from openlum.bench.settings import Bench, RankingBench, changed
 from openlum.data.dataset import Dataset
 from openlum.rank.alone import knowledge_alone
-from openlum.rank.batches import RankingData
+from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
+from openlum.rank.metrics import auc
 from openlum.rank.run import figures
 from openlum.rank.settings import GENERATIVE, Architecture
 from openlum.summary import environment
@@ -58,7 +59,7 @@ def bench_ranking(
         for name, architecture, known in methods
         for seed in seeds
     ]
-    outcomes = _run(cells, dataset, store, processes, "test", console)
+    outcomes = run_with_progress(cells, dataset, store, processes, "test", console)
     found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
     data = RankingData(Dataset(dataset), bench.experiment.rank, load_knowledge(knowledge, Dataset(dataset), []))
     return (
@@ -95,7 +96,7 @@ def _tune(
         for changes in ranking.tune[architecture]:
             settings = changed(bench.experiment.rank, changes)
             cells[Cell(name, architecture, settings, ranking.tune_seed, known)] = changes
-    outcomes = _run(list(cells), dataset, store, processes, "tuning", console)
+    outcomes = run_with_progress(list(cells), dataset, store, processes, "tuning", console)
     tuned = {}
     for name, _, _ in methods:
         tried = [cell for cell in cells if cell.name == name]
@@ -105,7 +106,7 @@ def _tune(
     return tuned
 
 
-def _run(
+def run_with_progress(
     cells: list[Cell], dataset: Path, store: Path, processes: int, what: str, console: Console
 ) -> dict[Cell, Outcome]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -137,23 +138,22 @@ def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]
     for other in (best([name for name in found if name not in informed and name not in generative]), best(generative)):
         if winner and other and (winner, other) not in pairs:
             pairs.append((winner, other))
-    label, user = test.label.numpy(), test.user.numpy()
-    comparisons = []
-    for a, b in pairs:
-        predictions = [one.test for one in found[a]], [one.test for one in found[b]]
-        delong = compare_auc(label, user, *predictions)
-        comparisons.append(
-            {
-                "a": a,
-                "b": b,
-                "metric": "auc",
-                "difference": delong.difference,
-                "ci95": list(delong.ci95),
-                "p_value": delong.p_value,
-                "bootstrap95": list(bootstrap_auc(label, user, *predictions)),
-                "per_seed": [
-                    x - y for x, y in zip(ranking[a]["auc"]["seeds"], ranking[b]["auc"]["seeds"], strict=True)
-                ],
-            }
-        )
+    comparisons = [comparison(a, b, test, found[a], found[b]) for a, b in pairs]
     return {"ranking": ranking, "comparisons": comparisons, "validation": validation}
+
+
+def comparison(a: str, b: str, test: Rows, of_a: list[Outcome], of_b: list[Outcome]) -> dict[str, Any]:
+    """Test AUC of method `a` less that of `b`, with DeLong's test, a paired bootstrap, and the difference of each seed."""
+    label, user = test.label.numpy(), test.user.numpy()
+    predictions = [one.test for one in of_a], [one.test for one in of_b]
+    delong = compare_auc(label, user, *predictions)
+    return {
+        "a": a,
+        "b": b,
+        "metric": "auc",
+        "difference": delong.difference,
+        "ci95": list(delong.ci95),
+        "p_value": delong.p_value,
+        "bootstrap95": list(bootstrap_auc(label, user, *predictions)),
+        "per_seed": [auc(label, x) - auc(label, y) for x, y in zip(*predictions, strict=True)],
+    }

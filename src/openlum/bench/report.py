@@ -25,6 +25,19 @@ def ranking_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def ablation_table(result: dict[str, Any]) -> Table:
+    """Every change's AUC on the test rows, alone and with the ranker, and its paired difference from the whole method."""
+    told = result["bench"]
+    title = f"{told['dataset']}: {told['ranker']} on the test rows, mean ± std over seeds"
+    table = terminal_table(title, "Table", "Change", "Alone", "AUC", "GAUC", "AUC from the whole", "p")
+    for row in result["ablations"]:
+        alone, found = row["alone"], row["from_whole"]
+        cells = [signed(found["difference"]), p_value(found["p_value"])] if found else ["", ""]
+        metrics = [spread(row["ranking"][metric]) for metric in ("auc", "gauc")]
+        table.add_row(row["table"], row["label"], figure(alone["test"]) if alone else "", *metrics, *cells)
+    return table
+
+
 def retrieval_table(result: dict[str, Any]) -> Table:
     """Every method's metrics with the last event held out; those that are told more stand last."""
     told = result["bench"]

@@ -1,7 +1,7 @@
 """What a benchmark of a data set consists of. `datasets/NAME.yaml` holds one for each."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field
 
@@ -9,11 +9,12 @@ from openlum.config import Settings, load_settings
 from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
-from openlum.rank.settings import Architecture, RankSettings
+from openlum.rank.settings import Architecture
 from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.run import Experiment
 
+S = TypeVar("S", bound=Settings)
 DATASETS = Path(__file__).with_name("datasets")
 
 
@@ -89,9 +90,10 @@ def load_bench(dataset: str) -> Bench:
     return load_settings(file, Bench)
 
 
-def changed(settings: RankSettings, changes: dict[str, Any]) -> RankSettings:
-    """Settings with some keys changed, nested ones key by key."""
+def changed(settings: S, changes: dict[str, Any]) -> S:
+    """Settings with some keys changed, nested ones key by key; keys of a mapping of names, such as questions, as a whole."""
     content = settings.model_dump()
     for key, value in changes.items():
-        content[key] = content[key] | value if isinstance(value, dict) and isinstance(content.get(key), dict) else value
-    return RankSettings.model_validate(content)
+        nested = isinstance(getattr(settings, key, None), Settings)
+        content[key] = content[key] | value if nested else value
+    return type(settings).model_validate(content)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 SCORES_AT_ONCE = 1 << 23
 """Attention scores of questions held at once; more questions are taken in turns."""
+SHORT = 128
+"""Users with at most so many rows are padded to a multiple of 8 and taken together with others."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
@@ -45,17 +47,13 @@ def _causal_cuda(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _causal_cpu(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
-    """Causal SDPA user by user, users of equal length together."""
-    parts = [x.split(lengths) for x in (q, k, v)]  # B tensors (n, H, d) each
-    same: dict[int, list[int]] = {}
-    for user, length in enumerate(lengths):
-        same.setdefault(length, []).append(user)
-    out: list[Tensor] = [q] * len(lengths)
-    for users in same.values():
-        qs, ks, vs = (torch.stack([part[user] for user in users]).transpose(1, 2) for part in parts)  # (b, H, n, d)
-        for user, answer in zip(users, F.scaled_dot_product_attention(qs, ks, vs, is_causal=True), strict=True):
-            out[user] = answer.transpose(0, 1)
-    return torch.cat(out)
+    """Causal SDPA over groups of users of like length."""
+    out = torch.empty_like(q)
+    for users in _groups([lengths]):
+        rows = _Rows(lengths, users)
+        qs, ks, vs = (rows.pad(x) for x in (q, k, v))  # (b, H, n, d)
+        out = rows.put(out, F.scaled_dot_product_attention(qs, ks, vs, is_causal=True))
+    return out
 
 
 def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: Tensor) -> Tensor:
@@ -70,14 +68,14 @@ def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: 
         (T, H, d).
     """
     lengths = offsets.diff().tolist()
-    parts = [x.transpose(0, 1).split(lengths, 1) for x in (q, k, v)]  # B tensors (H, n, d) each
-    out = []
-    for n, one_q, one_k, one_v in zip(lengths, *parts, strict=True):
-        future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
-        scores = one_q @ one_k.transpose(1, 2) + relative(bias[:, :n], n)  # (H, n, n)
-        weight = F.silu(scores).masked_fill(future, 0.0)
-        out.append(weight @ one_v)
-    return torch.cat(out, 1).transpose(0, 1)
+    out = torch.empty_like(q)
+    for users in _groups([lengths]):
+        rows = _Rows(lengths, users)
+        qs, ks, vs = (rows.pad(x) for x in (q, k, v))  # (b, H, n, d)
+        future = torch.ones(rows.most, rows.most, dtype=torch.bool, device=q.device).triu(1)
+        scores = qs @ ks.transpose(2, 3) + relative(bias[:, : rows.most], rows.most)  # (b, H, n, n)
+        out = rows.put(out, F.silu(scores).masked_fill(future, 0.0) @ vs)
+    return out
 
 
 def relative(bias: Tensor, n: int) -> Tensor:
@@ -112,34 +110,91 @@ def question_attention(
         (Q, H, d).
     """
     tokens, questions = sizes
-    keys, values = (x.split(tokens) for x in history)
-    parts = [x.split(questions) for x in (q, *own, prefix)]
-    out = []
-    for user in range(len(tokens)):
-        if questions[user]:
-            at_once = max(SCORES_AT_ONCE // (q.shape[1] * max(tokens[user], 1)), 1)
-            for turn in zip(*(part[user].split(at_once) for part in parts), strict=True):
-                out.append(_one_user(turn, keys[user], values[user], bias))
-    return torch.cat(out) if out else q
+    out = torch.empty_like(q)
+    for users in _groups([tokens, questions]):
+        history_rows, rows = _Rows(tokens, users), _Rows(questions, users)
+        keys, values = (history_rows.pad(x) for x in history)  # (b, H, n, d)
+        padded = [rows.pad(x) for x in (q, *own)]  # (b, H, m, d)
+        seen = (
+            rows.pad(prefix[:, None, None]).squeeze(3).clamp(max=history_rows.most)
+        )  # (b, 1, m), whatever the padding holds
+        at_once = max(SCORES_AT_ONCE // (len(users) * q.shape[1] * max(history_rows.most, 1)), 1)
+        turns = zip(*(x.split(at_once, 2) for x in (*padded, seen)), strict=True)
+        out = rows.put(out, torch.cat([_answer(turn, keys, values, bias) for turn in turns], 2))
+    return out
 
 
-def _one_user(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Queries, own keys, own values (m, H, d) and prefixes (m,) of questions over (n, H, d) history tokens.
+def _answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Queries, own keys, own values (b, H, m, d) and prefixes (b, 1, m) of questions over keys and values (b, H, n, d).
 
     With `bias`, (H, P), pointwise attention.
     """
     q, own_k, own_v, prefix = questions
-    q, own_k, own_v, k, v = (x.transpose(0, 1) for x in (q, own_k, own_v, k, v))  # (H, m, d), (H, n, d)
-    unseen = torch.arange(k.shape[1], device=k.device) >= prefix[:, None]  # (m, n)
+    unseen = torch.arange(k.shape[2], device=k.device) >= prefix.unsqueeze(3)  # (b, 1, m, n)
     if bias is None:
         q = q * q.shape[-1] ** -0.5
-    scores = q @ k.transpose(1, 2)  # (H, m, n)
-    itself = (q * own_k).sum(-1, keepdim=True)  # (H, m, 1)
+    scores = q @ k.transpose(2, 3)  # (b, H, m, n)
+    itself = (q * own_k).sum(-1, keepdim=True)  # (b, H, m, 1)
     if bias is None:
         weight = torch.cat([scores.masked_fill(unseen, float("-inf")), itself], -1).softmax(-1)
         seen, own = weight[..., :-1], weight[..., -1:]
     else:
-        of_pair = relative(bias[:, : k.shape[1] + 1], k.shape[1])[:, prefix]  # (H, m, n)
-        seen = F.silu(scores + of_pair).masked_fill(unseen, 0.0)
+        of_pair = relative(bias[:, : k.shape[2] + 1], k.shape[2])[:, prefix.squeeze(1)]  # (H, b, m, n)
+        seen = F.silu(scores + of_pair.transpose(0, 1)).masked_fill(unseen, 0.0)
         own = F.silu(itself + bias[:, :1, None])
-    return (seen @ v + own * own_v).transpose(0, 1)
+    return seen @ v + own * own_v
+
+
+def _groups(sizes: list[list[int]]) -> list[list[int]]:
+    """Users whose sizes are alike, to be padded to the longest of the group; those with nothing to do are left out.
+
+    Args:
+        sizes: of each kind of rows, the number that each of the B users has. Only users with rows of the last kind count.
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    for user, of_user in enumerate(zip(*sizes, strict=True)):
+        if of_user[-1]:
+            key = tuple(_alike(size) for size in of_user)
+            found.setdefault(key, []).append(user)
+    return list(found.values())
+
+
+def _alike(size: int) -> int:
+    """Sizes with the same number are padded together: few short ones waste little, each long one is worth its own call."""
+    return 8 * -(-size // 8) if size <= SHORT else -size
+
+
+class _Rows:
+    """Rows of some users, found in a flat run of all users' rows, as a padded batch.
+
+    Args:
+        sizes: rows of each of all users.
+        users: the b users that are wanted.
+    """
+
+    def __init__(self, sizes: list[int], users: list[int]) -> None:
+        begins = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes)
+        length = torch.tensor([sizes[user] for user in users])
+        self.most = int(length.max())
+        """n: rows that every user is padded to."""
+        places = begins[users][:, None] + torch.arange(self.most)  # (b, n)
+        self.filled = torch.arange(self.most) < length[:, None]  # (b, n)
+        self.index = places[self.filled]
+        self.alone = slice(int(begins[users[0]]), int(begins[users[0]]) + self.most) if len(users) == 1 else None
+        self.places = places.clamp_(max=max(sum(sizes) - 1, 0))
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Rows (T, H, d) of all users to (b, H, n, d); padding holds other rows."""
+        if self.alone is not None:
+            return x[self.alone].transpose(0, 1).unsqueeze(0)
+        if not self.most:
+            return x.new_zeros(len(self.places), x.shape[1], 0, x.shape[2])
+        return x[self.places.to(x.device)].transpose(1, 2)
+
+    def put(self, out: Tensor, padded: Tensor) -> Tensor:
+        """Write (b, H, n, d) into its rows of `out`, (T, H, d)."""
+        if self.alone is not None:
+            out[self.alone] = padded[0].transpose(0, 1)
+        else:
+            out[self.index.to(out.device)] = padded.transpose(1, 2)[self.filled.to(out.device)]
+        return out

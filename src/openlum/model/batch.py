@@ -92,7 +92,10 @@ class Questions:
     """(Q,) int64 on the CPU, ascending: index of the user in the batch."""
     prefix: Tensor
     """(Q,) int64: how many of the user's events in the batch the question may see."""
+    item: Tensor | None = None
+    """(Q,) int64 item ids that the questions are about, to be judged; none for questions that look for items."""
 
     def to(self, device: torch.device) -> "Questions":
         """On a device; `user` stays on the CPU."""
-        return Questions({k: v.to(device) for k, v in self.condition.items()}, self.user, self.prefix.to(device))
+        item = None if self.item is None else self.item.to(device)
+        return Questions({k: v.to(device) for k, v in self.condition.items()}, self.user, self.prefix.to(device), item)

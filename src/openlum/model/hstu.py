@@ -26,7 +26,7 @@ class HstuBlock(nn.Module):
         self.heads, self.head_width = settings.heads, width // settings.heads
         self.norm = nn.RMSNorm(width)
         self.uvqk = nn.Linear(width, 4 * width, bias=False)
-        self.attended_norm = nn.RMSNorm(width)
+        self.attended_norm = nn.RMSNorm(width, eps=1e-5)  # next to nothing attended stays next to nothing
         self.out = nn.Linear(width, width, bias=False)
         self.bias = nn.Parameter(torch.zeros(settings.heads, 2 * settings.max_events + 1))  # (H, P)
         self.dropout = nn.Dropout(settings.dropout)

@@ -65,6 +65,11 @@ def _time_before(times: Sequence[float | None], index: int) -> int | None:
     return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
 
 
+def _judge(width: int, values: int) -> nn.Sequential:
+    """From a question's output and its item's token, (Q, 2 D), to logits of feedback values, (Q, R)."""
+    return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
+
+
 class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"]):
     """Reads histories of *condition, item* pairs and answers questions with vectors in item space.
 
@@ -81,11 +86,15 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         settings = config.settings
         self.item_encoder = ItemEncoder(config.item, config.items, settings.field_width, settings.embedding_width)
         self.condition_encoder = ConditionEncoder(config.condition, settings.field_width, settings.width)
-        self.item_token = nn.Linear(settings.embedding_width, settings.width)
+        # Normed, so that neither drowns the other where both are in one token.
+        self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
+        self.condition_norm = nn.RMSNorm(settings.width)
         self.shortcut = nn.Linear(settings.width, settings.width, bias=False)
         nn.init.zeros_(self.shortcut.weight)
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
+        self.about = nn.Parameter(torch.zeros(settings.width))
+        self.judges = nn.ModuleList(_judge(settings.width, spec.size - 1) for spec in config.feedback)
         self.log_scale = nn.ParameterDict(
             {kind: nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) for kind in ("item", "feedback")}
         )
@@ -126,7 +135,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Returns:
             `o_c`, (L, E), unit length: at each event's condition, before its item; or None. And the state to ask questions of.
         """
-        condition = self.condition_encoder(history.condition, len(history.item))  # (L, D)
+        condition = self._condition_token(history.condition, len(history.item))  # (L, D)
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
         # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
         item = item + self.shortcut(condition)
@@ -136,8 +145,29 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
 
     def answer(self, state: UserState, questions: Questions) -> Tensor:
         """Answers to questions, (Q, E), unit length (the group query)."""
-        tokens = self.condition_encoder(questions.condition, len(questions.user))  # (Q, D)
+        tokens = self._condition_token(questions.condition, len(questions.user))  # (Q, D)
         return self._to_item_space(self.user_encoder.answer(state, tokens, questions.user, 2 * questions.prefix))
+
+    def judge(self, state: UserState, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
+        """What feedback a user would give to the items that questions are about, in one pass with them (group query).
+
+        Args:
+            state: of the histories.
+            questions: with `item`.
+            items: (Q, E) embeddings of the items, where they are known already.
+
+        Returns:
+            For each feedback field, in the order of `config.feedback`, logits of its values 1 to R: (Q, R).
+        """
+        assert questions.item is not None
+        item = self.item_token(self.items(questions.item) if items is None else items)  # (Q, D)
+        condition = self._condition_token(questions.condition, len(questions.user))  # (Q, D)
+        output = self.user_encoder.answer(state, condition + item + self.about, questions.user, 2 * questions.prefix)
+        return [judge(torch.cat([output, item], 1)) for judge in self.judges]
+
+    def _condition_token(self, condition: Fields, n: int) -> Tensor:
+        """Condition fields of n tokens to (n, D)."""
+        return self.condition_norm(self.condition_encoder(condition, n))
 
     def _to_item_space(self, output: Tensor) -> Tensor:
         return F.normalize(self.head(output), dim=-1)
@@ -157,11 +187,55 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: an event without `item`, or an unknown field or value.
         """
-        self.eval()
-        history = list(history)
-        _check_history(history)
         if not len(questions) or not all(isinstance(question, Mapping) for question in questions):
             raise InputError("expected one question or more, each a mapping of condition fields to values such as {}")
+        state, asked = self._read_and_encode(list(history), questions)
+        return self.answer(state, asked)
+
+    @torch.inference_mode()
+    def predict_feedback(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        items: Sequence[str],
+        question: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """What feedback a user would give to items.
+
+        Args:
+            history: as in `ask`.
+            items: raw ids.
+            question: condition fields that are known before an item is, by name, and `time`; each optional.
+
+        Returns:
+            For each item `item` (raw id) and for each feedback field its values and their probabilities.
+
+        Raises:
+            InputError: there is no item, or the model has no feedback field; or as in `ask`.
+        """
+        fields = self.config.feedback
+        if not fields or not len(items):
+            raise InputError("expected one item or more" if fields else "the model's data has no feedback field")
+        state, asked = self._read_and_encode(list(history), [question or {}])
+        user = torch.zeros(len(items), dtype=torch.int64)
+        condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in asked.condition.items()}
+        item = torch.from_numpy(self.lexicon.items.encode(list(items)))
+        about = Questions(condition, user, asked.prefix.expand(len(items)), item).to(self.device)
+        chances = [logits.softmax(1).tolist() for logits in self.judge(state, about)]
+        return [
+            {"item": raw}
+            | {
+                spec.name: dict(zip(self.lexicon.conditions[spec.name].values, chance[index], strict=True))
+                for spec, chance in zip(fields, chances, strict=True)
+            }
+            for index, raw in enumerate(items)
+        ]
+
+    def _read_and_encode(
+        self, history: list[Mapping[str, Any]], questions: Sequence[Mapping[str, Any]]
+    ) -> tuple[UserState, Questions]:
+        """One user's raw history and raw questions to its state, and to questions that see all of it."""
+        self.eval()
+        _check_history(history)
         begin = int(window_start(np.array([len(history)]), self.config.settings.max_events)[0])
         times = [event.get("time") for event in history]
         condition = self._conditions(history[begin:], times, begin, strict=False)
@@ -174,7 +248,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         ]
         asked = {spec.name: torch.cat([fields[spec.name] for fields in each]) for spec in self.config.condition}
         user, prefix = torch.zeros(len(each), dtype=torch.int64), torch.full((len(each),), n)
-        return self.answer(state, Questions(asked, user, prefix).to(self.device))
+        return state, Questions(asked, user, prefix).to(self.device)
 
     def recommend(
         self, history: Sequence[Mapping[str, Any]], question: Mapping[str, Any] | None = None, k: int = 10

@@ -90,29 +90,36 @@ def starting_point(
 
 @torch.no_grad()
 def copy_weights(old: LargeUserModel, model: LargeUserModel) -> None:
-    """Copy every weight of `old`, the rows of embedding tables to the same values. Rows of new values stay as they are."""
+    """Copy every weight of `old`, the rows of embedding tables and of judges to the same values. Rows of new values stay."""
     weights, vocabularies = dict(model.named_parameters()), _vocabularies(model)
     former = _vocabularies(old)
     for name, weight in old.named_parameters():
         if name in former:
             ids = torch.from_numpy(vocabularies[name].encode(former[name].values))  # of the old values, from id 1
             kept = (ids > 0).nonzero().squeeze(1)
-            weights[name][ids[kept]] = weight[kept + 1]
-            weights[name][0] = weight[0]
+            unknown = int(name.endswith("table.weight"))  # a table has a row for unknown values, a judge has none
+            weights[name][ids[kept] - 1 + unknown] = weight[kept + unknown]
+            weights[name][:unknown] = weight[:unknown]
         else:
             weights[name].copy_(weight)
 
 
 def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
-    """Name of the weight of an embedding table to its vocabulary, where it has one."""
+    """Name of the weight of an embedding table, or of a judge's last layer, to its vocabulary, where it has one."""
     words, config = model.lexicon, model.config
     fields = {
         "item_encoder": [words.items, *(words.features.get(spec.name) for spec in config.item)],
         "condition_encoder": [words.conditions.get(spec.name) for spec in config.condition],
     }
-    return {
+    tables = {
         f"{encoder}.encoder.fields.{index}.table.weight": vocabulary
         for encoder, vocabularies in fields.items()
         for index, vocabulary in enumerate(vocabularies)
         if vocabulary is not None
     }
+    judges = {
+        f"judges.{index}.2.{part}": words.conditions[spec.name]
+        for index, spec in enumerate(config.feedback)
+        for part in ("weight", "bias")
+    }
+    return tables | judges

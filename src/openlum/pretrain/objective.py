@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
@@ -25,6 +26,8 @@ class Losses:
     """Next-condition-item InfoNCE."""
     feedback: Tensor
     """Contrast of feedback values, summed over the feedback fields; 0 where there are none."""
+    judged: Tensor
+    """Cross-entropy of the feedback to items that questions are about, summed over the feedback fields."""
 
 
 class Objective:
@@ -69,11 +72,30 @@ class Objective:
                     value = history.condition[spec.name][positions].to(model.device) - 1
                     e_target = e[place[positions].to(model.device)]
                     feedback = feedback + feedback_loss(o, e_target, value, model.scale("feedback"))
-        return Losses(item_loss, feedback)
+        return Losses(item_loss, feedback, self._judged(model, state, history, e, place))
+
+    def _judged(self, model: LargeUserModel, state: UserState, history: History, e: Tensor, place: Tensor) -> Tensor:
+        """Questions about the items of a sample of events, each as of the event's second; e is (C, E), place (L,) in it."""
+        total = 0.0 * sum(parameter.sum() for parameter in (model.about, *model.judges.parameters()))  # as above
+        if not self.config.feedback or not self.settings.judge_weight:
+            return total
+        values = {spec.name: history.condition[spec.name] for spec in self.config.feedback}
+        some = torch.stack(list(values.values())).amax(0) > 0
+        some &= (history.item > 0) & (torch.rand(len(some)) < self.settings.judge_positions)
+        positions = some.nonzero().squeeze(1)  # (P,)
+        if not len(positions):
+            return total
+        items = e[place[positions].to(model.device)]
+        for value, logits in zip(values.values(), judge_feedback(model, state, history, positions, items), strict=True):
+            target = value[positions].to(model.device) - 1
+            if (target >= 0).any():
+                total = total + F.cross_entropy(logits, target, ignore_index=-1)
+        return total
 
     def total(self, losses: Losses) -> Tensor:
         """The number that training minimises and early stopping watches, ()."""
-        return losses.item + self.settings.feedback_weight * losses.feedback
+        weighted = self.settings.item_weight * losses.item + self.settings.feedback_weight * losses.feedback
+        return weighted + self.settings.judge_weight * losses.judged
 
     def _drop_conditions(self, history: History) -> Fields:
         n = len(history.item)
@@ -109,11 +131,8 @@ def answer_feedback(
     """
     values = spec.size - 1
     user = torch.searchsorted(history.offsets, positions, right=True) - 1
-    others = {s.name: torch.ones(len(positions), dtype=torch.bool) for s in model.config.condition if s.feedback}
-    here = {name: field[positions] for name, field in history.condition.items()}
-    condition = {
-        name: field.repeat_interleave(values, 0) for name, field in erase(here, model.config.condition, others).items()
-    }
+    asked = _as_asked(model.config, history, positions)
+    condition = {name: field.repeat_interleave(values, 0) for name, field in asked.items()}
     condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
     assert history.before is not None
     prefix = history.before[positions].repeat_interleave(values)
@@ -121,3 +140,29 @@ def answer_feedback(
     return model.answer(state, questions.to(model.device)).view(
         len(positions), values, model.config.settings.embedding_width
     )
+
+
+def judge_feedback(
+    model: LargeUserModel, state: UserState, history: History, positions: Tensor, items: Tensor
+) -> list[Tensor]:
+    """What the model makes of the items of some events, (P, R) logits for each feedback field; see `answer_feedback`.
+
+    Args:
+        model: that read the histories into `state`.
+        state: of the histories.
+        history: that was read.
+        positions: (P,) ascending indices of events.
+        items: (P, E) embeddings of their items.
+    """
+    user = torch.searchsorted(history.offsets, positions, right=True) - 1
+    assert history.before is not None
+    questions = Questions(
+        _as_asked(model.config, history, positions), user, history.before[positions], history.item[positions]
+    )
+    return model.judge(state, questions.to(model.device), items)
+
+
+def _as_asked(config: ModelConfig, history: History, positions: Tensor) -> Fields:
+    """The conditions of some events, (P, ...), without what feedback there was."""
+    unknown = {s.name: torch.ones(len(positions), dtype=torch.bool) for s in config.condition if s.feedback}
+    return erase({name: field[positions] for name, field in history.condition.items()}, config.condition, unknown)

@@ -38,6 +38,12 @@ class PretrainSettings(Settings):
     """Weight of the loss over feedback values; 0 leaves it out."""
     feedback_positions: float = Field(0.12, gt=0, le=1)
     """Part of the events at which every feedback value is asked for."""
+    judge_weight: float = Field(1.0, ge=0)
+    """Weight of the loss over the feedback to an item that a question is about; 0 leaves it out."""
+    judge_positions: float = Field(1.0, gt=0, le=1)
+    """Part of the events whose item is asked about."""
+    item_weight: float = Field(1.0, ge=0)
+    """Weight of next-condition-item InfoNCE."""
     patience: int = Field(2, ge=1)
     """Stop after this many validations without a better loss."""
     validation_events: int = Field(20_000, ge=1)

@@ -224,8 +224,9 @@ class Trainer:
     def _validate(self, curves: SummaryWriter) -> None:
         figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
         # Without validation events the last weights are the best.
-        loss = figures.get("item_loss", -float(self.progress.step))
+        loss = self.settings.item_weight * figures.get("item_loss", -float(self.progress.step))
         loss += self.settings.feedback_weight * figures.get("feedback_loss", 0.0)
+        loss += self.settings.judge_weight * figures.get("judged_loss", 0.0)
         self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **figures}})
         if self.progress.best_loss is None or loss < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, figures, 0
@@ -242,6 +243,7 @@ class Trainer:
             "loss": float(self.objective.total(losses).detach()),
             "item_loss": float(losses.item.detach()),
             "feedback_loss": float(losses.feedback.detach()),
+            "judged_loss": float(losses.judged.detach()),
             "lr": self.optimizer.param_groups[0]["lr"],
             "tokens_per_second": round(self._speed(), 1),
         }

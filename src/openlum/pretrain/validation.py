@@ -12,7 +12,7 @@ from openlum.data.packing import Protocol, Stretches, batches
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import blank
 from openlum.model.loss import LOGITS_AT_ONCE
-from openlum.pretrain.objective import answer_feedback
+from openlum.pretrain.objective import answer_feedback, judge_feedback
 
 RECALL_AT = 10
 
@@ -97,6 +97,9 @@ def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor
         found[f"score:{spec.name}"] = model.scale("feedback") * (
             o @ e[target[some.to(e.device)]].unsqueeze(-1)
         ).squeeze(-1)
+    judged = judge_feedback(model, state, history, positions, e[target]) if model.config.feedback else []
+    for spec, logits in zip(model.config.feedback, judged, strict=True):
+        found[f"judged:{spec.name}"] = logits[(history.condition[spec.name][positions] > 0).to(logits.device)]
     return found
 
 
@@ -122,6 +125,9 @@ def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, flo
             result["feedback_loss"] = result.get("feedback_loss", 0.0) + float(loss)
             if len(value.unique()) > 1:
                 result[f"auc {spec.name}"] = _auc(value, score.softmax(-1))
+                result[f"auc {spec.name} judged"] = _auc(value, found[f"judged:{spec.name}"].softmax(-1))
+            judged = torch.nn.functional.cross_entropy(found[f"judged:{spec.name}"], value)
+            result["judged_loss"] = result.get("judged_loss", 0.0) + float(judged)
     return result
 
 

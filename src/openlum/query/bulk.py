@@ -7,6 +7,7 @@ Shapes: I impressions, B windows of histories in a batch, G questions, E width o
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from openlum.model.batch import to_tensors
 from openlum.query.knowledge import KnowledgeWriter
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
+from openlum.schema import SECONDS
+
+AS_OF = {
+    "impression": "the events strictly before the impression's time",
+    "day": "the events before the impression's day (UTC)",
+}
 
 
 def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings) -> dict[str, Any]:
@@ -52,36 +59,54 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
     if model.config.valid_time is not None and model.config.valid_time > dataset.info.valid_time:
         raise InputError(f"{model_dir}: was trained on a part of what is now the validation period; pretrain again")
     questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
+    judgements = judgement_names(model) if settings.judge else []
     rows = 0
     with whole_directory(out) as directory:
-        writer = KnowledgeWriter(directory, questions.names, settings.rows_per_part)
+        writer = KnowledgeWriter(directory, questions.names, judgements, settings.rows_per_part, settings.dtype)
         items = embed_items(model, len(dataset.vocabulary("items")))
         writer.items(items)
         for split in SPLITS:
             impressions = dataset.impressions(split)
-            for index, answers in answer_impressions(
-                model, dataset, impressions, questions, settings.batch_events, split
-            ):
+            if settings.as_of == "day":
+                impressions = before_the_day(dataset, impressions)
+            asked = answer_impressions(model, dataset, impressions, questions, settings, items, split)
+            for index, answers, judged in asked:
                 target = items[torch.from_numpy(impressions.item[index])].unsqueeze(1)  # (n, 1, E)
-                writer.add(impressions.row[index], answers, (answers * target).sum(-1))
+                writer.add(impressions.row[index], answers, (answers * target).sum(-1), judged)
                 rows += len(index)
         writer.close()
         seconds = round(time.perf_counter() - began, 1)
         knowledge = {
             "form": "impression",
             "questions": questions.names,
+            "judgements": judgements,
             "asked": settings.questions,
             "width": model.config.settings.embedding_width,
-            "dtype": "float16",
+            "dtype": settings.dtype,
             "rows": rows,
             "seconds": seconds,
-            "as_of": "the events strictly before the impression's time",
+            "as_of": AS_OF[settings.as_of],
             "model": model.config.fingerprint,
             "dataset": dataset.info.fingerprint,
-            "fingerprint": fingerprint(model.config.fingerprint, dataset.info.fingerprint, settings.questions),
+            "fingerprint": fingerprint(
+                model.config.fingerprint, dataset.info.fingerprint, settings.questions, settings.judge
+            ),
         }
         write_json(directory / "knowledge.json", knowledge)
     return {"rows": rows, "questions": len(questions), "seconds": seconds}
+
+
+def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
+    """The same impressions, each of which may see only the events before its day (UTC)."""
+    sequences = dataset.sequences
+    place = sequences.position_of(impressions.user)  # (I,), -1 for a user without events
+    begins = sequences.time.min(initial=0)
+    midnight = impressions.time - impressions.time % SECONDS["d"]
+    # One number that orders by user, then time: seconds since the beginning need less than 33 bits.
+    users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
+    keys = (users << 33) | (sequences.time - begins)
+    seen = np.searchsorted(keys, (place << 33) | np.maximum(midnight - begins, 0)) - sequences.offsets[place]
+    return replace(impressions, prefix=np.where(place < 0, 0, np.minimum(seen, impressions.prefix)))
 
 
 @torch.inference_mode()
@@ -90,26 +115,43 @@ def embed_items(model: LargeUserModel, items: int) -> Tensor:
     return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
 
 
+def judgement_names(model: LargeUserModel) -> list[str]:
+    """FIELD=VALUE of every value of every feedback field that the model judges by, J names."""
+    fields = model.config.feedback
+    return [f"{spec.name}={value}" for spec in fields for value in model.lexicon.conditions[spec.name].values]
+
+
 @torch.inference_mode()
 def answer_impressions(
     model: LargeUserModel,
     dataset: Dataset,
     impressions: Impressions,
     questions: QuestionSet,
-    batch_events: int,
+    settings: QuerySettings,
+    items: Tensor,
     what: str,
-) -> Iterator[tuple[np.ndarray, Tensor]]:
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Answers for impressions, in batches, each user's next to each other.
 
+    Args:
+        model: that answers.
+        dataset: with the histories.
+        impressions: of one split.
+        questions: asked of every impression.
+        settings: of the run.
+        items: (V, E) embeddings of the dataset's items.
+        what: for the progress bar.
+
     Yields:
-        Indices of impressions, (n,), and their answers, (n, G, E), on the CPU.
+        Indices of impressions, (n,), their answers, (n, G, E), and judgements, (n, J), on the CPU.
     """
-    most = max(2 * batch_events // len(questions), 1)
+    each = len(questions) + settings.judge
+    most = max(2 * settings.batch_events // each, 1)
     windows, order, sizes = question_windows(
         dataset.sequences, impressions.user, impressions.prefix, model.config.settings.max_events, most
     )
     # A question costs about what a token does, half an event.
-    steps = list(batches(windows, batch_events, extra=sizes * len(questions) // 2))
+    steps = list(batches(windows, settings.batch_events, extra=sizes * each // 2))
     done = first = 0
     for batch in track(steps, f"query {what}", transient=True):
         members = sizes[done : done + len(batch)]
@@ -117,8 +159,27 @@ def answer_impressions(
         done, first = done + len(batch), first + int(members.sum())
         history = History.gather(dataset.sequences, batch).to(model.device)
         state = model.read(history, with_answers=False)[1]
-        asked = questions.conditions(to_tensors({k: v[index] for k, v in impressions.condition.items()}), len(index))
-        user = torch.from_numpy(np.repeat(np.arange(len(batch)), members)).repeat_interleave(len(questions))
+        user = torch.from_numpy(np.repeat(np.arange(len(batch)), members))
         prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, members))
-        answers = model.answer(state, Questions(asked, user, prefix.repeat_interleave(len(questions))).to(model.device))
-        yield index, answers.view(len(index), len(questions), -1).cpu()
+        here = to_tensors({k: v[index] for k, v in impressions.condition.items()})
+        asked = Questions(
+            questions.conditions(here, len(index)),
+            user.repeat_interleave(len(questions)),
+            prefix.repeat_interleave(len(questions)),
+        )
+        answers = model.answer(state, asked.to(model.device))
+        judged = torch.empty(len(index), 0)
+        if settings.judge and model.config.feedback:
+            item = torch.from_numpy(impressions.item[index])
+            about = Questions(here, user, prefix, item).to(model.device)
+            judged = log_odds(model.judge(state, about, items[item].to(model.device))).cpu()
+        yield index, answers.view(len(index), len(questions), -1).cpu(), judged
+
+
+def log_odds(logits: list[Tensor]) -> Tensor:
+    """Logits of the values of each feedback field, (n, R) each, to the log-odds of all values of all fields, (n, J)."""
+    odds = []
+    for field in logits:
+        log_p = field.log_softmax(1)
+        odds.append(log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6))))
+    return torch.cat(odds, 1)

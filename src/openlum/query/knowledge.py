@@ -1,9 +1,12 @@
 """The writer of `knowledge/`: answers as columns that any system can read.
 
-`part-*.parquet` has the columns `row`, and for each question `answer.NAME` (fixed_size_list<float16>[E], unit length) and
-`similarity.NAME` (float32, cosine of the answer and the impression's item). `items.parquet` has `item` and `embedding`.
+`part-*.parquet` has the columns `row`, and for each question `answer.NAME` (fixed_size_list<float16>[E], unit length; or
+int8, to be divided by its length) and
+`similarity.NAME` (float32, cosine of the answer and the impression's item). For each value of a feedback field,
+`judgement.FIELD=VALUE` (float32) is the log-odds that the user gives it to the impression's item. `items.parquet` has `item`
+and `embedding`.
 
-Shapes: n rows, G questions, E width, V items.
+Shapes: n rows, G questions, J judgements, E width, V items.
 """
 
 from pathlib import Path
@@ -14,33 +17,43 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 
-def vectors(values: np.ndarray) -> pa.FixedSizeListArray:
-    """(n, E) to a column of n half-precision vectors."""
-    flat = pa.array(np.ascontiguousarray(values, np.float16).ravel())
+def vectors(values: np.ndarray, dtype: str) -> pa.FixedSizeListArray:
+    """(n, E) of unit length to a column of n vectors, `float16` or `int8`.
+
+    As `int8` the largest entry of each vector becomes 127 or -127. Its length is known to be one, so no scale is kept.
+    """
+    if dtype == "int8":
+        values = np.rint(values * (127 / np.abs(values).max(1, keepdims=True).clip(min=1e-9)))
+    flat = pa.array(np.ascontiguousarray(values, dtype).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 class KnowledgeWriter:
     """Collects answers and writes them in parts of a fixed number of rows."""
 
-    def __init__(self, directory: Path, questions: list[str], rows_per_part: int) -> None:
-        self.directory, self.questions, self.rows_per_part = directory, questions, rows_per_part
+    def __init__(
+        self, directory: Path, questions: list[str], judgements: list[str], rows_per_part: int, dtype: str
+    ) -> None:
+        self.directory, self.questions, self.judgements = directory, questions, judgements
+        self.rows_per_part, self.dtype = rows_per_part, dtype
         self.parts = 0
         self.rows: list[np.ndarray] = []
         self.answers: list[np.ndarray] = []
         self.similarities: list[np.ndarray] = []
+        self.judged: list[np.ndarray] = []
 
     def items(self, embeddings: Tensor) -> None:
         """Write the item embeddings, (V, E)."""
         ids = np.arange(len(embeddings), dtype=np.int32)
-        table = pa.table({"item": ids, "embedding": vectors(embeddings.numpy())})
+        table = pa.table({"item": ids, "embedding": vectors(embeddings.numpy(), self.dtype)})
         pq.write_table(table, self.directory / "items.parquet")
 
-    def add(self, rows: np.ndarray, answers: Tensor, similarities: Tensor) -> None:
-        """Take row ids (n,), answers (n, G, E) and similarities (n, G)."""
+    def add(self, rows: np.ndarray, answers: Tensor, similarities: Tensor, judged: Tensor) -> None:
+        """Take row ids (n,), answers (n, G, E), similarities (n, G) and judgements (n, J)."""
         self.rows.append(rows)
-        self.answers.append(answers.numpy().astype(np.float16))
+        self.answers.append(answers.numpy())
         self.similarities.append(similarities.numpy())
+        self.judged.append(judged.numpy())
         if sum(map(len, self.rows)) >= self.rows_per_part:
             self.close()
 
@@ -48,13 +61,16 @@ class KnowledgeWriter:
         """Write what is left."""
         if not self.rows:
             return
-        rows, answers, similarities = map(np.concatenate, (self.rows, self.answers, self.similarities))
+        kept = self.rows, self.answers, self.similarities, self.judged
+        rows, answers, similarities, judged = map(np.concatenate, kept)
         columns: dict[str, pa.Array] = {"row": pa.array(rows)}
         for index, name in enumerate(self.questions):
-            columns[f"answer.{name}"] = vectors(answers[:, index])
+            columns[f"answer.{name}"] = vectors(answers[:, index], self.dtype)
             columns[f"similarity.{name}"] = pa.array(similarities[:, index])
+        for index, name in enumerate(self.judgements):
+            columns[f"judgement.{name}"] = pa.array(judged[:, index])
         # Vectors hardly compress; plain pages are written and read several times faster.
         path = self.directory / f"part-{self.parts:05d}.parquet"
         pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False, write_statistics=False)
         self.parts += 1
-        self.rows, self.answers, self.similarities = [], [], []
+        self.rows, self.answers, self.similarities, self.judged = [], [], [], []

@@ -1,7 +1,7 @@
 """Which questions are asked."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -19,6 +19,12 @@ class QuerySettings(Settings):
     questions: dict[str, dict[str, Any]] = Field(default={"any": {}}, min_length=1)
     """Name to question: condition fields and their raw values. `$row` takes the impression's own value, and `"*": $row` does so
     for every field not named; what is not named is *any*."""
+    judge: bool = True
+    """Whether every impression's own item is asked about: which feedback would the user give to it?"""
+    as_of: Literal["impression", "day"] = "impression"
+    """What an answer knows: all events before the impression, or only those before its day (UTC), as a nightly run would."""
+    dtype: Literal["float16", "int8"] = "float16"
+    """How vectors are stored. `int8` halves the size."""
     batch_events: int = Field(4096, ge=16)
     """Events and questions in a batch."""
     rows_per_part: int = Field(100_000, ge=1)

@@ -20,7 +20,7 @@ class Knowledge:
     """Answers and similarities, aligned with impression rows."""
 
     questions: list[str]
-    """Names of the questions that have similarities."""
+    """Names of the questions that have similarities, then of the judgements, FIELD=VALUE."""
     answered: list[str]
     """Names of the questions whose answers were read."""
     row: np.ndarray
@@ -30,7 +30,7 @@ class Knowledge:
     answers: np.ndarray
     """(n, Q, E) float16, unit length."""
     similarity: np.ndarray
-    """(n, Q) float32: cosine of the answer and the row's item."""
+    """(n, Q) float32: cosine of the answer and the row's item; for a judgement the log-odds of the feedback to that item."""
     items: np.ndarray
     """(V, E) float16 item embeddings, unit length."""
 
@@ -56,7 +56,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     Args:
         path: the directory.
         dataset: whose impressions it answers.
-        answered: the questions whose answers are read; by default all. Similarities are always read.
+        answered: the questions whose answers are read; by default all. Similarities and judgements are always read.
 
     Raises:
         InputError: it is not knowledge per impression of this very dataset, or parts of it are missing.
@@ -65,7 +65,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     info = read_json(path / "knowledge.json", "lum query")
     try:
         form, questions, width, rows = info["form"], list(info["questions"]), int(info["width"]), int(info["rows"])
-        made_for = info["dataset"]
+        made_for, judgements = info["dataset"], list(info["judgements"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{path / 'knowledge.json'}: key {error} is missing; run 'lum query' again") from None
     if form != "impression":
@@ -79,7 +79,8 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     unknown = sorted(set(answered) - set(questions))
     if unknown:
         raise InputError(f"{path}: has no question '{unknown[0]}'; it has {', '.join(questions)}")
-    row, answers, similarity = _read_parts(path, rows, questions, answered, width)
+    matched = [f"similarity.{name}" for name in questions] + [f"judgement.{name}" for name in judgements]
+    row, answers, similarity = _read_parts(path, rows, matched, answered, width)
     place = np.argsort(row, kind="stable")
     row = row[place]
     if (np.diff(row) == 0).any():
@@ -88,18 +89,18 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     items = _vectors(_table(file, ["embedding"])["embedding"], width).copy()  # Arrow's memory is read-only
     if len(items) != len(dataset.vocabulary("items")):
         raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
-    return Knowledge(questions, answered, row, place, answers, similarity, items)
+    return Knowledge(questions + judgements, answered, row, place, answers, similarity, items)
 
 
 def _read_parts(
-    path: Path, rows: int, questions: list[str], answered: list[str], width: int
+    path: Path, rows: int, matched: list[str], answered: list[str], width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row ids (n,), answers (n, Q, E) and similarities (n, Q); one part at a time is in memory twice."""
+    """Row ids (n,), answers (n, Q, E) and the columns `matched`, (n, Q); one part at a time is in memory twice."""
     row = np.empty(rows, np.int64)
     answers = np.empty((rows, len(answered), width), np.float16)
-    similarity = np.empty((rows, len(questions)), np.float32)
+    similarity = np.empty((rows, len(matched)), np.float32)
     done = 0
-    columns = ["row", *(f"answer.{name}" for name in answered), *(f"similarity.{name}" for name in questions)]
+    columns = ["row", *(f"answer.{name}" for name in answered), *matched]
     for part in sorted(path.glob("part-*.parquet")):
         table = _table(part, columns)
         stop = done + len(table)
@@ -109,8 +110,8 @@ def _read_parts(
         row[done:stop] = table["row"].to_numpy()
         for index, name in enumerate(answered):
             answers[done:stop, index] = _vectors(table[f"answer.{name}"], width)
-        for index, name in enumerate(questions):
-            similarity[done:stop, index] = table[f"similarity.{name}"].to_numpy()
+        for index, name in enumerate(matched):
+            similarity[done:stop, index] = table[name].to_numpy()
         done = stop
     if done != rows:
         raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run 'lum query' again")
@@ -128,4 +129,9 @@ def _table(file: Path, columns: list[str]) -> pa.Table:
 
 
 def _vectors(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    """(n, E) of unit length; int8 is divided by its length."""
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    if values.dtype == np.int8:
+        values = values.astype(np.float32)
+        values = (values / np.linalg.norm(values, axis=1, keepdims=True).clip(min=1)).astype(np.float16)
+    return values
