@@ -54,8 +54,9 @@ def test_summary_has_its_written_form(finished: Path) -> None:
     summary = json.loads((finished / "runs/tiny/summary.json").read_text())
     schema = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
     jsonschema.validate(summary, schema)
-    parts = {"ranking", "comparisons", "oracle", "retrieval", "retrieval_protocol", "pretrain", "query", "environment"}
-    assert set(summary) == parts
+    parts = {"ranking", "comparisons", "knowledge", "oracle", "retrieval", "retrieval_protocol", "pretrain", "query"}
+    assert set(summary) == parts | {"environment"}
+    assert set(summary["knowledge"]["questions"]) == {"click", "skip", "feedback=click", "feedback=skip"}
     assert set(summary["ranking"]) == {"dnn", "dnn+knowledge", "din", "din+knowledge"}
     assert summary["oracle"]["auc"] > max(ranker["auc"]["mean"] for ranker in summary["ranking"].values())
 

@@ -20,7 +20,7 @@ from openlum.query.bulk import query
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.run import figures
+from openlum.rank.run import check_rows, figures
 from openlum.run import Experiment
 from openlum.summary import environment
 
@@ -50,6 +50,9 @@ def bench_ablation(
     dataset = build_dataset(bench.experiment, directory, console, from_dir)
     chosen = [WHOLE, *(one for one in bench.ablations if tables is None or one.table in tables)]
     store = directory / "ablation"
+    assert bench.experiment.rank is not None
+    plain = RankingData(Dataset(dataset), bench.experiment.rank)
+    check_rows(plain)
     cells: dict[str, list[Cell]] = {"no knowledge": _cells(bench, bench.experiment, "no knowledge", None, seeds)}
     alone = {}
     for ablation in chosen:
@@ -65,8 +68,7 @@ def bench_ablation(
         [cell for some in cells.values() for cell in some], dataset, directory / "cells", processes, "ablation", console
     )
     found = {label: [outcomes[cell] for cell in some] for label, some in cells.items()}
-    assert bench.experiment.rank is not None
-    test = RankingData(Dataset(dataset), bench.experiment.rank).rows["test"]
+    test = plain.rows["test"]
     whole = found[WHOLE.label]
     rows = []
     for table, label in [("", "no knowledge"), *((one.table, one.label) for one in chosen)]:

@@ -19,7 +19,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
-from openlum.rank.run import figures
+from openlum.rank.run import check_rows, figures
 from openlum.rank.settings import GENERATIVE, Architecture
 from openlum.summary import environment
 
@@ -51,6 +51,8 @@ def bench_ranking(
     chosen = rankers or list(bench.ranking.tune)
     knowledge, parts = build_knowledge(bench.experiment, directory, console, from_dir)
     dataset, store = directory / "dataset", directory / "cells"
+    data = RankingData(Dataset(dataset), bench.experiment.rank, load_knowledge(knowledge, Dataset(dataset), []))
+    check_rows(data)
     methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in chosen]
     methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in chosen if name not in GENERATIVE]
     tuned = _tune(bench.ranking, bench, methods, dataset, store, processes, console)
@@ -61,7 +63,6 @@ def bench_ranking(
     ]
     outcomes = run_with_progress(cells, dataset, store, processes, "test", console)
     found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
-    data = RankingData(Dataset(dataset), bench.experiment.rank, load_knowledge(knowledge, Dataset(dataset), []))
     return (
         _judge(found, data)
         | {"knowledge": knowledge_alone(data)}

@@ -76,7 +76,8 @@ class Objective:
 
     def _judged(self, model: LargeUserModel, state: UserState, history: History, e: Tensor, place: Tensor) -> Tensor:
         """Questions about the items of a sample of events, each as of the event's second; e is (C, E), place (L,) in it."""
-        total = 0.0 * sum(parameter.sum() for parameter in (model.about, *model.judges.parameters()))  # as above
+        parameters = model.about, *model.judges.parameters()
+        total = 0.0 * torch.stack([parameter.sum() for parameter in parameters]).sum()  # as above
         if not self.config.feedback or not self.settings.judge_weight:
             return total
         values = {spec.name: history.condition[spec.name] for spec in self.config.feedback}

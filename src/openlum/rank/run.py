@@ -53,7 +53,7 @@ def rank(
         chosen = settings.knowledge
         known = load_knowledge(knowledge, prepared, chosen.direct_questions if chosen.direct else [])
     data = RankingData(prepared, settings, known)
-    _check_rows(data)
+    check_rows(data)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
@@ -168,7 +168,7 @@ def _oracle(test: Rows, truth: Path) -> dict[str, float]:
     return {"auc": auc(test.label.numpy(), probability[found])}
 
 
-def _check_rows(data: RankingData) -> None:
+def check_rows(data: RankingData) -> None:
     """Every split must have rows with both labels, or there is nothing to learn or to judge."""
     where = data.dataset.path
     for split, rows in data.rows.items():
