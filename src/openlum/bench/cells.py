@@ -85,11 +85,9 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
 
 
 def _threads(processes: int) -> None:
-    import os
-
     import torch
 
-    torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
+    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
 
 
 _loaded: dict[str, object] = {}
