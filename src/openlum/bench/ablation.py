@@ -11,7 +11,7 @@ from rich.console import Console
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
 from openlum.bench.cells import Cell
-from openlum.bench.chain import build_dataset
+from openlum.bench.chain import Place, build_dataset
 from openlum.bench.ranking import comparison, run_with_progress
 from openlum.bench.settings import Ablation, Bench, changed
 from openlum.data.dataset import Dataset
@@ -27,46 +27,32 @@ from openlum.summary import environment
 WHOLE = Ablation(table="", label="whole method")
 
 
-def bench_ablation(
-    bench: Bench,
-    directory: Path,
-    console: Console,
-    from_dir: Path | None,
-    seeds: list[int],
-    tables: list[str] | None,
-    processes: int,
-) -> dict[str, Any]:
+def bench_ablation(bench: Bench, place: Place, tables: list[str] | None) -> dict[str, Any]:
     """Run the ablations and return their result: `ablations`, a list of rows, each with its difference from the whole method.
 
     Args:
         bench: what is compared how.
-        directory: of all artefacts; what is there already is used.
-        console: to print to.
-        from_dir: the publisher's files of a public data set.
-        seeds: one training each of the ranker.
+        place: where and how.
         tables: only these comparisons.
-        processes: trainings at a time.
     """
-    dataset = build_dataset(bench.experiment, directory, console, from_dir)
+    dataset = build_dataset(bench.experiment, place)
     chosen = [WHOLE, *(one for one in bench.ablations if tables is None or one.table in tables)]
-    store = directory / "ablation"
+    store = place.directory / "ablation"
     assert bench.experiment.rank is not None
     plain = RankingData(Dataset(dataset), bench.experiment.rank)
     check_rows(plain)
-    cells: dict[str, list[Cell]] = {"no knowledge": _cells(bench, bench.experiment, "no knowledge", None, seeds)}
+    cells: dict[str, list[Cell]] = {"no knowledge": _cells(bench, bench.experiment, "no knowledge", None, place.seeds)}
     alone = {}
     for ablation in chosen:
         experiment = _changed(bench.experiment, ablation)
-        knowledge = _knowledge(experiment, dataset, store, console)
-        cells[ablation.label] = _cells(bench, experiment, ablation.label, knowledge, seeds)
+        knowledge = _knowledge(experiment, dataset, store, place.console)
+        cells[ablation.label] = _cells(bench, experiment, ablation.label, knowledge, place.seeds)
         prepared = Dataset(dataset)
         assert experiment.rank is not None
         alone[ablation.label] = knowledge_alone(
             RankingData(prepared, experiment.rank, load_knowledge(knowledge, prepared, []))
         )
-    outcomes = run_with_progress(
-        [cell for some in cells.values() for cell in some], dataset, directory / "cells", processes, "ablation", console
-    )
+    outcomes = run_with_progress([cell for some in cells.values() for cell in some], "ablation", place)
     found = {label: [outcomes[cell] for cell in some] for label, some in cells.items()}
     test = plain.rows["test"]
     whole = found[WHOLE.label]
@@ -88,7 +74,7 @@ def bench_ablation(
     told = {
         "dataset": bench.experiment.name,
         "protocol": bench.protocol,
-        "seeds": seeds,
+        "seeds": place.seeds,
         "ranker": bench.ablation_ranker,
     }
     return {"ablations": rows, "bench": told, "environment": environment() | {"seed": bench.experiment.pretrain.seed}}

@@ -44,6 +44,7 @@ def ranking(
     from typing import get_args
 
     from openlum.artefact import write_json
+    from openlum.bench.chain import Place
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import plot_ranking, ranking_table
     from openlum.bench.settings import load_bench
@@ -57,9 +58,8 @@ def ranking(
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     directory = runs / f"bench-{dataset}"
-    result = bench_ranking(
-        loaded, directory, console, from_dir, list(range(seeds)), chosen, processes or os.cpu_count() or 1  # type: ignore[arg-type]
-    )  # fmt: skip
+    place = Place(directory, console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
+    result = bench_ranking(loaded, place, chosen)  # type: ignore[arg-type]
     file = json or directory / "ranking.json"
     write_json(file, result)
     console.print(ranking_table(result))
@@ -87,6 +87,7 @@ def ablation(
     """
     from openlum.artefact import write_json
     from openlum.bench.ablation import bench_ablation
+    from openlum.bench.chain import Place
     from openlum.bench.report import ablation_table
     from openlum.bench.settings import load_bench
 
@@ -99,9 +100,8 @@ def ablation(
             f"'{dataset}' has no table '{(unknown or ['ablation'])[0]}'; it has {', '.join(known) or 'none'}"
         )
     directory = runs / f"bench-{dataset}"
-    result = bench_ablation(
-        loaded, directory, console, from_dir, list(range(seeds)), chosen, processes or os.cpu_count() or 1
-    )
+    place = Place(directory, console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
+    result = bench_ablation(loaded, place, chosen)
     file = json or directory / "ablation.json"
     write_json(file, result)
     console.print(ablation_table(result))
@@ -119,6 +119,7 @@ def retrieval(
         lum bench retrieval --dataset ml-1m --from ~/Downloads/ml-1m --json retrieval.json
     """
     from openlum.artefact import write_json
+    from openlum.bench.chain import Place
     from openlum.bench.report import retrieval_table
     from openlum.bench.retrieval import bench_retrieval
     from openlum.bench.settings import load_bench
@@ -127,7 +128,7 @@ def retrieval(
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     directory = runs / f"bench-{dataset}"
-    result = bench_retrieval(loaded, directory, console, from_dir, list(range(seeds)))
+    result = bench_retrieval(loaded, Place(directory, console, from_dir, list(range(seeds))))
     file = json or directory / "retrieval.json"
     write_json(file, result)
     console.print(retrieval_table(result))

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openlum.bench.cells import Cell, Outcome, run_cells
-from openlum.bench.chain import build_knowledge
+from openlum.bench.chain import Place, build_knowledge
 from openlum.bench.settings import Bench, RankingBench, changed
 from openlum.data.dataset import Dataset
 from openlum.rank.alone import knowledge_alone
@@ -26,42 +25,30 @@ from openlum.summary import environment
 KNOWLEDGE = "+knowledge"
 
 
-def bench_ranking(
-    bench: Bench,
-    directory: Path,
-    console: Console,
-    from_dir: Path | None,
-    seeds: list[int],
-    rankers: list[Architecture] | None,
-    processes: int,
-) -> dict[str, Any]:
+def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture] | None) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`.
 
     Args:
         bench: what is compared how.
-        directory: of all artefacts; what is there already is used.
-        console: to print to.
-        from_dir: the publisher's files of a public data set.
-        seeds: one training each of every method.
+        place: where and how.
         rankers: fewer than the benchmark has.
-        processes: trainings at a time.
     """
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
     chosen = rankers or list(bench.ranking.tune)
-    knowledge, parts = build_knowledge(bench.experiment, directory, console, from_dir)
-    dataset, store = directory / "dataset", directory / "cells"
+    knowledge, parts = build_knowledge(bench.experiment, place)
+    dataset = place.directory / "dataset"
     data = RankingData(Dataset(dataset), bench.experiment.rank, load_knowledge(knowledge, Dataset(dataset), []))
     check_rows(data)
     methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in chosen]
     methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in chosen if name not in GENERATIVE]
-    tuned = _tune(bench.ranking, bench, methods, dataset, store, processes, console)
+    tuned = _tune(bench.ranking, bench, methods, place)
     cells = [
         Cell(name, architecture, tuned[name]["settings"], seed, known)
         for name, architecture, known in methods
-        for seed in seeds
+        for seed in place.seeds
     ]
-    outcomes = run_with_progress(cells, dataset, store, processes, "test", console)
+    outcomes = run_with_progress(cells, "test", place)
     found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
     return (
         _judge(found, data)
@@ -71,7 +58,7 @@ def bench_ranking(
             "bench": {
                 "dataset": bench.experiment.name,
                 "protocol": bench.protocol,
-                "seeds": seeds,
+                "seeds": place.seeds,
                 "tuning": {name: made["told"] for name, made in tuned.items()},
                 "epochs": {name: [one.best_epoch for one in all_] for name, all_ in found.items()},
                 "seconds": {name: [round(one.seconds, 1) for one in all_] for name, all_ in found.items()},
@@ -82,13 +69,7 @@ def bench_ranking(
 
 
 def _tune(
-    ranking: RankingBench,
-    bench: Bench,
-    methods: list[tuple[str, Architecture, Path | None]],
-    dataset: Path,
-    store: Path,
-    processes: int,
-    console: Console,
+    ranking: RankingBench, bench: Bench, methods: list[tuple[str, Architecture, Path | None]], place: Place
 ) -> dict[str, dict[str, Any]]:
     """Of every method the settings with the best validation AUC, and what was tried."""
     assert bench.experiment.rank is not None
@@ -97,7 +78,7 @@ def _tune(
         for changes in ranking.tune[architecture]:
             settings = changed(bench.experiment.rank, changes)
             cells[Cell(name, architecture, settings, ranking.tune_seed, known)] = changes
-    outcomes = run_with_progress(list(cells), dataset, store, processes, "tuning", console)
+    outcomes = run_with_progress(list(cells), "tuning", place)
     tuned = {}
     for name, _, _ in methods:
         tried = [cell for cell in cells if cell.name == name]
@@ -107,18 +88,18 @@ def _tune(
     return tuned
 
 
-def run_with_progress(
-    cells: list[Cell], dataset: Path, store: Path, processes: int, what: str, console: Console
-) -> dict[Cell, Outcome]:
+def run_with_progress(cells: list[Cell], what: str, place: Place) -> dict[Cell, Outcome]:
+    """The outcome of every cell, trained where it is not known yet; a line for each as it becomes known."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    dataset, store = place.directory / "dataset", place.directory / "cells"
     outcomes = {}
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=place.console, transient=True) as bar:
         task = bar.add_task(what, total=len(cells))
-        for cell, outcome in run_cells(cells, dataset, store, processes):
+        for cell, outcome in run_cells(cells, dataset, store, place.processes):
             outcomes[cell] = outcome
             bar.advance(task)
             told = f"validation AUC {outcome.valid_auc:.4f}, epoch {outcome.best_epoch}, {outcome.seconds:.0f} s"
-            console.print(f"[dim]{what}: {cell.name}, seed {cell.seed}: {told}[/dim]")
+            place.console.print(f"[dim]{what}: {cell.name}, seed {cell.seed}: {told}[/dim]")
     return outcomes
 
 

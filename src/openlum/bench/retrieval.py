@@ -10,7 +10,7 @@ from rich.console import Console
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
-from openlum.bench.chain import build_dataset
+from openlum.bench.chain import Place, build_dataset
 from openlum.bench.settings import Bench, RetrievalBench
 from openlum.data.dataset import Dataset
 from openlum.pretrain.train import pretrain
@@ -24,21 +24,17 @@ Metrics = dict[str, dict[str, float]]
 """Method to its metrics."""
 
 
-def bench_retrieval(
-    bench: Bench, directory: Path, console: Console, from_dir: Path | None, seeds: list[int]
-) -> dict[str, Any]:
+def bench_retrieval(bench: Bench, place: Place) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`: means over the seeds, and all of them apart.
 
     Args:
         bench: what is compared how.
-        directory: of all artefacts; what is there already is used.
-        console: to print to.
-        from_dir: the publisher's files of a public data set.
-        seeds: one training each of every method.
+        place: where and how.
     """
     chosen = bench.retrieval
     assert chosen is not None
-    dataset = build_dataset(bench.experiment, directory, console, from_dir)
+    dataset = build_dataset(bench.experiment, place)
+    directory, console, seeds = place.directory, place.console, place.seeds
     prepared = Dataset(dataset)
     by_seed: list[Metrics] = []
     for seed in seeds:
