@@ -52,7 +52,7 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
         item=[],
         items=ITEMS,
     )
-    settings = PretrainSettings(feedback_weight=0.0)
+    settings = PretrainSettings(feedback_weight=0.0, judge_weight=0.0)
     torch.manual_seed(0)
     names = Vocabulary([str(i) for i in range(1, ITEMS)])
     ratings = Vocabulary(["1", "2", "3", "4", "5"])

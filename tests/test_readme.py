@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from openlum.bench.command import bench
 from openlum.cli import app
 from openlum.config import load_settings
 from openlum.data.dataset import Dataset
@@ -54,13 +55,14 @@ COMMANDS = re.findall(r"^lum (.*)$", "\n".join(blocks("bash")), re.MULTILINE)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_in_the_readme_have_these_options(command: str) -> None:
     words = command.split()
-    help_text = CliRunner().invoke(app, [words[0], "--help"], env={"COLUMNS": "200"}).output
+    verb = words[:2] if words[0] == "bench" else words[:1]
+    help_text = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"}).output
     for option in [word for word in words if word.startswith("--")]:
         assert option in help_text
 
 
 def test_every_command_shows_an_example() -> None:
-    for command in app.registered_commands:
+    for command in [*app.registered_commands, *bench.registered_commands]:
         assert command.callback is not None
         assert "Example" in (command.callback.__doc__ or "")
 
