@@ -29,6 +29,9 @@ def ranking(
     json: Json = None,
     seeds: Seeds = 5,
     rankers: Annotated[str | None, typer.Option(help="Fewer rankers, with commas between.", show_default="all")] = None,
+    tune: Annotated[
+        bool, typer.Option(help="Choose settings on validation; otherwise the first ones are taken.")
+    ] = True,
     processes: Processes = None,
 ) -> None:
     """Every ranker without and with knowledge, and the generative ones end to end: AUC, GAUC, log loss, NE, paired tests.
@@ -38,6 +41,8 @@ def ranking(
     Examples:
 
         lum bench ranking --dataset market
+
+        lum bench ranking --dataset market --rankers dnn,din,hstu --no-tune --seeds 2
 
         lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --json ranking.json
     """
@@ -59,7 +64,7 @@ def ranking(
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     directory = runs / f"bench-{dataset}"
     place = Place(directory, console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
-    result = bench_ranking(loaded, place, chosen)  # type: ignore[arg-type]
+    result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
     file = json or directory / "ranking.json"
     write_json(file, result)
     console.print(ranking_table(result))

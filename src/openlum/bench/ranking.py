@@ -25,13 +25,14 @@ from openlum.summary import environment
 KNOWLEDGE = "+knowledge"
 
 
-def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture] | None) -> dict[str, Any]:
+def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture] | None, tune: bool = True) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`.
 
     Args:
         bench: what is compared how.
         place: where and how.
         rankers: fewer than the benchmark has.
+        tune: whether settings are chosen on validation; otherwise every method has the first one it would be tuned over.
     """
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
@@ -42,7 +43,8 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture] | None
     check_rows(data)
     methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in chosen]
     methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in chosen if name not in GENERATIVE]
-    tuned = _tune(bench.ranking, bench, methods, place)
+    budget = bench.ranking if tune else bench.ranking.untuned()
+    tuned = _tune(budget, bench, methods, place)
     cells = [
         Cell(name, architecture, tuned[name]["settings"], seed, known)
         for name, architecture, known in methods
@@ -73,6 +75,12 @@ def _tune(
 ) -> dict[str, dict[str, Any]]:
     """Of every method the settings with the best validation AUC, and what was tried."""
     assert bench.experiment.rank is not None
+    if all(len(settings) == 1 for settings in ranking.tune.values()):  # nothing to choose
+        first = {name: ranking.tune[architecture][0] for name, architecture, _ in methods}
+        return {
+            name: {"settings": changed(bench.experiment.rank, changes), "told": {"tried": [], "chosen": changes}}
+            for name, changes in first.items()
+        }
     cells: dict[Cell, dict[str, Any]] = {}
     for name, architecture, known in methods:
         for changes in ranking.tune[architecture]:

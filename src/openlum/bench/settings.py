@@ -42,6 +42,10 @@ class RankingBench(Settings):
     tune_seed: int = 100
     """Seed of the tuning's trainings."""
 
+    def untuned(self) -> "RankingBench":
+        """The same with the first setting of every ranker alone."""
+        return self.model_copy(update={"tune": {name: settings[:1] for name, settings in self.tune.items()}})
+
 
 class Ablation(Settings):
     """One change of the method, judged by what the best ranker makes of it."""
