@@ -28,7 +28,14 @@ TINY: dict[str, Any] = {
         "rank": {"max_epochs": 2, "hidden": [16], "sequence": {"width": 16, "layers": 1, "heads": 2, "max_events": 16}},
         "retrieve": None,
     },
-    "ranking": {"tune": {"dnn": [{"dropout": 0.1}], "hstu": [{}]}},
+    "ranking": {"tune": {"dnn": [{"dropout": 0.1}, {"dropout": 0.3}], "hstu": [{}]}},
+    "ablation_ranker": "dnn",
+    "ablations": [
+        {"table": "use", "label": "matching only", "rank": {"knowledge": {"direct": False}}},
+        {"table": "freshness", "label": "as of the day", "query": {"as_of": "day"}},
+        {"table": "conditions", "label": "no conditions", "query": {"questions": {"any": {}}, "judge": False},
+         "pretrain": {"condition_blank": 1.0, "feedback_weight": 0.0, "judge_weight": 0.0}},
+    ],
     "retrieval": {
         "protocol": ["the last event"],
         "model": SHAPE,
@@ -80,22 +87,66 @@ def test_ranking(runs: Path, trained: list[str]) -> None:
     told = result["bench"]
     assert told["protocol"] == TINY["protocol"]
     assert told["seeds"] == [0, 1]
-    assert told["tuning"]["dnn+knowledge"]["chosen"] == {"dropout": 0.1}
-    assert {name: len(tried["tried"]) for name, tried in told["tuning"].items()} == dict.fromkeys(methods, 1)
+    settings = TINY["ranking"]["tune"]["dnn"]
+    assert [tried["settings"] for tried in told["tuning"]["dnn+knowledge"]["tried"]] == settings
+    assert told["tuning"]["dnn"]["chosen"] in settings
+    assert {name: len(tried["tried"]) for name, tried in told["tuning"].items()} == dict(
+        zip(methods, (2, 1, 2), strict=True)
+    )
     assert all(1 <= epoch <= 2 for name in methods for epoch in told["epochs"][name])
     assert result["pretrain"]["epochs"] == 1
     assert result["query"]["questions"] == 2
-    _check_environment(result)
+    _check_form(result)
     assert file.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
     for name in methods:
         assert name in done.output
 
-    assert len(trained) == 3 + 3 * 2
+    assert len(trained) == 5 + 3 * 2
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
-    assert len(trained) == 3 + 3 * 2
+    assert len(trained) == 5 + 3 * 2
     assert again.output.count("unchanged, skipped") == 4
     assert json.loads(file.read_text()) == result
+
+
+def test_untuned_takes_the_first_settings(runs: Path) -> None:
+    """After the test above, whose dataset and model it finds."""
+    file = runs / "untuned.json"
+    command = ["ranking", "-d", "tiny", "--runs", str(runs), "--seeds", "1", "--processes", "1", "--json", str(file)]
+    done = lum_bench(*command, "--no-tune", "--rankers", "dnn")
+    assert done.exit_code == 0, (done.output, done.exception)
+    tuning = json.loads(file.read_text())["bench"]["tuning"]
+    assert tuning == {name: {"tried": [], "chosen": {"dropout": 0.1}} for name in ("dnn", "dnn+knowledge")}
+
+
+def test_ablation(runs: Path) -> None:
+    """The whole method, what is taken away from it, and the ranker alone."""
+    file = runs / "ablation.json"
+    command = ["ablation", "-d", "tiny", "--runs", str(runs), "--seeds", "2", "--processes", "1", "--json", str(file)]
+    done = lum_bench(*command)
+    assert done.exit_code == 0, (done.output, done.exception)
+    result = json.loads(file.read_text())
+    rows = {row["label"]: row for row in result["ablations"]}
+    assert list(rows) == ["no knowledge", "whole method", "matching only", "as of the day", "no conditions"]
+    assert rows["whole method"]["from_whole"] is None
+    assert rows["no knowledge"]["alone"] is None
+    for row in rows.values():
+        assert len(row["ranking"]["auc"]["seeds"]) == len(row["valid_auc"]) == 2
+        assert row["label"] in done.output
+    own, whole = (rows[label]["ranking"]["auc"]["mean"] for label in ("as of the day", "whole method"))
+    assert rows["as of the day"]["from_whole"]["difference"] == pytest.approx(own - whole)
+    # Same answers, fewer of them used; other answers; a model of its own.
+    assert rows["matching only"]["alone"] == rows["whole method"]["alone"]
+    assert rows["as of the day"]["alone"] != rows["whole method"]["alone"]
+    assert rows["no conditions"]["alone"] != rows["whole method"]["alone"]
+    assert len(list((runs / "bench-tiny" / "ablation").glob("model-*[0-9a-f]"))) == 2
+    _check_form(result)
+
+
+def test_a_table_that_there_is_not_is_refused() -> None:
+    error = lum_bench("ablation", "-d", "tiny", "--tables", "use,sise").exception
+    assert isinstance(error, InputError)
+    assert "no table 'sise'; it has use, freshness, conditions" in str(error)
 
 
 def _check_comparisons(result: dict[str, Any]) -> None:
@@ -113,9 +164,9 @@ def _check_comparisons(result: dict[str, Any]) -> None:
         assert 0 <= found["p_value"] <= 1
 
 
-def _check_environment(result: dict[str, Any]) -> None:
-    schema = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
-    jsonschema.validate(result["environment"], schema["properties"]["environment"])
+def _check_form(result: dict[str, Any]) -> None:
+    """That of `summary.json`."""
+    jsonschema.validate(result, json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text()))
 
 
 def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +184,7 @@ def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(set(seeds)) == 2
         assert metrics["mrr"] == pytest.approx(np.mean(seeds))
     assert result["retrieval_protocol"]["users"] > 50
-    _check_environment(result)
+    _check_form(result)
 
     monkeypatch.setattr(retrieval, "fit_sequential", forbid)
     monkeypatch.setattr(retrieval, "pretrain", forbid)
