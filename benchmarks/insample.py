@@ -5,7 +5,8 @@
 Judgements and similarities of the Large User Model alone (logistic regression, no ranker) and in a ranker, when the training rows
 are answered by
 
-- `as it is`: the one model that was trained on all users' events of the training period, for 1, 2, 3, ... epochs;
+- `as it is`: the one model that was trained on all users' events of the training period, for one epoch, and for as many as the
+  benchmark has;
 - `folds`: each by a model that was not trained on the row's user (two halves of the users); validation and test by the one model;
 - `forward`: a model that was trained on the first half of the training events; the ranker trains on the rows of the second half.
 
@@ -26,7 +27,7 @@ from rich.console import Console
 from openlum.artefact import write_json
 from openlum.bench.chain import Place, build_dataset
 from openlum.bench.settings import Bench, load_bench
-from openlum.data.dataset import SPLITS, Dataset
+from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.model import LargeUserModel
 from openlum.page import terminal_table
 from openlum.pretrain.initial import build_model
@@ -40,7 +41,7 @@ from openlum.rank.metrics import metrics
 from openlum.rank.train import fit
 from openlum.summary import environment
 
-Matched = dict[str, np.ndarray]
+Matched = dict[Split, np.ndarray]
 """Split to similarities and judgements of its rows, (I, Q)."""
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="kuairand-pure", help="a benchmark's name")
     parser.add_argument("--from", dest="from_dir", type=Path, help="the publisher's files")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where bench-DATASET is")
-    parser.add_argument("--ranker", default="din")
+    parser.add_argument("--ranker", default="dnn", help="an architecture of lum rank")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, required=True, help="result file")
     options = parser.parse_args()
@@ -82,7 +83,7 @@ def _variants(bench: Bench, dataset: Dataset) -> Iterator[Variant]:
     everybody = np.ones(len(dataset.sequences.user), bool)
     half = np.random.default_rng(0).random(len(everybody)) < 0.5
     whole: Matched = {}
-    for epochs in range(1, bench.experiment.pretrain.epochs + 1):
+    for epochs in sorted({1, bench.experiment.pretrain.epochs}):
         whole = _answers(bench, dataset, _train(bench, dataset, everybody, epochs))
         yield Variant(f"as it is, {epochs} epochs", whole)
     train = dataset.impressions("train")
@@ -116,7 +117,7 @@ def _answers(bench: Bench, dataset: Dataset, model: LargeUserModel) -> Matched:
     assert chosen is not None
     questions = QuestionSet(model.lexicon, model.config.condition, chosen.questions)
     items = embed_items(model, len(dataset.vocabulary("items")))
-    matched = {}
+    matched: Matched = {}
     for split in SPLITS:
         rows = dataset.impressions(split)
         matched[split] = np.empty((len(rows.row), len(questions) + len(judgement_names(model))), np.float32)
@@ -147,8 +148,8 @@ def _judge(bench: Bench, dataset: Dataset, variant: Variant, ranker: Any, seeds:
     }
     for seed in seeds:
         fitted = fit(data.config(ranker, True), data, seed).ranker
-        for split in ("valid", "test"):
-            rows = data.rows[split]  # type: ignore[index]
+        for split in SPLITS[1:]:
+            rows = data.rows[split]
             made = metrics(rows.label.numpy(), fitted.predict(data, rows), rows.user.numpy())
             found[split].append(made["auc"])
         found["test_gauc"].append(made["gauc"])
