@@ -5,9 +5,12 @@ from typing import Any
 
 from rich.table import Table
 
-from openlum.page import ACCENT, GRID, INK, QUIET, figure, new_figure, terminal_table
+from openlum.page import figure, new_figure, terminal_table
 from openlum.rank.settings import GENERATIVE
 from openlum.report import KNOWLEDGE, METRICS, p_value, signed, spread
+
+INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
+"""Of text and plain rankers, generative ones, lines, and rankers with knowledge."""
 
 
 def ranking_table(result: dict[str, Any]) -> Table:
@@ -50,18 +53,25 @@ def retrieval_table(result: dict[str, Any]) -> Table:
 
 
 def plot_ranking(result: dict[str, Any], file: Path) -> Path:
-    """Draw the test AUC of every method with its seeds as an SVG beside the result."""
+    """Draw the test AUC of every method, its seeds and their mean; plain, generative and informed rankers differ in colour."""
     names = list(result["ranking"])
     drawn = new_figure(7.0, 0.3 * len(names) + 0.8)
     axes = drawn.subplots()
     for place, name in enumerate(reversed(names)):
         auc = result["ranking"][name]["auc"]
         colour = ACCENT if name.endswith(KNOWLEDGE) else QUIET if name in GENERATIVE else INK
-        axes.plot(auc["seeds"], [place] * len(auc["seeds"]), "o", color=colour, alpha=0.35, markersize=4)
-        axes.plot([auc["mean"]], [place], "|", color=colour, markersize=14, markeredgewidth=2)
+        axes.plot(auc["seeds"], [place] * len(auc["seeds"]), "o", color=colour, alpha=0.4, markersize=5)
+        axes.plot([auc["mean"]], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
+        axes.annotate(
+            figure(auc["mean"]), (auc["mean"], place), (8, -3), textcoords="offset points", fontsize=8, color=colour
+        )
     axes.set_yticks(range(len(names)), list(reversed(names)))
-    axes.set_xlabel("AUC on the test rows: seeds, and their mean")
+    axes.set_xlabel(f"{result['bench']['dataset']}: AUC on the test rows", color=INK)
+    axes.margins(x=0.12)
     axes.grid(axis="x", color=GRID)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=INK)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    drawn.savefig(file, facecolor="white", metadata={"Date": None})
+    axes.spines["bottom"].set_color(GRID)
+    drawn.savefig(file, facecolor="white", metadata={"Date": None} if file.suffix == ".svg" else None)
     return file
