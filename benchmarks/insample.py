@@ -117,10 +117,11 @@ def _answers(bench: Bench, dataset: Dataset, model: LargeUserModel) -> Matched:
     assert chosen is not None
     questions = QuestionSet(model.lexicon, model.config.condition, chosen.questions)
     items = embed_items(model, len(dataset.vocabulary("items")))
+    width = len(questions) + (len(judgement_names(model)) if chosen.judge else 0)
     matched: Matched = {}
     for split in SPLITS:
         rows = dataset.impressions(split)
-        matched[split] = np.empty((len(rows.row), len(questions) + len(judgement_names(model))), np.float32)
+        matched[split] = np.empty((len(rows.row), width), np.float32)
         for index, answers, judged in answer_impressions(model, dataset, rows, questions, chosen, items, split):
             target = items[torch.from_numpy(rows.item[index])].unsqueeze(1)  # (n, 1, E)
             matched[split][index] = torch.cat([(answers * target).sum(-1), judged], 1).numpy()

@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
         {"table": "use", "label": "matching only", "rank": {"knowledge": {"direct": False}}},
         {"table": "freshness", "label": "as of the day", "query": {"as_of": "day"}},
         {"table": "conditions", "label": "no conditions", "query": {"questions": {"any": {}}, "judge": False},
-         "pretrain": {"condition_blank": 1.0, "feedback_weight": 0.0, "judge_weight": 0.0}},
+         "model": {"conditions": False}, "pretrain": {"feedback_weight": 0.0, "judge_weight": 0.0}},
     ],
     "retrieval": {
         "protocol": ["the last event"],
@@ -138,6 +138,7 @@ def test_ablation(runs: Path) -> None:
     # Same answers, fewer of them used; other answers; a model of its own.
     assert rows["matching only"]["alone"] == rows["whole method"]["alone"]
     assert rows["as of the day"]["alone"] != rows["whole method"]["alone"]
+    assert rows["as of the day"]["from_whole"]["difference"] != 0
     assert rows["no conditions"]["alone"] != rows["whole method"]["alone"]
     assert len(list((runs / "bench-tiny" / "ablation").glob("model-*[0-9a-f]"))) == 2
     _check_form(result)

@@ -69,5 +69,8 @@ def test_raw_items_are_judged_by_probabilities_of_raw_values(model: LargeUserMod
 
 
 def test_nothing_to_judge_is_refused(model: LargeUserModel) -> None:
-    with pytest.raises(InputError, match="one item or more"):
-        model.predict_feedback([], [])
+    for items in ([], "i7"):
+        with pytest.raises(InputError, match="one item or more"):
+            model.predict_feedback([], items)
+    with pytest.raises(InputError, match="'rating' is feedback"):
+        model.predict_feedback([], ["i7"], {"rating": "rating5"})

@@ -1,6 +1,8 @@
 """Bulk queries: each impression's answers are those of a pass of its own, and nobody sees the future."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -146,13 +148,25 @@ def test_a_dataset_that_has_grown_has_the_answers_of_unknown_items(
 
 
 def test_as_of_the_day_sees_what_came_before_midnight(small_dataset: Dataset) -> None:
-    rows, sequences = small_dataset.impressions("train"), small_dataset.sequences
-    nightly = before_the_day(small_dataset, rows)
-    for row in range(0, len(rows.row), 7):
+    """The log stretched over twenty days, some of a user's events on each."""
+    changed = Dataset(small_dataset.path)
+    begin = changed.sequences.time.min()
+    slower = 20 * 86_400 // int(np.ptp(changed.sequences.time))
+    changed.__dict__["sequences"] = replace(changed.sequences, time=begin + (changed.sequences.time - begin) * slower)
+    rows, sequences = changed.impressions("train"), changed.sequences
+    rows = replace(rows, time=begin + (rows.time - begin) * slower)
+    nightly = before_the_day(changed, rows)
+    between = 0
+    for row in range(len(rows.row)):
         place = int(sequences.position_of(rows.user[row : row + 1])[0])
         time = sequences.time[sequences.offsets[place] : sequences.offsets[place + 1]]
-        assert nightly.prefix[row] == (time < rows.time[row] // 86_400 * 86_400).sum()
-    assert (nightly.prefix < rows.prefix).any()
+        seen = int((time < rows.time[row] // 86_400 * 86_400).sum())
+        assert nightly.prefix[row] == seen
+        # The time since the last event that is known, not since the last one there was: log2 buckets of seconds from id 2 on.
+        gap = 2 + int(np.log2(1 + rows.time[row] - time[seen - 1])) if seen else 1
+        assert nightly.condition["gap"][row] == gap
+        between += 0 < seen < rows.prefix[row]
+    assert between > 20
 
 
 def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
@@ -170,3 +184,31 @@ def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
     np.testing.assert_array_equal(read["int8"].similarity, read["float16"].similarity)
     column = pq.read_schema(tmp_path / "int8" / "part-00000.parquet").field("answer.like").type
     assert (column.value_type, column.list_size) == (pa.int8(), 8)
+
+
+def test_knowledge_of_other_settings_has_another_fingerprint(
+    small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path / "model")
+    changes: list[dict[str, Any]] = [
+        {},
+        {"as_of": "day"},
+        {"dtype": "int8"},
+        {"judge": False},
+        {"questions": {"other": {}}},
+    ]
+    found = set()
+    for index, changed in enumerate(changes):
+        query(small_dataset.path, tmp_path / "model", tmp_path / str(index), QuerySettings(**changed))
+        found.add(read_json(tmp_path / str(index) / "knowledge.json", "lum query")["fingerprint"])
+    assert len(found) == len(changes)
+
+
+def test_a_model_that_never_learned_to_judge_says_nothing_of_items(small_dataset: Dataset, tmp_path: Path) -> None:
+    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8)
+    model = build_model(small_dataset, shape, seed=0, judges=False)
+    model.save_pretrained(tmp_path / "model")
+    query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
+    assert load_knowledge(tmp_path / "knowledge", small_dataset).questions == ["any"]
+    with pytest.raises(InputError, match="judges no items"):
+        LargeUserModel.load(tmp_path / "model").predict_feedback([], ["1"])

@@ -49,6 +49,8 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str] | None) -> dict
         cells[ablation.label] = _cells(bench, experiment, ablation.label, knowledge, place.seeds)
         prepared = Dataset(dataset)
         assert experiment.rank is not None
+        if not experiment.rank.knowledge.matching:
+            continue
         alone[ablation.label] = knowledge_alone(
             RankingData(prepared, experiment.rank, load_knowledge(knowledge, prepared, []))
         )

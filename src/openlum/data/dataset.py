@@ -10,7 +10,7 @@ null where missing), vector float32 lists.
 Shapes: U users, N events, I impressions, V items with item 0 (unknown), M values of a multi field, W width of a vector.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -188,11 +188,7 @@ class Dataset:
                 condition[spec.name] = np.zeros(shape, np.int64) if spec.size else np.full(shape, np.nan, np.float32)
             else:
                 condition[spec.name] = _values(table[f"condition.{spec.name}"].combine_chunks(), spec)
-        sequences = self.sequences
-        place = sequences.position_of(user)
-        last = sequences.offsets[np.maximum(place, 0)] + prefix - 1
-        previous = sequences.time[np.maximum(last, 0)] if len(sequences.time) else time
-        condition |= self._time_fields(time, previous, prefix > 0)
+        condition |= self._times_of_rows(user, time, prefix)
         return Impressions(
             row=table["row"].to_numpy().astype(np.int64),
             user=user,
@@ -203,6 +199,11 @@ class Dataset:
             condition=condition,
             context={s.name: _values(table[f"context.{s.name}"].combine_chunks(), s) for s in self.info.context},
         )
+
+    def with_prefix(self, rows: Impressions, prefix: np.ndarray) -> Impressions:
+        """The same rows, (I,), that may see fewer events; the time since the last one is told accordingly."""
+        condition = rows.condition | self._times_of_rows(rows.user, rows.time, prefix)
+        return replace(rows, prefix=prefix, condition=condition)
 
     def item_features(self) -> dict[str, np.ndarray]:
         """Field to (V,), (V, M) or (V, W); row = item id."""
@@ -218,6 +219,13 @@ class Dataset:
         """Field to values by user id, as `item_features`."""
         table = _read(self.path / "users.parquet")
         return {s.name: _values(table[f"user.{s.name}"].combine_chunks(), s) for s in self.info.user}
+
+    def _times_of_rows(self, user: np.ndarray, time: np.ndarray, prefix: np.ndarray) -> dict[str, np.ndarray]:
+        """Time fields of rows, (I,), that see `prefix` events."""
+        sequences = self.sequences
+        last = sequences.offsets[np.maximum(sequences.position_of(user), 0)] + prefix - 1
+        previous = sequences.time[np.maximum(last, 0)] if len(sequences.time) else time
+        return self._time_fields(time, previous, prefix > 0)
 
     def _time_fields(self, time: np.ndarray, previous: np.ndarray, has_previous: np.ndarray) -> dict[str, np.ndarray]:
         schema = self.info.data_schema

@@ -65,7 +65,7 @@ def _time_before(times: Sequence[float | None], index: int) -> int | None:
     return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
 
 
-def _judge(width: int, values: int) -> nn.Sequential:
+def _feedback_head(width: int, values: int) -> nn.Sequential:
     """From a question's output and its item's token, (Q, 2 D), to logits of feedback values, (Q, R)."""
     return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
 
@@ -85,7 +85,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.lexicon = lexicon
         settings = config.settings
         self.item_encoder = ItemEncoder(config.item, config.items, settings.field_width, settings.embedding_width)
-        self.condition_encoder = ConditionEncoder(config.condition, settings.field_width, settings.width)
+        read = config.condition if settings.conditions else []
+        self.condition_encoder = ConditionEncoder(read, settings.field_width, settings.width)
         # Normed, so that neither drowns the other where both are in one token.
         self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
         self.condition_norm = nn.RMSNorm(settings.width)
@@ -94,7 +95,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.about = nn.Parameter(torch.zeros(settings.width))
-        self.judges = nn.ModuleList(_judge(settings.width, spec.size - 1) for spec in config.feedback)
+        self.judges = nn.ModuleList(_feedback_head(settings.width, spec.size - 1) for spec in config.feedback)
         self.log_scale = nn.ParameterDict(
             {kind: nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) for kind in ("item", "feedback")}
         )
@@ -203,7 +204,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
 
         Args:
             history: as in `ask`.
-            items: raw ids.
+            items: raw ids; all that the model does not know are one unknown item to it.
             question: condition fields that are known before an item is, by name, and `time`; each optional.
 
         Returns:
@@ -212,9 +213,16 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: there is no item, or the model has no feedback field; or as in `ask`.
         """
-        fields = self.config.feedback
-        if not fields or not len(items):
-            raise InputError("expected one item or more" if fields else "the model's data has no feedback field")
+        fields = self.config.judged
+        if not fields:
+            raise InputError("the model judges no items: it needs a feedback field, and pretrain.judge_weight above 0")
+        if isinstance(items, str) or not len(items):
+            raise InputError(f"items: expected a list of one item or more, found {items!r}")
+        told = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(question or {}))
+        if told:
+            raise InputError(
+                f"condition field '{told[0]}' is feedback, which is what is predicted; leave it out of the question"
+            )
         state, asked = self._read_and_encode(list(history), [question or {}])
         user = torch.zeros(len(items), dtype=torch.int64)
         condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in asked.condition.items()}
@@ -354,6 +362,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         weights = directory / "model.safetensors"
         try:
             model.load_state_dict(load_file(weights, device=str(map_location)))
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except RuntimeError:
+            raise InputError(
+                f"{weights}: has not the weights of this version's models; run 'lum pretrain' again"
+            ) from None
+        except (OSError, SafetensorError) as error:
             raise InputError(f"{weights}: cannot be loaded ({error}); run 'lum pretrain' again") from None
         return model.to(map_location).eval()

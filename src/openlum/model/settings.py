@@ -14,10 +14,12 @@ class ModelSettings(Settings):
 
     encoder: Literal["transformer", "hstu"] = "transformer"
     """Blocks of the user encoder."""
+    conditions: bool = True
+    """Whether condition fields are read. Without them it is a next-item model, whatever it is asked."""
     width: int = Field(64, ge=8)
     """D: width of the user encoder."""
     layers: int = Field(2, ge=1)
-    """Transformer blocks."""
+    """Blocks of the user encoder."""
     heads: int = Field(4, ge=1)
     """Attention heads; `width` must be a multiple of twice this."""
     embedding_width: int = Field(64, ge=4)
@@ -57,6 +59,8 @@ class ModelConfig(Settings):
     """Of the dataset and the settings that it was trained with."""
     initialised_from: str = ""
     """Fingerprint of the model whose weights it began with."""
+    learned_to_judge: bool = True
+    """Whether it was trained on questions about items."""
     valid_time: int | None = None
     """First second of the validation period, which the protocols `time` and `both` keep from training."""
 
@@ -64,3 +68,8 @@ class ModelConfig(Settings):
     def feedback(self) -> list[FieldSpec]:
         """The categorical feedback fields: those that the second direction of the loss is trained on."""
         return [spec for spec in self.condition if spec.feedback and spec.type == "categorical"]
+
+    @property
+    def judged(self) -> list[FieldSpec]:
+        """The feedback fields that it can judge items by."""
+        return self.feedback if self.learned_to_judge else []

@@ -12,7 +12,7 @@ from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
 from openlum.model.batch import to_tensors
 from openlum.model.fit import check_fields
 
-SHAPE = ("width", "layers", "heads", "embedding_width", "field_width")
+SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
 """Settings that decide the shapes of the weights, and what they mean."""
 REMEDY = "'lum prepare --append' keeps the fields and scales of a dataset; or train without --init-from"
 
@@ -24,6 +24,7 @@ def build_model(
     protocol: Protocol = "both",
     trained_on: str = "",
     old: LargeUserModel | None = None,
+    judges: bool = True,
 ) -> LargeUserModel:
     """A new model for a dataset's fields and catalogue, with the weights of an `old` one if there is one."""
     lexicon = Lexicon.of(dataset)
@@ -38,6 +39,7 @@ def build_model(
         protocol=protocol,
         fingerprint=trained_on,
         initialised_from=old.config.fingerprint if old else "",
+        learned_to_judge=judges,
         valid_time=dataset.info.valid_time,
     )
     torch.manual_seed(seed)

@@ -46,7 +46,7 @@ class Objective:
         self.frequency = torch.from_numpy(frequency).float()
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
-        """Both losses of a batch of histories. Draws from torch's global generator."""
+        """The losses of a batch of histories. Draws from torch's global generator."""
         history = replace(history, condition=self._drop_conditions(history))
         known = history.item > 0
         candidates = torch.arange(self.config.items) if self.full else self._candidates(history.item)

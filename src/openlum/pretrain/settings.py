@@ -28,7 +28,7 @@ class PretrainSettings(Settings):
     """Largest norm of the gradient."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     """Chance that one condition field of an event becomes *any*."""
-    condition_blank: float = Field(0.1, ge=0, le=1)
+    condition_blank: float = Field(0.1, ge=0, lt=1)
     """Chance that all condition fields of an event become *any* at once ("what next?")."""
     full_softmax_items: int = Field(50_000, ge=1)
     """Catalogues up to this size use every item as a negative; larger ones are sampled."""

@@ -92,7 +92,9 @@ def pretrain(
     )
     work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
     (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    model = build_model(dataset, model_settings, settings.seed, settings.protocol, trained_on, old)
+    model = build_model(
+        dataset, model_settings, settings.seed, settings.protocol, trained_on, old, settings.judge_weight > 0
+    )
     model = model.to(default_device())
     trainer = Trainer(model, dataset, settings, work)
     trainer.run()
@@ -224,7 +226,7 @@ class Trainer:
     def _validate(self, curves: SummaryWriter) -> None:
         figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
         # Without validation events the last weights are the best.
-        loss = self.settings.item_weight * figures.get("item_loss", -float(self.progress.step))
+        loss = self.settings.item_weight * figures["item_loss"] if figures else -float(self.progress.step)
         loss += self.settings.feedback_weight * figures.get("feedback_loss", 0.0)
         loss += self.settings.judge_weight * figures.get("judged_loss", 0.0)
         self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **figures}})

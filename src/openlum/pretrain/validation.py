@@ -57,7 +57,8 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
 
     Returns:
         `item_loss` and `recall@10` with each event's condition known, `recall@10 any` with nothing known, and for each feedback
-        field `feedback_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values).
+        field `feedback_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values);
+        likewise `judged_loss` and `auc FIELD judged` of questions about items.
     """
     if not len(chosen.stretches):
         return {}
@@ -97,8 +98,8 @@ def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor
         found[f"score:{spec.name}"] = model.scale("feedback") * (
             o @ e[target[some.to(e.device)]].unsqueeze(-1)
         ).squeeze(-1)
-    judged = judge_feedback(model, state, history, positions, e[target]) if model.config.feedback else []
-    for spec, logits in zip(model.config.feedback, judged, strict=True):
+    judged = judge_feedback(model, state, history, positions, e[target]) if model.config.judged else []
+    for spec, logits in zip(model.config.judged, judged, strict=True):
         found[f"judged:{spec.name}"] = logits[(history.condition[spec.name][positions] > 0).to(logits.device)]
     return found
 
@@ -125,9 +126,12 @@ def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, flo
             result["feedback_loss"] = result.get("feedback_loss", 0.0) + float(loss)
             if len(value.unique()) > 1:
                 result[f"auc {spec.name}"] = _auc(value, score.softmax(-1))
-                result[f"auc {spec.name} judged"] = _auc(value, found[f"judged:{spec.name}"].softmax(-1))
-            judged = torch.nn.functional.cross_entropy(found[f"judged:{spec.name}"], value)
-            result["judged_loss"] = result.get("judged_loss", 0.0) + float(judged)
+            judged = found.get(f"judged:{spec.name}")
+            if judged is not None:
+                loss = torch.nn.functional.cross_entropy(judged, value)
+                result["judged_loss"] = result.get("judged_loss", 0.0) + float(loss)
+                if len(value.unique()) > 1:
+                    result[f"auc {spec.name} judged"] = _auc(value, judged.softmax(-1))
     return result
 
 

@@ -7,7 +7,6 @@ Shapes: I impressions, B windows of histories in a batch, G questions, E width o
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,12 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
             "model": model.config.fingerprint,
             "dataset": dataset.info.fingerprint,
             "fingerprint": fingerprint(
-                model.config.fingerprint, dataset.info.fingerprint, settings.questions, settings.judge
+                model.config.fingerprint,
+                dataset.info.fingerprint,
+                settings.questions,
+                settings.judge,
+                settings.as_of,
+                settings.dtype,
             ),
         }
         write_json(directory / "knowledge.json", knowledge)
@@ -106,7 +110,7 @@ def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
     users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
     keys = (users << 33) | (sequences.time - begins)
     seen = np.searchsorted(keys, (place << 33) | np.maximum(midnight - begins, 0)) - sequences.offsets[place]
-    return replace(impressions, prefix=np.where(place < 0, 0, np.minimum(seen, impressions.prefix)))
+    return dataset.with_prefix(impressions, np.where(place < 0, 0, np.minimum(seen, impressions.prefix)))
 
 
 @torch.inference_mode()
@@ -117,7 +121,7 @@ def embed_items(model: LargeUserModel, items: int) -> Tensor:
 
 def judgement_names(model: LargeUserModel) -> list[str]:
     """FIELD=VALUE of every value of every feedback field that the model judges by, J names."""
-    fields = model.config.feedback
+    fields = model.config.judged
     return [f"{spec.name}={value}" for spec in fields for value in model.lexicon.conditions[spec.name].values]
 
 
@@ -169,7 +173,7 @@ def answer_impressions(
         )
         answers = model.answer(state, asked.to(model.device))
         judged = torch.empty(len(index), 0)
-        if settings.judge and model.config.feedback:
+        if settings.judge and model.config.judged:
             item = torch.from_numpy(impressions.item[index])
             about = Questions(here, user, prefix, item).to(model.device)
             judged = log_odds(model.judge(state, about, items[item].to(model.device))).cpu()

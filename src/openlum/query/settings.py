@@ -24,7 +24,7 @@ class QuerySettings(Settings):
     as_of: Literal["impression", "day"] = "impression"
     """What an answer knows: all events before the impression, or only those before its day (UTC), as a nightly run would."""
     dtype: Literal["float16", "int8"] = "float16"
-    """How vectors are stored. `int8` halves the size."""
+    """How vectors are stored. `int8` halves the size; similarities and judgements stay as they are."""
     batch_events: int = Field(4096, ge=16)
     """Events and questions in a batch."""
     rows_per_part: int = Field(100_000, ge=1)

@@ -14,26 +14,31 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from openlum.data.dataset import SPLITS
-from openlum.rank.batches import RankingData
+from openlum.rank.batches import RankingData, chosen_questions
 from openlum.rank.metrics import auc
 
 
 def knowledge_alone(data: RankingData) -> dict[str, Any]:
     """AUC on the rows of each split of every question's similarity, and of all together by logistic regression.
 
+    Of all questions, or of those that the settings of the rankers choose.
+
     Returns:
         `all` (fitted on the training rows), `questions` (name to splits), and `gap`: training less validation AUC of `all`.
     """
     assert data.knowledge is not None
+    known = data.knowledge.questions
+    names = chosen_questions(known, data.settings.knowledge.matching_questions)
+    columns = [known.index(name) for name in names]
     of_split = {}
     for split in SPLITS:
         rows = data.rows[split]
         assert rows.known is not None
-        of_split[split] = data.similarity[rows.known].numpy(), rows.label.numpy()  # (I, Q), (I,)
+        of_split[split] = data.similarity[rows.known][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
     together = make_pipeline(StandardScaler(), LogisticRegression()).fit(*of_split["train"])
     every = {split: auc(label, together.decision_function(x)) for split, (x, label) in of_split.items()}
     single = {
         name: {split: auc(label, np.asarray(x[:, index])) for split, (x, label) in of_split.items()}
-        for index, name in enumerate(data.knowledge.questions)
+        for index, name in enumerate(names)
     }
     return {"all": every, "questions": single, "gap": every["train"] - every["valid"]}

@@ -135,8 +135,10 @@ class RankingData:
             chosen = settings.knowledge
             direct = chosen.direct and architecture != "lightgbm"  # trees take numbers only
             shape = KnowledgeShape(
-                answers=_chosen(self.knowledge.answered, chosen.direct_questions) if direct else [],
-                similarities=_chosen(self.knowledge.questions, chosen.matching_questions) if chosen.matching else [],
+                answers=chosen_questions(self.knowledge.answered, chosen.direct_questions) if direct else [],
+                similarities=chosen_questions(self.knowledge.questions, chosen.matching_questions)
+                if chosen.matching
+                else [],
                 width=self.knowledge.items.shape[1],
             )
         return RankerConfig(
@@ -212,7 +214,7 @@ class RankingData:
         )
 
 
-def _chosen(questions: list[str], names: list[str] | None) -> list[str]:
+def chosen_questions(questions: list[str], names: list[str] | None) -> list[str]:
     """The questions that are named, in their order; all where none are.
 
     Raises:

@@ -79,6 +79,9 @@ def bootstrap_auc(
     """
     _, who = np.unique(user, return_inverse=True)
     users = int(who.max()) + 1
+    if users < 2:  # nothing to draw from
+        found = compare_auc(label, user, a, b)
+        return found.difference, found.difference
     first, second = ([_WeightedAuc(label > 0, prediction) for prediction in predictions] for predictions in (a, b))
 
     def difference(drawn: np.ndarray) -> float:

@@ -124,7 +124,9 @@ def figures(rows: Rows, predictions: list[np.ndarray]) -> dict[str, dict[str, An
     for metric in by_seed[0]:
         seeds = [one[metric] for one in by_seed]
         std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
-        out[metric] = {"mean": float(np.mean(seeds)), "std": std, "seeds": seeds}
+        found = {"mean": float(np.mean(seeds)), "std": std, "seeds": seeds}
+        # GAUC is undefined where no user has both labels.
+        out[metric] = found if np.isfinite(seeds).all() else {"mean": None, "std": None, "seeds": [None] * len(seeds)}
     return out
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openlum.config import Settings
 
@@ -21,3 +21,10 @@ class RetrieveSettings(Settings):
     """Whether items of the user's history are left out of the ranking (the held-out item never is)."""
     batch_users: int = Field(256, ge=1)
     """Users searched for at once."""
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> "RetrieveSettings":
+        twice = sorted(set(self.questions) & set(self.known))
+        if twice:
+            raise ValueError(f"'{twice[0]}' is a name in both 'questions' and 'known'; give it another in one of them")
+        return self
