@@ -39,7 +39,8 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str] | None) -> dict
     chosen = [WHOLE, *(one for one in bench.ablations if tables is None or one.table in tables)]
     store = place.directory / "ablation"
     assert bench.experiment.rank is not None
-    plain = RankingData(Dataset(dataset), bench.experiment.rank)
+    prepared = Dataset(dataset)
+    plain = RankingData(prepared, bench.experiment.rank)
     check_rows(plain)
     cells: dict[str, list[Cell]] = {"no knowledge": _cells(bench, bench.experiment, "no knowledge", None, place.seeds)}
     alone = {}
@@ -47,7 +48,6 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str] | None) -> dict
         experiment = _changed(bench.experiment, ablation)
         knowledge = _knowledge(experiment, dataset, store, place.console)
         cells[ablation.label] = _cells(bench, experiment, ablation.label, knowledge, place.seeds)
-        prepared = Dataset(dataset)
         assert experiment.rank is not None
         if not experiment.rank.knowledge.matching:
             continue

@@ -2,12 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from openlum.errors import InputError
+
+if TYPE_CHECKING:
+    from openlum.bench.chain import Place
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks with several seeds, a tuning budget and paired tests.")
 
@@ -48,8 +52,6 @@ def ranking(
     """
     from typing import get_args
 
-    from openlum.artefact import write_json
-    from openlum.bench.chain import Place
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import plot_ranking, ranking_table
     from openlum.bench.settings import load_bench
@@ -62,13 +64,9 @@ def ranking(
     console, loaded = Console(), load_bench(dataset)
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
-    directory = runs / f"bench-{dataset}"
-    place = Place(directory, console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
+    place = _place(dataset, runs, console, from_dir, seeds, processes)
     result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
-    file = json or directory / "ranking.json"
-    write_json(file, result)
-    console.print(ranking_table(result))
-    console.print(f"result: {file}", soft_wrap=True)
+    file = _finish(place, json or place.directory / "ranking.json", result, ranking_table(result))
     console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
 
 
@@ -90,9 +88,7 @@ def ablation(
 
         lum bench ablation --dataset kuairand-pure --from ~/Downloads/KuaiRand-Pure --tables use,freshness --seeds 3
     """
-    from openlum.artefact import write_json
     from openlum.bench.ablation import bench_ablation
-    from openlum.bench.chain import Place
     from openlum.bench.report import ablation_table
     from openlum.bench.settings import load_bench
 
@@ -104,13 +100,9 @@ def ablation(
         raise InputError(
             f"'{dataset}' has no table '{(unknown or ['ablation'])[0]}'; it has {', '.join(known) or 'none'}"
         )
-    directory = runs / f"bench-{dataset}"
-    place = Place(directory, console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
+    place = _place(dataset, runs, console, from_dir, seeds, processes)
     result = bench_ablation(loaded, place, chosen)
-    file = json or directory / "ablation.json"
-    write_json(file, result)
-    console.print(ablation_table(result))
-    console.print(f"result: {file}", soft_wrap=True)
+    _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
 
 
 @bench.command()
@@ -123,8 +115,6 @@ def retrieval(
 
         lum bench retrieval --dataset ml-1m --from ~/Downloads/ml-1m --json retrieval.json
     """
-    from openlum.artefact import write_json
-    from openlum.bench.chain import Place
     from openlum.bench.report import retrieval_table
     from openlum.bench.retrieval import bench_retrieval
     from openlum.bench.settings import load_bench
@@ -132,9 +122,24 @@ def retrieval(
     console, loaded = Console(), load_bench(dataset)
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
-    directory = runs / f"bench-{dataset}"
-    result = bench_retrieval(loaded, Place(directory, console, from_dir, list(range(seeds))))
-    file = json or directory / "retrieval.json"
+    place = _place(dataset, runs, console, from_dir, seeds, 1)
+    result = bench_retrieval(loaded, place)
+    _finish(place, json or place.directory / "retrieval.json", result, retrieval_table(result))
+
+
+def _place(
+    dataset: str, runs: Path, console: Console, from_dir: Path | None, seeds: int, processes: int | None
+) -> "Place":
+    from openlum.bench.chain import Place
+
+    return Place(runs / f"bench-{dataset}", console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
+
+
+def _finish(place: "Place", file: Path, result: dict[str, Any], table: Table) -> Path:
+    """Write the result, show it, and return its file."""
+    from openlum.artefact import write_json
+
     write_json(file, result)
-    console.print(retrieval_table(result))
-    console.print(f"result: {file}", soft_wrap=True)
+    place.console.print(table)
+    place.console.print(f"result: {file}", soft_wrap=True)
+    return file

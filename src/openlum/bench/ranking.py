@@ -38,8 +38,8 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture] | None
     assert bench.experiment.rank is not None
     chosen = rankers or list(bench.ranking.tune)
     knowledge, parts = build_knowledge(bench.experiment, place)
-    dataset = place.directory / "dataset"
-    data = RankingData(Dataset(dataset), bench.experiment.rank, load_knowledge(knowledge, Dataset(dataset), []))
+    prepared = Dataset(place.directory / "dataset")
+    data = RankingData(prepared, bench.experiment.rank, load_knowledge(knowledge, prepared, []))
     check_rows(data)
     methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in chosen]
     methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in chosen if name not in GENERATIVE]
