@@ -64,9 +64,16 @@ def test_only_the_named_keys_change(changes: dict[str, Any], expected: dict[str,
     assert settings.trees.leaves != 31  # what was given stays as it is
 
 
-@pytest.mark.parametrize("changes", [{"dropuot": 0.2}, {"trees": {"leafs": 31}}, {"dropout": 2}])
-def test_changes_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="validation error"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dropuot": 0.2}, "unknown key 'dropuot'; did you mean 'dropout'"),
+        ({"trees": {"leafs": 31}}, r"unknown key 'trees\.leafs'"),
+        ({"dropout": 2}, "key 'dropout'.*found 2"),
+    ],
+)
+def test_changes_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         changed(RankSettings(), changes)
 
 

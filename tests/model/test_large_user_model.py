@@ -1,5 +1,7 @@
 """What must hold of the model whatever its weights are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from openlum.data.packing import window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions
-from openlum.model.batch import Fields
+from openlum.model.batch import Fields, blank, erase
 from openlum.schema import FieldSpec
 
 from .conftest import CONDITION, random_fields, random_history
@@ -55,6 +57,26 @@ def test_group_query_equals_separate_queries(model: LargeUserModel, lengths: lis
             answers, _ = model.read(History(item, fields, torch.tensor([0, len(item)])))
         assert answers is not None
         assert (together[index] - answers[-1]).abs().max() <= TOLERANCE
+
+
+@settings(max_examples=20, deadline=None)
+@given(length=st.integers(1, 12), seed=st.integers(0, 10_000))
+def test_an_item_asked_for_without_its_condition_answers_the_question_any(
+    model: LargeUserModel, length: int, seed: int
+) -> None:
+    """What was asked for is in the condition's token alone; what happened stays in the item's."""
+    history = random_history([length], np.random.default_rng(seed))
+    last = {spec.name: torch.arange(length) == length - 1 for spec in CONDITION}
+    asked = erase(history.condition, CONDITION, last)
+    with torch.no_grad():
+        answers, _ = model.read(replace(history, asked=asked))
+    anything = Questions(blank(CONDITION, 1), torch.tensor([0]), torch.tensor([length - 1]))
+    assert answers is not None
+    torch.testing.assert_close(answers[-1:], answer(model, history, anything), atol=TOLERANCE, rtol=0)
+    # A question after the event sees the difference between what happened and nothing.
+    after = Questions(blank(CONDITION, 1), torch.tensor([0]), torch.tensor([length]))
+    told, untold = replace(history, asked=asked), replace(history, condition=asked)
+    assert (answer(model, told, after) - answer(model, untold, after)).abs().max() > TOLERANCE
 
 
 @settings(max_examples=25, deadline=None)

@@ -147,6 +147,13 @@ def test_dropout_and_window_may_change(small_dataset: Dataset, old: Path) -> Non
     assert settings == golden.SHAPE.model_copy(update={"dropout": 0.5, "max_events": 8})
 
 
+def test_the_window_of_hstu_is_part_of_its_shape(small_dataset: Dataset, tmp_path: Path) -> None:
+    """Its bias has a weight for each position."""
+    shape = golden.SHAPE.model_copy(update={"encoder": "hstu"})
+    pretrain(small_dataset.path, tmp_path / "hstu", shape, SHORT)
+    refused(small_dataset, tmp_path / "hstu", r"key 'model\.max_events': 8 was given, but the model", max_events=8)
+
+
 def test_what_is_held_out_was_not_seen_by_the_old_model_either(
     small_dataset: Dataset, old: Path, tmp_path: Path
 ) -> None:

@@ -57,7 +57,7 @@ def ranking(
     from openlum.bench.settings import load_bench
     from openlum.rank.settings import Architecture
 
-    chosen = rankers.split(",") if rankers else None
+    chosen = list(dict.fromkeys(rankers.split(","))) if rankers else None
     unknown = sorted(set(chosen or []) - set(get_args(Architecture)))
     if unknown:
         raise InputError(f"--rankers: '{unknown[0]}' is none; there are {', '.join(get_args(Architecture))}")

@@ -136,14 +136,7 @@ def comparison(a: str, b: str, test: Rows, of_a: list[Outcome], of_b: list[Outco
     """Test AUC of method `a` less that of `b`, with DeLong's test, a paired bootstrap, and the difference of each seed."""
     label, user = test.label.numpy(), test.user.numpy()
     predictions = [one.test for one in of_a], [one.test for one in of_b]
-    delong = compare_auc(label, user, *predictions)
-    return {
-        "a": a,
-        "b": b,
-        "metric": "auc",
-        "difference": delong.difference,
-        "ci95": list(delong.ci95),
-        "p_value": delong.p_value,
+    return compare_auc(label, user, *predictions).told(a, b) | {
         "bootstrap95": list(bootstrap_auc(label, user, *predictions)),
         "per_seed": [auc(label, x) - auc(label, y) for x, y in zip(*predictions, strict=True)],
     }

@@ -1,11 +1,11 @@
 """What a benchmark of a data set consists of. `datasets/NAME.yaml` holds one for each."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field
 
-from openlum.config import Settings, load_settings
+from openlum.config import S, Settings, load_settings, parse_settings
 from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
@@ -14,7 +14,6 @@ from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.run import Experiment
 
-S = TypeVar("S", bound=Settings)
 DATASETS = Path(__file__).with_name("datasets")
 
 
@@ -100,4 +99,4 @@ def changed(settings: S, changes: dict[str, Any]) -> S:
     for key, value in changes.items():
         nested = isinstance(getattr(settings, key, None), Settings)
         content[key] = content[key] | value if nested else value
-    return type(settings).model_validate(content)
+    return parse_settings(content, type(settings), where=f"benchmark, {changes}")

@@ -38,6 +38,16 @@ def time_fields(
     return {name: fields[name] for name in names}
 
 
+def by_key_then_time(key: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """One int64 that orders by a key, then by time.
+
+    Args:
+        key: (n,) int64, from 0 to 2^30.
+        seconds: (n,) int64, from 0 to 2^33 (272 years).
+    """
+    return (key << 33) | seconds
+
+
 def moment_begins(time: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Index of the first event of each event's moment: events of one user in the same second are one moment, and what is known
     at it are the events before.

@@ -63,6 +63,8 @@ class History:
     """(B + 1,) int64 on the CPU: where each user's events begin."""
     before: Tensor | None = None
     """(L,) int64 on the CPU: how many of the user's events in the batch lie before the event's second, for training."""
+    asked: Fields | None = None
+    """Condition fields, (L, ...), that condition tokens name, for training; by default `condition`, which item tokens tell."""
 
     @classmethod
     def gather(cls, sequences: Sequences, stretches: Stretches) -> "History":
@@ -78,8 +80,12 @@ class History:
 
     def to(self, device: torch.device) -> "History":
         """On a device; what steers the loop over users stays on the CPU."""
-        condition = {name: field.to(device) for name, field in self.condition.items()}
-        return History(self.item.to(device), condition, self.offsets, self.before)
+        condition, asked = (
+            None if fields is None else {name: field.to(device) for name, field in fields.items()}
+            for fields in (self.condition, self.asked)
+        )
+        assert condition is not None
+        return History(self.item.to(device), condition, self.offsets, self.before, asked)
 
 
 @dataclass

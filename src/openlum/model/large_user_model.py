@@ -137,10 +137,11 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             `o_c`, (L, E), unit length: at each event's condition, before its item; or None. And the state to ask questions of.
         """
         condition = self._condition_token(history.condition, len(history.item))  # (L, D)
+        asked = condition if history.asked is None else self._condition_token(history.asked, len(history.item))
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
         # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
         item = item + self.shortcut(condition)
-        tokens = torch.stack([condition, item], 1).flatten(0, 1)  # (T, D)
+        tokens = torch.stack([asked, item], 1).flatten(0, 1)  # (T, D)
         output, state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=with_answers)
         return (None if output is None else self._to_item_space(output[0::2])), state
 

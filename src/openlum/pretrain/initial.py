@@ -13,7 +13,7 @@ from openlum.model.batch import to_tensors
 from openlum.model.fit import check_fields
 
 SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
-"""Settings that decide the shapes of the weights, and what they mean."""
+"""Settings that decide the shapes of the weights, and what they mean; for `hstu`, whose bias is by position, `max_events` too."""
 REMEDY = "'lum prepare --append' keeps the fields and scales of a dataset; or train without --init-from"
 
 
@@ -66,7 +66,7 @@ def starting_point(
     """
     old = LargeUserModel.load(directory)
     chosen, learned = given.model_dump(exclude_unset=True), old.config.settings.model_dump()
-    for key in SHAPE:
+    for key in (*SHAPE, "max_events") if learned["encoder"] == "hstu" else SHAPE:
         if chosen.get(key, learned[key]) != learned[key]:
             raise InputError(
                 f"key 'model.{key}': {chosen[key]} was given, but the model in {directory} has {learned[key]}; "

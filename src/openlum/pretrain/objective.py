@@ -48,6 +48,7 @@ class Objective:
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """The losses of a batch of histories. Draws from torch's global generator."""
         history = replace(history, condition=self._drop_conditions(history))
+        history = replace(history, asked=self._ask_any(history))
         known = history.item > 0
         candidates = torch.arange(self.config.items) if self.full else self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
@@ -103,6 +104,12 @@ class Objective:
         blank = torch.rand(n) < self.settings.condition_blank
         where = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
         return erase(history.condition, self.config.condition, where)
+
+    def _ask_any(self, history: History) -> Fields | None:
+        if not self.settings.ask_any:
+            return None
+        some = torch.rand(len(history.item)) < self.settings.ask_any
+        return erase(history.condition, self.config.condition, {spec.name: some for spec in self.config.condition})
 
     def _candidates(self, items: Tensor) -> Tensor:
         """Ids of the batch's items and of negatives drawn evenly from the catalogue, sorted, (C,)."""

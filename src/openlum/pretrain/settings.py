@@ -30,6 +30,8 @@ class PretrainSettings(Settings):
     """Chance that one condition field of an event becomes *any*."""
     condition_blank: float = Field(0.1, ge=0, lt=1)
     """Chance that all condition fields of an event become *any* at once ("what next?")."""
+    ask_any: float = Field(0.0, ge=0, lt=1)
+    """Chance that an item is asked for with all fields *any*, while its own token still tells its condition: for retrieval."""
     full_softmax_items: int = Field(50_000, ge=1)
     """Catalogues up to this size use every item as a negative; larger ones are sampled."""
     negatives: int = Field(8192, ge=1)

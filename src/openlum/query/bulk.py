@@ -18,6 +18,7 @@ from torch import Tensor
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import SPLITS, Dataset, Impressions
 from openlum.data.packing import batches, question_windows
+from openlum.data.time_fields import by_key_then_time
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
@@ -106,10 +107,9 @@ def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
     place = sequences.position_of(impressions.user)  # (I,), -1 for a user without events
     begins = sequences.time.min(initial=0)
     midnight = impressions.time - impressions.time % SECONDS["d"]
-    # One number that orders by user, then time: seconds since the beginning need less than 33 bits.
     users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
-    keys = (users << 33) | (sequences.time - begins)
-    seen = np.searchsorted(keys, (place << 33) | np.maximum(midnight - begins, 0)) - sequences.offsets[place]
+    keys = by_key_then_time(users, sequences.time - begins)
+    seen = np.searchsorted(keys, by_key_then_time(place, np.maximum(midnight - begins, 0))) - sequences.offsets[place]
     return dataset.with_prefix(impressions, np.where(place < 0, 0, np.minimum(seen, impressions.prefix)))
 
 

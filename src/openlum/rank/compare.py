@@ -8,6 +8,7 @@ Shapes: S seeds, n rows, m positive rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap, norm, rankdata
@@ -23,6 +24,11 @@ class Comparison:
     """95 % confidence interval of the difference."""
     p_value: float
     """Two-sided, of no difference."""
+
+    def told(self, a: str, b: str) -> dict[str, Any]:
+        """One of the `comparisons` of `summary.json`: method `a` against method `b`."""
+        figures = {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
+        return {"a": a, "b": b, "metric": "auc"} | figures
 
 
 def compare_auc(label: np.ndarray, user: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:

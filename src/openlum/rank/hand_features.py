@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from openlum.data.time_fields import by_key_then_time
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.settings import RankerConfig
 from openlum.schema import FieldSpec
@@ -97,13 +98,12 @@ class HandFeatures:
         when = self.events.time[place] - self.begins
         order = np.lexsort((when, key))
         place = place[order]
-        # One number that orders by key, then time: seconds since the beginning need less than 33 bits.
-        sorted_by = (key[order] << 33) | when[order]
+        sorted_by = by_key_then_time(key[order], when[order])
         number = np.searchsorted(distinct, wanted)  # (I, M)
         there = number < len(distinct)
         there[there] = distinct[number[there]] == wanted[there]
-        first = np.searchsorted(sorted_by, number << 33)
-        last = np.searchsorted(sorted_by, (number << 33) | (time - self.begins)[:, None])
+        first = np.searchsorted(sorted_by, by_key_then_time(number, np.zeros_like(number)))
+        last = np.searchsorted(sorted_by, by_key_then_time(number, (time - self.begins)[:, None]))
         last = np.where(there, last, first)
         count = (last - first).sum(1)
         made.columns[f"{name}_events"] = count

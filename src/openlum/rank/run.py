@@ -137,8 +137,7 @@ def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
         a = f"{b}+knowledge"
         if a in results.test:
             found = compare_auc(test.label.numpy(), test.user.numpy(), results.test[a], results.test[b])
-            figures = {"difference": found.difference, "ci95": list(found.ci95), "p_value": found.p_value}
-            out.append({"a": a, "b": b, "metric": "auc", **figures})
+            out.append(found.told(a, b))
     return out
 
 

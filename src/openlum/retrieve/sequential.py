@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from openlum.config import Settings
@@ -20,11 +21,15 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_stretches
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
+from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
 from openlum.model.loss import full_softmax_loss
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics
+
+WARMUP_STEPS = 200
+FINAL_RATE = 0.1
 
 
 class SequentialSettings(Settings):
@@ -32,15 +37,15 @@ class SequentialSettings(Settings):
 
     model: ModelSettings = ModelSettings()
     """Shape; `model.encoder` says which."""
-    epochs: int = 30
+    epochs: int = Field(30, ge=1)
     """Passes over the events, if validation does not stop earlier."""
-    batch_events: int = 2048
+    batch_events: int = Field(2048, ge=16)
     """Events in a step."""
-    learning_rate: float = 2e-3
-    """Peak learning rate of AdamW; it falls along a cosine to a tenth."""
-    weight_decay: float = 0.01
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak learning rate of AdamW: a line up over 200 steps, then a cosine down to a tenth."""
+    weight_decay: float = Field(0.01, ge=0)
     """Weight decay."""
-    patience: int = 3
+    patience: int = Field(3, ge=1)
     """Stop after this many epochs without a better NDCG@10 on the validation events; the best weights are kept."""
 
 
@@ -61,7 +66,7 @@ class SequentialModel(nn.Module):
         self.token = nn.Linear(settings.embedding_width, settings.width)
         self.encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(0.07)))
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))
 
     def items(self) -> Tensor:
         """Embeddings of the catalogue, (V, E), unit length."""
@@ -70,7 +75,7 @@ class SequentialModel(nn.Module):
 
     def forward(self, e: Tensor, item: Tensor, offsets: Tensor) -> Tensor:
         """Catalogue (V, E), items (L,) and where users begin, (B + 1,), to what comes after each item, (L, E), unit length."""
-        output = self.encoder.history(self.token(F.embedding(item, e)), offsets)[0]
+        output = self.encoder.history(self.token(F.embedding(item.to(e.device), e)), offsets)[0]
         assert output is not None
         return F.normalize(self.head(output), dim=-1)
 
@@ -81,7 +86,9 @@ def fit_sequential(
     seed: int,
     epoch_done: Callable[[int, float], None] = lambda e, v: None,
 ) -> SequentialModel:
-    """Train on all events but each user's last two (protocol `last`); the best epoch on the last but one is kept.
+    """Train on all events but each user's last two (protocol `last`), on a GPU where there is one.
+
+    The epoch that is best on each user's last event but one is kept.
 
     Args:
         dataset: from `lum prepare`.
@@ -90,7 +97,7 @@ def fit_sequential(
         epoch_done: called with the number of the epoch and its validation NDCG@10.
     """
     torch.manual_seed(seed)
-    model = SequentialModel(dataset, settings.model)
+    model = SequentialModel(dataset, settings.model).to(default_device())
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
@@ -102,9 +109,8 @@ def fit_sequential(
         model.train()
         stretches = training_stretches(end, longest, np.random.default_rng((seed, epoch)))
         for batch in batches(stretches, settings.batch_events):
-            rate = min((step + 1) / 200, 0.55 + 0.45 * math.cos(math.pi * min(step / (settings.epochs * per_epoch), 1)))
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate
+                group["lr"] = settings.learning_rate * _rate(step, settings.epochs * per_epoch)
             loss = _loss(model, dataset, batch)
             optimizer.zero_grad()
             if loss is not None:
@@ -132,9 +138,17 @@ def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut
         users, cut = held_out.users[turn], held_out.cut[turn]
         begin = np.maximum(cut - model.settings.max_events, 0)
         item, offsets = _items(dataset, Stretches(users, begin, cut))
-        last = model(e, item, offsets)[offsets[1:] - 1]  # (n, E); held-out events have something before them
+        last = model(e, item, offsets)[
+            offsets[1:].to(e.device) - 1
+        ]  # (n, E); held-out events have something before them
         ranks.append(held_out.rank(turn, last @ e.T))
     return np.concatenate(ranks)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Part of the peak learning rate."""
+    fallen = (1 - math.cos(math.pi * min(step / steps, 1))) / 2  # from 0 to 1
+    return min((step + 1) / WARMUP_STEPS, 1 - (1 - FINAL_RATE) * fallen)
 
 
 def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches) -> Tensor | None:
@@ -148,7 +162,8 @@ def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches) -> Tensor 
     place = place[item[place + 1] > 0]
     if not len(place):
         return None
-    return full_softmax_loss(after[place], e, item[place + 1], model.log_scale.exp().clamp(max=100.0))
+    scale = model.log_scale.exp().clamp(max=LARGEST_SCALE)
+    return full_softmax_loss(after[place.to(e.device)], e, item[place + 1].to(e.device), scale)
 
 
 def _items(dataset: Dataset, stretches: Stretches) -> tuple[Tensor, Tensor]:
