@@ -1,6 +1,8 @@
 """Trainings of a benchmark: each is made once and kept."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,27 @@ def test_a_key_changes_with_what_the_result_depends_on(dataset: Dataset, knowled
     assert len(set(keys)) == len(keys)
     without = {"settings": SETTINGS.model_copy(update={"rankers": ["din"], "seeds": [8]}), "name": "other"}
     assert dataclasses.replace(PLAIN, **without).key(dataset.path) == keys[0]
+
+
+BENCHMARK = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from openlum.bench.cells import begin_worker
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin_worker, (1,))
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_benchmark_leaves_no_training_behind(tmp_path: Path) -> None:
+    """The worker has the benchmark's standard output, which ends when the last of them does."""
+    script = tmp_path / "benchmark.py"
+    script.write_text(BENCHMARK)
+    benchmark = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert benchmark.stdout is not None
+    assert int(benchmark.stdout.readline()) != benchmark.pid
+    benchmark.kill()
+    benchmark.communicate(timeout=60)

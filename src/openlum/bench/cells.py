@@ -4,6 +4,8 @@ Shapes: I rows of a split.
 """
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -73,7 +75,7 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
     if not missing:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(missing)), context, _threads, (processes,)) as pool:
+    with ProcessPoolExecutor(min(processes, len(missing)), context, begin_worker, (processes,)) as pool:
         # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
         ordered = sorted(missing.items(), key=lambda pair: (str(pair[1].knowledge), pair[1].architecture))
         waiting = {pool.submit(_train, cell, dataset, file): file for file, cell in ordered}
@@ -84,10 +86,19 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
                     yield cell, _read(files[cell])
 
 
-def _threads(processes: int) -> None:
+def begin_worker(processes: int) -> None:
+    """Take a share of the cores, and end when the benchmark does, also where it was killed."""
     import torch
 
     torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 _loaded: dict[str, object] = {}

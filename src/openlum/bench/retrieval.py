@@ -44,13 +44,13 @@ def bench_retrieval(bench: Bench, place: Place) -> dict[str, Any]:
             key = [prepared.info.fingerprint, settings.model_dump(), chosen.retrieve.model_dump(), seed]
             work = _Opponent(prepared, settings, chosen, seed, console)
             found[name] = _kept(where, key, work)["metrics"]
-            console.print(f"[dim]{name}, seed {seed}: {_told(found[name])}[/dim]")
+            console.print(f"[dim]{name}, seed {seed}: {_told(found[name])}[/dim]", soft_wrap=True)
         where = directory / "retrieval" / f"lum-seed{seed}.json"
         key = [prepared.info.fingerprint, chosen.model_dump(exclude={"opponents", "protocol"}), seed]
         made = _kept(where, key, lambda seed=seed: _large_user_model(dataset, directory, chosen, seed))  # type: ignore[misc]
         found |= {f"lum: {question}": metrics for question, metrics in made["metrics"].items()}
         for question, metrics in made["metrics"].items():
-            console.print(f"[dim]lum: {question}, seed {seed}: {_told(metrics)}[/dim]")
+            console.print(f"[dim]lum: {question}, seed {seed}: {_told(metrics)}[/dim]", soft_wrap=True)
         by_seed.append(found)
     held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), chosen.retrieve.exclude_seen)
     return {
