@@ -65,6 +65,13 @@ def _time_before(times: Sequence[float | None], index: int) -> int | None:
     return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
 
 
+def _before(x: Tensor, offsets: Tensor) -> Tensor:
+    """Rows (L, D) of users to the row before each, (L, D); 0 at a user's first."""
+    first = torch.zeros(len(x), dtype=torch.bool)
+    first[offsets[:-1][offsets.diff() > 0]] = True
+    return x.roll(1, 0).masked_fill(first[:, None].to(x.device), 0.0)
+
+
 def _feedback_head(width: int, values: int) -> nn.Sequential:
     """From a question's output and its item's token, (Q, 2 D), to logits of feedback values, (Q, R)."""
     return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
@@ -92,6 +99,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.condition_norm = nn.RMSNorm(settings.width)
         self.shortcut = nn.Linear(settings.width, settings.width, bias=False)
         nn.init.zeros_(self.shortcut.weight)
+        self.last = nn.Linear(settings.width, settings.width, bias=False)
+        nn.init.zeros_(self.last.weight)
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.about = nn.Parameter(torch.zeros(settings.width))
@@ -141,13 +150,17 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
         # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
         item = item + self.shortcut(condition)
+        # A question begins with the last event, or its first attention would know of nothing to look for.
+        last = self.last(item)  # (L, D)
+        asked = asked + _before(last, history.offsets)
         tokens = torch.stack([asked, item], 1).flatten(0, 1)  # (T, D)
         output, state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=with_answers)
+        state.last = last
         return (None if output is None else self._to_item_space(output[0::2])), state
 
     def answer(self, state: UserState, questions: Questions) -> Tensor:
         """Answers to questions, (Q, E), unit length (the group query)."""
-        tokens = self._condition_token(questions.condition, len(questions.user))  # (Q, D)
+        tokens = self._question_token(state, questions)  # (Q, D)
         return self._to_item_space(self.user_encoder.answer(state, tokens, questions.user, 2 * questions.prefix))
 
     def judge(self, state: UserState, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
@@ -163,13 +176,22 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """
         assert questions.item is not None
         item = self.item_token(self.items(questions.item) if items is None else items)  # (Q, D)
-        condition = self._condition_token(questions.condition, len(questions.user))  # (Q, D)
-        output = self.user_encoder.answer(state, condition + item + self.about, questions.user, 2 * questions.prefix)
+        token = self._question_token(state, questions) + item + self.about
+        output = self.user_encoder.answer(state, token, questions.user, 2 * questions.prefix)
         return [judge(torch.cat([output, item], 1)) for judge in self.judges]
 
     def _condition_token(self, condition: Fields, n: int) -> Tensor:
         """Condition fields of n tokens to (n, D)."""
         return self.condition_norm(self.condition_encoder(condition, n))
+
+    def _question_token(self, state: UserState, questions: Questions) -> Tensor:
+        """Questions to (Q, D): their condition, and the last event that each may see."""
+        token = self._condition_token(questions.condition, len(questions.user))
+        assert state.last is not None
+        begin = state.offsets[questions.user].to(token.device) // 2  # (Q,)
+        some = questions.prefix > 0
+        last = F.embedding((begin + questions.prefix - 1)[some], state.last)
+        return token.index_add(0, some.nonzero().squeeze(1), last)
 
     def _to_item_space(self, output: Tensor) -> Tensor:
         return F.normalize(self.head(output), dim=-1)

@@ -26,6 +26,8 @@ class UserState:
     """A layer: (T, H, d)."""
     offsets: Tensor
     """(B + 1,) int64 on the CPU: where each user's tokens begin."""
+    last: Tensor | None = None
+    """(L, D) what a question begins with whose last event is this one; the Large User Model's."""
 
 
 class UserEncoder(nn.Module):
