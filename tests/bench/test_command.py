@@ -61,7 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tiny(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = tmp_path_factory.mktemp("datasets")
     (datasets / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    (datasets / "bare.yaml").write_text(yaml.safe_dump(TINY | {"ranking": None, "retrieval": None}))
+    (datasets / "bare.yaml").write_text(yaml.safe_dump(TINY | {"ranking": None, "retrieval": None, "ablations": []}))
     monkeypatch.setattr(bench_settings, "DATASETS", datasets)
 
 
@@ -147,7 +147,7 @@ def test_ablation(runs: Path) -> None:
 def test_a_table_that_there_is_not_is_refused() -> None:
     error = lum_bench("ablation", "-d", "tiny", "--tables", "use,sise").exception
     assert isinstance(error, InputError)
-    assert "no table 'sise'; it has use, freshness, conditions" in str(error)
+    assert "--tables: 'sise' is none; there are use, freshness, conditions" in str(error)
 
 
 def _check_comparisons(result: dict[str, Any]) -> None:
@@ -192,9 +192,11 @@ def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
     assert json.loads(file.read_text()) == result
+    assert lum_bench(*command, "--opponents", "hstu", "--json", str(runs / "one.json")).exit_code == 0
+    assert set(json.loads((runs / "one.json").read_text())["retrieval"]) == {"hstu", "lum: any", "lum: known"}
 
 
-@pytest.mark.parametrize("what", ["ranking", "retrieval"])
+@pytest.mark.parametrize("what", ["ranking", "retrieval", "ablation"])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["-d", "none"], "no benchmark for 'none'; there are bare, tiny"), (["-d", "bare"], "bare")],
@@ -209,4 +211,4 @@ def test_a_ranker_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ranking, "build_knowledge", forbid)
     error = lum_bench("ranking", "-d", "tiny", "--rankers", "dnn,dinn").exception
     assert isinstance(error, InputError)
-    assert "--rankers: 'dinn' is none; there are dnn, dcnv2" in str(error)
+    assert "--rankers: 'dinn' is none; there are dnn, hstu" in str(error)

@@ -27,16 +27,16 @@ from openlum.summary import environment
 WHOLE = Ablation(table="", label="whole method")
 
 
-def bench_ablation(bench: Bench, place: Place, tables: list[str] | None) -> dict[str, Any]:
+def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, Any]:
     """Run the ablations and return their result: `ablations`, a list of rows, each with its difference from the whole method.
 
     Args:
         bench: what is compared how.
         place: where and how.
-        tables: only these comparisons.
+        tables: which comparisons.
     """
     dataset = build_dataset(bench.experiment, place)
-    chosen = [WHOLE, *(one for one in bench.ablations if tables is None or one.table in tables)]
+    chosen = [WHOLE, *(one for one in bench.ablations if one.table in tables)]
     store = place.directory / "ablation"
     assert bench.experiment.rank is not None
     prepared = Dataset(dataset)

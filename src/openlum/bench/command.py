@@ -50,20 +50,14 @@ def ranking(
 
         lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --json ranking.json
     """
-    from typing import get_args
-
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import plot_ranking, ranking_table
     from openlum.bench.settings import load_bench
-    from openlum.rank.settings import Architecture
 
-    chosen = list(dict.fromkeys(rankers.split(","))) if rankers else None
-    unknown = sorted(set(chosen or []) - set(get_args(Architecture)))
-    if unknown:
-        raise InputError(f"--rankers: '{unknown[0]}' is none; there are {', '.join(get_args(Architecture))}")
     console, loaded = Console(), load_bench(dataset)
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
+    chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
     place = _place(dataset, runs, console, from_dir, seeds, processes)
     result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
     file = _finish(place, json or place.directory / "ranking.json", result, ranking_table(result))
@@ -93,13 +87,9 @@ def ablation(
     from openlum.bench.settings import load_bench
 
     console, loaded = Console(), load_bench(dataset)
-    known = list(dict.fromkeys(one.table for one in loaded.ablations))
-    chosen = tables.split(",") if tables else None
-    unknown = sorted(set(chosen or []) - set(known))
-    if unknown or not known:
-        raise InputError(
-            f"'{dataset}' has no table '{(unknown or ['ablation'])[0]}'; it has {', '.join(known) or 'none'}"
-        )
+    if not loaded.ablations:
+        raise InputError(f"'{dataset}' has no ablations")
+    chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
     place = _place(dataset, runs, console, from_dir, seeds, processes)
     result = bench_ablation(loaded, place, chosen)
     _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
@@ -107,13 +97,22 @@ def ablation(
 
 @bench.command()
 def retrieval(
-    dataset: Name, from_dir: From = None, runs: Runs = Path("runs"), json: Json = None, seeds: Seeds = 1
+    dataset: Name,
+    from_dir: From = None,
+    runs: Runs = Path("runs"),
+    json: Json = None,
+    seeds: Seeds = 1,
+    opponents: Annotated[
+        str | None, typer.Option(help="Fewer opponents, with commas between.", show_default="all")
+    ] = None,
 ) -> None:
     """The Large User Model's answers against next-item models end to end: the last event held out, all items ranked.
 
-    Example:
+    Examples:
 
         lum bench retrieval --dataset ml-1m --from ~/Downloads/ml-1m --json retrieval.json
+
+        lum bench retrieval --dataset ml-1m --from ~/Downloads/ml-1m --opponents sasrec --seeds 3
     """
     from openlum.bench.report import retrieval_table
     from openlum.bench.retrieval import bench_retrieval
@@ -122,9 +121,19 @@ def retrieval(
     console, loaded = Console(), load_bench(dataset)
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
+    chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
     place = _place(dataset, runs, console, from_dir, seeds, 1)
-    result = bench_retrieval(loaded, place)
+    result = bench_retrieval(loaded, place, chosen)
     _finish(place, json or place.directory / "retrieval.json", result, retrieval_table(result))
+
+
+def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
+    """The names given with an option, each once; all of them without it."""
+    chosen = known if named is None else list(dict.fromkeys(named.split(",")))
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise InputError(f"{option}: '{unknown[0]}' is none; there are {', '.join(known)}")
+    return chosen
 
 
 def _place(

@@ -25,24 +25,23 @@ from openlum.summary import environment
 KNOWLEDGE = "+knowledge"
 
 
-def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture] | None, tune: bool = True) -> dict[str, Any]:
+def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune: bool = True) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`.
 
     Args:
         bench: what is compared how.
         place: where and how.
-        rankers: fewer than the benchmark has.
+        rankers: which.
         tune: whether settings are chosen on validation; otherwise every method has the first one it would be tuned over.
     """
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
-    chosen = rankers or list(bench.ranking.tune)
     knowledge, parts = build_knowledge(bench.experiment, place)
     prepared = Dataset(place.directory / "dataset")
     data = RankingData(prepared, bench.experiment.rank, load_knowledge(knowledge, prepared, []))
     check_rows(data)
-    methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in chosen]
-    methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in chosen if name not in GENERATIVE]
+    methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in rankers]
+    methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in rankers if name not in GENERATIVE]
     budget = bench.ranking if tune else bench.ranking.untuned()
     tuned = _tune(budget, bench, methods, place)
     cells = [

@@ -24,12 +24,13 @@ Metrics = dict[str, dict[str, float]]
 """Method to its metrics."""
 
 
-def bench_retrieval(bench: Bench, place: Place) -> dict[str, Any]:
+def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`: means over the seeds, and all of them apart.
 
     Args:
         bench: what is compared how.
         place: where and how.
+        opponents: which end-to-end models.
     """
     chosen = bench.retrieval
     assert chosen is not None
@@ -39,7 +40,8 @@ def bench_retrieval(bench: Bench, place: Place) -> dict[str, Any]:
     by_seed: list[Metrics] = []
     for seed in seeds:
         found: Metrics = {}
-        for name, settings in chosen.opponents.items():
+        for name in opponents:
+            settings = chosen.opponents[name]
             where = directory / "retrieval" / f"{name}-seed{seed}.json"
             key = [prepared.info.fingerprint, settings.model_dump(), chosen.retrieve.model_dump(), seed]
             work = _Opponent(prepared, settings, chosen, seed, console)
