@@ -46,6 +46,10 @@ def _dtype(spec: FieldSpec) -> torch.dtype:
     return torch.int64 if spec.type in ("categorical", "multi") else torch.float32
 
 
+def _moved(fields: Fields, device: torch.device) -> Fields:
+    return {name: field.to(device) for name, field in fields.items()}
+
+
 def _any(spec: FieldSpec) -> float:
     """The value that stands for *any*: id 0, or not-a-number."""
     return 0 if spec.type in ("categorical", "multi") else float("nan")
@@ -80,12 +84,8 @@ class History:
 
     def to(self, device: torch.device) -> "History":
         """On a device; what steers the loop over users stays on the CPU."""
-        condition, asked = (
-            None if fields is None else {name: field.to(device) for name, field in fields.items()}
-            for fields in (self.condition, self.asked)
-        )
-        assert condition is not None
-        return History(self.item.to(device), condition, self.offsets, self.before, asked)
+        asked = None if self.asked is None else _moved(self.asked, device)
+        return History(self.item.to(device), _moved(self.condition, device), self.offsets, self.before, asked)
 
 
 @dataclass
@@ -104,4 +104,4 @@ class Questions:
     def to(self, device: torch.device) -> "Questions":
         """On a device; `user` stays on the CPU."""
         item = None if self.item is None else self.item.to(device)
-        return Questions({k: v.to(device) for k, v in self.condition.items()}, self.user, self.prefix.to(device), item)
+        return Questions(_moved(self.condition, device), self.user, self.prefix.to(device), item)

@@ -30,11 +30,11 @@ from openlum.pretrain.card import write_card
 from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
+from openlum.pretrain.schedule import cosine_rate
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
 
 LOG_EVERY = 10
-FINAL_RATE = 0.1
 
 
 @dataclass
@@ -216,12 +216,12 @@ class Trainer:
         return losses
 
     def _rate(self, step: int) -> float:
-        """Part of the peak learning rate: a line up, then a cosine down to `FINAL_RATE`."""
+        """Part of the peak learning rate: a line up, then `cosine_rate`."""
         warmup = max(self.settings.warmup * self.total_steps, 1)
         if step < warmup:
             return (step + 1) / warmup
         done = min((step - warmup) / max(self.total_steps - warmup, 1), 1)
-        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+        return cosine_rate(done)
 
     def _validate(self, curves: SummaryWriter) -> None:
         figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)

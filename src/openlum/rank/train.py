@@ -4,7 +4,6 @@ Shapes: B rows of a batch, I rows of a split.
 """
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,15 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from openlum.pretrain.schedule import cosine_rate
 from openlum.rank.batches import RankingData
 from openlum.rank.metrics import auc, log_loss
 from openlum.rank.rankers import AnyRanker, Ranker, new_network
 from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import RankerConfig
-
-LAST_RATE = 0.1
-"""Generative rankers end with this part of their learning rate."""
 
 Progress = Callable[[str], None]
 
@@ -143,7 +140,7 @@ class _Sequences:
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits and labels, (B,) each, of every batch."""
         train, epochs = self.data.rows["train"], self.ranker.config.settings.max_epochs
-        rate = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * (number - 1) / max(epochs - 1, 1)))
+        rate = cosine_rate((number - 1) / max(epochs - 1, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * rate
         for index, logits in self.ranker.judge(self.data, train, np.random.default_rng((self.seed, number))):

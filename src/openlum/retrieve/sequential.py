@@ -25,11 +25,11 @@ from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_d
 from openlum.model.loss import full_softmax_loss
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
+from openlum.pretrain.schedule import cosine_rate
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics
 
 WARMUP_STEPS = 200
-FINAL_RATE = 0.1
 
 
 class SequentialSettings(Settings):
@@ -110,7 +110,8 @@ def fit_sequential(
         stretches = training_stretches(end, longest, np.random.default_rng((seed, epoch)))
         for batch in batches(stretches, settings.batch_events):
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _rate(step, settings.epochs * per_epoch)
+                rate = min((step + 1) / WARMUP_STEPS, cosine_rate(min(step / (settings.epochs * per_epoch), 1)))
+                group["lr"] = settings.learning_rate * rate
             loss = _loss(model, dataset, batch)
             optimizer.zero_grad()
             if loss is not None:
@@ -138,17 +139,10 @@ def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut
         users, cut = held_out.users[turn], held_out.cut[turn]
         begin = np.maximum(cut - model.settings.max_events, 0)
         item, offsets = _items(dataset, Stretches(users, begin, cut))
-        last = model(e, item, offsets)[
-            offsets[1:].to(e.device) - 1
-        ]  # (n, E); held-out events have something before them
+        at = offsets[1:].to(e.device) - 1  # held-out events have something before them
+        last = model(e, item, offsets)[at]  # (n, E)
         ranks.append(held_out.rank(turn, last @ e.T))
     return np.concatenate(ranks)
-
-
-def _rate(step: int, steps: int) -> float:
-    """Part of the peak learning rate."""
-    fallen = (1 - math.cos(math.pi * min(step / steps, 1))) / 2  # from 0 to 1
-    return min((step + 1) / WARMUP_STEPS, 1 - (1 - FINAL_RATE) * fallen)
 
 
 def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches) -> Tensor | None:
