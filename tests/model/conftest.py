@@ -1,5 +1,7 @@
 """A small model with every type of field, and random histories for it."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,11 @@ def random_fields(specs: list[FieldSpec], n: int, rng: np.random.Generator) -> d
         values = rng.integers(0, spec.size, shape) if spec.size else rng.normal(size=shape).astype(np.float32)
         fields[spec.name] = torch.from_numpy(values)
     return fields
+
+
+def in_double(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Fields for the model `exact`."""
+    return {name: field.double() if field.is_floating_point() else field for name, field in fields.items()}
 
 
 def random_history(lengths: list[int], rng: np.random.Generator) -> History:
@@ -65,3 +72,9 @@ def model(request: pytest.FixtureRequest) -> LargeUserModel:
     wake(model)
     model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
     return model
+
+
+@pytest.fixture(scope="session")
+def exact(model: LargeUserModel) -> LargeUserModel:
+    """The same in double precision: HSTU norms what was attended, however little that is, and rounding with it."""
+    return copy.deepcopy(model).double()

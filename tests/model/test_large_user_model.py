@@ -14,7 +14,7 @@ from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Fields, blank, erase
 from openlum.schema import FieldSpec
 
-from .conftest import CONDITION, random_fields, random_history
+from .conftest import CONDITION, in_double, random_fields, random_history
 
 TOLERANCE = 1e-5
 
@@ -40,21 +40,21 @@ def answer(model: LargeUserModel, history: History, questions: Questions) -> tor
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=5), asked=st.integers(1, 25), seed=st.integers(0, 10_000)
 )
-def test_group_query_equals_separate_queries(model: LargeUserModel, lengths: list[int], asked: int, seed: int) -> None:
+def test_group_query_equals_separate_queries(exact: LargeUserModel, lengths: list[int], asked: int, seed: int) -> None:
     """Each question of a group has the answer of a pass of its own over a history that ends at its prefix."""
     rng = np.random.default_rng(seed)
     history = random_history(lengths, rng)
     user = np.sort(rng.integers(0, len(lengths), asked))
     prefix = np.array([rng.integers(0, lengths[u] + 1) for u in user])
-    condition = random_fields(CONDITION, asked, rng)
-    together = answer(model, history, Questions(condition, torch.from_numpy(user), torch.from_numpy(prefix)))
+    history.condition, condition = in_double(history.condition), in_double(random_fields(CONDITION, asked, rng))
+    together = answer(exact, history, Questions(condition, torch.from_numpy(user), torch.from_numpy(prefix)))
     for index in range(asked):
         # the plain autoregressive pass: the question is the condition of one more event, whose item does not matter
         past = user_alone(history, int(user[index]), int(prefix[index]))
         item = torch.cat([past.item, torch.tensor([1])])
         fields = {name: torch.cat([past.condition[name], one(condition, index)[name]]) for name in condition}
         with torch.no_grad():
-            answers, _ = model.read(History(item, fields, torch.tensor([0, len(item)])))
+            answers, _ = exact.read(History(item, fields, torch.tensor([0, len(item)])))
         assert answers is not None
         assert (together[index] - answers[-1]).abs().max() <= TOLERANCE
 
