@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openlum.cli import main
@@ -442,6 +442,7 @@ def test_values_of_several_lines_do_not_confuse(messy: str) -> None:
         max_size=30,
     ),
 )
+@example([".0"], [None, "0", "00"])
 def test_any_names_and_values_make_a_schema(names: list[str], values: list[str | None]) -> None:
     rows = len(values)
     columns: dict[str, Any] = {

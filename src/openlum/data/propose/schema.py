@@ -240,7 +240,8 @@ def _refused(events: LookedAt, roles: dict[str, Role], fields: list[Field]) -> t
     parts |= {f"have a wrong {facts.name}": facts.refused_part for facts in used if len(facts.numbers)}
     if len(keys) == len(roles):
         columns = [facts.name for facts in keys + used if facts.kind != "list"]
-        distinct = events.sample.table.select(columns).group_by(columns).aggregate([])
+        numbers = [str(place) for place in range(len(columns))]  # Arrow takes a name such as ".0" for a path
+        distinct = events.sample.table.select(columns).rename_columns(numbers).group_by(numbers).aggregate([])
         parts["repeat another"] = 1 - len(distinct) / len(events.sample.table)
     return sum(parts.values()), ", ".join(f"{part:.1%} {why}" for why, part in parts.items() if part > 0.001)
 
