@@ -51,7 +51,7 @@ def ranking(
         lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --json ranking.json
     """
     from openlum.bench.ranking import bench_ranking
-    from openlum.bench.report import plot_ranking, ranking_table
+    from openlum.bench.report import comparison_table, plot_ranking, ranking_table
     from openlum.bench.settings import load_bench
 
     console, loaded = Console(), load_bench(dataset)
@@ -60,7 +60,9 @@ def ranking(
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
     place = _place(dataset, runs, console, from_dir, seeds, processes)
     result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
-    file = _finish(place, json or place.directory / "ranking.json", result, ranking_table(result))
+    file = _finish(
+        place, json or place.directory / "ranking.json", result, ranking_table(result), comparison_table(result)
+    )
     console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
 
 
@@ -144,11 +146,12 @@ def _place(
     return Place(runs / f"bench-{dataset}", console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
 
 
-def _finish(place: "Place", file: Path, result: dict[str, Any], table: Table) -> Path:
+def _finish(place: "Place", file: Path, result: dict[str, Any], *tables: Table) -> Path:
     """Write the result, show it, and return its file."""
     from openlum.artefact import write_json
 
     write_json(file, result)
-    place.console.print(table)
+    for table in tables:
+        place.console.print(table)
     place.console.print(f"result: {file}", soft_wrap=True)
     return file

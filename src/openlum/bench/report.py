@@ -14,18 +14,28 @@ INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 
 
 def ranking_table(result: dict[str, Any]) -> Table:
-    """Every method's metrics on the test rows, and the paired comparisons."""
+    """Every method's metrics on the test rows."""
     dataset = result["bench"]["dataset"]
     table = terminal_table(f"{dataset}: test rows, mean ± std over seeds", "Ranker", *METRICS.values())
     for name, metrics in result["ranking"].items():
         style = "bold" if name.endswith(KNOWLEDGE) else "italic" if name in GENERATIVE else ""
-        table.add_row(name, *(spread(metrics[metric]) for metric in METRICS), style=style)
-    table.add_section()
-    for found in result["comparisons"]:
-        low, high = found["bootstrap95"]
-        told = f"AUC {signed(found['difference'])} ({signed(low)} to {signed(high)})"
-        table.add_row(f"{found['a']} - {found['b']}", told, p_value(found["p_value"]))
+        table.add_row(_breakable(name), *(spread(metrics[metric]) for metric in METRICS), style=style)
     return table
+
+
+def comparison_table(result: dict[str, Any]) -> Table:
+    """The paired comparisons of methods on the test rows."""
+    table = terminal_table("differences on the same test rows", "Rankers", "AUC", "95 % (bootstrap)", "p (DeLong)")
+    for found in result["comparisons"]:
+        interval = " to ".join(signed(bound) for bound in found["bootstrap95"])
+        names = f"{_breakable(found['a'])} less {_breakable(found['b'])}"
+        table.add_row(names, signed(found["difference"]), interval, p_value(found["p_value"]))
+    return table
+
+
+def _breakable(name: str) -> str:
+    """A method's name, with a place to break it where the terminal is narrow."""
+    return name.replace(KNOWLEDGE, f" {KNOWLEDGE}")
 
 
 def ablation_table(result: dict[str, Any]) -> Table:

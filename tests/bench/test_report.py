@@ -1,0 +1,29 @@
+"""What people read of a benchmark."""
+
+import io
+
+from rich.console import Console
+
+from openlum.bench.report import comparison_table, ranking_table
+from openlum.report import METRICS
+
+NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
+
+
+def test_nothing_is_cut_in_a_narrow_terminal() -> None:
+    metric = {"mean": 0.72, "std": 0.0007, "seeds": [0.7193, 0.7207]}
+    found = {"a": NAMES[2], "b": NAMES[0], "difference": -0.0075, "bootstrap95": [-0.0142, -0.0005], "p_value": 0.04}
+    result = {
+        "bench": {"dataset": "market"},
+        "ranking": {name: dict.fromkeys(METRICS, metric) for name in NAMES},
+        "comparisons": [found],
+    }
+    out = io.StringIO()
+    for table in (ranking_table(result), comparison_table(result)):
+        Console(file=out, width=80).print(table)
+    words = out.getvalue().split()
+    assert "…" not in out.getvalue()
+    assert words.count("lightgbm") == 4  # two rankers, and both sides of their comparison
+    assert words.count("+knowledge") == 2
+    assert words.count("0.7200") == words.count("0.0007") == len(NAMES) * len(METRICS)
+    assert {"−0.0075", "−0.0142", "−0.0005"} <= set(words)
