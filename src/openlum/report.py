@@ -14,9 +14,9 @@ from rich.text import Text
 from openlum.artefact import read_json
 from openlum.errors import InputError
 from openlum.page import ACCENT, GRID, INK, PLAIN, QUIET, figure, new_figure, svg, terminal_table, write_page
+from openlum.rank.settings import KNOWLEDGE
 
 METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
-KNOWLEDGE = "+knowledge"
 SIGNIFICANT = 0.05
 
 

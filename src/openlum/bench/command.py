@@ -60,9 +60,8 @@ def ranking(
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
     place = _place(dataset, runs, console, from_dir, seeds, processes)
     result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
-    file = _finish(
-        place, json or place.directory / "ranking.json", result, ranking_table(result), comparison_table(result)
-    )
+    tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
+    file = _finish(place, json or place.directory / "ranking.json", result, *tables)
     console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
 
 

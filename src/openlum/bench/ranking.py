@@ -19,10 +19,8 @@ from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
 from openlum.rank.run import check_rows, figures
-from openlum.rank.settings import GENERATIVE, Architecture
+from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture
 from openlum.summary import environment
-
-KNOWLEDGE = "+knowledge"
 
 
 def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune: bool = True) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from openlum.page import figure, new_figure, terminal_table
-from openlum.rank.settings import GENERATIVE
-from openlum.report import KNOWLEDGE, METRICS, p_value, signed, spread
+from openlum.rank.settings import GENERATIVE, KNOWLEDGE
+from openlum.report import METRICS, p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 """Of text and plain rankers, generative ones, lines, and rankers with knowledge."""

@@ -21,7 +21,7 @@ from openlum.rank.compare import compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc, metrics
 from openlum.rank.rankers import GRADIENT
-from openlum.rank.settings import GENERATIVE, RankerConfig, RankSettings
+from openlum.rank.settings import GENERATIVE, KNOWLEDGE, RankerConfig, RankSettings
 from openlum.rank.train import Fit, fit
 
 
@@ -58,7 +58,7 @@ def rank(
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
         if known is not None and architecture not in GENERATIVE:
-            configs[f"{architecture}+knowledge"] = data.config(architecture, with_knowledge=True)
+            configs[f"{architecture}{KNOWLEDGE}"] = data.config(architecture, with_knowledge=True)
     alone = {} if known is None else {"knowledge": knowledge_alone(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out) as directory:
@@ -134,7 +134,7 @@ def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
     """Each ranker with knowledge against itself without, on the test rows."""
     out = []
     for b in results.test:
-        a = f"{b}+knowledge"
+        a = f"{b}{KNOWLEDGE}"
         if a in results.test:
             found = compare_auc(test.label.numpy(), test.user.numpy(), results.test[a], results.test[b])
             out.append(found.told(a, b))

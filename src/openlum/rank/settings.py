@@ -10,6 +10,8 @@ from openlum.schema import FieldSpec
 Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec", "hstu"]
 GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
 """End-to-end generative rankers: they read the whole behaviour themselves and take no knowledge."""
+KNOWLEDGE = "+knowledge"
+"""After the name of a ranker that has knowledge."""
 
 
 class KnowledgeSettings(Settings):
