@@ -13,20 +13,29 @@ from openlum.rank.attention import TargetAttention
 from openlum.rank.batches import Batch, RankingData
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
-from openlum.rank.rankers import AnyRanker, Ranker, load_ranker
+from openlum.rank.rankers import AnyRanker, load_ranker, save_ranker
+from openlum.rank.rankers.base import Ranker
 from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
 from openlum.rank.train import build_ranker, fit
 
 GENERATIVE = ["sasrec", "hstu"]
 ROWWISE = ["dnn", "dcnv2", "din", "dien", "sim"]
-RANKERS = [*ROWWISE, "lightgbm", *GENERATIVE, *(f"{name}+knowledge" for name in [*ROWWISE, "lightgbm"])]
+RANKERS = [
+    *ROWWISE,
+    "lightgbm",
+    *GENERATIVE,
+    *(f"{name}+early" for name in [*ROWWISE, "lightgbm"]),
+    *(f"{name}+late" for name in ["dnn", "din", "lightgbm"]),
+]
+EARLY = {"knowledge": KnowledgeSettings(fusion="early")}
 
 
 @pytest.fixture(scope="module", params=RANKERS)
 def ranker(request: pytest.FixtureRequest, data: RankingData) -> AnyRanker:
     """A trained one."""
-    architecture, _, knowledge = request.param.partition("+")
-    return fit(data.config(architecture, bool(knowledge)), data, seed=0).ranker
+    architecture, _, fusion = request.param.partition("+")
+    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion or "late")})
+    return fit(data.config(architecture, bool(fusion), settings), data, seed=0).ranker
 
 
 def score(ranker: AnyRanker, data: RankingData, index: torch.Tensor) -> torch.Tensor:
@@ -80,7 +89,7 @@ class TestEveryRanker:
         assert (score(ranker, other, index) - score(ranker, data, index)).abs().max() > 1e-3
 
     def test_saved_and_loaded_predicts_the_same(self, ranker: Ranker, data: RankingData, tmp_path: Path) -> None:
-        ranker.save(tmp_path / "ranker.safetensors")
+        save_ranker(ranker, tmp_path / "ranker.safetensors")
         loaded = load_ranker(tmp_path / "ranker.safetensors")
         assert loaded.config == ranker.config
         assert score(loaded, data, torch.arange(50)).equal(score(ranker, data, torch.arange(50)))
@@ -114,9 +123,9 @@ def _other_events_after(dataset: Dataset, user: int, index: int, config: RankerC
 
 
 def reached(name: str, data: RankingData, with_knowledge: bool = False) -> float:
-    """Validation AUC of a fit."""
-    valid = data.rows["valid"]
-    return auc(valid.label.numpy(), fit(data.config(name, with_knowledge), data, 0).ranker.predict(data, valid))  # type: ignore[arg-type]
+    """Validation AUC of a fit; knowledge is an input."""
+    config = data.config(name, with_knowledge, data.settings.model_copy(update=EARLY))  # type: ignore[arg-type]
+    return auc(data.rows["valid"].label.numpy(), fit(config, data, 0).valid)
 
 
 @pytest.mark.parametrize(("name", "epochs"), [("din", 8), ("dien", 16), ("sim", 8)])
@@ -131,12 +140,13 @@ def test_informed_knowledge_helps(name: str, data: RankingData) -> None:
 
 
 def test_informed_knowledge_helps_trees_that_do_not_count_the_taste(data: RankingData) -> None:
-    valid = data.rows["valid"]
+    early = data.settings.model_copy(update=EARLY)
     plain, informed = (
-        fit(data.config("lightgbm", known).model_copy(update={"item": []}), data, 0).ranker.predict(data, valid)
+        fit(data.config("lightgbm", known, early).model_copy(update={"item": []}), data, 0).valid
         for known in (False, True)
     )
-    assert auc(valid.label.numpy(), informed) > auc(valid.label.numpy(), plain) + 0.05
+    label = data.rows["valid"].label.numpy()
+    assert auc(label, informed) > auc(label, plain) + 0.05
 
 
 class TestDroppingKnowledge:
@@ -144,17 +154,16 @@ class TestDroppingKnowledge:
 
     @pytest.mark.parametrize("name", ["dnn", "din"])
     def test_switched_off(self, name: str, data: RankingData, settings: RankSettings) -> None:
-        off = settings.model_copy(update={"knowledge": KnowledgeSettings(direct=False, matching=False)})
-        config = data.config(name, True)  # type: ignore[arg-type]
+        off = settings.model_copy(update={"knowledge": KnowledgeSettings(fusion="early", direct=False, matching=False)})
+        config = data.config(name, True, settings.model_copy(update=EARLY))  # type: ignore[arg-type]
         silent = RankingData(data.dataset, off, data.knowledge).config(name, True)  # type: ignore[arg-type]
         assert config.knowledge is not None
         assert silent.knowledge is not None
         self._equal(fit(silent, data, 1).ranker, fit(data.config(name, False), data, 1).ranker, data)  # type: ignore[arg-type]
 
     def test_begins_as_the_plain_ranker(self, data: RankingData) -> None:
-        self._equal(
-            build_ranker(data.config("din", True), data, 2), build_ranker(data.config("din", False), data, 2), data
-        )
+        early = data.config("din", True, data.settings.model_copy(update=EARLY))
+        self._equal(build_ranker(early, data, 2), build_ranker(data.config("din", False), data, 2), data)
 
     @staticmethod
     def _equal(ranker: Ranker, plain: Ranker, data: RankingData) -> None:
@@ -179,7 +188,8 @@ def test_a_user_who_was_never_trained_is_an_unknown_user(dataset: Dataset, setti
 
 
 def test_training_is_repeatable(data: RankingData) -> None:
-    first, second = (fit(data.config("din", True), data, seed=4) for _ in range(2))
+    early = data.settings.model_copy(update=EARLY)
+    first, second = (fit(data.config("din", True, early), data, seed=4) for _ in range(2))
     assert [e.valid_auc for e in first.epochs] == [e.valid_auc for e in second.epochs]
     assert first.best_epoch == 1 + int(np.argmax([e.valid_auc for e in first.epochs]))
 

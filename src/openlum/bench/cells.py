@@ -6,16 +6,21 @@ Shapes: I rows of a split.
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
 from openlum.rank.settings import Architecture, RankSettings
+
+if TYPE_CHECKING:
+    from openlum.rank.batches import RankingData
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +38,23 @@ class Cell:
     knowledge: Path | None
     """From `lum query`; none for a plain ranker."""
 
+    @property
+    def plain(self) -> "Cell | None":
+        """The training without knowledge that this one begins with, where knowledge joins late."""
+        late = self.knowledge is not None and self.settings.knowledge.fusion == "late"
+        return replace(self, name=self.architecture, knowledge=None) if late else None
+
     def key(self, dataset: Path) -> str:
         """Changes with everything that the result depends on."""
         made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
         known = self.knowledge and read_json(self.knowledge / "knowledge.json", "lum query")["fingerprint"]
-        settings = self.settings.model_dump(exclude={"rankers", "seeds"})
+        unused = {"rankers", "seeds"} | (set() if self.knowledge else {"knowledge"})
+        settings = self.settings.model_dump(exclude=unused)
         return fingerprint(__version__, made, known, self.architecture, settings, self.seed)
+
+    def file(self, dataset: Path, store: Path) -> Path:
+        """Where its outcome is kept."""
+        return store / f"{self.key(dataset)}.npz"
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,17 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
         processes: how many trainings at a time; each has the data in memory.
     """
     store.mkdir(parents=True, exist_ok=True)
-    files = {cell: store / f"{cell.key(dataset)}.npz" for cell in cells}
+    late = [cell for cell in cells if cell.plain]
+    begins = [plain for cell in late if (plain := cell.plain) and not cell.file(dataset, store).exists()]
+    for wave in ([*(cell for cell in cells if not cell.plain), *begins], late):
+        for cell, outcome in _run_wave(wave, dataset, store, processes):
+            if cell in cells:
+                yield cell, outcome
+
+
+def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Cell, Outcome]]:
+    """The same for cells none of which begins with another."""
+    files = {cell: cell.file(dataset, store) for cell in cells}
     missing = {files[cell]: cell for cell in cells if not files[cell].exists()}  # equal trainings share a file
     for cell in cells:
         if files[cell] not in missing:
@@ -78,7 +104,7 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
     with ProcessPoolExecutor(min(processes, len(missing)), context, begin_worker, (processes,)) as pool:
         # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
         ordered = sorted(missing.items(), key=lambda pair: (str(pair[1].knowledge), pair[1].architecture))
-        waiting = {pool.submit(_train, cell, dataset, file): file for file, cell in ordered}
+        waiting = {pool.submit(_train, cell, dataset, store): file for file, cell in ordered}
         for done in as_completed(waiting):
             done.result()
             for cell in cells:
@@ -105,37 +131,60 @@ _loaded: dict[str, object] = {}
 """The data of this process's last cell."""
 
 
-def _train(cell: Cell, dataset: Path, file: Path) -> None:
-    import time
-
-    from openlum.data.dataset import Dataset
-    from openlum.rank.batches import RankingData
-    from openlum.rank.knowledge import load_knowledge
+def _train(cell: Cell, dataset: Path, store: Path) -> None:
     from openlum.rank.metrics import auc
-    from openlum.rank.train import fit
 
-    key = f"{dataset} {cell.knowledge} {cell.settings.history_where}"
-    if _loaded.get("key") != key:
-        _loaded.clear()
-        prepared = Dataset(dataset)
-        known = None if cell.knowledge is None else load_knowledge(cell.knowledge, prepared)
-        _loaded.update(key=key, data=RankingData(prepared, cell.settings, known))
-    data = _loaded["data"]
-    assert isinstance(data, RankingData)
-    began = time.perf_counter()
-    config = data.config(cell.architecture, cell.knowledge is not None, cell.settings)
-    fitted = fit(config, data, cell.seed)
-    valid, test = (fitted.ranker.predict(data, data.rows[split]) for split in ("valid", "test"))
+    data, began, file = _data(cell, dataset), time.perf_counter(), cell.file(dataset, store)
+    valid, test, best_epoch, seconds = _late(cell, data, dataset, store) if cell.plain else _fit(cell, data)
     temporary = file.with_suffix(".part.npz")
     np.savez(
         temporary,
         valid=valid,
         test=test,
         valid_auc=auc(data.rows["valid"].label.numpy(), valid),
-        best_epoch=fitted.best_epoch,
-        seconds=time.perf_counter() - began,
+        best_epoch=best_epoch,
+        seconds=seconds + time.perf_counter() - began,
     )
     temporary.rename(file)
+
+
+def _data(cell: Cell, dataset: Path) -> "RankingData":
+    from openlum.data.dataset import Dataset
+    from openlum.rank.batches import RankingData
+    from openlum.rank.knowledge import load_knowledge
+
+    early = cell.knowledge is not None and not cell.plain
+    key = f"{dataset} {cell.knowledge} {early} {cell.settings.history_where}"
+    if _loaded.get("key") != key:
+        _loaded.clear()
+        prepared = Dataset(dataset)
+        known = None if cell.knowledge is None else load_knowledge(cell.knowledge, prepared, None if early else [])
+        _loaded.update(key=key, data=RankingData(prepared, cell.settings, known))
+    data = _loaded["data"]
+    assert isinstance(data, RankingData)
+    return data
+
+
+def _fit(cell: Cell, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, float]:
+    """Validation and test predictions, (I,) each, the best epoch, and the seconds spent before."""
+    from openlum.rank.train import fit
+
+    fitted = fit(data.config(cell.architecture, cell.knowledge is not None, cell.settings), data, cell.seed)
+    return fitted.valid, fitted.ranker.predict(data, data.rows["test"]), fitted.best_epoch, 0.0
+
+
+def _late(cell: Cell, data: "RankingData", dataset: Path, store: Path) -> tuple[np.ndarray, np.ndarray, int, float]:
+    """The same where knowledge joins the predictions of a plain ranker."""
+    from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs
+
+    assert cell.plain is not None
+    plain = _read(cell.plain.file(dataset, store))
+    config, rows = data.config(cell.architecture, True, cell.settings), data.rows["valid"]
+    valid = fused_inputs(plain.valid, data.numbers(rows, config))
+    test = fused_inputs(plain.test, data.numbers(data.rows["test"], config))
+    label = rows.label.numpy()
+    crossed = cross_fit(valid, label, rows.user.numpy())
+    return crossed, fit_fusion(valid, label)(test), plain.best_epoch, plain.seconds
 
 
 def _read(file: Path) -> Outcome:

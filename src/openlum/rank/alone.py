@@ -9,12 +9,10 @@ Shapes: I rows of a split, Q questions.
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from openlum.data.dataset import SPLITS
 from openlum.rank.batches import RankingData, chosen_questions
+from openlum.rank.fusion import fit_fusion
 from openlum.rank.metrics import auc
 
 
@@ -35,8 +33,8 @@ def knowledge_alone(data: RankingData) -> dict[str, Any]:
         rows = data.rows[split]
         assert rows.known is not None
         of_split[split] = data.similarity[rows.known][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
-    together = make_pipeline(StandardScaler(), LogisticRegression()).fit(*of_split["train"])
-    every = {split: auc(label, together.decision_function(x)) for split, (x, label) in of_split.items()}
+    together = fit_fusion(*of_split["train"])
+    every = {split: auc(label, together(x)) for split, (x, label) in of_split.items()}
     single = {
         name: {split: auc(label, np.asarray(x[:, index])) for split, (x, label) in of_split.items()}
         for index, name in enumerate(names)

@@ -133,7 +133,9 @@ class RankingData:
         shape = None
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
-            direct = chosen.direct and architecture != "lightgbm"  # trees take numbers only
+            direct = (
+                chosen.fusion == "early" and chosen.direct and architecture != "lightgbm"
+            )  # trees take numbers only
             shape = KnowledgeShape(
                 answers=chosen_questions(self.knowledge.answered, chosen.direct_questions) if direct else [],
                 similarities=chosen_questions(self.knowledge.questions, chosen.matching_questions)
@@ -168,6 +170,11 @@ class RankingData:
                 self.answers[place][:, answers], self.embeddings[item], self.similarity[place][:, similarity]
             )
         return batch
+
+    def numbers(self, rows: Rows, config: RankerConfig) -> np.ndarray:
+        """Similarities and judgements of rows that the ranker `config` takes, (I, Q) float32."""
+        assert config.knowledge is not None
+        return self.similarity[rows.known][:, self._columns(config.knowledge)[1]].numpy()
 
     def _columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:
         """Which columns of answers and of similarities a ranker takes."""

@@ -4,13 +4,14 @@ Shapes: I rows of a split.
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from openlum.artefact import whole_directory, write_json
 from openlum.data.dataset import Dataset
@@ -20,7 +21,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc, metrics
-from openlum.rank.rankers import GRADIENT
+from openlum.rank.rankers import GRADIENT, save_ranker
 from openlum.rank.settings import GENERATIVE, KNOWLEDGE, RankerConfig, RankSettings
 from openlum.rank.train import Fit, fit
 
@@ -51,7 +52,8 @@ def rank(
     known = None
     if knowledge is not None:
         chosen = settings.knowledge
-        known = load_knowledge(knowledge, prepared, chosen.direct_questions if chosen.direct else [])
+        read = chosen.direct_questions if chosen.direct and chosen.fusion == "early" else []
+        known = load_knowledge(knowledge, prepared, read)
     data = RankingData(prepared, settings, known)
     check_rows(data)
     configs: dict[str, RankerConfig] = {}
@@ -88,15 +90,17 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
     steps = settings.max_epochs * -(-len(data.rows["train"]) // settings.batch_size)
     with _progress_bar() as bar:
         for name, config in configs.items():
-            for seed in settings.seeds:
+            for index, seed in enumerate(settings.seeds):
                 total = steps if config.architecture in GRADIENT else None
                 task = bar.add_task(f"{name}, seed {seed}", total=total, note="")
-                fitted = fit(config, data, seed, lambda note, task=task: bar.update(task, advance=1, note=note))  # type: ignore[misc]
+                step_done = partial(_advance, bar, task)
+                plain = results.fits[config.architecture][index] if config.late else None
+                fitted = fit(config, data, seed, step_done, plain)
                 bar.remove_task(task)
                 results.fits[name].append(fitted)
-                results.valid[name].append(fitted.ranker.predict(data, data.rows["valid"]))
+                results.valid[name].append(fitted.valid)
                 results.test[name].append(fitted.ranker.predict(data, data.rows["test"]))
-                fitted.ranker.save(directory / f"{name}-seed{seed}.safetensors")
+                save_ranker(fitted.ranker, directory / f"{name}-seed{seed}.safetensors")
                 _write_predictions(
                     directory / "predictions" / f"{name}-seed{seed}.parquet", data.rows["test"], results.test[name][-1]
                 )
@@ -105,6 +109,10 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
     }
     write_json(directory / "curves.json", curves)
     return results
+
+
+def _advance(bar: Progress, task: TaskID, note: str) -> None:
+    bar.update(task, advance=1, note=note)
 
 
 def _judge(results: Results, data: RankingData) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from openlum.config import Settings
 from openlum.schema import FieldSpec
@@ -15,20 +15,30 @@ KNOWLEDGE = "+knowledge"
 
 
 class KnowledgeSettings(Settings):
-    """How knowledge enters a ranker. With both switched off, `+knowledge` rankers are the plain ones."""
+    """How knowledge enters a ranker."""
 
+    fusion: Literal["late", "early"] = "late"
+    """`late`: the ranker learns without knowledge, and its logit and the similarities are weighed against each other on the
+    validation rows, which the Large User Model has not learned from; for logs that it read many times. `early`: knowledge is an
+    input of the ranker, as in the paper; for training rows that are later than what the model learned from."""
     direct: bool = True
-    """Whether the answers and the target item's embedding are inputs (trees take none)."""
+    """early: whether the answers and the target item's embedding are inputs (trees take none)."""
     direct_questions: list[str] | None = None
-    """Which answers are inputs, by question; by default all. Fewer save memory."""
+    """early: which answers are inputs, by question; by default all. Fewer save memory."""
     matching: bool = True
-    """Whether the similarities of the answers to the target item are inputs."""
+    """Whether the similarities of the answers to the target item, and judgements, are inputs."""
     matching_questions: list[str] | None = None
     """Which similarities are inputs, by question; by default all."""
     width: int = Field(32, ge=1)
-    """Width that answers are projected to."""
+    """early: width that answers are projected to."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout of the projected answers."""
+    """early: dropout of the projected answers."""
+
+    @model_validator(mode="after")
+    def _late_takes_numbers(self) -> "KnowledgeSettings":
+        if self.fusion == "late" and not self.matching:
+            raise ValueError("fusion 'late' takes similarities: set matching to true, or fusion to 'early'")
+        return self
 
 
 class SequenceSettings(Settings):
@@ -155,6 +165,16 @@ class RankerConfig(Settings):
     """Rows of the user table, user 0 (unknown) included."""
     knowledge: KnowledgeShape | None = None
     """What knowledge it takes; none for a plain ranker."""
+
+    @property
+    def late(self) -> bool:
+        """Whether knowledge joins the logit of a plain ranker."""
+        return self.knowledge is not None and self.settings.knowledge.fusion == "late"
+
+    @property
+    def plain(self) -> "RankerConfig":
+        """The same ranker without knowledge."""
+        return self.model_copy(update={"knowledge": None})
 
     @property
     def history_length(self) -> int:

@@ -16,8 +16,10 @@ from torch.nn import functional as F
 from openlum.pretrain.schedule import cosine_rate
 from openlum.rank.batches import RankingData
 from openlum.rank.metrics import auc, log_loss
-from openlum.rank.rankers import AnyRanker, Ranker, new_network
+from openlum.rank.rankers import AnyRanker, new_network
+from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.generative import GenerativeRanker
+from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import RankerConfig
 
@@ -46,6 +48,8 @@ class Fit:
     """With the weights of the best epoch."""
     best_epoch: int
     """Counted from 1; for trees, how many there are."""
+    valid: np.ndarray
+    """(I,) predictions of the validation rows; where knowledge joins late, by weights fitted to the rows of other users."""
     epochs: list[Epoch] = field(default_factory=list)
     """All passes made; none for trees."""
 
@@ -58,7 +62,13 @@ def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker |
     return ranker
 
 
-def fit(config: RankerConfig, data: RankingData, seed: int, step_done: Progress = lambda note: None) -> Fit:
+def fit(
+    config: RankerConfig,
+    data: RankingData,
+    seed: int,
+    step_done: Progress = lambda note: None,
+    plain: Fit | None = None,
+) -> Fit:
     """Train a ranker.
 
     Args:
@@ -66,13 +76,20 @@ def fit(config: RankerConfig, data: RankingData, seed: int, step_done: Progress 
         data: what it learns from.
         seed: of the weights, the order of the rows and dropout.
         step_done: called after every step with a few words on how it goes.
+        plain: the same ranker and seed without knowledge, which one that knowledge joins late begins with; trained where there
+            is none.
 
     Raises:
         InputError: a library that the ranker needs is not installed.
     """
+    if config.late:
+        plain = plain or fit(config.plain, data, seed, step_done)
+        late = LateRanker(config, plain.ranker)
+        return Fit(late, plain.best_epoch, late.fit(data), plain.epochs)
     if config.architecture == "lightgbm":
         trees = Trees(config)
-        return Fit(trees, len(trees.fit(data, seed, step_done)))
+        grown = len(trees.fit(data, seed, step_done))
+        return Fit(trees, grown, trees.predict(data, data.rows["valid"]))
     ranker = build_ranker(config, data, seed)
     torch.manual_seed(seed)  # dropout, whatever the initialisation drew
     steps = _Sequences(ranker, data, seed) if isinstance(ranker, GenerativeRanker) else _Rows(ranker, data, seed)
@@ -83,7 +100,7 @@ def _descend(
     ranker: Ranker | GenerativeRanker, steps: "_Rows | _Sequences", data: RankingData, step_done: Progress
 ) -> Fit:
     settings, valid = ranker.config.settings, data.rows["valid"]
-    result, best, state = Fit(ranker, 0), -np.inf, ranker.state_dict()
+    result, best, state = Fit(ranker, 0, np.empty(0, np.float32)), -np.inf, ranker.state_dict()
     for number in range(1, settings.max_epochs + 1):
         began, total, rows = time.perf_counter(), 0.0, 0
         ranker.train()
@@ -100,7 +117,8 @@ def _descend(
         seconds = time.perf_counter() - began
         result.epochs.append(Epoch(total / max(rows, 1), reached, log_loss(truth, prediction), seconds))
         if not reached <= best:  # also where it is undefined, for want of a class: then the last epoch counts
-            best, state, result.best_epoch = reached, copy.deepcopy(ranker.state_dict()), number
+            best, state = reached, copy.deepcopy(ranker.state_dict())
+            result.best_epoch, result.valid = number, prediction
         if number - result.best_epoch >= settings.patience:
             break
     ranker.load_state_dict(state)

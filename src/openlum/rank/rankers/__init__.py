@@ -1,49 +1,41 @@
-"""The rankers, behind one contract: `predict(data, rows)` gives probabilities, `save(file)` writes one safetensors file."""
+"""The rankers, behind one contract, and their files: one safetensors file each."""
 
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from openlum.errors import InputError
-from openlum.rank.batches import RankingData, Rows
 from openlum.rank.rankers.base import Ranker
+from openlum.rank.rankers.contract import AnyRanker
 from openlum.rank.rankers.dcnv2 import DcnV2
 from openlum.rank.rankers.dien import Dien
 from openlum.rank.rankers.din import Din
 from openlum.rank.rankers.dnn import Dnn
 from openlum.rank.rankers.generative import GenerativeRanker
+from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.rankers.sim import Sim
 from openlum.rank.settings import GENERATIVE, Architecture, RankerConfig
+
+__all__ = ["GRADIENT", "AnyRanker", "load_ranker", "new_network", "save_ranker"]
 
 GRADIENT: dict[Architecture, type[Ranker]] = {"dnn": Dnn, "dcnv2": DcnV2, "din": Din, "dien": Dien, "sim": Sim}
 """Rankers that read rows and are trained by gradient descent."""
 
 
-class AnyRanker(Protocol):
-    """What all rankers are."""
-
-    config: RankerConfig
-
-    def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
-        """Predicted probabilities of rows, (I,) float32."""
-        ...
-
-    def save(self, file: Path) -> None:
-        """Write it as one safetensors file."""
-        ...
-
-
 def new_network(config: RankerConfig) -> Ranker | GenerativeRanker:
-    """An untrained ranker of any architecture but trees."""
+    """An untrained ranker of any architecture but trees; knowledge, if any, is an input."""
     return GenerativeRanker(config) if config.architecture in GENERATIVE else GRADIENT[config.architecture](config)
 
 
+def save_ranker(ranker: AnyRanker, file: Path) -> None:
+    """Write what a ranker learned and its configuration as one safetensors file."""
+    save_file(ranker.tensors(), file, metadata={"ranker": ranker.config.model_dump_json()})
+
+
 def load_ranker(file: Path) -> AnyRanker:
-    """Read what `save` wrote, ready to predict.
+    """Read what `save_ranker` wrote, ready to predict.
 
     Raises:
         InputError: the file is no ranker.
@@ -51,14 +43,16 @@ def load_ranker(file: Path) -> AnyRanker:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
-        config = RankerConfig.model_validate_json(metadata["ranker"])
-        weights = load_file(file)
-        if config.architecture == "lightgbm":
-            return Trees(config, bytes(weights["trees"].tolist()).decode())
-        ranker = new_network(config)
-        ranker.load_state_dict(weights)
+        ranker = _empty(RankerConfig.model_validate_json(metadata["ranker"]))
+        ranker.take(load_file(file))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; 'lum rank' writes it") from None
     except Exception as error:
         raise InputError(f"{file}: not a ranker ({error}); 'lum rank' writes rankers") from None
-    return ranker.eval()
+    return ranker
+
+
+def _empty(config: RankerConfig) -> AnyRanker:
+    if config.late:
+        return LateRanker(config, _empty(config.plain))
+    return Trees(config) if config.architecture == "lightgbm" else new_network(config)

@@ -5,11 +5,9 @@ width, K distinct items, V items.
 """
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -117,9 +115,14 @@ class Ranker(nn.Module):
         parts = [self(batch).sigmoid() for batch, _ in data.batches(rows, order, self.config)]
         return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
 
-    def save(self, file: Path) -> None:
-        """Write weights and configuration as one safetensors file."""
-        save_file(self.state_dict(), file, metadata={"ranker": self.config.model_dump_json()})
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights."""
+        return self.state_dict()
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """The weights that `tensors` gave, ready to predict."""
+        self.load_state_dict(tensors)
+        self.eval()
 
     def _hide_some(self, user: Tensor) -> Tensor:
         """In training some users become unknown (0), whose row is zero as those of new users are."""

@@ -9,11 +9,9 @@ Shapes: B windows of histories, L events of all windows end to end, I rows, D wi
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from openlum.data.packing import Stretches, batches, question_windows
@@ -103,9 +101,14 @@ class GenerativeRanker(nn.Module):
             window = torch.from_numpy(np.repeat(np.arange(len(batch)), sizes[here]))
             yield torch.from_numpy(index), self._logits(data, rows, batch, torch.from_numpy(index), window, seen)
 
-    def save(self, file: Path) -> None:
-        """Write weights and configuration as one safetensors file."""
-        save_file(self.state_dict(), file, metadata={"ranker": self.config.model_dump_json()})
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights."""
+        return self.state_dict()
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """The weights that `tensors` gave, ready to predict."""
+        self.load_state_dict(tensors)
+        self.eval()
 
     def _logits(
         self, data: RankingData, rows: Rows, windows: Stretches, index: Tensor, window: Tensor, seen: Tensor

@@ -4,12 +4,11 @@ Shapes: I rows of a split, X features, Q questions.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from torch import Tensor
 
 from openlum.errors import InputError
 from openlum.rank.batches import RankingData, Rows
@@ -38,11 +37,12 @@ class Trees:
 
     Args:
         config: what it takes.
-        text: the trees, as LightGBM writes them; none before training.
     """
 
-    def __init__(self, config: RankerConfig, text: str = "") -> None:
-        self.config, self.text = config, text
+    def __init__(self, config: RankerConfig) -> None:
+        self.config = config
+        self.text = ""
+        """The trees, as LightGBM writes them; none before training."""
 
     def fit(self, data: RankingData, seed: int, step_done: Callable[[str], None]) -> list[float]:
         """Grow trees until the validation AUC rises no more; its value after every tree that was kept."""
@@ -79,10 +79,13 @@ class Trees:
         booster = library().Booster(model_str=self.text)
         return np.asarray(booster.predict(self._features(data, rows)[0]), np.float32)
 
-    def save(self, file: Path) -> None:
-        """Write the trees and the configuration as one safetensors file."""
-        content = {"trees": torch.frombuffer(bytearray(self.text.encode()), dtype=torch.uint8)}
-        save_file(content, file, metadata={"ranker": self.config.model_dump_json()})
+    def tensors(self) -> dict[str, Tensor]:
+        """The trees' text, as bytes."""
+        return {"trees": torch.frombuffer(bytearray(self.text.encode()), dtype=torch.uint8)}
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """What `tensors` gave."""
+        self.text = bytes(tensors["trees"].tolist()).decode()
 
     def _dataset(self, data: RankingData, rows: Rows) -> Any:
         values, categories = self._features(data, rows)
@@ -92,9 +95,7 @@ class Trees:
         """Values (I, X) float32, and which columns are categories."""
         made = HandFeatures(data, self.config)(rows)
         if self.config.knowledge is not None and rows.known is not None:
-            assert data.knowledge is not None
-            wanted = [data.knowledge.questions.index(name) for name in self.config.knowledge.similarities]
-            similarity = data.similarity[rows.known][:, wanted].numpy()  # (I, Q)
+            similarity = data.numbers(rows, self.config)  # (I, Q)
             made.columns |= {f"similarity.{index}": similarity[:, index] for index in range(similarity.shape[1])}
         categories = [index for index, name in enumerate(made.columns) if name in made.categories]
         return np.stack([np.asarray(column, np.float32) for column in made.columns.values()], 1), categories

@@ -1,0 +1,53 @@
+"""Any ranker, with knowledge that joins its logit: see `openlum.rank.fusion`.
+
+Shapes: I rows, Q numbers of knowledge.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.rank.batches import RankingData, Rows
+from openlum.rank.fusion import Fusion, cross_fit, fit_fusion, fused_inputs
+from openlum.rank.rankers.contract import AnyRanker
+from openlum.rank.settings import RankerConfig
+
+PREFIX = "fusion."
+
+
+class LateRanker:
+    """The contract of all rankers, for a plain one with knowledge.
+
+    Args:
+        config: with knowledge.
+        plain: the same ranker without.
+    """
+
+    def __init__(self, config: RankerConfig, plain: AnyRanker) -> None:
+        assert config.knowledge is not None
+        self.config, self.plain = config, plain
+        self.fusion = Fusion(np.zeros(1 + len(config.knowledge.similarities)), 0.0)
+
+    def fit(self, data: RankingData) -> np.ndarray:
+        """Weigh the plain ranker and knowledge against each other on the validation rows; their probabilities, cross-fitted."""
+        rows = data.rows["valid"]
+        x, label = self._inputs(data, rows), rows.label.numpy()
+        self.fusion = fit_fusion(x, label)
+        return cross_fit(x, label, rows.user.numpy())
+
+    def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
+        """Predicted probabilities of rows, (I,) float32."""
+        return self.fusion(self._inputs(data, rows)) if len(rows) else np.empty(0, np.float32)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of the plain ranker, and the fusion's."""
+        fusion = {"weight": torch.from_numpy(self.fusion.weight), "bias": torch.tensor(self.fusion.bias, dtype=torch.float64)}
+        return self.plain.tensors() | {f"{PREFIX}{name}": tensor for name, tensor in fusion.items()}
+
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """What `tensors` gave."""
+        self.fusion = Fusion(tensors[f"{PREFIX}weight"].numpy(), float(tensors[f"{PREFIX}bias"]))
+        self.plain.take({name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)})
+
+    def _inputs(self, data: RankingData, rows: Rows) -> np.ndarray:
+        return fused_inputs(self.plain.predict(data, rows), data.numbers(rows, self.config))

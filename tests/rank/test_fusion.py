@@ -1,0 +1,105 @@
+"""Late fusion: the weights of a ranker and of knowledge, from rows that neither has learned from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from openlum.rank.batches import RankingData
+from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs
+from openlum.rank.metrics import auc
+from openlum.rank.settings import KnowledgeSettings, RankSettings
+from openlum.rank.train import fit
+
+from .test_alone import told
+
+
+def world(rows: int = 4000, noise: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers (I, 2 + noise) of which two decide the label, labels (I,) and users (I,)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 2 + noise))
+    label = (rng.random(rows) < 1 / (1 + np.exp(-(1.5 * x[:, 0] - x[:, 1] - 0.5)))).astype(np.float32)
+    return x, label, rng.integers(rows // 4, size=rows)
+
+
+def test_it_finds_the_weights_that_made_the_labels_whatever_the_scale() -> None:
+    x, label, _ = world(40_000)
+    fusion = fit_fusion(x * [1, 1000], label)
+    np.testing.assert_allclose(fusion.weight * [1, 1000], [1.5, -1.0], atol=0.05)
+    assert fusion.bias == pytest.approx(-0.5, abs=0.05)
+
+
+def test_inputs_are_log_odds_and_stay_finite() -> None:
+    x = fused_inputs(np.array([0.5, 0.0, 1.0], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32))
+    assert x.shape == (3, 2)
+    assert x[0, 0] == 0
+    assert np.isfinite(x).all()
+    assert x[:, 1].tolist() == [1, 2, 3]
+
+
+def test_cross_fitted_rows_do_not_know_their_own_labels() -> None:
+    """With more numbers than rows can settle, weights fitted to the rows themselves look good and are not."""
+    x, label, user = world(300, noise=150)
+    later = world(4000, noise=150, seed=1)
+    fusion = fit_fusion(x, label)
+    honest = auc(later[1], fusion(later[0]))
+    assert auc(label, fusion(x)) > honest + 0.1
+    assert auc(label, cross_fit(x, label, user)) < honest + 0.05
+
+
+def test_a_user_has_no_part_in_the_weights_of_its_own_rows() -> None:
+    x, label, user = world()
+    one = user == user[0]
+    turned = np.where(one, 1 - label, label)
+    first, second = cross_fit(x, label, user), cross_fit(x, turned, user)
+    np.testing.assert_array_equal(first[one], second[one])
+    assert (first[~one] != second[~one]).any()
+
+
+def test_too_few_users_are_fitted_together() -> None:
+    x, label, _ = world(200)
+    np.testing.assert_array_equal(cross_fit(x, label, np.zeros(200, int)), fit_fusion(x, label)(x))
+
+
+@pytest.mark.parametrize("name", ["dnn", "lightgbm"])
+def test_memorised_labels_mislead_early_fusion_and_not_late(name, data: RankingData) -> None:
+    """The trap at its worst: similarities are noise, but tell the labels of the training rows."""
+    assert data.knowledge is not None
+    noise = np.random.default_rng(0).normal(size=data.knowledge.similarity.shape).astype(np.float32)
+    knowledge = dataclasses.replace(data.knowledge, similarity=noise)
+    fooled = told(RankingData(data.dataset, data.settings, knowledge), 1.0)
+    test = fooled.rows["test"]
+
+    def reached(fusion: str | None) -> float:
+        settings = data.settings.model_copy(
+            update={"knowledge": KnowledgeSettings(fusion=fusion or "late", direct=False)}
+        )
+        ranker = fit(fooled.config(name, fusion is not None, settings), fooled, 0).ranker
+        return auc(test.label.numpy(), ranker.predict(fooled, test))
+
+    assert reached("late") == pytest.approx(reached(None), abs=0.01)
+    assert reached("early") < reached(None) - 0.015
+
+
+@pytest.mark.parametrize("name", ["dnn", "din", "lightgbm"])
+def test_informed_knowledge_helps(name, data: RankingData) -> None:
+    label = data.rows["test"].label.numpy()
+    plain, informed = (
+        auc(label, fit(data.config(name, known), data, 0).ranker.predict(data, data.rows["test"]))
+        for known in (False, True)
+    )
+    assert informed > plain + 0.005
+
+
+def test_the_plain_ranker_is_trained_once(data: RankingData) -> None:
+    plain = fit(data.config("dnn", False), data, 0)
+    late = fit(data.config("dnn", True), data, 0, plain=plain)
+    assert late.best_epoch == plain.best_epoch
+    assert late.ranker.plain is plain.ranker  # type: ignore[attr-defined]
+    again = fit(data.config("dnn", True), data, 0)
+    np.testing.assert_array_equal(again.valid, late.valid)
+
+
+def test_late_without_similarities_is_refused() -> None:
+    with pytest.raises(ValueError, match="fusion 'late' takes similarities"):
+        RankSettings.model_validate({"knowledge": {"matching": False}})
