@@ -11,6 +11,7 @@ are answered by
 - `forward`: a model that was trained on the first half of the training events; the ranker trains on the rows of the second half.
 
 Vectors of different models do not lie in one space, so the ranker takes numbers only (no direct answers), for all three alike.
+They are its inputs (`rank.knowledge.fusion: early`): late fusion has its weights from later rows, and no such trap.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.metrics import metrics
+from openlum.rank.settings import KnowledgeSettings
 from openlum.rank.train import fit
 from openlum.summary import environment
 
@@ -137,7 +139,8 @@ def _judge(bench: Bench, dataset: Dataset, variant: Variant, ranker: Any, seeds:
     items = np.zeros((len(dataset.vocabulary("items")), 1), np.float16)
     known = Knowledge(names, [], row[order], order, np.empty((len(row), 0, 1), np.float16), similarity, items)
     assert bench.experiment.rank is not None
-    data = RankingData(dataset, bench.experiment.rank, known)
+    early = KnowledgeSettings(fusion="early", direct=False)
+    data = RankingData(dataset, bench.experiment.rank.model_copy(update={"knowledge": early}), known)
     train = data.rows["train"]
     data.rows["train"] = train.take((train.time >= variant.first_time).nonzero().squeeze(1))
     found: dict[str, Any] = {

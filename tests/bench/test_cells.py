@@ -13,8 +13,9 @@ from openlum.bench import cells
 from openlum.bench.cells import Cell, Outcome, run_cells
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import RankingData
+from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
-from openlum.rank.settings import RankSettings
+from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
 
 from .conftest import planted_knowledge
@@ -40,6 +41,23 @@ def test_an_outcome_is_that_of_a_training_in_a_process_of_its_own(dataset: Datas
     assert found.valid_auc == auc(data.rows["valid"].label.numpy(), found.valid)
     assert found.best_epoch == 1
     assert found.seconds > 0
+
+
+def test_late_knowledge_joins_the_outcome_of_the_plain_cell(
+    dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    """Only the late one is asked for; what it begins with is trained first, kept, and not told."""
+    informed = Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
+    found = outcomes([informed], dataset, tmp_path)
+    assert list(found) == ["dnn+knowledge"]
+    assert trained == ["dnn", "dnn+knowledge"]
+    data = RankingData(dataset, SETTINGS, load_knowledge(knowledge_dir, dataset, []))
+    fitted = fit(data.config("dnn", True), data, seed=0)
+    np.testing.assert_allclose(found["dnn+knowledge"].valid, fitted.valid, atol=1e-5)
+    np.testing.assert_allclose(found["dnn+knowledge"].test, fitted.ranker.predict(data, data.rows["test"]), atol=1e-5)
+    fewer = SETTINGS.model_copy(update={"knowledge": KnowledgeSettings(matching_questions=["like"])})
+    outcomes([dataclasses.replace(informed, settings=fewer)], dataset, tmp_path)
+    assert trained[2:] == ["dnn+knowledge"]
 
 
 def test_what_was_trained_is_not_trained_again(
