@@ -41,7 +41,10 @@ class LateRanker:
 
     def tensors(self) -> dict[str, Tensor]:
         """Those of the plain ranker, and the fusion's."""
-        fusion = {"weight": torch.from_numpy(self.fusion.weight), "bias": torch.tensor(self.fusion.bias, dtype=torch.float64)}
+        fusion = {
+            "weight": torch.from_numpy(self.fusion.weight),
+            "bias": torch.tensor(self.fusion.bias, dtype=torch.float64),
+        }
         return self.plain.tensors() | {f"{PREFIX}{name}": tensor for name, tensor in fusion.items()}
 
     def take(self, tensors: dict[str, Tensor]) -> None:
