@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from openlum.data.market import MarketSettings, write_market
 from openlum.data.prepare import prepare
 from openlum.model import ModelSettings
 from openlum.pretrain.train import build_model
+from openlum.rank.metrics import auc
 from openlum.run import Experiment
 from openlum.schema import Schema
 
@@ -24,22 +27,36 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+RECOMMEND, FUSE = blocks("python")
+
+
+def test_recommending_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a model of the market, where `make demo` leaves it."""
     schema = write_market(MarketSettings(users=40, items=100, sessions=3), tmp_path / "log")
     prepare(schema, tmp_path / "dataset")
     model = build_model(Dataset(tmp_path / "dataset"), ModelSettings(width=16, heads=2, embedding_width=16), seed=0)
     model.save_pretrained(tmp_path / "runs/market/model")
     monkeypatch.chdir(tmp_path)
-    assert blocks("python")
-    for block in blocks("python"):
-        lines = block.strip().splitlines()
-        scope: dict[str, object] = {}
-        exec("\n".join([*lines[:-1], f"result = {lines[-1]}"]), scope)
-        result = scope["result"]
-        assert isinstance(result, list)
-        assert len(result) == 5
-        assert set(result[0]) == {"item", "title", "similarity"}
+    lines = RECOMMEND.strip().splitlines()
+    scope: dict[str, object] = {}
+    exec("\n".join([*lines[:-1], f"result = {lines[-1]}"]), scope)
+    result = scope["result"]
+    assert isinstance(result, list)
+    assert len(result) == 5
+    assert set(result[0]) == {"item", "title", "similarity"}
+
+
+def test_fusion_in_the_readme_runs() -> None:
+    """Half of what decides the label is known to the ranker, the other half to the knowledge."""
+    rng = np.random.default_rng(0)
+    scope: dict[str, Any] = {}
+    for day in ("valid", "todays"):
+        x = rng.normal(size=(4000, 2))
+        scope[f"{day}_label"] = rng.random(4000) < 1 / (1 + np.exp(-x.sum(1)))
+        scope[f"{day}_probability"], scope[f"{day}_knowledge"] = 1 / (1 + np.exp(-x[:, 0])), x[:, 1:]
+    exec(FUSE, scope)
+    label = scope["todays_label"]
+    assert auc(label, scope["probability"]) > auc(label, scope["todays_probability"]) + 0.05
 
 
 def test_schemas_in_the_readme_load(tmp_path: Path) -> None:
