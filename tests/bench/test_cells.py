@@ -60,6 +60,24 @@ def test_late_knowledge_joins_the_outcome_of_the_plain_cell(
     assert trained[2:] == ["dnn+knowledge"]
 
 
+def test_early_knowledge_is_trained_with(
+    dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    """After a late cell in the same process, which has no answers in memory; with all of them or with some."""
+    late = Cell("late", "dnn", SETTINGS, 0, knowledge_dir)
+    outcomes([late], dataset, tmp_path)
+    del trained[:]
+    for questions in (None, ["dislike"]):
+        knowledge = KnowledgeSettings(fusion="early", direct_questions=questions)
+        settings = SETTINGS.model_copy(update={"knowledge": knowledge})
+        found = outcomes([Cell("early", "dnn", settings, 0, knowledge_dir)], dataset, tmp_path)["early"]
+        data = RankingData(dataset, settings, load_knowledge(knowledge_dir, dataset))
+        fitted = fit(data.config("dnn", True), data, seed=0)
+        np.testing.assert_allclose(found.valid, fitted.valid, atol=1e-5)
+        np.testing.assert_allclose(found.test, fitted.ranker.predict(data, data.rows["test"]), atol=1e-5)
+    assert trained == ["early", "early"]
+
+
 def test_what_was_trained_is_not_trained_again(
     dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
 ) -> None:

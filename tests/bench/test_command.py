@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "ranking": {"tune": {"dnn": [{"dropout": 0.1}, {"dropout": 0.3}], "hstu": [{}]}},
     "ablation_ranker": "dnn",
     "ablations": [
-        {"table": "use", "label": "matching only", "rank": {"knowledge": {"direct": False}}},
+        {"table": "use", "label": "early fusion", "rank": {"knowledge": {"fusion": "early", "direct": False}}},
         {"table": "freshness", "label": "as of the day", "query": {"as_of": "day"}},
         {"table": "conditions", "label": "no conditions", "query": {"questions": {"any": {}}, "judge": False},
          "model": {"conditions": False}, "pretrain": {"feedback_weight": 0.0, "judge_weight": 0.0}},
@@ -76,7 +76,7 @@ def test_ranking(runs: Path, trained: list[str]) -> None:
     done = lum_bench(*command)
     assert done.exit_code == 0, (done.output, done.exception)
     result = json.loads(file.read_text())
-    methods = ["dnn", "hstu", "dnn+knowledge"]
+    methods = ["dnn", "hstu", "dnn+knowledge", "hstu+knowledge"]
     assert list(result["ranking"]) == list(result["validation"]) == methods
     for figures in result["ranking"].values():
         assert len(figures["auc"]["seeds"]) == 2
@@ -91,7 +91,7 @@ def test_ranking(runs: Path, trained: list[str]) -> None:
     assert [tried["settings"] for tried in told["tuning"]["dnn+knowledge"]["tried"]] == settings
     assert told["tuning"]["dnn"]["chosen"] in settings
     assert {name: len(tried["tried"]) for name, tried in told["tuning"].items()} == dict(
-        zip(methods, (2, 1, 2), strict=True)
+        zip(methods, (2, 1, 2, 1), strict=True)
     )
     assert all(1 <= epoch <= 2 for name in methods for epoch in told["epochs"][name])
     assert result["pretrain"]["epochs"] == 1
@@ -101,10 +101,10 @@ def test_ranking(runs: Path, trained: list[str]) -> None:
     for name in methods:
         assert name in done.output
 
-    assert len(trained) == 5 + 3 * 2
+    assert len(trained) == 6 + 4 * 2
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
-    assert len(trained) == 5 + 3 * 2
+    assert len(trained) == 6 + 4 * 2
     assert again.output.count("unchanged, skipped") == 4
     assert json.loads(file.read_text()) == result
 
@@ -127,7 +127,7 @@ def test_ablation(runs: Path) -> None:
     assert done.exit_code == 0, (done.output, done.exception)
     result = json.loads(file.read_text())
     rows = {row["label"]: row for row in result["ablations"]}
-    assert list(rows) == ["no knowledge", "whole method", "matching only", "as of the day", "no conditions"]
+    assert list(rows) == ["no knowledge", "whole method", "early fusion", "as of the day", "no conditions"]
     assert rows["whole method"]["from_whole"] is None
     assert rows["no knowledge"]["alone"] is None
     for row in rows.values():
@@ -135,8 +135,9 @@ def test_ablation(runs: Path) -> None:
         assert row["label"] in done.output
     own, whole = (rows[label]["ranking"]["auc"]["mean"] for label in ("as of the day", "whole method"))
     assert rows["as of the day"]["from_whole"]["difference"] == pytest.approx(own - whole)
-    # Same answers, fewer of them used; other answers; a model of its own.
-    assert rows["matching only"]["alone"] == rows["whole method"]["alone"]
+    # Same answers, used otherwise; other answers; a model of its own.
+    assert rows["early fusion"]["alone"] == rows["whole method"]["alone"]
+    assert rows["early fusion"]["ranking"] != rows["whole method"]["ranking"]
     assert rows["as of the day"]["alone"] != rows["whole method"]["alone"]
     assert rows["as of the day"]["from_whole"]["difference"] != 0
     assert rows["no conditions"]["alone"] != rows["whole method"]["alone"]
@@ -154,6 +155,7 @@ def _check_comparisons(result: dict[str, Any]) -> None:
     """Knowledge against none, and the best with knowledge against the best end to end."""
     assert [(found["a"], found["b"]) for found in result["comparisons"]] == [
         ("dnn+knowledge", "dnn"),
+        ("hstu+knowledge", "hstu"),
         ("dnn+knowledge", "hstu"),
     ]
     for found in result["comparisons"]:

@@ -49,7 +49,10 @@ def test_a_misspelt_key_of_a_benchmark_is_named(tmp_path: Path, monkeypatch: pyt
         ({}, {}),
         ({"dropout": 0.2}, {"dropout": 0.2}),
         ({"trees": {"leaves": 31}}, {"trees": {"learning_rate": 0.01, "leaves": 31}}),
-        ({"knowledge": {"direct": False}, "dropout": 0.1}, {"knowledge": {"direct": False}, "dropout": 0.1}),
+        (
+            {"knowledge": {"matching_questions": ["a"]}, "dropout": 0.1},
+            {"knowledge": {"matching_questions": ["a"]}, "dropout": 0.1},
+        ),
         ({"hidden": [8]}, {"hidden": [8]}),
         ({"history_where": {"feedback": ["buy"]}}, {"history_where": {"feedback": ["buy"]}}),
     ],

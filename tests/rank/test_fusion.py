@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
+from openlum.errors import InputError
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs
 from openlum.rank.metrics import auc
@@ -44,21 +46,47 @@ def test_cross_fitted_rows_do_not_know_their_own_labels() -> None:
     fusion = fit_fusion(x, label)
     honest = auc(later[1], fusion(later[0]))
     assert auc(label, fusion(x)) > honest + 0.1
-    assert auc(label, cross_fit(x, label, user)) < honest + 0.05
+    assert auc(label, cross_fit(x, label, user)[1]) < honest + 0.05
 
 
 def test_a_user_has_no_part_in_the_weights_of_its_own_rows() -> None:
+    """Only in the level, which is the same for all rows."""
     x, label, user = world()
     one = user == user[0]
     turned = np.where(one, 1 - label, label)
-    first, second = cross_fit(x, label, user), cross_fit(x, turned, user)
-    np.testing.assert_array_equal(first[one], second[one])
-    assert (first[~one] != second[~one]).any()
+    first, second = (logit(cross_fit(x, labels, user)[1].astype(np.float64)) for labels in (label, turned))
+    assert np.ptp((first - second)[one]) < 1e-5
+    assert np.ptp((first - second)[~one]) > 1e-3
+
+
+def test_folds_do_not_rank_their_rows_against_their_labels() -> None:
+    """One number ranks alike whatever its weight; folds with levels of their own would lose .002 here."""
+    lost = []
+    for seed in range(20):
+        x, label, user = world(1000, seed=seed)
+        lost.append(auc(label, x[:, 0]) - auc(label, cross_fit(x[:, :1], label, user)[1]))
+    assert abs(np.mean(lost)) < 0.0012
 
 
 def test_too_few_users_are_fitted_together() -> None:
     x, label, _ = world(200)
-    np.testing.assert_array_equal(cross_fit(x, label, np.zeros(200, int)), fit_fusion(x, label)(x))
+    whole, crossed = cross_fit(x, label, np.zeros(200, int))
+    np.testing.assert_array_equal(whole.weight, fit_fusion(x, label).weight)
+    np.testing.assert_array_equal(crossed, whole(x))
+
+
+@pytest.mark.parametrize(
+    ("probability", "number", "message"),
+    [(np.nan, 0.0, "the probability is nan at index 1"), (0.5, np.inf, "column 0 of the numbers is inf at index 1")],
+)
+def test_what_is_not_finite_is_named(probability: float, number: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fused_inputs(np.array([0.5, probability]), np.array([[0.0], [number]]))
+
+
+def test_labels_that_are_all_the_same_are_refused() -> None:
+    with pytest.raises(InputError, match="all labels are the same"):
+        fit_fusion(np.zeros((3, 2)), np.ones(3))
 
 
 @pytest.mark.parametrize("name", ["dnn", "lightgbm"])
@@ -71,9 +99,8 @@ def test_memorised_labels_mislead_early_fusion_and_not_late(name, data: RankingD
     test = fooled.rows["test"]
 
     def reached(fusion: str | None) -> float:
-        settings = data.settings.model_copy(
-            update={"knowledge": KnowledgeSettings(fusion=fusion or "late", direct=False)}
-        )
+        chosen = KnowledgeSettings(fusion="early", direct=False) if fusion == "early" else KnowledgeSettings()
+        settings = data.settings.model_copy(update={"knowledge": chosen})
         ranker = fit(fooled.config(name, fusion is not None, settings), fooled, 0).ranker
         return auc(test.label.numpy(), ranker.predict(fooled, test))
 
@@ -81,7 +108,7 @@ def test_memorised_labels_mislead_early_fusion_and_not_late(name, data: RankingD
     assert reached("early") < reached(None) - 0.015
 
 
-@pytest.mark.parametrize("name", ["dnn", "din", "lightgbm"])
+@pytest.mark.parametrize("name", ["dnn", "din", "lightgbm", "sasrec"])
 def test_informed_knowledge_helps(name, data: RankingData) -> None:
     label = data.rows["test"].label.numpy()
     plain, informed = (
@@ -95,11 +122,33 @@ def test_the_plain_ranker_is_trained_once(data: RankingData) -> None:
     plain = fit(data.config("dnn", False), data, 0)
     late = fit(data.config("dnn", True), data, 0, plain=plain)
     assert late.best_epoch == plain.best_epoch
+    assert late.epochs == []
     assert late.ranker.plain is plain.ranker  # type: ignore[attr-defined]
     again = fit(data.config("dnn", True), data, 0)
     np.testing.assert_array_equal(again.valid, late.valid)
 
 
-def test_late_without_similarities_is_refused() -> None:
-    with pytest.raises(ValueError, match="fusion 'late' takes similarities"):
-        RankSettings.model_validate({"knowledge": {"matching": False}})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"matching": False}, "fusion 'late' takes similarities"),
+        ({"direct": False}, "fusion 'late' does not read 'direct'"),
+        ({"direct_questions": ["like"]}, "does not read 'direct_questions'"),
+        ({"width": 8}, "does not read 'width'"),
+        ({"dropout": 0.1}, "does not read 'dropout'"),
+        ({"matching_questions": []}, "at least 1 item"),
+        ({"fusion": "early", "direct_questions": []}, "at least 1 item"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RankSettings.model_validate({"knowledge": changes})
+
+
+def test_a_ranker_with_knowledge_asks_for_it(data: RankingData) -> None:
+    without = RankingData(data.dataset, data.settings)
+    for fusion, name in (("late", "dnn"), ("early", "lightgbm")):
+        settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion)})  # type: ignore[arg-type]
+        ranker = fit(data.config(name, True, settings), data, 0).ranker  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="takes knowledge, and these data have none"):
+            ranker.predict(without, without.rows["test"])

@@ -64,6 +64,18 @@ def test_knowledge_that_does_not_fit_is_refused(
         load_knowledge(copied, dataset)
 
 
+def test_a_number_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:
+    file = sorted(copied.glob("part-*.parquet"))[0]
+    table = pq.read_table(file)
+    column = table.column_names.index("similarity.dislike")
+    values = table["similarity.dislike"].to_numpy().copy()
+    values[3] = np.nan
+    pq.write_table(table.set_column(column, "similarity.dislike", [values]), file)
+    row = table["row"][3].as_py()
+    with pytest.raises(InputError, match=rf"{file.name}: column 'similarity.dislike' is nan in row {row}"):
+        load_knowledge(copied, dataset)
+
+
 def test_a_missing_key_part_column_or_file_is_named(copied: Path, dataset: Dataset) -> None:
     edit(copied, questions=["like", "love"])
     with pytest.raises(InputError, match=r"answer\.love"):

@@ -9,9 +9,13 @@ import pytest
 
 from openlum.data.dataset import Dataset, Split
 from openlum.errors import InputError
+from openlum.rank.batches import RankingData, Rows
+from openlum.rank.knowledge import load_knowledge
 from openlum.rank.rankers import load_ranker
+from openlum.rank.rankers.base import Ranker
 from openlum.rank.run import rank
-from openlum.rank.settings import RankSettings
+from openlum.rank.settings import KnowledgeSettings, RankSettings
+from openlum.rank.train import fit
 from tests.rank.planted import true_chance
 
 
@@ -52,6 +56,57 @@ def test_rank_writes_what_it_returns(
         assert table["row"].to_pylist() == test.row.tolist()
         assert table.schema.field("prediction").type == pa.float32()
         assert load_ranker(tmp_path / "ranker" / f"{name}-seed1.safetensors").config.architecture == name.split("+")[0]
+
+
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_knowledge_is_an_input_or_joins_the_logit(
+    fusion: str, dataset: Dataset, knowledge_dir: Path, settings: RankSettings, tmp_path: Path
+) -> None:
+    """End-to-end rankers have no inputs for it; of answers only those are read that are inputs."""
+    knowledge = KnowledgeSettings.model_validate(
+        {"fusion": fusion} | ({"direct_questions": ["dislike"]} if fusion == "early" else {})
+    )
+    changes = {"max_epochs": 1, "seeds": [3], "rankers": ["dnn", "sasrec"], "knowledge": knowledge}
+    summary = rank(dataset.path, knowledge_dir, tmp_path / "ranker", settings.model_copy(update=changes))
+    late = ["sasrec+knowledge"] if fusion == "late" else []
+    assert list(summary["ranking"]) == ["dnn", "dnn+knowledge", "sasrec", *late]
+    informed = load_ranker(tmp_path / "ranker" / "dnn+knowledge-seed3.safetensors")
+    assert informed.config.late == (fusion == "late")
+    assert informed.config.knowledge is not None
+    assert informed.config.knowledge.answers == (["dislike"] if fusion == "early" else [])
+    data = RankingData(dataset, informed.config.settings, load_knowledge(knowledge_dir, dataset))
+    predicted = informed.predict(data, data.rows["test"])
+    kept = pq.read_table(tmp_path / "ranker" / "predictions" / "dnn+knowledge-seed3.parquet")
+    np.testing.assert_allclose(predicted, kept["prediction"].to_numpy(), atol=1e-6)
+    assert summary["ranking"]["dnn"] != summary["ranking"]["dnn+knowledge"]
+
+
+@pytest.mark.parametrize(("ranker", "key"), [("dnn", "rank.learning_rate"), ("sasrec", "rank.sequence.learning_rate")])
+def test_a_ranker_that_diverges_at_once_says_so(
+    ranker: str, key: str, dataset: Dataset, settings: RankSettings, tmp_path: Path
+) -> None:
+    sequence = settings.sequence.model_copy(update={"learning_rate": 1e30})
+    changes = {"rankers": [ranker], "learning_rate": 1e30, "sequence": sequence}
+    with pytest.raises(InputError, match=f"{ranker}: diverged in its first epoch, .* lower {key}$"):
+        rank(dataset.path, None, tmp_path / "ranker", settings.model_copy(update=changes))
+
+
+def test_a_ranker_that_diverges_later_is_what_it_was_before(
+    dataset: Dataset, settings: RankSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = RankingData(dataset, settings)
+    config = data.config("dnn", False)
+    predict, calls = Ranker.predict, iter(range(10))
+
+    def third_time_lost(self: Ranker, data: RankingData, rows: Rows) -> np.ndarray:
+        found = predict(self, data, rows)
+        return found * np.nan if next(calls) == 2 else found
+
+    monkeypatch.setattr(Ranker, "predict", third_time_lost)
+    found = fit(config, data, seed=0)
+    assert len(found.epochs) == 2
+    monkeypatch.setattr(Ranker, "predict", predict)
+    np.testing.assert_allclose(found.ranker.predict(data, data.rows["valid"]), found.valid, atol=1e-6)
 
 
 def test_without_knowledge_only_plain_rankers(dataset: Dataset, settings: RankSettings, tmp_path: Path) -> None:

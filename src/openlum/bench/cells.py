@@ -41,7 +41,7 @@ class Cell:
     @property
     def plain(self) -> "Cell | None":
         """The training without knowledge that this one begins with, where knowledge joins late."""
-        late = self.knowledge is not None and self.settings.knowledge.fusion == "late"
+        late = self.knowledge is not None and self.settings.knowledge.late
         return replace(self, name=self.architecture, knowledge=None) if late else None
 
     def key(self, dataset: Path) -> str:
@@ -70,7 +70,7 @@ class Outcome:
     best_epoch: int
     """Which the weights are of."""
     seconds: float
-    """How long it took."""
+    """How long it took, with the plain ranker that it begins with."""
 
 
 def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Cell, Outcome]]:
@@ -153,12 +153,12 @@ def _data(cell: Cell, dataset: Path) -> "RankingData":
     from openlum.rank.batches import RankingData
     from openlum.rank.knowledge import load_knowledge
 
-    early = cell.knowledge is not None and not cell.plain
-    key = f"{dataset} {cell.knowledge} {early} {cell.settings.history_where}"
+    answers = cell.settings.knowledge.answers
+    key = f"{dataset} {cell.knowledge} {answers} {cell.settings.history_where}"
     if _loaded.get("key") != key:
         _loaded.clear()
         prepared = Dataset(dataset)
-        known = None if cell.knowledge is None else load_knowledge(cell.knowledge, prepared, None if early else [])
+        known = None if cell.knowledge is None else load_knowledge(cell.knowledge, prepared, answers)
         _loaded.update(key=key, data=RankingData(prepared, cell.settings, known))
     data = _loaded["data"]
     assert isinstance(data, RankingData)
@@ -175,16 +175,15 @@ def _fit(cell: Cell, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, 
 
 def _late(cell: Cell, data: "RankingData", dataset: Path, store: Path) -> tuple[np.ndarray, np.ndarray, int, float]:
     """The same where knowledge joins the predictions of a plain ranker."""
-    from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs
+    from openlum.rank.fusion import cross_fit, fused_inputs
 
     assert cell.plain is not None
     plain = _read(cell.plain.file(dataset, store))
     config, rows = data.config(cell.architecture, True, cell.settings), data.rows["valid"]
     valid = fused_inputs(plain.valid, data.numbers(rows, config))
     test = fused_inputs(plain.test, data.numbers(data.rows["test"], config))
-    label = rows.label.numpy()
-    crossed = cross_fit(valid, label, rows.user.numpy())
-    return crossed, fit_fusion(valid, label)(test), plain.best_epoch, plain.seconds
+    fusion, crossed = cross_fit(valid, rows.label.numpy(), rows.user.numpy())
+    return crossed, fusion(test), plain.best_epoch, plain.seconds
 
 
 def _read(file: Path) -> Outcome:

@@ -39,7 +39,7 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     data = RankingData(prepared, bench.experiment.rank, load_knowledge(knowledge, prepared, []))
     check_rows(data)
     methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in rankers]
-    methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in rankers if name not in GENERATIVE]
+    methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in rankers if bench.experiment.rank.informs(name)]
     budget = bench.ranking if tune else bench.ranking.untuned()
     tuned = _tune(budget, bench, methods, place)
     cells = [
@@ -121,7 +121,8 @@ def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]
     informed = [name for name in found if name.endswith(KNOWLEDGE)]
     generative = [name for name in found if name in GENERATIVE]
     pairs = [(name, name.removesuffix(KNOWLEDGE)) for name in informed]
-    winner = best(informed)
+    # The method is a ranker with knowledge; what knowledge adds to an end-to-end model is told beside it.
+    winner = best([name for name in informed if name.removesuffix(KNOWLEDGE) not in GENERATIVE])
     for other in (best([name for name in found if name not in informed and name not in generative]), best(generative)):
         if winner and other and (winner, other) not in pairs:
             pairs.append((winner, other))

@@ -1,7 +1,8 @@
 """How much the answers know with no ranker, and whether they know more of the rows that rankers learn from than of later ones.
 
-The large user model has learned from the events that training rows are made of. If its answers have memorised them, a ranker
-learns to trust the answers more than later rows deserve; the gap between training and validation rows shows it.
+The Large User Model has learned from the events that training rows are made of. If its answers have memorised them, a ranker
+that has them as inputs (early fusion) learns to trust them more than later rows deserve; the gap between training and validation
+rows shows it.
 
 Shapes: I rows of a split, Q questions.
 """

@@ -133,11 +133,9 @@ class RankingData:
         shape = None
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
-            direct = (
-                chosen.fusion == "early" and chosen.direct and architecture != "lightgbm"
-            )  # trees take numbers only
+            direct = [] if architecture == "lightgbm" else chosen.answers  # trees take numbers only
             shape = KnowledgeShape(
-                answers=chosen_questions(self.knowledge.answered, chosen.direct_questions) if direct else [],
+                answers=chosen_questions(self.knowledge.answered, direct),
                 similarities=chosen_questions(self.knowledge.questions, chosen.matching_questions)
                 if chosen.matching
                 else [],
@@ -172,8 +170,16 @@ class RankingData:
         return batch
 
     def numbers(self, rows: Rows, config: RankerConfig) -> np.ndarray:
-        """Similarities and judgements of rows that the ranker `config` takes, (I, Q) float32."""
+        """Similarities and judgements of rows that the ranker `config` takes, (I, Q) float32.
+
+        Raises:
+            InputError: there is no knowledge.
+        """
         assert config.knowledge is not None
+        if rows.known is None:
+            raise InputError(
+                f"{config.architecture} takes knowledge, and these data have none; give the output of 'lum query'"
+            )
         return self.similarity[rows.known][:, self._columns(config.knowledge)[1]].numpy()
 
     def _columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:

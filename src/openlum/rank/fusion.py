@@ -10,10 +10,13 @@ Shapes: I rows, Q numbers of knowledge, X = 1 + Q.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from openlum.errors import InputError
 
 FOLDS = 5
 SMALLEST = 1e-6
@@ -31,32 +34,68 @@ class Fusion:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Numbers (I, X) to probabilities, (I,) float32."""
-        return np.asarray(1 / (1 + np.exp(-(x @ self.weight + self.bias))), np.float32)
+        return np.asarray(expit(self.logit(x)), np.float32)
+
+    def logit(self, x: np.ndarray) -> np.ndarray:
+        """Numbers (I, X) to log-odds, (I,) float64."""
+        return np.asarray(x @ self.weight + self.bias)
 
 
 def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """A ranker's probabilities (I,) and numbers of knowledge (I, Q) to what is fused, (I, X)."""
-    p = np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)
-    return np.column_stack([np.log(p / (1 - p)), numbers])
+    """A ranker's probabilities (I,) and numbers of knowledge (I, Q) to what is fused, (I, X).
+
+    Raises:
+        InputError: one of them is not finite.
+    """
+    x = np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
+    wrong = np.argwhere(~np.isfinite(x))
+    if len(wrong):
+        row, column = wrong[0]
+        what = f"column {column - 1} of the numbers" if column else "the probability"
+        raise InputError(f"fusion: {what} is {x[row, column]} at index {row}; it must be finite")
+    return x
 
 
 def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
-    """Logistic regression of labels (I,) on numbers (I, X), each scaled to unit variance for its penalty (C = 1)."""
+    """Logistic regression of labels (I,) on numbers (I, X), each scaled to unit variance for its penalty (C = 1).
+
+    Raises:
+        InputError: all labels are the same.
+    """
+    if len(np.unique(label)) < 2:
+        raise InputError("fusion: all labels are the same; its weights come from rows with both")
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, label)
     scaler, regression = fitted[0], fitted[1]
     weight = regression.coef_[0] / scaler.scale_
     return Fusion(weight, float(regression.intercept_[0] - weight @ scaler.mean_))
 
 
-def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """Probabilities of the very rows that weights come from, (I,) float32: of each by weights of other users' rows.
+def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusion, np.ndarray]:
+    """Fit a fusion, and judge the very rows that it comes from by what the rows of other users tell.
 
-    Where there are too few users, or the rows of some have one label alone, by weights of all rows.
+    The weights for a user's rows come from five folds of users less its own. The level is one for all rows, that of the whole
+    fusion at the mean row: levels of the folds would differ, each lower the more positive labels its own rows have, and rank the
+    rows of different folds against their labels.
+
+    Args:
+        x: numbers, (I, X).
+        label: labels, (I,).
+        user: users, (I,).
+
+    Returns:
+        The fusion of all rows, and cross-fitted probabilities, (I,) float32: by its own weights where there are too few users, or
+        where the other users' rows have one label alone.
+
+    Raises:
+        InputError: all labels are the same.
     """
-    out = fit_fusion(x, label)(x)
+    whole = fit_fusion(x, label)
+    out = whole(x)
     if len(np.unique(user)) < FOLDS:
-        return out
+        return whole, out
+    centre = x.mean(0)  # (X,)
     for others, own in GroupKFold(FOLDS).split(x, label, user):
         if len(np.unique(label[others])) > 1:
-            out[own] = fit_fusion(x[others], label[others])(x[own])
-    return out
+            weight = fit_fusion(x[others], label[others]).weight
+            out[own] = expit((x[own] - centre) @ weight + whole.logit(centre))
+    return whole, out

@@ -112,6 +112,10 @@ def _read_parts(
             answers[done:stop, index] = _vectors(table[f"answer.{name}"], width)
         for index, name in enumerate(matched):
             similarity[done:stop, index] = table[name].to_numpy()
+            wrong = np.flatnonzero(~np.isfinite(similarity[done:stop, index]))
+            if len(wrong):
+                found, where = similarity[done + wrong[0], index], row[done + wrong[0]]
+                raise InputError(f"{part}: column '{name}' is {found} in row {where}; run 'lum query' again")
         done = stop
     if done != rows:
         raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run 'lum query' again")

@@ -22,7 +22,7 @@ from openlum.rank.compare import compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc, metrics
 from openlum.rank.rankers import GRADIENT, save_ranker
-from openlum.rank.settings import GENERATIVE, KNOWLEDGE, RankerConfig, RankSettings
+from openlum.rank.settings import KNOWLEDGE, RankerConfig, RankSettings
 from openlum.rank.train import Fit, fit
 
 
@@ -49,17 +49,13 @@ def rank(
         InputError: dataset, knowledge and settings do not fit together.
     """
     prepared = Dataset(dataset)
-    known = None
-    if knowledge is not None:
-        chosen = settings.knowledge
-        read = chosen.direct_questions if chosen.direct and chosen.fusion == "early" else []
-        known = load_knowledge(knowledge, prepared, read)
+    known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, known)
     check_rows(data)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
-        if known is not None and architecture not in GENERATIVE:
+        if known is not None and settings.informs(architecture):
             configs[f"{architecture}{KNOWLEDGE}"] = data.config(architecture, with_knowledge=True)
     alone = {} if known is None else {"knowledge": knowledge_alone(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
@@ -91,7 +87,7 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
     with _progress_bar() as bar:
         for name, config in configs.items():
             for index, seed in enumerate(settings.seeds):
-                total = steps if config.architecture in GRADIENT else None
+                total = steps if config.architecture in GRADIENT and not config.late else None
                 task = bar.add_task(f"{name}, seed {seed}", total=total, note="")
                 step_done = partial(_advance, bar, task)
                 plain = results.fits[config.architecture][index] if config.late else None

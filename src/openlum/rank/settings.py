@@ -9,7 +9,7 @@ from openlum.schema import FieldSpec
 
 Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec", "hstu"]
 GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
-"""End-to-end generative rankers: they read the whole behaviour themselves and take no knowledge."""
+"""End-to-end generative rankers: they read the whole behaviour themselves, and knowledge can only join their logit."""
 KNOWLEDGE = "+knowledge"
 """After the name of a ranker that has knowledge."""
 
@@ -23,21 +23,36 @@ class KnowledgeSettings(Settings):
     input of the ranker, as in the paper; for training rows that are later than what the model learned from."""
     direct: bool = True
     """early: whether the answers and the target item's embedding are inputs (trees take none)."""
-    direct_questions: list[str] | None = None
+    direct_questions: list[str] | None = Field(None, min_length=1)
     """early: which answers are inputs, by question; by default all. Fewer save memory."""
     matching: bool = True
     """Whether the similarities of the answers to the target item, and judgements, are inputs."""
-    matching_questions: list[str] | None = None
-    """Which similarities are inputs, by question; by default all."""
+    matching_questions: list[str] | None = Field(None, min_length=1)
+    """Which similarities and judgements are inputs, by question; by default all."""
     width: int = Field(32, ge=1)
     """early: width that answers are projected to."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """early: dropout of the projected answers."""
 
+    @property
+    def late(self) -> bool:
+        """Whether knowledge joins the logit of a ranker that learned without it."""
+        return self.fusion == "late"
+
+    @property
+    def answers(self) -> list[str] | None:
+        """The questions whose answers are inputs; none for all."""
+        return self.direct_questions if self.direct and not self.late else []
+
     @model_validator(mode="after")
     def _late_takes_numbers(self) -> "KnowledgeSettings":
-        if self.fusion == "late" and not self.matching:
+        if not self.late:
+            return self
+        if not self.matching:
             raise ValueError("fusion 'late' takes similarities: set matching to true, or fusion to 'early'")
+        for name in ("direct", "direct_questions", "width", "dropout"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"fusion 'late' does not read '{name}': leave it out, or set fusion to 'early'")
         return self
 
 
@@ -120,6 +135,10 @@ class RankSettings(Settings):
     sequence: SequenceSettings = SequenceSettings()
     """Of `sasrec` and `hstu`."""
 
+    def informs(self, architecture: Architecture) -> bool:
+        """Whether knowledge can enter a ranker."""
+        return self.knowledge.late or architecture not in GENERATIVE
+
     @field_validator("rankers", "seeds")
     @classmethod
     def _each_once(cls, values: list[object]) -> list[object]:
@@ -169,7 +188,7 @@ class RankerConfig(Settings):
     @property
     def late(self) -> bool:
         """Whether knowledge joins the logit of a plain ranker."""
-        return self.knowledge is not None and self.settings.knowledge.fusion == "late"
+        return self.knowledge is not None and self.settings.knowledge.late
 
     @property
     def plain(self) -> "RankerConfig":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from openlum.errors import InputError
 from openlum.pretrain.schedule import cosine_rate
 from openlum.rank.batches import RankingData
 from openlum.rank.metrics import auc, log_loss
@@ -21,7 +22,7 @@ from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
-from openlum.rank.settings import RankerConfig
+from openlum.rank.settings import GENERATIVE, RankerConfig
 
 Progress = Callable[[str], None]
 
@@ -47,11 +48,11 @@ class Fit:
     ranker: AnyRanker
     """With the weights of the best epoch."""
     best_epoch: int
-    """Counted from 1; for trees, how many there are."""
+    """Counted from 1; for trees, how many there are. Where knowledge joins late, the plain ranker's."""
     valid: np.ndarray
     """(I,) predictions of the validation rows; where knowledge joins late, by weights fitted to the rows of other users."""
     epochs: list[Epoch] = field(default_factory=list)
-    """All passes made; none for trees."""
+    """All passes made; none for trees, and where knowledge joins late: the plain ranker made them."""
 
 
 def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker | GenerativeRanker:
@@ -80,12 +81,12 @@ def fit(
             is none.
 
     Raises:
-        InputError: a library that the ranker needs is not installed.
+        InputError: a library that the ranker needs is not installed, or the ranker diverges before it has learned anything.
     """
     if config.late:
         plain = plain or fit(config.plain, data, seed, step_done)
         late = LateRanker(config, plain.ranker)
-        return Fit(late, plain.best_epoch, late.fit(data), plain.epochs)
+        return Fit(late, plain.best_epoch, late.fit(data))
     if config.architecture == "lightgbm":
         trees = Trees(config)
         grown = len(trees.fit(data, seed, step_done))
@@ -113,6 +114,8 @@ def _descend(
             best_so_far = f", valid AUC {best:.4f}" if result.epochs else ""
             step_done(f"epoch {number}, loss {float(loss.detach()):.4f}{best_so_far}")
         prediction, truth = ranker.predict(data, valid), valid.label.numpy()
+        if not (np.isfinite(total) and np.isfinite(prediction).all()):  # diverged: what came before stands
+            break
         reached = auc(truth, prediction)
         seconds = time.perf_counter() - began
         result.epochs.append(Epoch(total / max(rows, 1), reached, log_loss(truth, prediction), seconds))
@@ -121,6 +124,10 @@ def _descend(
             result.best_epoch, result.valid = number, prediction
         if number - result.best_epoch >= settings.patience:
             break
+    if not result.best_epoch:
+        name = ranker.config.architecture
+        key = "sequence.learning_rate" if name in GENERATIVE else "learning_rate"
+        raise InputError(f"{name}: diverged in its first epoch, its loss is not finite; lower rank.{key}")
     ranker.load_state_dict(state)
     ranker.eval()
     return result

@@ -48,7 +48,7 @@ def load_ranker(file: Path) -> AnyRanker:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; 'lum rank' writes it") from None
     except Exception as error:
-        raise InputError(f"{file}: not a ranker ({error}); 'lum rank' writes rankers") from None
+        raise InputError(f"{file}: not a ranker of this version ({error}); train it again with 'lum rank'") from None
     return ranker
 
 

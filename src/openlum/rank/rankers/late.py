@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.fusion import Fusion, cross_fit, fit_fusion, fused_inputs
+from openlum.rank.fusion import Fusion, cross_fit, fused_inputs
 from openlum.rank.rankers.contract import AnyRanker
 from openlum.rank.settings import RankerConfig
 
@@ -31,9 +31,8 @@ class LateRanker:
     def fit(self, data: RankingData) -> np.ndarray:
         """Weigh the plain ranker and knowledge against each other on the validation rows; their probabilities, cross-fitted."""
         rows = data.rows["valid"]
-        x, label = self._inputs(data, rows), rows.label.numpy()
-        self.fusion = fit_fusion(x, label)
-        return cross_fit(x, label, rows.user.numpy())
+        self.fusion, crossed = cross_fit(self._inputs(data, rows), rows.label.numpy(), rows.user.numpy())
+        return crossed
 
     def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
         """Predicted probabilities of rows, (I,) float32."""

@@ -94,7 +94,7 @@ class Trees:
     def _features(self, data: RankingData, rows: Rows) -> tuple[np.ndarray, list[int]]:
         """Values (I, X) float32, and which columns are categories."""
         made = HandFeatures(data, self.config)(rows)
-        if self.config.knowledge is not None and rows.known is not None:
+        if self.config.knowledge is not None:
             similarity = data.numbers(rows, self.config)  # (I, Q)
             made.columns |= {f"similarity.{index}": similarity[:, index] for index in range(similarity.shape[1])}
         categories = [index for index, name in enumerate(made.columns) if name in made.categories]
