@@ -3,6 +3,10 @@
     lum run configs/market.yaml
     python examples/own_ranker.py runs/market
 
+Knowledge is an input here, which pays most where the ranker's rows are later than those that the Large User Model was trained on.
+In this run they are the same, so the ranker trusts its answers too much: on such rows let knowledge join the ranker's prediction
+instead (`openlum.rank.fusion`, three lines in the README).
+
 The model (after Naumov et al. 2019) is the kind that many teams run: an embedding a field, the dot products of all pairs, an
 MLP. Nothing in it is openlum's but the two lines marked `<--`. The data are Parquet files, read with pyarrow.
 
