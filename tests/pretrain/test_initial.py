@@ -62,7 +62,7 @@ def test_an_unchanged_dataset_is_first_validated_as_the_old_model_was(
     assert former.config.fingerprint in (tmp_path / "model" / "README.md").read_text()
 
 
-def test_old_rows_are_copied_and_new_ones_are_fresh(grown: Dataset, old: Path) -> None:
+def test_old_rows_are_copied_and_new_ones_are_fresh(small_dataset: Dataset, grown: Dataset, old: Path) -> None:
     former, model, fresh = LargeUserModel.load(old), begin(grown, old), build_model(grown, golden.SHAPE, seed=1)
     former_weights, fresh_weights = dict(former.named_parameters()), dict(fresh.named_parameters())
     longer = 0
@@ -73,6 +73,10 @@ def test_old_rows_are_copied_and_new_ones_are_fresh(grown: Dataset, old: Path) -
             assert torch.equal(weight[rows:], fresh_weights[name][rows:])
             longer += 1
     assert longer == len(NAMES) + 2  # a judge's last layer has weights and biases for each value of its field
+    known = len(small_dataset.vocabulary("items"))
+    assert torch.equal(model.item_encoder.met[1:known], former.item_encoder.met[1:])
+    assert former.item_encoder.met[1:].any()
+    assert not model.item_encoder.met[known:].any()
     features = grown.item_features()["content"]
     assert torch.equal(dict(model.item_encoder.named_buffers())["feature_2"], torch.from_numpy(features))
 

@@ -73,6 +73,29 @@ def test_sampled_negatives_train_too(small_dataset: Dataset, tmp_path: Path) -> 
     assert np.isfinite(run.progress.best_loss)
 
 
+@pytest.mark.parametrize("most", [50_000, 1])
+def test_an_item_of_later_periods_alone_is_no_negative(small_dataset: Dataset, tmp_path: Path, most: int) -> None:
+    """Its vector would be pushed away from every answer, and training would depend on what is still to come."""
+    dataset = Dataset(small_dataset.path)
+    late = dataset.sequences.time >= dataset.info.valid_time
+    item = dataset.sequences.item
+    new = int(item.max())
+    item[:] = np.where(late, new, np.where(item == new, 1, item))
+    run = trainer(dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": most, "negatives": 64}))
+    met = run.model.item_encoder.met
+    assert not met[new]
+    assert met[item[item != new]].all()
+    batch = next(iter(run._epoch(0)))
+    run.objective.total(run.objective(run.model, History.gather(dataset.sequences, batch))).backward()
+    gradient = run.model.item_encoder.get_parameter("encoder.fields.0.table.weight").grad
+    assert gradient is not None
+    assert not gradient[new].any()
+    assert gradient[met][1:].any()
+    drawn = {int(one) for _ in range(5) for one in run.objective._candidates(torch.tensor([1, 2]))}
+    assert new not in drawn
+    assert drawn >= {1, 2}
+
+
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
 def test_what_is_held_out_is_never_trained_on_or_validated_on(small_dataset: Dataset, protocol) -> None:
     sequences, info = small_dataset.sequences, small_dataset.info

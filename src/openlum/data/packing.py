@@ -51,6 +51,12 @@ def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     return sequences.valid_at if protocol == "last" else np.minimum(by_time, sequences.valid_at)
 
 
+def training_items(dataset: Dataset, end: np.ndarray) -> np.ndarray:
+    """(V,) how often each item is among the first `end[u]` events of the users, unknown items included at 0."""
+    events, _ = Stretches(np.arange(len(end)), np.zeros_like(end), end).events(dataset.sequences)
+    return np.bincount(dataset.sequences.item[events], minlength=len(dataset.vocabulary("items")))
+
+
 def training_stretches(end: np.ndarray, max_events: int, rng: np.random.Generator) -> Stretches:
     """Cut the first `end[u]` events of every user into stretches of at most `max_events`, in random order.
 

@@ -80,18 +80,27 @@ class ConditionEncoder(nn.Module):
 class ItemEncoder(nn.Module):
     """Items, the same for tokens of a history and for candidates. Holds the features of the whole catalogue.
 
+    An item that training has not met has no id of its own: its fields alone tell what it is. So that they can, ids are hidden now
+    and then in training.
+
     Args:
         specs: item fields, without the id.
         items: V, rows of the catalogue.
         field_width: C of the fields.
         out: E, width of an item embedding, and C of the id.
+        id_dropout: chance that an item's id is hidden in training; only where there are fields.
     """
 
-    def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int) -> None:
+    met: Tensor
+    """(V,) bool: the items that have an id of their own; all, unless `meet` is called."""
+
+    def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int, id_dropout: float = 0.0) -> None:
         super().__init__()
         identity = FieldSpec(name="(id)", type="categorical", size=items)
-        self.specs, self.rows = specs, items
+        self.specs, self.rows, self.id_dropout = specs, items, id_dropout if specs else 0.0
         self.encoder = TokenEncoder([identity, *specs], [out] + [field_width] * len(specs), out)
+        nn.init.zeros_(self.encoder.get_parameter("fields.0.table.weight")[0])  # of hidden ids
+        self.register_buffer("met", torch.ones(items, dtype=torch.bool))
         for index, spec in enumerate(specs):
             shape = (items, spec.width) if spec.type in ("multi", "vector") else (items,)
             dtype = torch.int64 if spec.type in ("categorical", "multi") else torch.float32
@@ -102,8 +111,15 @@ class ItemEncoder(nn.Module):
         for index, spec in enumerate(self.specs):
             getattr(self, f"feature_{index}").copy_(features[spec.name])
 
+    def meet(self, items: Tensor) -> None:
+        """Take the items that training meets, (V,) bool, for the only ones with an id of their own."""
+        self.met.copy_(items)
+
     def forward(self, ids: Tensor) -> Tensor:
         """(n,) item ids to (n, E), not normalised."""
         ids = known_ids(ids, self.rows)
         values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
-        return self.encoder({"(id)": ids, **values})
+        hidden = ~self.met[ids]
+        if self.training and self.id_dropout:
+            hidden = hidden | (torch.rand(len(ids), device=ids.device) < self.id_dropout)
+        return self.encoder({"(id)": ids.masked_fill(hidden, 0), **values})

@@ -91,7 +91,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.config = config
         self.lexicon = lexicon
         settings = config.settings
-        self.item_encoder = ItemEncoder(config.item, config.items, settings.field_width, settings.embedding_width)
+        self.item_encoder = ItemEncoder(
+            config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
+        )
         read = config.condition if settings.conditions else []
         self.condition_encoder = ConditionEncoder(read, settings.field_width, settings.width)
         # Normed, so that neither drowns the other where both are in one token.

@@ -28,6 +28,9 @@ class ModelSettings(Settings):
     """Width of one field's embedding, before fields are joined; the item's id has `embedding_width`."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """Chance that an item's id is hidden in a step of training, where items have fields: what is known of items that training has
+    not met comes from their fields alone."""
     max_events: int = Field(256, ge=2)
     """How many events back an answer looks."""
 

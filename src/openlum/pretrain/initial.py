@@ -104,6 +104,9 @@ def copy_weights(old: LargeUserModel, model: LargeUserModel) -> None:
             weights[name][:unknown] = weight[:unknown]
         else:
             weights[name].copy_(weight)
+    met = torch.zeros_like(model.item_encoder.met)
+    met[torch.from_numpy(model.lexicon.items.encode(old.lexicon.items.values))] = old.item_encoder.met[1:]
+    model.item_encoder.meet(met)
 
 
 def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:

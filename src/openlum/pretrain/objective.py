@@ -42,17 +42,19 @@ class Objective:
     def __init__(self, config: ModelConfig, settings: PretrainSettings, frequency: np.ndarray) -> None:
         self.config = config
         self.settings = settings
-        self.full = config.items <= settings.full_softmax_items
         self.frequency = torch.from_numpy(frequency).float()
+        # No item that training does not meet is a negative: nothing tells that it was there to be chosen.
+        self.met = self.frequency[1:].nonzero().squeeze(1) + 1  # (M,)
+        self.full = len(self.met) <= settings.full_softmax_items
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """The losses of a batch of histories. Draws from torch's global generator."""
         history = replace(history, condition=self._drop_conditions(history))
         history = replace(history, asked=self._ask_any(history))
         known = history.item > 0
-        candidates = torch.arange(self.config.items) if self.full else self._candidates(history.item)
+        candidates = self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
-        place = history.item if self.full else torch.searchsorted(candidates, history.item)
+        place = torch.searchsorted(candidates, history.item)
         answers, state = model.read(history.to(model.device), items=e[place.to(model.device)])
         assert answers is not None
         target, o = place[known].to(model.device), answers[known.to(model.device)]
@@ -112,13 +114,15 @@ class Objective:
         return erase(history.condition, self.config.condition, {spec.name: some for spec in self.config.condition})
 
     def _candidates(self, items: Tensor) -> Tensor:
-        """Ids of the batch's items and of negatives drawn evenly from the catalogue, sorted, (C,)."""
-        drawn = torch.randint(1, self.config.items, (self.settings.negatives,))
+        """Ids of the batch's items and of negatives, all (after 0) or drawn evenly, sorted, (C,)."""
+        if self.full:
+            return F.pad(self.met, (1, 0))
+        drawn = self.met[torch.randint(len(self.met), (self.settings.negatives,))]
         return torch.cat([items, drawn]).unique()
 
     def _log_probability(self, candidates: Tensor, events: int) -> Tensor:
         """Log-probability that an item is among the candidates: drawn evenly, or met as one of the batch's events, (C,)."""
-        expected = events * self.frequency[candidates] + self.settings.negatives / (self.config.items - 1)
+        expected = events * self.frequency[candidates] + self.settings.negatives / len(self.met)
         return torch.log(-torch.expm1(-expected))
 
 

@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from openlum import __version__
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_stretches
+from openlum.data.packing import Stretches, batches, training_end, training_items, training_stretches
 from openlum.errors import InputError
 from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, ModelSettings, default_device
@@ -123,9 +123,10 @@ class Trainer:
         self.end = training_end(dataset, settings.protocol)
         if not self.end.sum():
             raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
-        events, _ = Stretches(np.arange(len(self.end)), np.zeros_like(self.end), self.end).events(dataset.sequences)
-        frequency = np.bincount(dataset.sequences.item[events], minlength=model.config.items) / len(events)
-        self.objective = Objective(model.config, settings, frequency)
+        items = training_items(dataset, self.end)  # (V,)
+        met = torch.from_numpy(items > 0).to(model.device)
+        model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
+        self.objective = Objective(model.config, settings, items / items.sum())
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from openlum.config import Settings
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_stretches
+from openlum.data.packing import Stretches, batches, training_end, training_items, training_stretches
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
@@ -61,7 +61,9 @@ class SequentialModel(nn.Module):
         super().__init__()
         self.settings = settings
         items = len(dataset.vocabulary("items"))
-        self.item_encoder = ItemEncoder(dataset.specs("item"), items, settings.field_width, settings.embedding_width)
+        self.item_encoder = ItemEncoder(
+            dataset.specs("item"), items, settings.field_width, settings.embedding_width, settings.id_dropout
+        )
         self.item_encoder.set_features(to_tensors(dataset.item_features()))
         self.token = nn.Linear(settings.embedding_width, settings.width)
         self.encoder = UserEncoder(settings)
@@ -102,6 +104,7 @@ def fit_sequential(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     end, longest = training_end(dataset, "last"), settings.model.max_events
+    model.item_encoder.meet(torch.from_numpy(training_items(dataset, end) > 0))
     held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
     per_epoch = len(list(batches(training_stretches(end, longest, np.random.default_rng(seed)), settings.batch_events)))
     best, best_epoch, state, step = -1.0, 0, model.state_dict(), 0
