@@ -15,6 +15,7 @@ from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
 from openlum.rank.rankers import AnyRanker, load_ranker, save_ranker
 from openlum.rank.rankers.base import Ranker
+from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
 from openlum.rank.train import build_ranker, fit
 
@@ -185,6 +186,37 @@ def test_a_user_who_was_never_trained_is_an_unknown_user(dataset: Dataset, setti
         with torch.inference_mode():
             unknown = ranker(dataclasses.replace(batch, user=torch.zeros_like(batch.user)))
             assert ranker(batch).equal(unknown) == same
+
+
+@pytest.mark.parametrize("name", ["dnn", "din", "hstu"])
+def test_an_item_that_was_never_met_is_told_by_its_fields(name, dataset: Dataset, settings: RankSettings) -> None:
+    """Where ids are hidden in training; otherwise its id is the noise that it began with."""
+    for rate in (0.0, 0.3):
+        chosen = settings.model_copy(update={"item_id_dropout": rate, "max_epochs": 1})
+        data = RankingData(dataset, chosen)
+        test = data.rows["test"]
+        new = int(test.item[0])
+        assert data.met[test.item].all()
+        data.met[new] = False
+        ranker = fit(data.config(name, False), data, 0).ranker
+        assert isinstance(ranker, Ranker | GenerativeRanker)
+        before = ranker.predict(data, test)
+        with torch.no_grad():
+            ranker.items.get_parameter("encoder.fields.0.table.weight")[new] += 1
+        rows = (test.item == new).numpy()
+        assert (ranker.predict(data, test)[rows] == before[rows]).all() == (rate > 0)
+
+
+def test_items_of_training_rows_and_training_events_are_met(dataset: Dataset, settings: RankSettings) -> None:
+    copied = Dataset(dataset.path)
+    late = copied.sequences.time >= copied.info.valid_time
+    item, new = copied.sequences.item, int(copied.sequences.item.max())
+    item[:] = np.where(late, new, np.where(item == new, 1, item))
+    met = RankingData(copied, settings).met
+    shown = set(dataset.impressions("train").item.tolist())
+    assert met[item[~late]].all()
+    assert bool(met[new]) == (new in shown)
+    assert met[list(shown)].all()
 
 
 def test_training_is_repeatable(data: RankingData) -> None:

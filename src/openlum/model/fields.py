@@ -99,7 +99,7 @@ class ItemEncoder(nn.Module):
         identity = FieldSpec(name="(id)", type="categorical", size=items)
         self.specs, self.rows, self.id_dropout = specs, items, id_dropout if specs else 0.0
         self.encoder = TokenEncoder([identity, *specs], [out] + [field_width] * len(specs), out)
-        nn.init.zeros_(self.encoder.get_parameter("fields.0.table.weight")[0])  # of hidden ids
+        nn.init.zeros_(self.hidden_id)
         self.register_buffer("met", torch.ones(items, dtype=torch.bool))
         for index, spec in enumerate(specs):
             shape = (items, spec.width) if spec.type in ("multi", "vector") else (items,)
@@ -110,6 +110,11 @@ class ItemEncoder(nn.Module):
         """Take the catalogue's features, (V, ...) each."""
         for index, spec in enumerate(self.specs):
             getattr(self, f"feature_{index}").copy_(features[spec.name])
+
+    @property
+    def hidden_id(self) -> Tensor:
+        """What stands for the id of an item that was not met, or of one that is hidden: row 0 of the table, (E,)."""
+        return self.encoder.get_parameter("fields.0.table.weight")[0]
 
     def meet(self, items: Tensor) -> None:
         """Take the items that training meets, (V,) bool, for the only ones with an id of their own."""

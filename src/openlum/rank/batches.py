@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
+from openlum.data.packing import training_end, training_items
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_tensors
 from openlum.rank.knowledge import Knowledge
@@ -120,6 +121,9 @@ class RankingData:
             self.answers = torch.from_numpy(knowledge.answers)
             self.similarity = torch.from_numpy(knowledge.similarity)
             self.embeddings = torch.from_numpy(knowledge.items)
+        met = training_items(dataset, training_end(dataset, "time")) > 0
+        met[dataset.impressions("train").item] = True
+        self.met = torch.from_numpy(met)  # (V,) bool
         self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
 
     def config(

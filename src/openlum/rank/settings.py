@@ -110,6 +110,9 @@ class RankSettings(Settings):
     """Whether the user's id is a feature. It says nothing about users who come after training."""
     user_id_dropout: float = Field(0.5, ge=0, lt=1)
     """Chance that a training row's user id is hidden, so that the ranker also learns to do without it."""
+    item_id_dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance that an item's id is hidden in training, where items have fields. Above 0, items that neither training rows nor
+    training events have are told by their fields alone; otherwise by the noise that their ids began with, too."""
     history_length: int = Field(50, ge=1)
     """din, dien, sim: how many behaviours back they look, or for sim how many are found."""
     long_history: int = Field(200, ge=1)

@@ -61,7 +61,7 @@ class Ranker(nn.Module):
         width, item_width = settings.embedding_width, settings.item_width
         self.names = [spec.name for spec in config.features]
         self.fields = nn.ModuleList(Field(spec, width) for spec in config.features)
-        self.items = ItemEncoder(config.item, config.items, width, item_width)
+        self.items = ItemEncoder(config.item, config.items, width, item_width, settings.item_id_dropout)
         self.users = nn.Embedding(config.users, width, padding_idx=0) if settings.user_id else None
         self.behaviours = BehaviourEncoder(config.behaviour, item_width) if config.history_length else None
         inputs = (len(config.features) + settings.user_id) * width + 1 + item_width + self.interest_width(config)
@@ -156,6 +156,7 @@ class Ranker(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=EMBEDDING_STD)
+        nn.init.zeros_(self.items.hidden_id)
         if self.users is not None:
             nn.init.zeros_(self.users.weight)
 

@@ -40,7 +40,7 @@ class GenerativeRanker(nn.Module):
             **chosen.model_dump(include={"width", "layers", "heads", "max_events", "dropout"}),
         )
         width, field_width = chosen.width, config.settings.embedding_width
-        self.items = ItemEncoder(config.item, config.items, field_width, width)
+        self.items = ItemEncoder(config.item, config.items, field_width, width, config.settings.item_id_dropout)
         self.condition = _Sum([spec for spec in config.behaviour if not spec.feedback], width)
         self.action = _Sum([spec for spec in config.behaviour if spec.feedback], width)
         self.constant = nn.Parameter(torch.randn(2, width) * 0.02)  # of an item token and an action token
