@@ -29,6 +29,7 @@ from openlum.artefact import write_json
 from openlum.bench.chain import Place, build_dataset
 from openlum.bench.settings import Bench, load_bench
 from openlum.data.dataset import SPLITS, Dataset, Split
+from openlum.data.packing import training_end
 from openlum.model import LargeUserModel
 from openlum.page import terminal_table
 from openlum.pretrain.initial import build_model
@@ -104,12 +105,11 @@ def _train(bench: Bench, dataset: Dataset, users: np.ndarray, epochs: int, befor
     model = build_model(dataset, bench.experiment.model, settings.seed, settings.protocol)
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "checkpoints").mkdir()
-        trainer = Trainer(model, dataset, settings, Path(work))
         sequences = dataset.sequences
         early = np.concatenate([[0], np.cumsum(sequences.time < (before or dataset.info.valid_time))])
         most = early[sequences.offsets[1:]] - early[sequences.offsets[:-1]]
-        trainer.end = np.where(users, np.minimum(trainer.end, most), 0)
-        trainer.total_steps = epochs * len(list(trainer._epoch(0)))
+        end = np.where(users, np.minimum(training_end(dataset, settings.protocol), most), 0)
+        trainer = Trainer(model, dataset, settings, Path(work), end)
         trainer.run(until=trainer.total_steps)  # the last weights, not those of the best validation
     return model.eval()
 

@@ -57,7 +57,7 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
     names = Vocabulary([str(i) for i in range(1, ITEMS)])
     ratings = Vocabulary(["1", "2", "3", "4", "5"])
     model = LargeUserModel(config, Lexicon(names, ["", *names.values], {"rating": ratings}))
-    objective = Objective(config, settings, np.full(ITEMS, 1 / ITEMS))
+    objective = Objective(config, settings, np.full(ITEMS, 1 / ITEMS), torch.arange(ITEMS))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def step(seed: int, pad: bool) -> float:

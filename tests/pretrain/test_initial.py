@@ -84,7 +84,7 @@ def test_old_rows_are_copied_and_new_ones_are_fresh(small_dataset: Dataset, grow
 def test_training_goes_on_from_the_old_loss(small_dataset: Dataset, grown: Dataset, old: Path, tmp_path: Path) -> None:
     def loss(model: LargeUserModel, dataset: Dataset) -> float:
         places = np.arange(len(dataset.sequences.user))
-        objective = Objective(model.config, SHORT, np.ones(model.config.items))
+        objective = Objective(model.config, SHORT, np.ones(model.config.items), torch.arange(model.config.items))
         everything = Stretches(places, 0 * places, dataset.sequences.valid_at)
         torch.manual_seed(0)
         with torch.no_grad():

@@ -77,7 +77,11 @@ def test_too_few_users_are_fitted_together() -> None:
 
 @pytest.mark.parametrize(
     ("probability", "number", "message"),
-    [(np.nan, 0.0, "the probability is nan at index 1"), (0.5, np.inf, "column 0 of the numbers is inf at index 1")],
+    [
+        (np.nan, 0.0, "the probability at index 1 is nan"),
+        (1.5, 0.0, "the probability at index 1 is 1.5; expected 0 to 1"),
+        (0.5, np.inf, "column 0 of the numbers is inf at index 1"),
+    ],
 )
 def test_what_is_not_finite_is_named(probability: float, number: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -145,9 +149,15 @@ def test_settings_that_would_do_nothing_are_refused(changes: dict[str, object], 
         RankSettings.model_validate({"knowledge": changes})
 
 
+def test_end_to_end_rankers_have_no_inputs_for_knowledge(data: RankingData) -> None:
+    early = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion="early")})
+    with pytest.raises(InputError, match="'hstu' has no inputs for knowledge; set fusion to 'late'"):
+        data.config("hstu", True, early)
+
+
 def test_a_ranker_with_knowledge_asks_for_it(data: RankingData) -> None:
     without = RankingData(data.dataset, data.settings)
-    for fusion, name in (("late", "dnn"), ("early", "lightgbm")):
+    for fusion, name in (("late", "dnn"), ("early", "lightgbm"), ("early", "dnn")):
         settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion)})  # type: ignore[arg-type]
         ranker = fit(data.config(name, True, settings), data, 0).ranker  # type: ignore[arg-type]
         with pytest.raises(InputError, match="takes knowledge, and these data have none"):

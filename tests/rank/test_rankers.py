@@ -189,16 +189,21 @@ def test_a_user_who_was_never_trained_is_an_unknown_user(dataset: Dataset, setti
 
 
 @pytest.mark.parametrize("name", ["dnn", "din", "hstu"])
-def test_an_item_that_was_never_met_is_told_by_its_fields(name, dataset: Dataset, settings: RankSettings) -> None:
+def test_an_item_that_was_never_met_is_told_by_its_fields(
+    name, dataset: Dataset, settings: RankSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where ids are hidden in training; otherwise its id is the noise that it began with."""
     for rate in (0.0, 0.3):
         chosen = settings.model_copy(update={"item_id_dropout": rate, "max_epochs": 1})
         data = RankingData(dataset, chosen)
         test = data.rows["test"]
         new = int(test.item[0])
-        assert data.met[test.item].all()
-        data.met[new] = False
-        ranker = fit(data.config(name, False), data, 0).ranker
+        config = data.config(name, False)
+        met = data.met(config)
+        assert met[test.item].all()
+        met[new] = False
+        monkeypatch.setattr(data, "met", lambda config, met=met: met)
+        ranker = fit(config, data, 0).ranker
         assert isinstance(ranker, Ranker | GenerativeRanker)
         before = ranker.predict(data, test)
         with torch.no_grad():
@@ -207,16 +212,25 @@ def test_an_item_that_was_never_met_is_told_by_its_fields(name, dataset: Dataset
         assert (ranker.predict(data, test)[rows] == before[rows]).all() == (rate > 0)
 
 
-def test_items_of_training_rows_and_training_events_are_met(dataset: Dataset, settings: RankSettings) -> None:
+@pytest.mark.parametrize(("name", "events"), [("dnn", []), ("din", ["clicked"]), ("hstu", ["clicked", "passed"])])
+def test_what_a_ranker_meets_in_training(name, events: list[str], dataset: Dataset, settings: RankSettings) -> None:
+    """Its targets, and what it reads of histories; nothing of later periods."""
     copied = Dataset(dataset.path)
-    late = copied.sequences.time >= copied.info.valid_time
-    item, new = copied.sequences.item, int(copied.sequences.item.max())
-    item[:] = np.where(late, new, np.where(item == new, 1, item))
-    met = RankingData(copied, settings).met
-    shown = set(dataset.impressions("train").item.tolist())
-    assert met[item[~late]].all()
-    assert bool(met[new]) == (new in shown)
-    assert met[list(shown)].all()
+    item = copied.sequences.item
+    training = np.flatnonzero(copied.sequences.time < copied.info.valid_time)
+    later = np.flatnonzero(copied.sequences.time >= copied.info.valid_time)
+    clicked = (
+        copied.sequences.condition["feedback"] == copied.vocabularies("condition")["feedback"].encode(["click"])[0]
+    )
+    own = {"shown": 1, "clicked": 2, "passed": 3, "late": 4}
+    item[:] = 9
+    item[training[clicked[training]][0]] = own["clicked"]
+    item[training[~clicked[training]][0]] = own["passed"]
+    item[later] = own["late"]
+    data = RankingData(copied, settings.model_copy(update={"history_where": {"feedback": ["click"]}}))
+    data.rows["train"].item[:] = own["shown"]
+    met = data.met(data.config(name, False))
+    assert {word for word, one in own.items() if met[one]} == {"shown", *events}
 
 
 def test_training_is_repeatable(data: RankingData) -> None:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset
+from openlum.data.packing import Stretches
 from openlum.model import ModelSettings
+from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
@@ -119,3 +121,29 @@ def test_the_best_epoch_is_kept(small_dataset: Dataset, settings: SequentialSett
     reached = ranking_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
     assert reached == pytest.approx(max(curve))
     assert len(curve) == min(1 + int(np.argmax(curve)) + 2, 6)
+
+
+def test_an_item_that_is_held_out_alone_is_no_negative_and_has_no_id(
+    small_dataset: Dataset, settings: SequentialSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the Large User Model has it."""
+    dataset = Dataset(small_dataset.path)
+    sequences = dataset.sequences
+    within = np.arange(len(sequences.item)) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
+    held_out = within >= np.repeat(sequences.valid_at, np.diff(sequences.offsets))
+    new = int(sequences.item.max())
+    sequences.item[:] = np.where(held_out, new, np.where(sequences.item == new, 1, sequences.item))
+    asked: list[Tensor] = []
+    loss = sequential._loss
+
+    def listen(model: SequentialModel, dataset: Dataset, batch: Stretches, catalogue: Tensor) -> Tensor | None:
+        asked.append(catalogue)
+        return loss(model, dataset, batch, catalogue)
+
+    monkeypatch.setattr(sequential, "_loss", listen)
+    model = fit_sequential(dataset, settings, seed=0)
+    assert all(new not in catalogue for catalogue in asked)
+    trained = sequences.item[~held_out]
+    assert set(trained.tolist()) <= set(asked[0].tolist())
+    assert not model.item_encoder.met[new]
+    assert model.item_encoder.met[trained[trained > 0]].all()

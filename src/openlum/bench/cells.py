@@ -17,6 +17,7 @@ import numpy as np
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
+from openlum.errors import InputError
 from openlum.rank.settings import Architecture, RankSettings
 
 if TYPE_CHECKING:
@@ -169,7 +170,10 @@ def _fit(cell: Cell, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, 
     """Validation and test predictions, (I,) each, the best epoch, and the seconds spent before."""
     from openlum.rank.train import fit
 
-    fitted = fit(data.config(cell.architecture, cell.knowledge is not None, cell.settings), data, cell.seed)
+    try:
+        fitted = fit(data.config(cell.architecture, cell.knowledge is not None, cell.settings), data, cell.seed)
+    except InputError as error:
+        raise InputError(f"{cell.name}, seed {cell.seed}, {cell.settings}: {error}") from None
     return fitted.valid, fitted.ranker.predict(data, data.rows["test"]), fitted.best_epoch, 0.0
 
 

@@ -4,6 +4,7 @@ Shapes: n tokens, F fields, C width of one field's embedding, M values of a mult
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openlum.model.batch import Fields
@@ -80,19 +81,19 @@ class ConditionEncoder(nn.Module):
 class ItemEncoder(nn.Module):
     """Items, the same for tokens of a history and for candidates. Holds the features of the whole catalogue.
 
-    An item that training has not met has no id of its own: its fields alone tell what it is. So that they can, ids are hidden now
-    and then in training.
+    Where ids are hidden now and then in training, an item that training has not met has none of its own: its fields alone tell
+    what it is.
 
     Args:
         specs: item fields, without the id.
         items: V, rows of the catalogue.
         field_width: C of the fields.
         out: E, width of an item embedding, and C of the id.
-        id_dropout: chance that an item's id is hidden in training; only where there are fields.
+        id_dropout: chance that an item's id is hidden in training; 0 where there are no fields.
     """
 
     met: Tensor
-    """(V,) bool: the items that have an id of their own; all, unless `meet` is called."""
+    """(V,) bool: the items that have an id of their own."""
 
     def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int, id_dropout: float = 0.0) -> None:
         super().__init__()
@@ -117,8 +118,17 @@ class ItemEncoder(nn.Module):
         return self.encoder.get_parameter("fields.0.table.weight")[0]
 
     def meet(self, items: Tensor) -> None:
-        """Take the items that training meets, (V,) bool, for the only ones with an id of their own."""
-        self.met.copy_(items)
+        """Take the items that training meets, (V,) bool, for the only ones with an id of their own, where ids are hidden."""
+        if self.id_dropout:
+            self.met.copy_(items)
+
+    def candidates(self) -> Tensor:
+        """0 and the items with an id of their own, which alone may be negatives in training: ids, (C,) ascending.
+
+        As a negative an item is pushed away from every answer. Of one that training has not met nothing tells that it was there
+        to be chosen, and what it has in common with others, a hidden id, would be pushed away with it.
+        """
+        return F.pad(self.met[1:].nonzero().squeeze(1) + 1, (1, 0))
 
     def forward(self, ids: Tensor) -> Tensor:
         """(n,) item ids to (n, E), not normalised."""

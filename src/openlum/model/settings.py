@@ -29,8 +29,8 @@ class ModelSettings(Settings):
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
     id_dropout: float = Field(0.1, ge=0, lt=1)
-    """Chance that an item's id is hidden in a step of training, where items have fields: what is known of items that training has
-    not met comes from their fields alone."""
+    """Chance that an item's id is hidden in a step of training, where items have fields. Above 0, an item that training has not
+    met is told by its fields alone; with 0 by the noise that its id began with, and by having been a negative."""
     max_events: int = Field(256, ge=2)
     """How many events back an answer looks."""
 

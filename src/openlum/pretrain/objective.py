@@ -37,15 +37,17 @@ class Objective:
         config: of the model.
         settings: of the training.
         frequency: (V,) how often each item is an event of the training period, as a share of all.
+        catalogue: (C,) ids ascending: 0 and the items that may be negatives.
     """
 
-    def __init__(self, config: ModelConfig, settings: PretrainSettings, frequency: np.ndarray) -> None:
+    def __init__(
+        self, config: ModelConfig, settings: PretrainSettings, frequency: np.ndarray, catalogue: Tensor
+    ) -> None:
         self.config = config
         self.settings = settings
         self.frequency = torch.from_numpy(frequency).float()
-        # No item that training does not meet is a negative: nothing tells that it was there to be chosen.
-        self.met = self.frequency[1:].nonzero().squeeze(1) + 1  # (M,)
-        self.full = len(self.met) <= settings.full_softmax_items
+        self.catalogue = catalogue
+        self.full = len(catalogue) - 1 <= settings.full_softmax_items
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """The losses of a batch of histories. Draws from torch's global generator."""
@@ -114,15 +116,15 @@ class Objective:
         return erase(history.condition, self.config.condition, {spec.name: some for spec in self.config.condition})
 
     def _candidates(self, items: Tensor) -> Tensor:
-        """Ids of the batch's items and of negatives, all (after 0) or drawn evenly, sorted, (C,)."""
+        """Ids of the whole catalogue, or of the batch's items and of negatives drawn evenly from it, ascending, (C,)."""
         if self.full:
-            return F.pad(self.met, (1, 0))
-        drawn = self.met[torch.randint(len(self.met), (self.settings.negatives,))]
+            return self.catalogue
+        drawn = self.catalogue[torch.randint(1, len(self.catalogue), (self.settings.negatives,))]
         return torch.cat([items, drawn]).unique()
 
     def _log_probability(self, candidates: Tensor, events: int) -> Tensor:
         """Log-probability that an item is among the candidates: drawn evenly, or met as one of the batch's events, (C,)."""
-        expected = events * self.frequency[candidates] + self.settings.negatives / len(self.met)
+        expected = events * self.frequency[candidates] + self.settings.negatives / (len(self.catalogue) - 1)
         return torch.log(-torch.expm1(-expected))
 
 

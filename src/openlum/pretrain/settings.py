@@ -33,7 +33,7 @@ class PretrainSettings(Settings):
     ask_any: float = Field(0.0, ge=0, lt=1)
     """Chance that an item is asked for with all fields *any*, while its own token still tells its condition: for retrieval."""
     full_softmax_items: int = Field(50_000, ge=1)
-    """Catalogues up to this size use every item as a negative; larger ones are sampled."""
+    """Up to so many items that training meets all are negatives; of more, some are drawn."""
     negatives: int = Field(8192, ge=1)
     """Sampled negatives in a step, beside the items of the batch."""
     feedback_weight: float = Field(1.0, ge=0)

@@ -116,17 +116,26 @@ class Trainer:
         dataset: to train on.
         settings: of the training.
         work: directory for checkpoints, `metrics.jsonl` and TensorBoard curves.
+        end: (U,) how many of each user's events are learned from; by default all that the protocol allows.
     """
 
-    def __init__(self, model: LargeUserModel, dataset: Dataset, settings: PretrainSettings, work: Path) -> None:
+    def __init__(
+        self,
+        model: LargeUserModel,
+        dataset: Dataset,
+        settings: PretrainSettings,
+        work: Path,
+        end: np.ndarray | None = None,
+    ) -> None:
         self.model, self.dataset, self.settings, self.work = model, dataset, settings, work
-        self.end = training_end(dataset, settings.protocol)
+        self.end = training_end(dataset, settings.protocol) if end is None else end
         if not self.end.sum():
             raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
         items = training_items(dataset, self.end)  # (V,)
         met = torch.from_numpy(items > 0).to(model.device)
         model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
-        self.objective = Objective(model.config, settings, items / items.sum())
+        catalogue = model.item_encoder.candidates().cpu()
+        self.objective = Objective(model.config, settings, items / items.sum(), catalogue)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
         )

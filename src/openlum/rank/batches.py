@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
-from openlum.data.packing import training_end, training_items
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_tensors
 from openlum.rank.knowledge import Knowledge
-from openlum.rank.settings import Architecture, KnowledgeShape, RankerConfig, RankSettings
+from openlum.rank.settings import GENERATIVE, Architecture, KnowledgeShape, RankerConfig, RankSettings
 
 
 @dataclass
@@ -111,7 +110,7 @@ class RankingData:
         times = dataset.info.data_schema.time_fields
         self.behaviour_specs = [spec for spec in dataset.specs("condition") if spec.name not in times]
         sequences = dataset.sequences
-        kept = _kept_events(dataset, settings.history_where)  # (N,) bool
+        self.kept = kept = _kept_events(dataset, settings.history_where)  # (N,) bool
         self.kept_before = np.concatenate([[0], np.cumsum(kept)])  # (N + 1,)
         self.behaviour_item = torch.from_numpy(sequences.item[kept])
         self.behaviour_condition = to_tensors({s.name: sequences.condition[s.name][kept] for s in self.behaviour_specs})
@@ -121,16 +120,28 @@ class RankingData:
             self.answers = torch.from_numpy(knowledge.answers)
             self.similarity = torch.from_numpy(knowledge.similarity)
             self.embeddings = torch.from_numpy(knowledge.items)
-        met = training_items(dataset, training_end(dataset, "time")) > 0
-        met[dataset.impressions("train").item] = True
-        self.met = torch.from_numpy(met)  # (V,) bool
         self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
+
+    def met(self, config: RankerConfig) -> Tensor:
+        """The items that the ranker `config` meets in training: targets, and what its rows' histories are made of, (V,) bool."""
+        met = torch.zeros(config.items, dtype=torch.bool)
+        met[self.rows["train"].item] = True
+        read = self.kept if config.history_length else np.full(len(self.kept), config.architecture in GENERATIVE)
+        read = read & (self.dataset.sequences.time < self.dataset.info.valid_time)
+        met[torch.from_numpy(self.dataset.sequences.item[read])] = True
+        return met
 
     def config(
         self, architecture: Architecture, with_knowledge: bool, settings: RankSettings | None = None
     ) -> RankerConfig:
-        """What a ranker for this data looks like; by default with the settings given at the start."""
+        """What a ranker for this data looks like; by default with the settings given at the start.
+
+        Raises:
+            InputError: knowledge cannot enter this ranker as the settings want it to.
+        """
         settings = settings or self.settings
+        if with_knowledge and not settings.informs(architecture):
+            raise InputError(f"rank.knowledge: '{architecture}' has no inputs for knowledge; set fusion to 'late'")
         info = self.dataset.info
         asked = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
         kinds = (("user", info.user), ("condition", asked), ("context", info.context))
@@ -165,8 +176,8 @@ class RankingData:
         batch = Batch(user, item, features, past.float().log1p())
         if config.history_length:
             batch.history = self._history(rows.stop[index], past, config.history_length)
-        if config.knowledge is not None and rows.known is not None:
-            place = rows.known[index]
+        if config.knowledge is not None:
+            place = self._known(rows, config)[index]
             answers, similarity = self._columns(config.knowledge)
             batch.knowledge = KnowledgeInput(
                 self.answers[place][:, answers], self.embeddings[item], self.similarity[place][:, similarity]
@@ -180,11 +191,16 @@ class RankingData:
             InputError: there is no knowledge.
         """
         assert config.knowledge is not None
+        known = self._known(rows, config)
+        return self.similarity[known][:, self._columns(config.knowledge)[1]].numpy()
+
+    def _known(self, rows: Rows, config: RankerConfig) -> Tensor:
+        """Where rows lie in the knowledge, (I,)."""
         if rows.known is None:
             raise InputError(
                 f"{config.architecture} takes knowledge, and these data have none; give the output of 'lum query'"
             )
-        return self.similarity[rows.known][:, self._columns(config.knowledge)[1]].numpy()
+        return rows.known
 
     def _columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:
         """Which columns of answers and of similarities a ranker takes."""

@@ -45,14 +45,16 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """A ranker's probabilities (I,) and numbers of knowledge (I, Q) to what is fused, (I, X).
 
     Raises:
-        InputError: one of them is not finite.
+        InputError: one is no probability, or not finite.
     """
+    odd = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
+    if len(odd):
+        raise InputError(f"fusion: the probability at index {odd[0]} is {probability[odd[0]]}; expected 0 to 1")
     x = np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
     wrong = np.argwhere(~np.isfinite(x))
     if len(wrong):
         row, column = wrong[0]
-        what = f"column {column - 1} of the numbers" if column else "the probability"
-        raise InputError(f"fusion: {what} is {x[row, column]} at index {row}; it must be finite")
+        raise InputError(f"fusion: column {column - 1} of the numbers is {x[row, column]} at index {row}")
     return x
 
 

@@ -111,8 +111,8 @@ class RankSettings(Settings):
     user_id_dropout: float = Field(0.5, ge=0, lt=1)
     """Chance that a training row's user id is hidden, so that the ranker also learns to do without it."""
     item_id_dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance that an item's id is hidden in training, where items have fields. Above 0, items that neither training rows nor
-    training events have are told by their fields alone; otherwise by the noise that their ids began with, too."""
+    """Chance that an item's id is hidden in training, where items have fields. Above 0, items that the ranker never met in
+    training are told by their fields alone; with 0 by the noise that their ids began with, too."""
     history_length: int = Field(50, ge=1)
     """din, dien, sim: how many behaviours back they look, or for sim how many are found."""
     long_history: int = Field(200, ge=1)

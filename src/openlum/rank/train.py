@@ -60,8 +60,7 @@ def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker |
     torch.manual_seed(seed)
     ranker = new_network(config)
     ranker.items.set_features(data.item_features)
-    if config.settings.item_id_dropout:
-        ranker.items.meet(data.met)
+    ranker.items.meet(data.met(config))
     return ranker
 
 

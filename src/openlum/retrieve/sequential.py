@@ -70,13 +70,13 @@ class SequentialModel(nn.Module):
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))
 
-    def items(self) -> Tensor:
-        """Embeddings of the catalogue, (V, E), unit length."""
-        rows = torch.arange(self.item_encoder.rows, device=self.head.weight.device)
-        return F.normalize(self.item_encoder(rows), dim=-1)
+    def items(self, ids: Tensor | None = None) -> Tensor:
+        """Embeddings of items, (n, E), unit length; of the whole catalogue, (V, E), where no ids are given."""
+        ids = torch.arange(self.item_encoder.rows, device=self.head.weight.device) if ids is None else ids
+        return F.normalize(self.item_encoder(ids), dim=-1)
 
     def forward(self, e: Tensor, item: Tensor, offsets: Tensor) -> Tensor:
-        """Catalogue (V, E), items (L,) and where users begin, (B + 1,), to what comes after each item, (L, E), unit length."""
+        """Embeddings (V, E), items (L,) as rows of them, where users begin (B + 1,), to what comes next, (L, E)."""
         output = self.encoder.history(self.token(F.embedding(item.to(e.device), e)), offsets)[0]
         assert output is not None
         return F.normalize(self.head(output), dim=-1)
@@ -105,6 +105,7 @@ def fit_sequential(
     )
     end, longest = training_end(dataset, "last"), settings.model.max_events
     model.item_encoder.meet(torch.from_numpy(training_items(dataset, end) > 0))
+    catalogue = model.item_encoder.candidates()
     held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
     per_epoch = len(list(batches(training_stretches(end, longest, np.random.default_rng(seed)), settings.batch_events)))
     best, best_epoch, state, step = -1.0, 0, model.state_dict(), 0
@@ -115,7 +116,7 @@ def fit_sequential(
             for group in optimizer.param_groups:
                 rate = min((step + 1) / WARMUP_STEPS, cosine_rate(min(step / (settings.epochs * per_epoch), 1)))
                 group["lr"] = settings.learning_rate * rate
-            loss = _loss(model, dataset, batch)
+            loss = _loss(model, dataset, batch, catalogue)
             optimizer.zero_grad()
             if loss is not None:
                 loss.backward()
@@ -148,10 +149,11 @@ def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut
     return np.concatenate(ranks)
 
 
-def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches) -> Tensor | None:
-    """Cross-entropy of the next item over the catalogue; None where no event of the batch has a next one."""
+def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches, catalogue: Tensor) -> Tensor | None:
+    """Cross-entropy of the next item over the catalogue, ids (C,); None where no event of the batch has a next one."""
     item, offsets = _items(dataset, batch)
-    e = model.items()
+    item = torch.searchsorted(catalogue.cpu(), item)
+    e = model.items(catalogue)
     after = model(e, item, offsets)
     has_next = torch.ones(len(item), dtype=torch.bool)
     has_next[offsets[1:] - 1] = False

@@ -101,9 +101,8 @@ class Ranker(nn.Module):
         parts += self._target_and_interest(batch)
         hidden = self.first(self.cross(torch.cat(parts, 1)))  # (B, H)
         if self.knowledge is not None:
-            if batch.knowledge is None:
-                raise ValueError("this ranker was built with knowledge, and the batch has none")
             known = batch.knowledge
+            assert known is not None
             hidden = hidden + self.knowledge(known.answers, known.target, known.similarity)
         return self.rest(hidden).squeeze(1)
 
