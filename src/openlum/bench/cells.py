@@ -173,7 +173,8 @@ def _fit(cell: Cell, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, 
     try:
         fitted = fit(data.config(cell.architecture, cell.knowledge is not None, cell.settings), data, cell.seed)
     except InputError as error:
-        raise InputError(f"{cell.name}, seed {cell.seed}, {cell.settings}: {error}") from None
+        changes = cell.settings.model_dump(exclude_defaults=True)
+        raise InputError(f"{cell.name}, seed {cell.seed}, {changes}: {error}") from None
     return fitted.valid, fitted.ranker.predict(data, data.rows["test"]), fitted.best_epoch, 0.0
 
 

@@ -92,7 +92,8 @@ def starting_point(
 
 @torch.no_grad()
 def copy_weights(old: LargeUserModel, model: LargeUserModel) -> None:
-    """Copy every weight of `old`, the rows of embedding tables and of judges to the same values. Rows of new values stay."""
+    """Copy every weight of `old`, the rows of embedding tables and of judges to the same values, and which items it has met. Rows
+    of new values stay."""
     weights, vocabularies = dict(model.named_parameters()), _vocabularies(model)
     former = _vocabularies(old)
     for name, weight in old.named_parameters():

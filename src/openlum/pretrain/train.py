@@ -131,7 +131,7 @@ class Trainer:
         self.end = training_end(dataset, settings.protocol) if end is None else end
         if not self.end.sum():
             raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
-        items = training_items(dataset, self.end)  # (V,)
+        items = training_items(dataset.sequences, self.end, model.config.items)  # (V,)
         met = torch.from_numpy(items > 0).to(model.device)
         model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
         catalogue = model.item_encoder.candidates().cpu()

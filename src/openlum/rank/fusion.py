@@ -50,12 +50,11 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     odd = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
     if len(odd):
         raise InputError(f"fusion: the probability at index {odd[0]} is {probability[odd[0]]}; expected 0 to 1")
-    x = np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
-    wrong = np.argwhere(~np.isfinite(x))
+    wrong = np.argwhere(~np.isfinite(numbers))
     if len(wrong):
         row, column = wrong[0]
-        raise InputError(f"fusion: column {column - 1} of the numbers is {x[row, column]} at index {row}")
-    return x
+        raise InputError(f"fusion: column {column} of the numbers is {numbers[row, column]} at index {row}")
+    return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
 
 
 def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:

@@ -104,7 +104,7 @@ def fit_sequential(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     end, longest = training_end(dataset, "last"), settings.model.max_events
-    model.item_encoder.meet(torch.from_numpy(training_items(dataset, end) > 0))
+    model.item_encoder.meet(torch.from_numpy(training_items(dataset.sequences, end, model.item_encoder.rows) > 0))
     catalogue = model.item_encoder.candidates()
     held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
     per_epoch = len(list(batches(training_stretches(end, longest, np.random.default_rng(seed)), settings.batch_events)))
