@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 import openlum
-from openlum.bench import ranking, retrieval
+from openlum.bench import chain, ranking, retrieval
 from openlum.bench import settings as bench_settings
 from openlum.cli import app
 from openlum.errors import InputError
@@ -69,7 +69,7 @@ def forbid(*_: object, **__: object) -> None:
     raise AssertionError("this was done before")
 
 
-def test_ranking(runs: Path, trained: list[str]) -> None:
+def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """And again, with nothing left to train."""
     file = runs / "ranking.json"
     command = ["ranking", "-d", "tiny", "--runs", str(runs), "--seeds", "2", "--processes", "1", "--json", str(file)]
@@ -87,6 +87,9 @@ def test_ranking(runs: Path, trained: list[str]) -> None:
     told = result["bench"]
     assert told["protocol"] == TINY["protocol"]
     assert told["seeds"] == [0, 1]
+    assert told["models"] == _models(runs) == 2
+    assert [set(alone) for alone in told["alone"]] == [{"train", "valid", "test"}] * 2
+    assert told["alone"][0] == result["knowledge"]["all"] != told["alone"][1]
     settings = TINY["ranking"]["tune"]["dnn"]
     assert [tried["settings"] for tried in told["tuning"]["dnn+knowledge"]["tried"]] == settings
     assert told["tuning"]["dnn"]["chosen"] in settings
@@ -102,10 +105,12 @@ def test_ranking(runs: Path, trained: list[str]) -> None:
         assert name in done.output
 
     assert len(trained) == 6 + 4 * 2
+    monkeypatch.setattr(chain, "pretrain", forbid)
+    monkeypatch.setattr(chain, "query", forbid)
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
     assert len(trained) == 6 + 4 * 2
-    assert again.output.count("unchanged, skipped") == 4
+    assert again.output.count("unchanged, skipped") == 2
     assert json.loads(file.read_text()) == result
 
 
@@ -119,11 +124,34 @@ def test_untuned_takes_the_first_settings(runs: Path) -> None:
     assert tuning == {name: {"tried": [], "chosen": {"dropout": 0.1}} for name in ("dnn", "dnn+knowledge")}
 
 
+def test_fewer_trainings_of_the_large_user_model_than_seeds(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the test above: the seeds share the first of its models, so only the second seed's figures change."""
+    monkeypatch.setattr(chain, "pretrain", forbid)
+    command = ["ranking", "-d", "tiny", "--runs", str(runs), "--seeds", "2", "--processes", "1", "--no-tune"]
+    found = []
+    for models in ("1", "2"):
+        file = runs / f"models-{models}.json"
+        done = lum_bench(*command, "--rankers", "dnn", "--models", models, "--json", str(file))
+        assert done.exit_code == 0, (done.output, done.exception)
+        found.append(json.loads(file.read_text()))
+        assert len(found[-1]["bench"]["alone"]) == int(models)
+    one, two = (result["ranking"]["dnn+knowledge"]["auc"]["seeds"] for result in found)
+    assert one[0] == two[0]
+    assert one[1] != two[1]
+
+
+def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None:
+    error = lum_bench("ranking", "-d", "tiny", "--seeds", "2", "--models", "3").exception
+    assert isinstance(error, InputError)
+    assert "--models 3: with 2 seeds no more than 2 trainings are used; raise --seeds" in str(error)
+
+
 def test_ablation(runs: Path) -> None:
-    """The whole method, what is taken away from it, and the ranker alone."""
+    """The whole method, what is taken away from it, and the ranker alone. The whole method's model is the ranking's."""
+    before = _models(runs)
     file = runs / "ablation.json"
     command = ["ablation", "-d", "tiny", "--runs", str(runs), "--seeds", "2", "--processes", "1", "--json", str(file)]
-    done = lum_bench(*command)
+    done = lum_bench(*command, "--models", "1")
     assert done.exit_code == 0, (done.output, done.exception)
     result = json.loads(file.read_text())
     rows = {row["label"]: row for row in result["ablations"]}
@@ -141,7 +169,8 @@ def test_ablation(runs: Path) -> None:
     assert rows["as of the day"]["alone"] != rows["whole method"]["alone"]
     assert rows["as of the day"]["from_whole"]["difference"] != 0
     assert rows["no conditions"]["alone"] != rows["whole method"]["alone"]
-    assert len(list((runs / "bench-tiny" / "ablation").glob("model-*[0-9a-f]"))) == 2
+    assert result["bench"]["models"] == 1
+    assert _models(runs) == max(before, 1) + 1
     _check_form(result)
 
 
@@ -149,6 +178,11 @@ def test_a_table_that_there_is_not_is_refused() -> None:
     error = lum_bench("ablation", "-d", "tiny", "--tables", "use,sise").exception
     assert isinstance(error, InputError)
     assert "--tables: 'sise' is none; there are use, freshness, conditions" in str(error)
+
+
+def _models(runs: Path) -> int:
+    """How many Large User Models have been trained."""
+    return len(list((runs / "bench-tiny" / "models").glob("model-*[0-9a-f]")))
 
 
 def _check_comparisons(result: dict[str, Any]) -> None:

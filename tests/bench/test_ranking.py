@@ -10,7 +10,7 @@ from rich.console import Console
 
 from openlum.bench import ranking
 from openlum.bench.cells import Cell, Outcome
-from openlum.bench.chain import Place
+from openlum.bench.chain import Place, Trained
 from openlum.bench.ranking import _judge, _tune
 from openlum.bench.settings import Bench
 from openlum.data.dataset import Dataset
@@ -82,7 +82,7 @@ def test_every_method_gets_the_settings_that_were_best_on_validation(
             yield cell, Outcome(np.empty(0), np.empty(0), float(good), 1, 0.0)
 
     monkeypatch.setattr(ranking, "run_cells", run)
-    methods: list[Any] = [("dnn", "dnn", None), ("dnn+knowledge", "dnn", knowledge_dir)]
+    methods: list[Any] = [("dnn", "dnn", []), ("dnn+knowledge", "dnn", [Trained(knowledge_dir, {})])]
     tuned = _tune(bench.ranking, bench, methods, Place(tmp_path, Console(), None, [0]))
     assert [tuned[name]["told"]["chosen"] for name, *_ in methods] == [{"dropout": 0.1}, {}]
     assert tuned["dnn"]["settings"].dropout == 0.1

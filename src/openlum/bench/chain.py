@@ -1,4 +1,4 @@
-"""The steps up to knowledge, for a benchmark: those of `lum run`, with the same skipping of what has not changed."""
+"""The steps up to knowledge, for a benchmark: nothing is made twice that has not changed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from openlum.artefact import read_json
+from openlum import __version__
+from openlum.artefact import fingerprint, read_json
+from openlum.pretrain.train import pretrain
+from openlum.query.bulk import query
 from openlum.run import Chain, Experiment
 
 
@@ -21,33 +24,56 @@ class Place:
     from_dir: Path | None
     """The publisher's files of a public data set."""
     seeds: list[int]
-    """One training each of every method."""
+    """One training each of every ranker."""
+    models: int = 1
+    """Trainings of a Large User Model; the seeds take them in turn."""
     processes: int = 1
-    """Trainings at a time."""
+    """Trainings of rankers at a time."""
 
 
 def build_dataset(experiment: Experiment, place: Place) -> Path:
-    """The dataset of an experiment, and nothing after it."""
-    _chain(experiment, place).dataset()
+    """The dataset of an experiment, made as `lum run` does, unless it is there."""
+    place.directory.mkdir(parents=True, exist_ok=True)
+    Chain(experiment, place.directory / "experiment", place.directory, place.console, place.from_dir).dataset()
     return place.directory / "dataset"
 
 
-def build_knowledge(experiment: Experiment, place: Place) -> tuple[Path, dict[str, Any]]:
-    """Data, dataset, model and knowledge of an experiment, whose rankers and retrieval are left out.
+@dataclass(frozen=True)
+class Trained:
+    """A Large User Model's answers to the rows of a data set."""
 
-    Returns:
-        The knowledge, and the `pretrain` and `query` parts of `summary.json`.
+    knowledge: Path
+    """From `lum query`."""
+    told: dict[str, Any]
+    """The `pretrain` and `query` parts of `summary.json`."""
+
+
+def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
+    """The knowledge of every training of an experiment's Large User Model, made unless it is there.
+
+    Args:
+        experiment: whose dataset there is; the trainings' seeds are its own and the next ones.
+        place: where, and how many trainings.
     """
-    _chain(experiment.model_copy(update={"rank": None, "retrieve": None}), place).run()
-    knowledge = place.directory / "knowledge"
-    made = read_json(knowledge / "knowledge.json", "lum query")
-    asked = {name: made[name] for name in ("rows", "seconds")} | {"questions": len(made["questions"])}
-    return knowledge, {
-        "pretrain": read_json(place.directory / "model" / "pretrain.json", "lum pretrain"),
-        "query": asked,
-    }
+    dataset, store = place.directory / "dataset", place.directory / "models"
+    store.mkdir(parents=True, exist_ok=True)
+    seeds = [experiment.pretrain.seed + number for number in range(place.models)]
+    return [_trained(experiment, seed, dataset, store, place.console) for seed in seeds]
 
 
-def _chain(experiment: Experiment, place: Place) -> Chain:
-    place.directory.mkdir(parents=True, exist_ok=True)
-    return Chain(experiment, place.directory / "experiment", place.directory, place.console, place.from_dir)
+def _trained(experiment: Experiment, seed: int, dataset: Path, store: Path, console: Console) -> Trained:
+    assert experiment.query is not None
+    settings = experiment.pretrain.model_copy(update={"seed": seed})
+    made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
+    key = fingerprint(__version__, made, experiment.model.model_dump(), settings.model_dump())
+    model = store / f"model-{key}"
+    knowledge = store / f"knowledge-{fingerprint(key, experiment.query.model_dump())}"
+    if not model.exists():
+        console.print(f"[bold]pretrain[/bold]  {model}, seed {seed}", soft_wrap=True)
+        pretrain(dataset, model, experiment.model, settings)
+    if not knowledge.exists():
+        console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
+        query(dataset, model, knowledge, experiment.query)
+    asked = read_json(knowledge / "knowledge.json", "lum query")
+    answered = {name: asked[name] for name in ("rows", "seconds")} | {"questions": len(asked["questions"])}
+    return Trained(knowledge, {"pretrain": read_json(model / "pretrain.json", "lum pretrain"), "query": answered})

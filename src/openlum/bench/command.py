@@ -22,6 +22,12 @@ Json = Annotated[
     Path | None, typer.Option("--json", help="Result file.", show_default="bench-DATASET/WHAT.json under --runs")
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of every method.")]
+Models = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Trainings of the Large User Model, which the seeds take in turn.", show_default="one a seed"
+    ),
+]
 Processes = Annotated[int | None, typer.Option(min=1, help="Trainings at a time.", show_default="one a core")]
 
 
@@ -32,6 +38,7 @@ def ranking(
     runs: Runs = Path("runs"),
     json: Json = None,
     seeds: Seeds = 5,
+    models: Models = None,
     rankers: Annotated[str | None, typer.Option(help="Fewer rankers, with commas between.", show_default="all")] = None,
     tune: Annotated[
         bool, typer.Option(help="Choose settings on validation; otherwise the first ones are taken.")
@@ -48,7 +55,7 @@ def ranking(
 
         lum bench ranking --dataset market --rankers dnn,din,hstu --no-tune --seeds 2
 
-        lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --json ranking.json
+        lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --models 1 --json ranking.json
     """
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import comparison_table, plot_ranking, ranking_table
@@ -58,7 +65,7 @@ def ranking(
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
-    place = _place(dataset, runs, console, from_dir, seeds, processes)
+    place = _place(dataset, runs, console, from_dir, seeds, models, processes)
     result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
     tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
     file = _finish(place, json or place.directory / "ranking.json", result, *tables)
@@ -72,6 +79,7 @@ def ablation(
     runs: Runs = Path("runs"),
     json: Json = None,
     seeds: Seeds = 5,
+    models: Models = None,
     tables: Annotated[str | None, typer.Option(help="Fewer tables, with commas between.", show_default="all")] = None,
     processes: Processes = None,
 ) -> None:
@@ -91,7 +99,7 @@ def ablation(
     if not loaded.ablations:
         raise InputError(f"'{dataset}' has no ablations")
     chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
-    place = _place(dataset, runs, console, from_dir, seeds, processes)
+    place = _place(dataset, runs, console, from_dir, seeds, models, processes)
     result = bench_ablation(loaded, place, chosen)
     _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
 
@@ -123,7 +131,7 @@ def retrieval(
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
-    place = _place(dataset, runs, console, from_dir, seeds, 1)
+    place = _place(dataset, runs, console, from_dir, seeds, None, 1)
     result = bench_retrieval(loaded, place, chosen)
     _finish(place, json or place.directory / "retrieval.json", result, retrieval_table(result))
 
@@ -138,11 +146,22 @@ def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
 
 
 def _place(
-    dataset: str, runs: Path, console: Console, from_dir: Path | None, seeds: int, processes: int | None
+    dataset: str,
+    runs: Path,
+    console: Console,
+    from_dir: Path | None,
+    seeds: int,
+    models: int | None,
+    processes: int | None,
 ) -> "Place":
     from openlum.bench.chain import Place
 
-    return Place(runs / f"bench-{dataset}", console, from_dir, list(range(seeds)), processes or os.cpu_count() or 1)
+    if models and models > seeds:
+        raise InputError(
+            f"--models {models}: with {seeds} seeds no more than {seeds} trainings are used; raise --seeds"
+        )
+    directory, cores = runs / f"bench-{dataset}", os.cpu_count() or 1
+    return Place(directory, console, from_dir, list(range(seeds)), models or seeds, processes or cores)
 
 
 def _finish(place: "Place", file: Path, result: dict[str, Any], *tables: Table) -> Path:

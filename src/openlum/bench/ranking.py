@@ -1,6 +1,7 @@
 """`lum bench ranking`: every ranker without and with knowledge, and the end-to-end generative ones, on one data set.
 
 Each is tuned over the same number of settings, on the validation rows, then trained once a seed and judged on the test rows.
+The Large User Model is trained several times as well, and the seeds take these trainings in turn.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openlum.bench.cells import Cell, Outcome, run_cells
-from openlum.bench.chain import Place, build_knowledge
+from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge
 from openlum.bench.settings import Bench, RankingBench, changed
 from openlum.data.dataset import Dataset
 from openlum.rank.alone import knowledge_alone
@@ -19,8 +20,11 @@ from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
 from openlum.rank.run import check_rows, figures
-from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture
+from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture, RankSettings
 from openlum.summary import environment
+
+Method = tuple[str, Architecture, list[Trained]]
+"""The name in tables, which ranker, and the knowledge that it is given, one a training of the Large User Model; none without."""
 
 
 def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune: bool = True) -> dict[str, Any]:
@@ -34,30 +38,33 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     """
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
-    knowledge, parts = build_knowledge(bench.experiment, place)
-    prepared = Dataset(place.directory / "dataset")
-    data = RankingData(prepared, bench.experiment.rank, load_knowledge(knowledge, prepared, []))
+    prepared = Dataset(build_dataset(bench.experiment, place))
+    data = RankingData(prepared, bench.experiment.rank)
     check_rows(data)
-    methods: list[tuple[str, Architecture, Path | None]] = [(name, name, None) for name in rankers]
-    methods += [(f"{name}{KNOWLEDGE}", name, knowledge) for name in rankers if bench.experiment.rank.informs(name)]
+    trained = build_knowledge(bench.experiment, place)
+    methods: list[Method] = [(name, name, []) for name in rankers]
+    methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
     budget = bench.ranking if tune else bench.ranking.untuned()
     tuned = _tune(budget, bench, methods, place)
     cells = [
-        Cell(name, architecture, tuned[name]["settings"], seed, known)
+        Cell(name, architecture, tuned[name]["settings"], seed, knowledge_of(number, known))
         for name, architecture, known in methods
-        for seed in place.seeds
+        for number, seed in enumerate(place.seeds)
     ]
     outcomes = run_with_progress(cells, "test", place)
     found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
+    alone = [knowledge_alone_of(one, bench.experiment.rank, prepared) for one in trained]
     return (
         _judge(found, data)
-        | {"knowledge": knowledge_alone(data)}
-        | parts
+        | {"knowledge": alone[0]}
+        | trained[0].told
         | {
             "bench": {
                 "dataset": bench.experiment.name,
                 "protocol": bench.protocol,
                 "seeds": place.seeds,
+                "models": place.models,
+                "alone": [one["all"] for one in alone],
                 "tuning": {name: made["told"] for name, made in tuned.items()},
                 "epochs": {name: [one.best_epoch for one in all_] for name, all_ in found.items()},
                 "seconds": {name: [round(one.seconds, 1) for one in all_] for name, all_ in found.items()},
@@ -67,9 +74,17 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     )
 
 
-def _tune(
-    ranking: RankingBench, bench: Bench, methods: list[tuple[str, Architecture, Path | None]], place: Place
-) -> dict[str, dict[str, Any]]:
+def knowledge_of(number: int, trained: list[Trained]) -> Path | None:
+    """The knowledge that a ranker's training of this number has: the trainings of the Large User Model take turns."""
+    return trained[number % len(trained)].knowledge if trained else None
+
+
+def knowledge_alone_of(trained: Trained, settings: RankSettings, dataset: Dataset) -> dict[str, Any]:
+    """What a training's answers know with no ranker; see `knowledge_alone`."""
+    return knowledge_alone(RankingData(dataset, settings, load_knowledge(trained.knowledge, dataset, [])))
+
+
+def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Place) -> dict[str, dict[str, Any]]:
     """Of every method the settings with the best validation AUC, and what was tried."""
     assert bench.experiment.rank is not None
     if all(len(settings) == 1 for settings in ranking.tune.values()):  # nothing to choose
@@ -82,7 +97,7 @@ def _tune(
     for name, architecture, known in methods:
         for changes in ranking.tune[architecture]:
             settings = changed(bench.experiment.rank, changes)
-            cells[Cell(name, architecture, settings, ranking.tune_seed, known)] = changes
+            cells[Cell(name, architecture, settings, ranking.tune_seed, knowledge_of(0, known))] = changes
     outcomes = run_with_progress(list(cells), "tuning", place)
     tuned = {}
     for name, _, _ in methods:
