@@ -51,10 +51,9 @@ def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     return sequences.valid_at if protocol == "last" else np.minimum(by_time, sequences.valid_at)
 
 
-def training_items(sequences: Sequences, end: np.ndarray, items: int) -> np.ndarray:
-    """(V,) how often each of V items is among the first `end[u]` events of the users, unknown items included at 0."""
-    events, _ = Stretches(np.arange(len(end)), np.zeros_like(end), end).events(sequences)
-    return np.bincount(sequences.item[events], minlength=items)
+def training_events(sequences: Sequences, end: np.ndarray) -> np.ndarray:
+    """(M,) indices of the first `end[u]` events of the users."""
+    return Stretches(np.arange(len(end)), np.zeros_like(end), end).events(sequences)[0]
 
 
 def training_stretches(end: np.ndarray, max_events: int, rng: np.random.Generator) -> Stretches:

@@ -67,6 +67,8 @@ class History:
     """(B + 1,) int64 on the CPU: where each user's events begin."""
     before: Tensor | None = None
     """(L,) int64 on the CPU: how many of the user's events in the batch lie before the event's second, for training."""
+    event: Tensor | None = None
+    """(L,) int64 on the CPU: index of each event in the dataset's sequences, for training."""
     asked: Fields | None = None
     """Condition fields, (L, ...), that condition tokens name, for training; by default `condition`, which item tokens tell."""
 
@@ -80,12 +82,15 @@ class History:
             to_tensors({name: values[index] for name, values in sequences.condition.items()}),
             torch.from_numpy(offsets),
             torch.from_numpy(np.maximum(sequences.moment[index] - begin, 0)),
+            torch.from_numpy(index),
         )
 
     def to(self, device: torch.device) -> "History":
         """On a device; what steers the loop over users stays on the CPU."""
         asked = None if self.asked is None else _moved(self.asked, device)
-        return History(self.item.to(device), _moved(self.condition, device), self.offsets, self.before, asked)
+        return History(
+            self.item.to(device), _moved(self.condition, device), self.offsets, self.before, self.event, asked
+        )
 
 
 @dataclass

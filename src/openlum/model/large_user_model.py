@@ -27,8 +27,9 @@ from openlum.model.batch import Fields, History, Questions
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.fit import check_fields, check_growth
 from openlum.model.lexicon import Lexicon
-from openlum.model.settings import ModelConfig
+from openlum.model.settings import TAKEN, TAKEN_VALUES, ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
+from openlum.schema import FieldSpec
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
@@ -106,7 +107,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.about = nn.Parameter(torch.zeros(settings.width))
-        self.judges = nn.ModuleList(_feedback_head(settings.width, spec.size - 1) for spec in config.feedback)
+        self.judges = nn.ModuleList(_feedback_head(settings.width, spec.size - 1) for spec in config.judges)
         self.log_scale = nn.ParameterDict(
             {kind: nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) for kind in ("item", "feedback")}
         )
@@ -174,13 +175,17 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             items: (Q, E) embeddings of the items, where they are known already.
 
         Returns:
-            For each feedback field, in the order of `config.feedback`, logits of its values 1 to R: (Q, R).
+            For each of `config.judges`, logits of its values 1 to R: (Q, R).
         """
         assert questions.item is not None
         item = self.item_token(self.items(questions.item) if items is None else items)  # (Q, D)
         token = self._question_token(state, questions) + item + self.about
         output = self.user_encoder.answer(state, token, questions.user, 2 * questions.prefix)
         return [judge(torch.cat([output, item], 1)) for judge in self.judges]
+
+    def judged_values(self, spec: FieldSpec) -> list[str]:
+        """The values of one of `config.judges`, R raw values in the order of their logits."""
+        return TAKEN_VALUES if spec == TAKEN else list(self.lexicon.conditions[spec.name].values)
 
     def _condition_token(self, condition: Fields, n: int) -> Tensor:
         """Condition fields of n tokens to (n, D)."""
@@ -225,7 +230,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         items: Sequence[str],
         question: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """What feedback a user would give to items.
+        """What feedback a user would give to items; where the log has none, whether the user would take each (`taken`: *yes*
+        or *no*) rather than an item that others took in those days.
 
         Args:
             history: as in `ask`.
@@ -236,11 +242,11 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             For each item `item` (raw id) and for each feedback field its values and their probabilities.
 
         Raises:
-            InputError: there is no item, or the model has no feedback field; or as in `ask`.
+            InputError: there is no item, or the model was not trained to judge; or as in `ask`.
         """
         fields = self.config.judged
         if not fields:
-            raise InputError("the model judges no items: it needs a feedback field, and pretrain.judge_weight above 0")
+            raise InputError("the model judges no items: pretrain it with pretrain.judge_weight above 0")
         if isinstance(items, str) or not len(items):
             raise InputError(f"items: expected a list of one item or more, found {items!r}")
         told = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(question or {}))
@@ -257,7 +263,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return [
             {"item": raw}
             | {
-                spec.name: dict(zip(self.lexicon.conditions[spec.name].values, chance[index], strict=True))
+                spec.name: dict(zip(self.judged_values(spec), chance[index], strict=True))
                 for spec, chance in zip(fields, chances, strict=True)
             }
             for index, raw in enumerate(items)

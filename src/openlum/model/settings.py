@@ -8,6 +8,10 @@ from openlum.config import Settings
 from openlum.data.packing import Protocol
 from openlum.schema import FieldSpec, TimeField
 
+TAKEN = FieldSpec(name="taken", type="categorical", size=3)
+"""What items are judged by where a log has no feedback: did the user take this one, or another of those days?"""
+TAKEN_VALUES = ["no", "yes"]
+
 
 class ModelSettings(Settings):
     """What one chooses."""
@@ -73,6 +77,11 @@ class ModelConfig(Settings):
         return [spec for spec in self.condition if spec.feedback and spec.type == "categorical"]
 
     @property
+    def judges(self) -> list[FieldSpec]:
+        """What it has heads to judge items by: the feedback fields; where there are none, whether the user took the item."""
+        return self.feedback or [TAKEN]
+
+    @property
     def judged(self) -> list[FieldSpec]:
-        """The feedback fields that it can judge items by."""
-        return self.feedback if self.learned_to_judge else []
+        """Those of `judges` that it has learned to use: all, or none."""
+        return self.judges if self.learned_to_judge else []

@@ -125,7 +125,7 @@ def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
     }
     judges = {
         f"judges.{index}.2.{part}": words.conditions[spec.name]
-        for index, spec in enumerate(config.feedback)
+        for index, spec in enumerate(config.feedback)  # `taken` has no vocabulary
         for part in ("weight", "bias")
     }
     return tables | judges

@@ -1,4 +1,4 @@
-"""What a step minimises: next-condition-item InfoNCE, and where there is feedback, the contrast of its values.
+"""What a step minimises: next-condition-item InfoNCE, the contrast of feedback values where there is feedback, and judgements.
 
 Shapes: L events of a batch, N positions, P positions at which feedback is asked for, R values of a feedback field, E width.
 """
@@ -14,8 +14,12 @@ from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import Fields, erase
 from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.model.user_encoder import UserState
+from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.settings import PretrainSettings
 from openlum.schema import FieldSpec
+
+OTHERS = 2
+"""Items of contemporaries that are judged with each that was taken, where there is no feedback."""
 
 
 @dataclass
@@ -27,7 +31,8 @@ class Losses:
     feedback: Tensor
     """Contrast of feedback values, summed over the feedback fields; 0 where there are none."""
     judged: Tensor
-    """Cross-entropy of the feedback to items that questions are about, summed over the feedback fields."""
+    """Cross-entropy of the feedback to items that questions are about, summed over the feedback fields; where there are none, of
+    whether the item was taken."""
 
 
 class Objective:
@@ -38,20 +43,27 @@ class Objective:
         settings: of the training.
         frequency: (V,) how often each item is an event of the training period, as a share of all.
         catalogue: (C,) ids ascending: 0 and the items that may be negatives.
+        others: the events that may stand for what a user did not take.
     """
 
     def __init__(
-        self, config: ModelConfig, settings: PretrainSettings, frequency: np.ndarray, catalogue: Tensor
+        self,
+        config: ModelConfig,
+        settings: PretrainSettings,
+        frequency: np.ndarray,
+        catalogue: Tensor,
+        others: Contemporaries,
     ) -> None:
         self.config = config
         self.settings = settings
         self.frequency = torch.from_numpy(frequency).float()
         self.catalogue = catalogue
+        self.others = others
         self.full = len(catalogue) - 1 <= settings.full_softmax_items
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """The losses of a batch of histories. Draws from torch's global generator."""
-        history = replace(history, condition=self._drop_conditions(history))
+        history = replace(history, condition=self._drop(history.condition))
         history = replace(history, asked=self._ask_any(history))
         known = history.item > 0
         candidates = self._candidates(history.item)
@@ -83,8 +95,10 @@ class Objective:
         """Questions about the items of a sample of events, each as of the event's second; e is (C, E), place (L,) in it."""
         parameters = model.about, *model.judges.parameters()
         total = 0.0 * torch.stack([parameter.sum() for parameter in parameters]).sum()  # as above
-        if not self.config.feedback or not self.settings.judge_weight:
+        if not self.settings.judge_weight:
             return total
+        if not self.config.feedback:
+            return total + self._taken(model, state, history)
         values = {spec.name: history.condition[spec.name] for spec in self.config.feedback}
         some = torch.stack(list(values.values())).amax(0) > 0
         some &= (history.item > 0) & (torch.rand(len(some)) < self.settings.judge_positions)
@@ -98,16 +112,28 @@ class Objective:
                 total = total + F.cross_entropy(logits, target, ignore_index=-1)
         return total
 
+    def _taken(self, model: LargeUserModel, state: UserState, history: History) -> Tensor:
+        """Questions about the items of a sample of events, and about items of contemporaries, which together weigh as much."""
+        some = (history.item > 0) & (torch.rand(len(history.item)) < self.settings.judge_positions)
+        asked, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS, self.config)
+        if not taken.any():
+            return torch.zeros(())
+        asked.condition = self._drop(asked.condition)
+        logits = model.judge(state, asked.to(model.device))[0]
+        weight = logits.new_tensor([1 / OTHERS, 1.0])
+        return F.cross_entropy(logits, taken.to(model.device), weight)
+
     def total(self, losses: Losses) -> Tensor:
         """The number that training minimises and early stopping watches, ()."""
         weighted = self.settings.item_weight * losses.item + self.settings.feedback_weight * losses.feedback
         return weighted + self.settings.judge_weight * losses.judged
 
-    def _drop_conditions(self, history: History) -> Fields:
-        n = len(history.item)
+    def _drop(self, condition: Fields) -> Fields:
+        """Conditions of which some fields, and some as a whole, became *any*."""
+        n = len(next(iter(condition.values()), ()))
         blank = torch.rand(n) < self.settings.condition_blank
         where = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
-        return erase(history.condition, self.config.condition, where)
+        return erase(condition, self.config.condition, where)
 
     def _ask_any(self, history: History) -> Fields | None:
         if not self.settings.ask_any:

@@ -41,7 +41,8 @@ class PretrainSettings(Settings):
     feedback_positions: float = Field(0.12, gt=0, le=1)
     """Part of the events at which every feedback value is asked for."""
     judge_weight: float = Field(1.0, ge=0)
-    """Weight of the loss over the feedback to an item that a question is about; 0 leaves it out."""
+    """Weight of the loss over the feedback to an item that a question is about, or over whether the user took it, where a log has no
+    feedback; 0 leaves it out."""
     judge_positions: float = Field(1.0, gt=0, le=1)
     """Part of the events whose item is asked about."""
     item_weight: float = Field(1.0, ge=0)

@@ -22,12 +22,13 @@ from torch.utils.tensorboard import SummaryWriter
 from openlum import __version__
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_items, training_stretches
+from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
 from openlum.errors import InputError
 from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, ModelSettings, default_device
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
 from openlum.pretrain.schedule import cosine_rate
@@ -131,11 +132,13 @@ class Trainer:
         self.end = training_end(dataset, settings.protocol) if end is None else end
         if not self.end.sum():
             raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
-        items = training_items(dataset.sequences, self.end, model.config.items)  # (V,)
+        trained = training_events(dataset.sequences, self.end)  # (M,)
+        items = np.bincount(dataset.sequences.item[trained], minlength=model.config.items)  # (V,)
         met = torch.from_numpy(items > 0).to(model.device)
         model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
         catalogue = model.item_encoder.candidates().cpu()
-        self.objective = Objective(model.config, settings, items / items.sum(), catalogue)
+        others = Contemporaries(dataset.sequences, trained)
+        self.objective = Objective(model.config, settings, items / items.sum(), catalogue, others)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
         )

@@ -12,6 +12,8 @@ from openlum.data.packing import Protocol, Stretches, batches
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import blank
 from openlum.model.loss import LOGITS_AT_ONCE
+from openlum.model.settings import TAKEN
+from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.objective import answer_feedback, judge_feedback
 
 RECALL_AT = 10
@@ -24,6 +26,8 @@ class ValidationSet:
     stretches: Stretches
     first: np.ndarray
     """(B,) index in the user's events."""
+    others: Contemporaries
+    """The judged events, which stand for what users did not take."""
 
 
 def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events: int, seed: int) -> ValidationSet:
@@ -48,7 +52,8 @@ def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events
     enough = int(np.searchsorted(np.cumsum((end - first)[users]), events)) + 1
     users = users[:enough]
     start = np.maximum(end[users] - max_events, 0)
-    return ValidationSet(Stretches(users, start, end[users]), first[users])
+    judged, _ = Stretches(users, first[users], end[users]).events(sequences)
+    return ValidationSet(Stretches(users, start, end[users]), first[users], Contemporaries(sequences, judged))
 
 
 @torch.inference_mode()
@@ -58,14 +63,14 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
     Returns:
         `item_loss` and `recall@10` with each event's condition known, `recall@10 any` with nothing known, and for each feedback
         field `feedback_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values);
-        likewise `judged_loss` and `auc FIELD judged` of questions about items.
+        likewise `judged_loss` and `auc FIELD judged` of questions about items. The same items are drawn for `taken` every time.
     """
     if not len(chosen.stretches):
         return {}
     model.eval()
     e = model.items()
     found: dict[str, list[Tensor]] = {}
-    done = 0
+    done, generator = 0, torch.Generator().manual_seed(0)
     for batch in batches(chosen.stretches, batch_events):
         history = History.gather(dataset.sequences, batch)
         lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
@@ -73,13 +78,20 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
         judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        for name, values in _judge(model, e, history, positions).items():
+        others = chosen.others, generator
+        for name, values in _judge(model, e, history, positions, others).items():
             found.setdefault(name, []).append(values.cpu())
     return _summarise(model, {name: torch.cat(parts) for name, parts in found.items()})
 
 
-def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor) -> dict[str, Tensor]:
-    """Figures of each judged event of a batch, (N, ...)."""
+def _judge(
+    model: LargeUserModel,
+    e: Tensor,
+    history: History,
+    positions: Tensor,
+    others: tuple[Contemporaries, torch.Generator],
+) -> dict[str, Tensor]:
+    """Figures of each judged event of a batch, (N, ...); of `taken` also of an item that was not."""
     answers, state = model.read(history.to(model.device))
     assert answers is not None
     user = torch.searchsorted(history.offsets, positions, right=True) - 1
@@ -98,9 +110,13 @@ def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor
         found[f"score:{spec.name}"] = model.scale("feedback") * (
             o @ e[target[some.to(e.device)]].unsqueeze(-1)
         ).squeeze(-1)
-    judged = judge_feedback(model, state, history, positions, e[target]) if model.config.judged else []
-    for spec, logits in zip(model.config.judged, judged, strict=True):
-        found[f"judged:{spec.name}"] = logits[(history.condition[spec.name][positions] > 0).to(logits.device)]
+    if model.config.feedback and model.config.judged:
+        judged = judge_feedback(model, state, history, positions, e[target])
+        for spec, logits in zip(model.config.judged, judged, strict=True):
+            found[f"judged:{spec.name}"] = logits[(history.condition[spec.name][positions] > 0).to(logits.device)]
+    elif model.config.judged:
+        about, found[f"value:{TAKEN.name}"] = others[0].questions(history, positions, 1, model.config, others[1])
+        found[f"judged:{TAKEN.name}"] = model.judge(state, about.to(model.device))[0]
     return found
 
 
@@ -119,19 +135,19 @@ def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tup
 
 def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, float]:
     result = {name: float(values.mean()) for name, values in found.items() if ":" not in name}
-    for spec in model.config.feedback:
-        value, score = found[f"value:{spec.name}"], found[f"score:{spec.name}"]
-        if len(value):
-            loss = torch.nn.functional.cross_entropy(score, value)
-            result["feedback_loss"] = result.get("feedback_loss", 0.0) + float(loss)
-            if len(value.unique()) > 1:
-                result[f"auc {spec.name}"] = _auc(value, score.softmax(-1))
-            judged = found.get(f"judged:{spec.name}")
-            if judged is not None:
-                loss = torch.nn.functional.cross_entropy(judged, value)
-                result["judged_loss"] = result.get("judged_loss", 0.0) + float(loss)
+    for spec in model.config.judges:
+        value = found.get(f"value:{spec.name}")
+        if value is None or not len(value):
+            continue
+        for kind, loss, auc in (
+            ("score", "feedback_loss", f"auc {spec.name}"),
+            ("judged", "judged_loss", f"auc {spec.name} judged"),
+        ):
+            logits = found.get(f"{kind}:{spec.name}")
+            if logits is not None:
+                result[loss] = result.get(loss, 0.0) + float(torch.nn.functional.cross_entropy(logits, value))
                 if len(value.unique()) > 1:
-                    result[f"auc {spec.name} judged"] = _auc(value, judged.softmax(-1))
+                    result[auc] = _auc(value, logits.softmax(-1))
     return result
 
 

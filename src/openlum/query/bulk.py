@@ -120,9 +120,8 @@ def embed_items(model: LargeUserModel, items: int) -> Tensor:
 
 
 def judgement_names(model: LargeUserModel) -> list[str]:
-    """FIELD=VALUE of every value of every feedback field that the model judges by, J names."""
-    fields = model.config.judged
-    return [f"{spec.name}={value}" for spec in fields for value in model.lexicon.conditions[spec.name].values]
+    """FIELD=VALUE of every value of everything that the model judges by, J names."""
+    return [f"{spec.name}={value}" for spec in model.config.judged for value in model.judged_values(spec)]
 
 
 @torch.inference_mode()

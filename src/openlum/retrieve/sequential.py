@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from openlum.config import Settings
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_items, training_stretches
+from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
@@ -104,7 +104,9 @@ def fit_sequential(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     end, longest = training_end(dataset, "last"), settings.model.max_events
-    model.item_encoder.meet(torch.from_numpy(training_items(dataset.sequences, end, model.item_encoder.rows) > 0))
+    met = torch.zeros(model.item_encoder.rows, dtype=torch.bool)  # (V,)
+    met[torch.from_numpy(dataset.sequences.item[training_events(dataset.sequences, end)])] = True
+    model.item_encoder.meet(met)
     catalogue = model.item_encoder.candidates()
     held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
     per_epoch = len(list(batches(training_stretches(end, longest, np.random.default_rng(seed)), settings.batch_events)))
