@@ -1,6 +1,7 @@
 """What a user could have taken instead: where it is drawn from, what is asked about it, and that it teaches taste."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 import torch
 
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, training_end
+from openlum.data.packing import Protocol, Stretches, training_end, training_events
 from openlum.data.prepare import prepare
 from openlum.model import History, LargeUserModel, ModelSettings
 from openlum.pretrain import contemporaries
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
-from openlum.pretrain.train import pretrain
+from openlum.pretrain.train import Trainer, pretrain
+from openlum.pretrain.validation import validate, validation_set
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
@@ -62,66 +64,118 @@ def all_of(dataset: Dataset) -> History:
     return History.gather(dataset.sequences, Stretches(np.arange(len(end)), 0 * end, end))
 
 
-def test_draws_are_near_in_time_and_of_other_users_and_items(
+def test_draws_are_near_in_time_and_of_other_users(
     dataset: Dataset, model: LargeUserModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And a question about what another took is in all else the one about the event's own item, and follows it."""
     monkeypatch.setattr(contemporaries, "NEAR", 40)
     sequences, history = dataset.sequences, all_of(dataset)
     n = len(sequences.item)
-    others = Contemporaries(sequences, np.arange(n))
     positions = torch.arange(0, n, 3)
-    questions, taken = others.questions(history, positions, 4, model.config)
+    questions, taken = Contemporaries(sequences, np.arange(n)).questions(history, positions, 4)
     assert questions.item is not None
-    assert int(taken.sum()) == len(positions)
-    assert 3 * len(positions) < int((1 - taken).sum()) < 4 * len(positions)  # some are of the same user or item
-    # An event's question is followed by those about what others took then, which see the same.
-    own = taken.cumsum(0) - 1  # (Q,) which of the positions
-    event = positions[own]
-    assert torch.equal(questions.item[taken > 0], history.item[positions])
-    assert (questions.item[taken == 0] != history.item[event][taken == 0]).all()
     assert history.before is not None
+    assert int(taken.sum()) == len(positions)
+    assert 3 * len(positions) < int((1 - taken).sum()) < 4 * len(positions)  # some are of the same user
+    event = positions[taken.cumsum(0) - 1]  # (Q,)
+    assert torch.equal(questions.item[taken > 0], history.item[positions])
     assert torch.equal(questions.prefix, history.before[event])
-    assert (questions.user.diff() >= 0).all()
-    rank = np.argsort(np.argsort(sequences.time, kind="stable"))
-    for number in np.random.default_rng(1).integers(len(taken), size=100):
-        place = int(event[number])
-        near = np.abs(rank - rank[place]) <= 40 + 1
-        near &= np.repeat(np.arange(USERS), np.diff(sequences.offsets)) != int(questions.user[number])
-        allowed = sequences.item[near] if not taken[number] else history.item[place : place + 1].numpy()
-        assert int(questions.item[number]) in allowed
+    assert torch.equal(questions.user, torch.searchsorted(history.offsets, event, right=True) - 1)
+    for name, field in questions.condition.items():
+        assert torch.equal(field, history.condition[name][event])
+    order = np.argsort(sequences.time, kind="stable")
+    rank = np.argsort(order)
+    for number in np.random.default_rng(1).choice(np.flatnonzero(taken.numpy() == 0), 100):
+        place = int(rank[event[number]])
+        begin = min(max(place - 42, 0), n - 84)
+        near = order[begin : begin + 84]
+        near = near[np.searchsorted(sequences.offsets, near, "right") - 1 != int(questions.user[number])]
+        assert int(questions.item[number]) in sequences.item[near]
 
 
-def test_a_contemporary_is_asked_about_under_its_own_condition_at_the_time_of_the_other(
-    dataset: Dataset, model: LargeUserModel
+def test_events_of_one_time_are_drawn_evenly(
+    dataset: Dataset, model: LargeUserModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the event's own shop, an item that was never sold there would be known for not taken."""
-    dataset = Dataset(dataset.path)
-    sequences, history = dataset.sequences, all_of(dataset)
+    """Whatever their users' ids, which go by how much users do; and at the ends no event is drawn more than others."""
+    monkeypatch.setattr(contemporaries, "NEAR", 30)
+    sequences = dataset.sequences
     n = len(sequences.item)
-    sequences.condition["shop"][:] = 1 + sequences.item % 3  # every item has its shop
-    positions = torch.arange(n)
-    questions, taken = Contemporaries(sequences, np.arange(n)).questions(history, positions, 2, model.config)
+    days = replace(
+        sequences, time=np.arange(n) % EVENTS // 8, item=1 + np.arange(n)
+    )  # three days, and items are events
+    history = replace(all_of(dataset), item=torch.from_numpy(days.item))
+    questions, taken = Contemporaries(days, np.arange(n)).questions(history, torch.arange(n), 20)
     assert questions.item is not None
-    assert torch.equal(questions.condition["shop"], 1 + questions.item % 3)
-    event = positions[taken.cumsum(0) - 1]
-    for name in model.config.time_fields:
-        assert torch.equal(questions.condition[name], history.condition[name][event])
+    drawn = np.bincount(questions.item[taken == 0].numpy() - 1, minlength=n)
+    assert 0.9 < drawn.mean() / 20 <= 1
+    assert drawn.max() < 4 * drawn.mean()
+    assert (drawn == 0).mean() < 0.02
+    by_user = drawn.reshape(USERS, EVENTS).sum(1)
+    assert by_user.max() < 1.5 * by_user.min()
 
 
 def test_only_some_events_may_be_drawn(
     dataset: Dataset, model: LargeUserModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those given, or an even sample of them; and none where there are none."""
+    """Those given, or an even sample of them; where there are none, nothing is asked."""
     history, positions = all_of(dataset), torch.arange(50)
     few = np.arange(0, len(dataset.sequences.item), 5)
     pool = set(dataset.sequences.item[few].tolist())
     monkeypatch.setattr(contemporaries, "MOST", 100)
     assert len(Contemporaries(dataset.sequences, few).events) == 100
-    questions, taken = Contemporaries(dataset.sequences, few).questions(history, positions, 2, model.config)
+    questions, taken = Contemporaries(dataset.sequences, few).questions(history, positions, 2)
     assert questions.item is not None
     assert set(questions.item[taken == 0].tolist()) <= pool
-    none = Contemporaries(dataset.sequences, few[:0]).questions(history, positions, 2, model.config)
-    assert none[1].tolist() == [1] * 50
+    own = np.arange(dataset.sequences.offsets[1])  # of the first user, whose events the positions are
+    assert not len(Contemporaries(dataset.sequences, few[:0]).questions(history, positions, 2)[1])
+    assert not len(Contemporaries(dataset.sequences, own).questions(history, positions[: len(own)], 2)[1])
+
+
+@pytest.mark.parametrize("protocol", ["time", "last", "both"])
+def test_training_draws_from_what_it_may_learn_from_alone(dataset: Dataset, tmp_path: Path, protocol: Protocol) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    settings = PretrainSettings(protocol=protocol)
+    trainer = Trainer(build_model(dataset, SHAPE, 0, protocol), dataset, settings, tmp_path)
+    end = training_end(dataset, protocol)
+    assert trainer.objective.others is not None
+    assert set(trainer.objective.others.events) == set(training_events(dataset.sequences, end))
+    place = np.searchsorted(dataset.sequences.offsets, trainer.validation.others.events, "right") - 1
+    number = trainer.validation.others.events - dataset.sequences.offsets[place]
+    assert (number >= end[place]).all()
+    if protocol == "time":
+        assert (dataset.sequences.time[trainer.validation.others.events] < dataset.info.test_time).all()
+    else:
+        assert (number < dataset.sequences.test_at[place]).all()
+
+
+def test_what_is_known_of_the_scenario_does_not_count(dataset: Dataset, model: LargeUserModel) -> None:
+    """The history may tell a user's shop, and another's item comes from another shop: time alone may be known."""
+    history, positions = all_of(dataset), torch.arange(0, 200, 7)
+    questions, _ = Contemporaries(dataset.sequences, np.arange(1000)).questions(history, positions, 1)
+    state = model.read(history, with_answers=False)[1]
+    logits = model.judge(state, questions)[0]
+    elsewhere = replace(questions, condition=questions.condition | {"shop": 0 * questions.condition["shop"] + 2})
+    assert torch.equal(model.judge(state, elsewhere)[0], logits)
+    later = replace(questions, condition=questions.condition | {"hour": (questions.condition["hour"] + 5) % 25})
+    assert not torch.equal(model.judge(state, later)[0], logits)
+
+
+@pytest.mark.parametrize("interruption", [2, 5])
+def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path: Path, interruption: int) -> None:
+    settings = PretrainSettings(epochs=2, batch_events=256, protocol="time", checkpoint_steps=2)
+
+    def trainer(work: Path) -> Trainer:
+        (work / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return Trainer(build_model(dataset, SHAPE, 0), dataset, settings, work)
+
+    whole = trainer(tmp_path / "whole")
+    whole.run()
+    trainer(tmp_path / "resumed").run(until=interruption)
+    resumed = trainer(tmp_path / "resumed")
+    resumed.run()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    assert whole.progress.best_validation == resumed.progress.best_validation
 
 
 def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Dataset, tmp_path: Path) -> None:
@@ -151,15 +205,9 @@ def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Data
     assert found[0]["taken"]["yes"] > 0.5 > found[1]["taken"]["yes"]
 
 
-def test_validation_draws_the_same_every_time_and_no_later_event(dataset: Dataset) -> None:
-    from openlum.pretrain.validation import validate, validation_set
-
+def test_validation_draws_the_same_every_time(dataset: Dataset, model: LargeUserModel) -> None:
     chosen = validation_set(dataset, "time", 16, 1000, seed=0)
-    drawn = dataset.sequences.time[chosen.others.events]
-    assert (drawn >= dataset.info.valid_time).all()
-    assert (drawn < dataset.info.test_time).all()
-    assert training_end(dataset, "time").sum() > len(drawn) > 0
-    lum = build_model(dataset, SHAPE, seed=0)
-    once = validate(lum, dataset, chosen, 512)
+    once = validate(model, dataset, chosen, 512)
     torch.manual_seed(5)
-    assert validate(lum, dataset, chosen, 512) == once
+    assert validate(model, dataset, chosen, 512) == once
+    assert 0 < once["judged_loss"] < 1

@@ -38,6 +38,14 @@ def erase(fields: Fields, specs: list[FieldSpec], where: Fields) -> Fields:
     return out
 
 
+def erase_whole(fields: Fields, specs: list[FieldSpec], names: set[str]) -> Fields:
+    """Replace the fields of these names by *any* in all rows."""
+    return {
+        spec.name: torch.full_like(fields[spec.name], _any(spec)) if spec.name in names else fields[spec.name]
+        for spec in specs
+    }
+
+
 def _shape(spec: FieldSpec, n: int) -> tuple[int, ...]:
     return (n, spec.width) if spec.type in ("multi", "vector") else (n,)
 

@@ -5,6 +5,7 @@ Shapes: B users, L events of all users end to end, T = 2 L tokens, Q questions, 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,47 +24,22 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields
 from openlum.errors import InputError
-from openlum.model.batch import Fields, History, Questions
+from openlum.model.batch import Fields, History, Questions, erase_whole
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.fit import check_fields, check_growth
-from openlum.model.lexicon import Lexicon
+from openlum.model.lexicon import Lexicon, check_history, time_before
 from openlum.model.settings import TAKEN, TAKEN_VALUES, ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
 from openlum.schema import FieldSpec
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
-MOST_SECONDS = 1e12
-"""Times beyond this are no seconds since 1970."""
 REMEDY = "pretrain again on this dataset"
 
 
 def default_device() -> torch.device:
     """A GPU where torch finds one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _check_history(history: Sequence[Mapping[str, Any]]) -> None:
-    """Every event has an item, times are numbers, and no event lies before an earlier one."""
-    last = -math.inf
-    for number, event in enumerate(history):
-        if event.get("item") is None:
-            raise InputError(f"event {number} of the history has no 'item'")
-        time = event.get("time")
-        if time is not None:
-            if not isinstance(time, int | float) or not abs(time) < MOST_SECONDS:
-                raise InputError(f"event {number} of the history: 'time' is {time!r}, not seconds since 1970")
-            if time < last:
-                raise InputError(
-                    f"event {number} of the history lies before the one ahead of it; give the oldest first"
-                )
-            last = time
-
-
-def _time_before(times: Sequence[float | None], index: int) -> int | None:
-    """The last known time strictly before that of event `index`, in whole seconds."""
-    now = int(times[index])  # type: ignore[arg-type]
-    return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
 
 
 def _before(x: Tensor, offsets: Tensor) -> Tensor:
@@ -178,6 +154,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             For each of `config.judges`, logits of its values 1 to R: (Q, R).
         """
         assert questions.item is not None
+        if not self.config.feedback:  # another's item has another scenario: it would tell that it was not taken
+            untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
+            questions = replace(questions, condition=erase_whole(questions.condition, self.config.condition, untimed))
         item = self.item_token(self.items(questions.item) if items is None else items)  # (Q, D)
         token = self._question_token(state, questions) + item + self.about
         output = self.user_encoder.answer(state, token, questions.user, 2 * questions.prefix)
@@ -274,7 +253,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
     ) -> tuple[UserState, Questions]:
         """One user's raw history and raw questions to its state, and to questions that see all of it."""
         self.eval()
-        _check_history(history)
+        check_history(history)
         begin = int(window_start(np.array([len(history)]), self.config.settings.max_events)[0])
         times = [event.get("time") for event in history]
         condition = self._conditions(history[begin:], times, begin, strict=False)
@@ -339,7 +318,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         timed = [index for index in range(len(events)) if times[begin + index] is not None]
         if timed and self.config.time_fields:
             now = [int(times[begin + index]) for index in timed]  # type: ignore[arg-type]
-            earlier = [_time_before(times, begin + index) for index in timed]
+            earlier = [time_before(times, begin + index) for index in timed]
             moments = (
                 np.array(now),
                 np.array([time or 0 for time in earlier]),

@@ -1,5 +1,6 @@
 """The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -20,6 +21,31 @@ from openlum.schema import SECONDS, FieldSpec
 
 DAYS = "days since 1970"
 """The unit of a time; ISO 8601 text is accepted for it."""
+MOST_SECONDS = 1e12
+"""Times beyond this are no seconds since 1970."""
+
+
+def check_history(history: Sequence[Mapping[str, Any]]) -> None:
+    """Every event has an item, times are numbers, and no event lies before an earlier one."""
+    last = -math.inf
+    for number, event in enumerate(history):
+        if event.get("item") is None:
+            raise InputError(f"event {number} of the history has no 'item'")
+        time = event.get("time")
+        if time is not None:
+            if not isinstance(time, int | float) or not abs(time) < MOST_SECONDS:
+                raise InputError(f"event {number} of the history: 'time' is {time!r}, not seconds since 1970")
+            if time < last:
+                raise InputError(
+                    f"event {number} of the history lies before the one ahead of it; give the oldest first"
+                )
+            last = time
+
+
+def time_before(times: Sequence[float | None], index: int) -> int | None:
+    """The last known time strictly before that of event `index`, in whole seconds."""
+    now = int(times[index])  # type: ignore[arg-type]
+    return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
-from openlum.model.batch import Fields, erase
+from openlum.model.batch import Fields, erase, erase_whole
 from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.model.user_encoder import UserState
 from openlum.pretrain.contemporaries import Contemporaries
@@ -43,7 +43,7 @@ class Objective:
         settings: of the training.
         frequency: (V,) how often each item is an event of the training period, as a share of all.
         catalogue: (C,) ids ascending: 0 and the items that may be negatives.
-        others: the events that may stand for what a user did not take.
+        others: events that stand for what a user did not take, where there is no feedback to judge by.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Objective:
         settings: PretrainSettings,
         frequency: np.ndarray,
         catalogue: Tensor,
-        others: Contemporaries,
+        others: Contemporaries | None = None,
     ) -> None:
         self.config = config
         self.settings = settings
@@ -63,7 +63,7 @@ class Objective:
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """The losses of a batch of histories. Draws from torch's global generator."""
-        history = replace(history, condition=self._drop(history.condition))
+        history = replace(history, condition=self._drop_conditions(history))
         history = replace(history, asked=self._ask_any(history))
         known = history.item > 0
         candidates = self._candidates(history.item)
@@ -115,10 +115,10 @@ class Objective:
     def _taken(self, model: LargeUserModel, state: UserState, history: History) -> Tensor:
         """Questions about the items of a sample of events, and about items of contemporaries, which together weigh as much."""
         some = (history.item > 0) & (torch.rand(len(history.item)) < self.settings.judge_positions)
-        asked, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS, self.config)
-        if not taken.any():
+        assert self.others is not None
+        asked, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS)
+        if not len(taken):
             return torch.zeros(())
-        asked.condition = self._drop(asked.condition)
         logits = model.judge(state, asked.to(model.device))[0]
         weight = logits.new_tensor([1 / OTHERS, 1.0])
         return F.cross_entropy(logits, taken.to(model.device), weight)
@@ -128,12 +128,11 @@ class Objective:
         weighted = self.settings.item_weight * losses.item + self.settings.feedback_weight * losses.feedback
         return weighted + self.settings.judge_weight * losses.judged
 
-    def _drop(self, condition: Fields) -> Fields:
-        """Conditions of which some fields, and some as a whole, became *any*."""
-        n = len(next(iter(condition.values()), ()))
+    def _drop_conditions(self, history: History) -> Fields:
+        n = len(history.item)
         blank = torch.rand(n) < self.settings.condition_blank
         where = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
-        return erase(condition, self.config.condition, where)
+        return erase(history.condition, self.config.condition, where)
 
     def _ask_any(self, history: History) -> Fields | None:
         if not self.settings.ask_any:
@@ -204,5 +203,5 @@ def judge_feedback(
 
 def _as_asked(config: ModelConfig, history: History, positions: Tensor) -> Fields:
     """The conditions of some events, (P, ...), without what feedback there was."""
-    unknown = {s.name: torch.ones(len(positions), dtype=torch.bool) for s in config.condition if s.feedback}
-    return erase({name: field[positions] for name, field in history.condition.items()}, config.condition, unknown)
+    asked = {name: field[positions] for name, field in history.condition.items()}
+    return erase_whole(asked, config.condition, {spec.name for spec in config.condition if spec.feedback})

@@ -41,10 +41,11 @@ class PretrainSettings(Settings):
     feedback_positions: float = Field(0.12, gt=0, le=1)
     """Part of the events at which every feedback value is asked for."""
     judge_weight: float = Field(1.0, ge=0)
-    """Weight of the loss over the feedback to an item that a question is about, or over whether the user took it, where a log has no
-    feedback; 0 leaves it out."""
+    """Weight of the loss over the feedback to an item that a question is about; where no condition field is categorical feedback,
+    over whether the user took it. 0 leaves it out."""
     judge_positions: float = Field(1.0, gt=0, le=1)
-    """Part of the events whose item is asked about."""
+    """Part of the events whose item is asked about. Without feedback two other items are asked about with each, and a step
+    takes up to twice as long as with feedback."""
     item_weight: float = Field(1.0, ge=0)
     """Weight of next-condition-item InfoNCE."""
     patience: int = Field(2, ge=1)

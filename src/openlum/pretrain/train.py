@@ -26,6 +26,7 @@ from openlum.data.packing import Stretches, batches, training_end, training_even
 from openlum.errors import InputError
 from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, ModelSettings, default_device
+from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from openlum.pretrain.contemporaries import Contemporaries
@@ -137,7 +138,7 @@ class Trainer:
         met = torch.from_numpy(items > 0).to(model.device)
         model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
         catalogue = model.item_encoder.candidates().cpu()
-        others = Contemporaries(dataset.sequences, trained)
+        others = Contemporaries(dataset.sequences, trained) if TAKEN in model.config.judged else None
         self.objective = Objective(model.config, settings, items / items.sum(), catalogue, others)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed

@@ -78,20 +78,22 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
         judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        others = chosen.others, generator
-        for name, values in _judge(model, e, history, positions, others).items():
+        figures = _judge(model, e, history, positions)
+        if TAKEN in model.config.judged:
+            figures |= _judge_taken(model, history, *chosen.others.questions(history, positions, 1, generator))
+        for name, values in figures.items():
             found.setdefault(name, []).append(values.cpu())
     return _summarise(model, {name: torch.cat(parts) for name, parts in found.items()})
 
 
-def _judge(
-    model: LargeUserModel,
-    e: Tensor,
-    history: History,
-    positions: Tensor,
-    others: tuple[Contemporaries, torch.Generator],
-) -> dict[str, Tensor]:
-    """Figures of each judged event of a batch, (N, ...); of `taken` also of an item that was not."""
+def _judge_taken(model: LargeUserModel, history: History, questions: Questions, taken: Tensor) -> dict[str, Tensor]:
+    """Of each judged event's item, and of a contemporary's, whether it was taken, (Q,), and the logits, (Q, 2)."""
+    state = model.read(history.to(model.device), with_answers=False)[1]
+    return {f"value:{TAKEN.name}": taken, f"judged:{TAKEN.name}": model.judge(state, questions.to(model.device))[0]}
+
+
+def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor) -> dict[str, Tensor]:
+    """Figures of each judged event of a batch, (N, ...)."""
     answers, state = model.read(history.to(model.device))
     assert answers is not None
     user = torch.searchsorted(history.offsets, positions, right=True) - 1
@@ -114,9 +116,6 @@ def _judge(
         judged = judge_feedback(model, state, history, positions, e[target])
         for spec, logits in zip(model.config.judged, judged, strict=True):
             found[f"judged:{spec.name}"] = logits[(history.condition[spec.name][positions] > 0).to(logits.device)]
-    elif model.config.judged:
-        about, found[f"value:{TAKEN.name}"] = others[0].questions(history, positions, 1, model.config, others[1])
-        found[f"judged:{TAKEN.name}"] = model.judge(state, about.to(model.device))[0]
     return found
 
 

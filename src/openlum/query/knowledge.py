@@ -3,8 +3,9 @@
 `part-*.parquet` has the columns `row`, and for each question `answer.NAME` (fixed_size_list<float16>[E], unit length; or
 int8, to be divided by its length) and
 `similarity.NAME` (float32, cosine of the answer and the impression's item). For each value of a feedback field,
-`judgement.FIELD=VALUE` (float32) is the log-odds that the user gives it to the impression's item; where a log has no feedback,
-`judgement.taken=yes` those of taking it rather than an item that others took in those days. `items.parquet` has `item` and `embedding`.
+`judgement.FIELD=VALUE` (float32) is the log-odds that the user gives it to the impression's item; where a log has no
+feedback, `judgement.taken=yes` those of taking it rather than an item that others took in those days. `items.parquet` has
+`item` and `embedding`.
 
 Shapes: n rows, G questions, J judgements, E width, V items.
 """
