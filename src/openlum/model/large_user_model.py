@@ -145,6 +145,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
     def judge(self, state: UserState, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
         """What feedback a user would give to the items that questions are about, in one pass with them (group query).
 
+        In a log without feedback: whether the user would take them. Then only the time of questions counts.
+
         Args:
             state: of the histories.
             questions: with `item`.

@@ -180,7 +180,7 @@ def answer_impressions(
 
 
 def log_odds(logits: list[Tensor]) -> Tensor:
-    """Logits of the values of each feedback field, (n, R) each, to the log-odds of all values of all fields, (n, J)."""
+    """Logits of the values that items are judged by, (n, R) a field, to the log-odds of all values of all fields, (n, J)."""
     odds = []
     for field in logits:
         log_p = field.log_softmax(1)

@@ -20,7 +20,8 @@ class QuerySettings(Settings):
     """Name to question: condition fields and their raw values. `$row` takes the impression's own value, and `"*": $row` does so
     for every field not named; what is not named is *any*."""
     judge: bool = True
-    """Whether every impression's own item is asked about: which feedback would the user give to it?"""
+    """Whether every impression's own item is asked about: which feedback would the user give to it, or would the user take it,
+    in a log without feedback?"""
     as_of: Literal["impression", "day"] = "impression"
     """What an answer knows: all events before the impression, or only those before its day (UTC), as a nightly run would."""
     dtype: Literal["float16", "int8"] = "float16"
