@@ -8,7 +8,7 @@ from scipy.special import logit
 
 from openlum.errors import InputError
 from openlum.rank.batches import RankingData
-from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs
+from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs, with_probabilities
 from openlum.rank.metrics import auc
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
@@ -29,6 +29,23 @@ def test_it_finds_the_weights_that_made_the_labels_whatever_the_scale() -> None:
     fusion = fit_fusion(x * [1, 1000], label)
     np.testing.assert_allclose(fusion.weight * [1, 1000], [1.5, -1.0], atol=0.05)
     assert fusion.bias == pytest.approx(-0.5, abs=0.05)
+
+
+def test_a_label_that_several_values_share_has_the_sum_of_their_probabilities() -> None:
+    """Of a judgement with three values the middle and the last are liked: log-odds alone rank worse."""
+    rng = np.random.default_rng(0)
+    chance = rng.dirichlet([0.5, 0.5, 0.5], 40_000)  # (I, 3)
+    label = (rng.random(len(chance)) < chance[:, 1] + chance[:, 2]).astype(np.float32)
+    odds, names = logit(chance.clip(1e-6, 1 - 1e-6)), ["click", "rating=1", "rating=2", "rating=3", "like=0", "like=1"]
+    click, like = rng.normal(size=(len(chance), 1)), rng.normal(size=(len(chance), 2))
+    numbers = np.concatenate([click, odds[:, [0]], odds[:, [1]], odds[:, [2]], like], 1)
+    joined = with_probabilities(numbers, names)
+    np.testing.assert_array_equal(joined[:, :6], numbers)
+    np.testing.assert_allclose(joined[:, 6:], chance, atol=1e-5)  # of `like` none: it has two values
+    best = auc(label, chance[:, 1] + chance[:, 2])
+    assert auc(label, fit_fusion(joined, label)(joined)) == pytest.approx(best, abs=0.001)
+    liked = numbers[:, [2, 3]]
+    assert auc(label, fit_fusion(liked, label)(liked)) < best - 0.01
 
 
 def test_inputs_are_log_odds_and_stay_finite() -> None:

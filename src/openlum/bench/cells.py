@@ -180,13 +180,14 @@ def _fit(cell: Cell, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, 
 
 def _late(cell: Cell, data: "RankingData", dataset: Path, store: Path) -> tuple[np.ndarray, np.ndarray, int, float]:
     """The same where knowledge joins the predictions of a plain ranker."""
-    from openlum.rank.fusion import cross_fit, fused_inputs
+    from openlum.rank.fusion import cross_fit
+    from openlum.rank.rankers.late import late_inputs
 
     assert cell.plain is not None
     plain = _read(cell.plain.file(dataset, store))
     config, rows = data.config(cell.architecture, True, cell.settings), data.rows["valid"]
-    valid = fused_inputs(plain.valid, data.numbers(rows, config))
-    test = fused_inputs(plain.test, data.numbers(data.rows["test"], config))
+    valid = late_inputs(plain.valid, data, rows, config)
+    test = late_inputs(plain.test, data, data.rows["test"], config)
     fusion, crossed = cross_fit(valid, rows.label.numpy(), rows.user.numpy())
     return crossed, fusion(test), plain.best_epoch, plain.seconds
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from openlum.data.dataset import SPLITS
 from openlum.rank.batches import RankingData, chosen_questions
-from openlum.rank.fusion import fit_fusion
+from openlum.rank.fusion import fit_fusion, with_probabilities
 from openlum.rank.metrics import auc
 
 
@@ -34,8 +34,9 @@ def knowledge_alone(data: RankingData) -> dict[str, Any]:
         rows = data.rows[split]
         assert rows.known is not None
         of_split[split] = data.similarity[rows.known][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
-    together = fit_fusion(*of_split["train"])
-    every = {split: auc(label, together(x)) for split, (x, label) in of_split.items()}
+    joined = {split: with_probabilities(x, names) for split, (x, _) in of_split.items()}
+    together = fit_fusion(joined["train"], of_split["train"][1])
+    every = {split: auc(label, together(joined[split])) for split, (_, label) in of_split.items()}
     single = {
         name: {split: auc(label, np.asarray(x[:, index])) for split, (x, label) in of_split.items()}
         for index, name in enumerate(names)

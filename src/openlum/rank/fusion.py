@@ -57,6 +57,21 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
 
 
+def with_probabilities(numbers: np.ndarray, names: list[str]) -> np.ndarray:
+    """Numbers of knowledge (I, Q), and after them the probabilities of the values of every judgement that has more than two.
+
+    A label may stand for several values, such as 4 or 5 stars. Its probability is the sum of theirs, which no weights of their
+    log-odds give.
+
+    Args:
+        numbers: similarities, and log-odds of judgements.
+        names: of the Q numbers; judgements are FIELD=VALUE.
+    """
+    fields = [name.partition("=")[0] if "=" in name else None for name in names]
+    several = [index for index, field in enumerate(fields) if field is not None and fields.count(field) > 2]
+    return np.concatenate([numbers, expit(numbers[:, several])], 1)
+
+
 def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
     """Logistic regression of labels (I,) on numbers (I, X), each scaled to unit variance for its penalty (C = 1).
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.fusion import Fusion, cross_fit, fused_inputs
+from openlum.rank.fusion import Fusion, cross_fit, fused_inputs, with_probabilities
 from openlum.rank.rankers.contract import AnyRanker
 from openlum.rank.settings import RankerConfig
 
@@ -26,7 +26,7 @@ class LateRanker:
     def __init__(self, config: RankerConfig, plain: AnyRanker) -> None:
         assert config.knowledge is not None
         self.config, self.plain = config, plain
-        self.fusion = Fusion(np.zeros(1 + len(config.knowledge.similarities)), 0.0)
+        self.fusion = Fusion(np.empty(0), 0.0)
 
     def fit(self, data: RankingData) -> np.ndarray:
         """Weigh the plain ranker and knowledge against each other on the validation rows; their probabilities, cross-fitted."""
@@ -52,4 +52,10 @@ class LateRanker:
         self.plain.take({name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)})
 
     def _inputs(self, data: RankingData, rows: Rows) -> np.ndarray:
-        return fused_inputs(self.plain.predict(data, rows), data.numbers(rows, self.config))
+        return late_inputs(self.plain.predict(data, rows), data, rows, self.config)
+
+
+def late_inputs(probability: np.ndarray, data: RankingData, rows: Rows, config: RankerConfig) -> np.ndarray:
+    """What joins in the logit of rows: a plain ranker's probabilities of them, (I,), and their knowledge; (I, X)."""
+    assert config.knowledge is not None
+    return fused_inputs(probability, with_probabilities(data.numbers(rows, config), config.knowledge.similarities))
