@@ -12,6 +12,7 @@ import torch
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, Stretches, training_end, training_events
 from openlum.data.prepare import prepare
+from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings
 from openlum.pretrain import contemporaries
 from openlum.pretrain.contemporaries import Contemporaries
@@ -64,13 +65,12 @@ def all_of(dataset: Dataset) -> History:
     return History.gather(dataset.sequences, Stretches(np.arange(len(end)), 0 * end, end))
 
 
-def test_draws_are_near_in_time_and_of_other_users(
-    dataset: Dataset, model: LargeUserModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_draws_are_near_in_time_and_of_other_users(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a question about what another took is in all else the one about the event's own item, and follows it."""
     monkeypatch.setattr(contemporaries, "NEAR", 40)
-    sequences, history = dataset.sequences, all_of(dataset)
-    n = len(sequences.item)
+    n = len(dataset.sequences.item)
+    sequences = replace(dataset.sequences, item=1 + np.arange(n))  # every event has an item of its own
+    history = replace(all_of(dataset), item=torch.from_numpy(sequences.item))
     positions = torch.arange(0, n, 3)
     questions, taken = Contemporaries(sequences, np.arange(n)).questions(history, positions, 4)
     assert questions.item is not None
@@ -83,19 +83,20 @@ def test_draws_are_near_in_time_and_of_other_users(
     assert torch.equal(questions.user, torch.searchsorted(history.offsets, event, right=True) - 1)
     for name, field in questions.condition.items():
         assert torch.equal(field, history.condition[name][event])
-    order = np.argsort(sequences.time, kind="stable")
-    rank = np.argsort(order)
-    for number in np.random.default_rng(1).choice(np.flatnonzero(taken.numpy() == 0), 100):
-        place = int(rank[event[number]])
-        begin = min(max(place - 42, 0), n - 84)
-        near = order[begin : begin + 84]
-        near = near[np.searchsorted(sequences.offsets, near, "right") - 1 != int(questions.user[number])]
-        assert int(questions.item[number]) in sequences.item[near]
+    assert len(np.unique(sequences.time)) > n - 20
+    rank = np.argsort(np.argsort(sequences.time, kind="stable"))
+    drawn = questions.item[taken == 0].numpy() - 1
+    begin = (rank[event[taken == 0]] - 40).clip(0, n - 81)
+    away = rank[drawn] - begin
+    assert (away >= -1).all()  # equal times may stand in either order
+    assert (away <= 81).all()
+    assert (away < 10).any()
+    assert (away > 70).any()
+    user = np.searchsorted(sequences.offsets, drawn, "right") - 1
+    assert (user != questions.user[taken == 0].numpy()).all()
 
 
-def test_events_of_one_time_are_drawn_evenly(
-    dataset: Dataset, model: LargeUserModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_of_one_time_are_drawn_evenly(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever their users' ids, which go by how much users do; and at the ends no event is drawn more than others."""
     monkeypatch.setattr(contemporaries, "NEAR", 30)
     sequences = dataset.sequences
@@ -112,11 +113,14 @@ def test_events_of_one_time_are_drawn_evenly(
     assert (drawn == 0).mean() < 0.02
     by_user = drawn.reshape(USERS, EVENTS).sum(1)
     assert by_user.max() < 1.5 * by_user.min()
+    # Where a window reaches into another time, its users come in no order either.
+    late = replace(days, time=(np.arange(n) > 0).astype(np.int64))
+    questions, taken = Contemporaries(late, np.arange(n)).questions(history, torch.tensor([0]), 500)
+    assert questions.item is not None
+    assert len(np.unique((questions.item[taken == 0].numpy() - 1) // EVENTS)) > USERS / 3
 
 
-def test_only_some_events_may_be_drawn(
-    dataset: Dataset, model: LargeUserModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_some_events_may_be_drawn(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those given, or an even sample of them; where there are none, nothing is asked."""
     history, positions = all_of(dataset), torch.arange(50)
     few = np.arange(0, len(dataset.sequences.item), 5)
@@ -176,6 +180,13 @@ def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert whole.progress.best_validation == resumed.progress.best_validation
+
+
+def test_one_user_alone_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    end = np.where(np.arange(USERS) == 3, EVENTS, 0)
+    settings = PretrainSettings()
+    with pytest.raises(InputError, match="one user alone"):
+        Trainer(build_model(dataset, SHAPE, 0), dataset, settings, tmp_path, end)
 
 
 def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
 """Late fusion: the weights of a ranker and of knowledge, from rows that neither has learned from."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import logit
 
+from openlum.data.dataset import SPLITS
 from openlum.errors import InputError
+from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
-from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs, with_probabilities
+from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs, of_several_values, with_probabilities
 from openlum.rank.metrics import auc
+from openlum.rank.rankers import load_ranker, save_ranker
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
 
+from .planted import true_chance
 from .test_alone import told
 
 
@@ -31,21 +36,52 @@ def test_it_finds_the_weights_that_made_the_labels_whatever_the_scale() -> None:
     assert fusion.bias == pytest.approx(-0.5, abs=0.05)
 
 
-def test_a_label_that_several_values_share_has_the_sum_of_their_probabilities() -> None:
-    """Of a judgement with three values the middle and the last are liked: log-odds alone rank worse."""
-    rng = np.random.default_rng(0)
-    chance = rng.dirichlet([0.5, 0.5, 0.5], 40_000)  # (I, 3)
-    label = (rng.random(len(chance)) < chance[:, 1] + chance[:, 2]).astype(np.float32)
-    odds, names = logit(chance.clip(1e-6, 1 - 1e-6)), ["click", "rating=1", "rating=2", "rating=3", "like=0", "like=1"]
-    click, like = rng.normal(size=(len(chance), 1)), rng.normal(size=(len(chance), 2))
-    numbers = np.concatenate([click, odds[:, [0]], odds[:, [1]], odds[:, [2]], like], 1)
-    joined = with_probabilities(numbers, names)
-    np.testing.assert_array_equal(joined[:, :6], numbers)
-    np.testing.assert_allclose(joined[:, 6:], chance, atol=1e-5)  # of `like` none: it has two values
-    best = auc(label, chance[:, 1] + chance[:, 2])
-    assert auc(label, fit_fusion(joined, label)(joined)) == pytest.approx(best, abs=0.001)
-    liked = numbers[:, [2, 3]]
-    assert auc(label, fit_fusion(liked, label)(liked)) < best - 0.01
+def rated(data: RankingData) -> RankingData:
+    """The same data with judgements of a rating: what is clicked has a 2 or a 3, by a chance that differs from row to row."""
+    assert data.knowledge is not None
+    rows = [data.dataset.impressions(split) for split in SPLITS]
+    places = np.concatenate([data.knowledge.places(one.row) for one in rows])
+    clicked, share = np.empty(len(places)), np.random.default_rng(0).random(len(places))
+    clicked[places] = np.concatenate([true_chance(data.dataset, one.user, one.item) for one in rows])
+    chance = np.stack([1 - clicked, clicked * share, clicked * (1 - share)], 1).clip(1e-6, 1 - 1e-6)
+    names = ["like", "rating=1", "rating=2", "rating=3"]
+    numbers = np.concatenate([data.knowledge.similarity[:, :1], logit(chance)], 1).astype(np.float32)
+    return RankingData(
+        data.dataset, data.settings, dataclasses.replace(data.knowledge, questions=names, similarity=numbers)
+    )
+
+
+@pytest.mark.parametrize("chosen", [["rating=2", "rating=3"], ["like", "rating=3", "rating=2"]])
+def test_a_label_that_several_values_share_has_the_sum_of_their_probabilities(
+    data: RankingData, tmp_path: Path, chosen: list[str]
+) -> None:
+    """Through training, a saved file and the answers alone; also where only those values are chosen."""
+    data = rated(data)
+    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(matching_questions=chosen)})
+    config, rows = data.config("dnn", True, settings), data.rows["test"]
+    assert config.knowledge is not None
+    assert config.knowledge.probabilities == ["rating=2", "rating=3"]
+    label, user, item = rows.label.numpy(), rows.user.numpy(), rows.item.numpy()
+    best = auc(label, true_chance(data.dataset, user, item))
+    ranker = fit(config, data, 0).ranker
+    assert auc(label, ranker.predict(data, rows)) > best - 0.005
+    save_ranker(ranker, tmp_path / "ranker.safetensors")
+    np.testing.assert_array_equal(
+        load_ranker(tmp_path / "ranker.safetensors").predict(data, rows), ranker.predict(data, rows)
+    )
+    alone = RankingData(data.dataset, settings, data.knowledge)
+    assert knowledge_alone(alone)["all"]["test"] > best - 0.005
+    odds = data.numbers(data.rows["train"], config), data.numbers(rows, config)
+    assert auc(label, fit_fusion(odds[0], data.rows["train"].label.numpy())(odds[1])) < best - 0.01
+
+
+def test_judgements_of_two_values_need_no_probabilities() -> None:
+    names = ["click", "is_click=0", "is_click=1", "rating=1", "rating=2", "rating=a=b"]
+    assert of_several_values(names) == names[3:]
+    numbers = np.zeros((4, 6))
+    assert with_probabilities(numbers, names, []).shape == (4, 6)
+    joined = with_probabilities(numbers, names, names[3:])
+    np.testing.assert_array_equal(joined, np.concatenate([numbers, np.full((4, 3), 0.5)], 1))
 
 
 def test_inputs_are_log_odds_and_stay_finite() -> None:

@@ -33,8 +33,10 @@ class Contemporaries:
         self.sequences = sequences
         if len(events) > MOST:
             events = events[np.linspace(0, len(events) - 1, MOST).astype(np.int64)]
-        events = np.random.default_rng(0).permutation(events[sequences.item[events] > 0])
-        self.events = events[np.argsort(sequences.time[events], kind="stable")]  # those of one time in random order
+        events = np.random.default_rng(0).permutation(
+            events[sequences.item[events] > 0]
+        )  # equal times in no order of users
+        self.events = events[np.argsort(sequences.time[events], kind="stable")]
         self.time = sequences.time[self.events]
 
     def questions(

@@ -113,15 +113,16 @@ class Objective:
         return total
 
     def _taken(self, model: LargeUserModel, state: UserState, history: History) -> Tensor:
-        """Questions about the items of a sample of events, and about items of contemporaries, which together weigh as much."""
+        """Questions about the items of a sample of events, and about contemporaries', which weigh as much as the event's own."""
         some = (history.item > 0) & (torch.rand(len(history.item)) < self.settings.judge_positions)
         assert self.others is not None
         asked, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS)
         if not len(taken):
             return torch.zeros(())
-        logits = model.judge(state, asked.to(model.device))[0]
-        weight = logits.new_tensor([1 / OTHERS, 1.0])
-        return F.cross_entropy(logits, taken.to(model.device), weight)
+        event = taken.cumsum(0) - 1  # (Q,)
+        weight = torch.where(taken > 0, 1.0, 1 / torch.bincount(event[taken == 0])[event])  # (Q,)
+        loss = F.cross_entropy(model.judge(state, asked.to(model.device))[0], taken.to(model.device), reduction="none")
+        return (weight.to(model.device) * loss).sum() / weight.sum()
 
     def total(self, losses: Losses) -> Tensor:
         """The number that training minimises and early stopping watches, ()."""

@@ -139,6 +139,10 @@ class Trainer:
         model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
         catalogue = model.item_encoder.candidates().cpu()
         others = Contemporaries(dataset.sequences, trained) if TAKEN in model.config.judged else None
+        if others and (self.end > 0).sum() < 2:
+            raise InputError(
+                f"{dataset.path}: one user alone, so nothing to tell what was taken from; set pretrain.judge_weight to 0"
+            )
         self.objective = Objective(model.config, settings, items / items.sum(), catalogue, others)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed

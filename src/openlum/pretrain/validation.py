@@ -13,6 +13,7 @@ from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import blank
 from openlum.model.loss import LOGITS_AT_ONCE
 from openlum.model.settings import TAKEN
+from openlum.model.user_encoder import UserState
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.objective import answer_feedback, judge_feedback
 
@@ -78,24 +79,22 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
         judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        figures = _judge(model, e, history, positions)
+        answers, state = model.read(history.to(model.device))
+        assert answers is not None
+        figures = _judge(model, e, history, positions, answers, state)
         if TAKEN in model.config.judged:
-            figures |= _judge_taken(model, history, *chosen.others.questions(history, positions, 1, generator))
+            asked, taken = chosen.others.questions(history, positions, 1, generator)
+            logits = model.judge(state, asked.to(model.device))[0]
+            figures |= {f"value:{TAKEN.name}": taken, f"judged:{TAKEN.name}": logits}
         for name, values in figures.items():
             found.setdefault(name, []).append(values.cpu())
     return _summarise(model, {name: torch.cat(parts) for name, parts in found.items()})
 
 
-def _judge_taken(model: LargeUserModel, history: History, questions: Questions, taken: Tensor) -> dict[str, Tensor]:
-    """Of each judged event's item, and of a contemporary's, whether it was taken, (Q,), and the logits, (Q, 2)."""
-    state = model.read(history.to(model.device), with_answers=False)[1]
-    return {f"value:{TAKEN.name}": taken, f"judged:{TAKEN.name}": model.judge(state, questions.to(model.device))[0]}
-
-
-def _judge(model: LargeUserModel, e: Tensor, history: History, positions: Tensor) -> dict[str, Tensor]:
+def _judge(
+    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, answers: Tensor, state: UserState
+) -> dict[str, Tensor]:
     """Figures of each judged event of a batch, (N, ...)."""
-    answers, state = model.read(history.to(model.device))
-    assert answers is not None
     user = torch.searchsorted(history.offsets, positions, right=True) - 1
     anything = Questions(blank(model.config.condition, len(positions)), user, positions - history.offsets[user])
     target, asked = history.item[positions].to(model.device), {"": answers[positions.to(model.device)]}

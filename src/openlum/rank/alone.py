@@ -13,7 +13,7 @@ import numpy as np
 
 from openlum.data.dataset import SPLITS
 from openlum.rank.batches import RankingData, chosen_questions
-from openlum.rank.fusion import fit_fusion, with_probabilities
+from openlum.rank.fusion import fit_fusion, of_several_values, with_probabilities
 from openlum.rank.metrics import auc
 
 
@@ -34,7 +34,8 @@ def knowledge_alone(data: RankingData) -> dict[str, Any]:
         rows = data.rows[split]
         assert rows.known is not None
         of_split[split] = data.similarity[rows.known][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
-    joined = {split: with_probabilities(x, names) for split, (x, _) in of_split.items()}
+    several = [name for name in of_several_values(known) if name in names]
+    joined = {split: with_probabilities(x, names, several) for split, (x, _) in of_split.items()}
     together = fit_fusion(joined["train"], of_split["train"][1])
     every = {split: auc(label, together(joined[split])) for split, (_, label) in of_split.items()}
     single = {

@@ -13,6 +13,7 @@ from torch import Tensor
 from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_tensors
+from openlum.rank.fusion import of_several_values
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.settings import GENERATIVE, Architecture, KnowledgeShape, RankerConfig, RankSettings
 
@@ -149,11 +150,12 @@ class RankingData:
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
             direct = [] if architecture == "lightgbm" else chosen.answers  # trees take numbers only
+            known = self.knowledge.questions
+            numbers = chosen_questions(known, chosen.matching_questions) if chosen.matching else []
             shape = KnowledgeShape(
                 answers=chosen_questions(self.knowledge.answered, direct),
-                similarities=chosen_questions(self.knowledge.questions, chosen.matching_questions)
-                if chosen.matching
-                else [],
+                similarities=numbers,
+                probabilities=[name for name in of_several_values(known) if name in numbers] if chosen.late else [],
                 width=self.knowledge.items.shape[1],
             )
         return RankerConfig(

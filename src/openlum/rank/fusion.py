@@ -4,7 +4,7 @@ On the rows that rankers are trained on the answers are in-sample: they have see
 far to trust them trusts them too much. Here it learns without them, and the weights of its logit and of the knowledge come from
 the validation rows (stacked generalisation: Wolpert, Neural Networks 1992).
 
-Shapes: I rows, Q numbers of knowledge, X = 1 + Q.
+Shapes: I rows, Q numbers of knowledge, X numbers that are joined: the logit, knowledge, and what is made of it.
 """
 
 from dataclasses import dataclass
@@ -57,19 +57,24 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
 
 
-def with_probabilities(numbers: np.ndarray, names: list[str]) -> np.ndarray:
-    """Numbers of knowledge (I, Q), and after them the probabilities of the values of every judgement that has more than two.
+def of_several_values(names: list[str]) -> list[str]:
+    """Those judgements, FIELD=VALUE, among the names of all numbers of knowledge whose field has more than two values."""
+    fields = [name.partition("=")[0] if "=" in name else None for name in names]
+    return [name for name, field in zip(names, fields, strict=True) if field is not None and fields.count(field) > 2]
+
+
+def with_probabilities(numbers: np.ndarray, names: list[str], several: list[str]) -> np.ndarray:
+    """Numbers of knowledge (I, Q), and after them the probabilities of some values.
 
     A label may stand for several values, such as 4 or 5 stars. Its probability is the sum of theirs, which no weights of their
     log-odds give.
 
     Args:
         numbers: similarities, and log-odds of judgements.
-        names: of the Q numbers; judgements are FIELD=VALUE.
+        names: of the Q numbers.
+        several: names of the judgements whose probabilities are wanted too.
     """
-    fields = [name.partition("=")[0] if "=" in name else None for name in names]
-    several = [index for index, field in enumerate(fields) if field is not None and fields.count(field) > 2]
-    return np.concatenate([numbers, expit(numbers[:, several])], 1)
+    return np.concatenate([numbers, expit(numbers[:, [names.index(name) for name in several]])], 1)
 
 
 def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:

@@ -18,9 +18,9 @@ class KnowledgeSettings(Settings):
     """How knowledge enters a ranker."""
 
     fusion: Literal["late", "early"] = "late"
-    """`late`: the ranker learns without knowledge, and its logit and the similarities are weighed against each other on the
-    validation rows, which the Large User Model has not learned from; for logs that it read many times. `early`: knowledge is an
-    input of the ranker, as in the paper; for training rows that are later than what the model learned from."""
+    """`late`: the ranker learns without knowledge, and its logit, similarities and judgements are weighed against each other on
+    the validation rows, which the Large User Model has not learned from; for logs that it read many times. `early`: knowledge is
+    an input of the ranker, as in the paper; for training rows that are later than what the model learned from."""
     direct: bool = True
     """early: whether the answers and the target item's embedding are inputs (trees take none)."""
     direct_questions: list[str] | None = Field(None, min_length=1)
@@ -163,7 +163,9 @@ class KnowledgeShape(Settings):
     answers: list[str]
     """Questions whose answers are inputs, in order."""
     similarities: list[str]
-    """Questions whose similarities are inputs, in order."""
+    """Questions whose similarities are inputs, and judgements, in order."""
+    probabilities: list[str] = []
+    """late: those judgements whose probabilities are inputs too, in order."""
     width: int
     """E: width of an answer."""
 

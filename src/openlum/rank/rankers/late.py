@@ -58,4 +58,5 @@ class LateRanker:
 def late_inputs(probability: np.ndarray, data: RankingData, rows: Rows, config: RankerConfig) -> np.ndarray:
     """What joins in the logit of rows: a plain ranker's probabilities of them, (I,), and their knowledge; (I, X)."""
     assert config.knowledge is not None
-    return fused_inputs(probability, with_probabilities(data.numbers(rows, config), config.knowledge.similarities))
+    names, several = config.knowledge.similarities, config.knowledge.probabilities
+    return fused_inputs(probability, with_probabilities(data.numbers(rows, config), names, several))
