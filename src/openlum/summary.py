@@ -29,12 +29,16 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
         summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
     if "query" in steps:
-        made = read_json(knowledge / "knowledge.json", "lum query")
-        asked = {name: made[name] for name in ("rows", "seconds")}
-        summary["query"] = asked | {"questions": len(made["questions"])}
+        summary["query"] = query_part(knowledge)
     summary["environment"] = environment() | {"seed": seed}
     write_json(directory / "summary.json", summary)
     return summary
+
+
+def query_part(knowledge: Path) -> dict[str, Any]:
+    """The `query` part of `summary.json`, of the directory that `lum query` wrote."""
+    made = read_json(knowledge / "knowledge.json", "lum query")
+    return {name: made[name] for name in ("rows", "seconds")} | {"questions": len(made["questions"])}
 
 
 def environment() -> dict[str, Any]:

@@ -13,7 +13,6 @@ from openlum.data.packing import Stretches
 from openlum.errors import InputError
 from openlum.example import raw_history
 from openlum.model import History, LargeUserModel, ModelSettings
-from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings
@@ -85,9 +84,7 @@ def test_old_rows_are_copied_and_new_ones_are_fresh(small_dataset: Dataset, grow
 def test_training_goes_on_from_the_old_loss(small_dataset: Dataset, grown: Dataset, old: Path, tmp_path: Path) -> None:
     def loss(model: LargeUserModel, dataset: Dataset) -> float:
         places = np.arange(len(dataset.sequences.user))
-        ids = torch.arange(model.config.items)
-        others = Contemporaries(dataset.sequences, np.arange(len(dataset.sequences.item)))
-        objective = Objective(model.config, SHORT, np.ones(model.config.items), ids, others)
+        objective = Objective(model.config, SHORT, np.ones(model.config.items), torch.arange(model.config.items))
         everything = Stretches(places, 0 * places, dataset.sequences.valid_at)
         torch.manual_seed(0)
         with torch.no_grad():

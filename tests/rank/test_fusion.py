@@ -77,7 +77,7 @@ def test_a_label_that_several_values_share_has_the_sum_of_their_probabilities(
 
 def test_judgements_of_two_values_need_no_probabilities() -> None:
     names = ["click", "is_click=0", "is_click=1", "rating=1", "rating=2", "rating=a=b"]
-    assert of_several_values(names) == names[3:]
+    assert of_several_values(names, names) == names[3:]
     numbers = np.zeros((4, 6))
     assert with_probabilities(numbers, names, []).shape == (4, 6)
     joined = with_probabilities(numbers, names, names[3:])

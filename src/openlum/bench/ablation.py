@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from openlum.bench.cells import Cell
-from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge
-from openlum.bench.ranking import comparison, knowledge_alone_of, knowledge_of, run_with_progress
+from openlum.bench.chain import Place, build_dataset, build_knowledge
+from openlum.bench.ranking import comparison, knowledge_alone_of, run_with_progress, seed_cells
 from openlum.bench.settings import Ablation, Bench, changed
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.rank.batches import RankingData
@@ -33,13 +32,14 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
     assert bench.experiment.rank is not None
     plain = RankingData(prepared, bench.experiment.rank)
     check_rows(plain)
-    cells: dict[str, list[Cell]] = {"no knowledge": _cells(bench, bench.experiment, "no knowledge", [], place.seeds)}
+    ranker = bench.ablation_ranker
+    cells = {"no knowledge": seed_cells("no knowledge", ranker, bench.experiment.rank, [], place.seeds)}
     alone = {}
     for ablation in chosen:
         experiment = _changed(bench.experiment, ablation)
         trained = build_knowledge(experiment, place)
-        cells[ablation.label] = _cells(bench, experiment, ablation.label, trained, place.seeds)
         assert experiment.rank is not None
+        cells[ablation.label] = seed_cells(ablation.label, ranker, experiment.rank, trained, place.seeds)
         if experiment.rank.knowledge.matching:
             every = [knowledge_alone_of(one, experiment.rank, prepared)["all"] for one in trained]
             alone[ablation.label] = {split: float(np.mean([one[split] for one in every])) for split in SPLITS}
@@ -67,7 +67,7 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
         "protocol": bench.protocol,
         "seeds": place.seeds,
         "models": place.models,
-        "ranker": bench.ablation_ranker,
+        "ranker": ranker,
     }
     return {"ablations": rows, "bench": told, "environment": environment() | {"seed": bench.experiment.pretrain.seed}}
 
@@ -84,12 +84,3 @@ def _changed(experiment: Experiment, ablation: Ablation) -> Experiment:
             "rank": changed(experiment.rank, ablation.rank),
         }
     )
-
-
-def _cells(bench: Bench, experiment: Experiment, label: str, trained: list[Trained], seeds: list[int]) -> list[Cell]:
-    settings = experiment.rank
-    assert settings is not None
-    return [
-        Cell(label, bench.ablation_ranker, settings, seed, knowledge_of(number, trained))
-        for number, seed in enumerate(seeds)
-    ]

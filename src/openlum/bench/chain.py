@@ -11,6 +11,7 @@ from openlum.artefact import fingerprint, read_json
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
 from openlum.run import Chain, Experiment
+from openlum.summary import query_part
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,5 @@ def _trained(experiment: Experiment, seed: int, dataset: Path, store: Path, cons
     if not knowledge.exists():
         console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
         query(dataset, model, knowledge, experiment.query)
-    asked = read_json(knowledge / "knowledge.json", "lum query")
-    answered = {name: asked[name] for name in ("rows", "seconds")} | {"questions": len(asked["questions"])}
-    return Trained(knowledge, {"pretrain": read_json(model / "pretrain.json", "lum pretrain"), "query": answered})
+    pretrained = read_json(model / "pretrain.json", "lum pretrain")
+    return Trained(knowledge, {"pretrain": pretrained, "query": query_part(knowledge)})

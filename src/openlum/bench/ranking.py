@@ -5,6 +5,7 @@ The Large User Model is trained several times as well, and the seeds take these 
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     budget = bench.ranking if tune else bench.ranking.untuned()
     tuned = _tune(budget, bench, methods, place)
     cells = [
-        Cell(name, architecture, tuned[name]["settings"], seed, knowledge_of(number, known))
+        cell
         for name, architecture, known in methods
-        for number, seed in enumerate(place.seeds)
+        for cell in seed_cells(name, architecture, tuned[name]["settings"], known, place.seeds)
     ]
     outcomes = run_with_progress(cells, "test", place)
     found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
@@ -74,9 +75,15 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     )
 
 
-def knowledge_of(number: int, trained: list[Trained]) -> Path | None:
-    """The knowledge that a ranker's training of this number has: the trainings of the Large User Model take turns."""
-    return trained[number % len(trained)].knowledge if trained else None
+def seed_cells(
+    name: str, architecture: Architecture, settings: RankSettings, trained: list[Trained], seeds: list[int]
+) -> list[Cell]:
+    """One training a seed of a method; where it has knowledge, the trainings of the Large User Model take turns."""
+    knowledge: list[Path | None] = [one.knowledge for one in trained]
+    return [
+        Cell(name, architecture, settings, seed, known)
+        for seed, known in zip(seeds, cycle(knowledge or [None]), strict=False)
+    ]
 
 
 def knowledge_alone_of(trained: Trained, settings: RankSettings, dataset: Dataset) -> dict[str, Any]:
@@ -97,7 +104,8 @@ def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Pla
     for name, architecture, known in methods:
         for changes in ranking.tune[architecture]:
             settings = changed(bench.experiment.rank, changes)
-            cells[Cell(name, architecture, settings, ranking.tune_seed, knowledge_of(0, known))] = changes
+            (cell,) = seed_cells(name, architecture, settings, known, [ranking.tune_seed])
+            cells[cell] = changes
     outcomes = run_with_progress(list(cells), "tuning", place)
     tuned = {}
     for name, _, _ in methods:

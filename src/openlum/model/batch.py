@@ -93,6 +93,10 @@ class History:
             torch.from_numpy(index),
         )
 
+    def user_of(self, positions: Tensor) -> Tensor:
+        """Which of the B users each of some events, (n,) indices, belongs to, (n,) on the CPU."""
+        return torch.searchsorted(self.offsets, positions, right=True) - 1
+
     def to(self, device: torch.device) -> "History":
         """On a device; what steers the loop over users stays on the CPU."""
         asked = None if self.asked is None else _moved(self.asked, device)

@@ -33,9 +33,8 @@ class Contemporaries:
         self.sequences = sequences
         if len(events) > MOST:
             events = events[np.linspace(0, len(events) - 1, MOST).astype(np.int64)]
-        events = np.random.default_rng(0).permutation(
-            events[sequences.item[events] > 0]
-        )  # equal times in no order of users
+        # Events of one time stand in no order of users.
+        events = np.random.default_rng(0).permutation(events[sequences.item[events] > 0])
         self.events = events[np.argsort(sequences.time[events], kind="stable")]
         self.time = sequences.time[self.events]
 
@@ -63,9 +62,8 @@ class Contemporaries:
         place = positions.repeat_interleave(1 + count)[torch.from_numpy(kept.ravel())]  # (Q,)
         item = torch.from_numpy(self.sequences.item[event[kept]])
         condition = {name: field[place] for name, field in history.condition.items()}
-        user = torch.searchsorted(history.offsets, place, right=True) - 1
         taken = torch.from_numpy((event == own)[kept]).long()
-        return Questions(condition, user, history.before[place], item), taken
+        return Questions(condition, history.user_of(place), history.before[place], item), taken
 
     def _draw(self, event: np.ndarray, count: int, generator: torch.Generator | None) -> np.ndarray:
         """Of each event (P, 1), `count` of about its time: (P, K) indices, -1 where one is of the same user."""

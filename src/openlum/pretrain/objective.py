@@ -170,7 +170,7 @@ def answer_feedback(
         spec: the feedback field.
     """
     values = spec.size - 1
-    user = torch.searchsorted(history.offsets, positions, right=True) - 1
+    user = history.user_of(positions)
     asked = _as_asked(model.config, history, positions)
     condition = {name: field.repeat_interleave(values, 0) for name, field in asked.items()}
     condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
@@ -194,7 +194,7 @@ def judge_feedback(
         positions: (P,) ascending indices of events.
         items: (P, E) embeddings of their items.
     """
-    user = torch.searchsorted(history.offsets, positions, right=True) - 1
+    user = history.user_of(positions)
     assert history.before is not None
     questions = Questions(
         _as_asked(model.config, history, positions), user, history.before[positions], history.item[positions]

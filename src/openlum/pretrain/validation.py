@@ -95,7 +95,7 @@ def _judge(
     model: LargeUserModel, e: Tensor, history: History, positions: Tensor, answers: Tensor, state: UserState
 ) -> dict[str, Tensor]:
     """Figures of each judged event of a batch, (N, ...)."""
-    user = torch.searchsorted(history.offsets, positions, right=True) - 1
+    user = history.user_of(positions)
     anything = Questions(blank(model.config.condition, len(positions)), user, positions - history.offsets[user])
     target, asked = history.item[positions].to(model.device), {"": answers[positions.to(model.device)]}
     asked[" any"] = model.answer(state, anything.to(model.device))

@@ -34,7 +34,7 @@ def knowledge_alone(data: RankingData) -> dict[str, Any]:
         rows = data.rows[split]
         assert rows.known is not None
         of_split[split] = data.similarity[rows.known][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
-    several = [name for name in of_several_values(known) if name in names]
+    several = of_several_values(names, known)
     joined = {split: with_probabilities(x, names, several) for split, (x, _) in of_split.items()}
     together = fit_fusion(joined["train"], of_split["train"][1])
     every = {split: auc(label, together(joined[split])) for split, (_, label) in of_split.items()}

@@ -155,7 +155,7 @@ class RankingData:
             shape = KnowledgeShape(
                 answers=chosen_questions(self.knowledge.answered, direct),
                 similarities=numbers,
-                probabilities=[name for name in of_several_values(known) if name in numbers] if chosen.late else [],
+                probabilities=of_several_values(numbers, known) if chosen.late else [],
                 width=self.knowledge.items.shape[1],
             )
         return RankerConfig(

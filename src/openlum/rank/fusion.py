@@ -57,10 +57,15 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
 
 
-def of_several_values(names: list[str]) -> list[str]:
-    """Those judgements, FIELD=VALUE, among the names of all numbers of knowledge whose field has more than two values."""
-    fields = [name.partition("=")[0] if "=" in name else None for name in names]
-    return [name for name, field in zip(names, fields, strict=True) if field is not None and fields.count(field) > 2]
+def of_several_values(names: list[str], known: list[str]) -> list[str]:
+    """Those of some numbers of knowledge that are judgements, FIELD=VALUE, whose field has more than two values.
+
+    Args:
+        names: of the numbers.
+        known: names of all numbers of the knowledge.
+    """
+    fields = [name.partition("=")[0] for name in known if "=" in name]
+    return [name for name in names if "=" in name and fields.count(name.partition("=")[0]) > 2]
 
 
 def with_probabilities(numbers: np.ndarray, names: list[str], several: list[str]) -> np.ndarray:
