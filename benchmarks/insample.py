@@ -39,7 +39,7 @@ from openlum.query.questions import QuestionSet
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge
-from openlum.rank.metrics import metrics
+from openlum.rank.metrics import auc, gauc
 from openlum.rank.settings import KnowledgeSettings
 from openlum.rank.train import fit
 from openlum.summary import environment
@@ -154,9 +154,9 @@ def _judge(bench: Bench, dataset: Dataset, variant: Variant, ranker: Any, seeds:
         fitted = fit(data.config(ranker, True), data, seed).ranker
         for split in SPLITS[1:]:
             rows = data.rows[split]
-            made = metrics(rows.label.numpy(), fitted.predict(data, rows), rows.user.numpy())
-            found[split].append(made["auc"])
-        found["test_gauc"].append(made["gauc"])
+            prediction = fitted.predict(data, rows)
+            found[split].append(auc(rows.label.numpy(), prediction))
+        found["test_gauc"].append(gauc(rows.label.numpy(), prediction, rows.user.numpy()))
     return found
 
 

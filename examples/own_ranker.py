@@ -83,7 +83,8 @@ def read_rows(run: Path, split: str) -> Rows:
 
     parts = sorted((run / "knowledge").glob("part-*.parquet"))
     knowledge = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by("row")
-    knowledge = knowledge.take(np.searchsorted(knowledge["row"].to_numpy(), rows["row"].to_numpy()))
+    place = np.searchsorted(knowledge["row"].to_numpy(), rows["row"].to_numpy())
+    knowledge = knowledge.take(place.clip(max=len(knowledge) - 1))
     assert knowledge["row"].equals(rows["row"]), "knowledge has no answers for some rows; run 'lum query' again"
     named = {name: knowledge[name] for name in knowledge.column_names}
     answers = [vectors(column) for name, column in named.items() if name.startswith("answer.")]

@@ -12,6 +12,7 @@ import pytest
 from openlum.bench import cells
 from openlum.bench.cells import Cell, Outcome, run_cells
 from openlum.data.dataset import Dataset
+from openlum.errors import InputError
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
@@ -118,6 +119,15 @@ def test_an_interrupted_benchmark_keeps_what_is_done(
     trained.clear()
     assert set(outcomes([PLAIN, later], dataset, tmp_path)) == {"dnn", "later"}
     assert trained == ["later"]
+
+
+def test_after_a_failure_nothing_more_is_begun(dataset: Dataset, tmp_path: Path) -> None:
+    wild = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    diverging = Cell("dcnv2", "dcnv2", wild, seed=0, knowledge=None)
+    later = [dataclasses.replace(PLAIN, seed=seed) for seed in range(8)]
+    with pytest.raises(InputError, match=r"dcnv2, seed 0, .*diverged"):
+        outcomes([diverging, *later], dataset, tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) < 4
 
 
 def test_a_key_changes_with_what_the_result_depends_on(dataset: Dataset, knowledge_dir: Path, tmp_path: Path) -> None:

@@ -46,6 +46,18 @@ def test_sampled_softmax_with_every_item_equals_the_full_one() -> None:
     torch.testing.assert_close(sampled, full_softmax_loss(o, e, target, torch.tensor(1.5)))
 
 
+def test_the_unknown_item_is_no_negative() -> None:
+    torch.manual_seed(0)
+    o, e, target = torch.randn(40, 6), torch.randn(12, 6), torch.randint(1, 12, (40,))
+    losses = [
+        sampled_softmax_loss(
+            o, e[first:], (torch.arange(first, 12), torch.zeros(12 - first)), target - first, torch.tensor(1.5)
+        )
+        for first in (0, 1)
+    ]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
 def test_sampled_softmax_estimates_the_full_one() -> None:
     """Popular items are drawn more often; with the correction that does not bias the sum over the catalogue."""
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ SETTINGS = RankSettings(
     seeds=[0, 1],
     long_history=40,
     trees=TreeSettings(min_rows=20, leaves=15),
-    sequence=SequenceSettings(width=16, heads=2, layers=2, max_events=80, batch_events=200, learning_rate=1e-2),
+    sequence=SequenceSettings(width=16, heads=2, layers=2, max_events=20, batch_events=200, learning_rate=1e-2),
 )
 
 

@@ -25,6 +25,20 @@ def test_rejects_a_true_null_about_as_often_as_it_says() -> None:
     assert binom.ppf(0.001, runs, 0.035) <= rejected <= binom.ppf(0.999, runs, 0.07)
 
 
+@pytest.mark.parametrize("users", [2, 3, 5, 10])
+def test_few_users_prove_little(users: int) -> None:
+    rng, runs = np.random.default_rng(users), 300
+    found = [compare_auc(label, user, [a], [b]) for label, user, a, b in (draw(rng, users, 40) for _ in range(runs))]
+    assert sum(one.p_value < 0.05 for one in found) <= binom.ppf(0.999, runs, 0.09)
+
+
+def test_one_user_proves_nothing() -> None:
+    label, user, a, b = draw(np.random.default_rng(0), users=1, rows=50)
+    found = compare_auc(label, user, [a], [b])
+    assert (found.ci95, found.p_value) == ((-1, 1), 1)
+    assert bootstrap_auc(label, user, [a], [b]) == (-1, 1)
+
+
 def test_rows_of_one_user_are_no_independent_rows() -> None:
     """Taken for independent, the same data rejects a true null far too often."""
     rng, runs = np.random.default_rng(1), 150

@@ -5,13 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from openlum.data.dataset import SPLITS
 from openlum.errors import InputError
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
-from openlum.rank.fusion import cross_fit, fit_fusion, fused_inputs, of_several_values, with_probabilities
+from openlum.rank.fusion import (
+    calibration,
+    cross_fit,
+    fit_fusion,
+    fused_inputs,
+    of_several_values,
+    with_probabilities,
+)
 from openlum.rank.metrics import auc
 from openlum.rank.rankers import load_ranker, save_ranker
 from openlum.rank.settings import KnowledgeSettings, RankSettings
@@ -34,6 +41,15 @@ def test_it_finds_the_weights_that_made_the_labels_whatever_the_scale() -> None:
     fusion = fit_fusion(x * [1, 1000], label)
     np.testing.assert_allclose(fusion.weight * [1, 1000], [1.5, -1.0], atol=0.05)
     assert fusion.bias == pytest.approx(-0.5, abs=0.05)
+
+
+def test_a_ranker_that_is_too_sure_is_calibrated_and_ranks_as_before() -> None:
+    x, label, _ = world(8000)
+    true = 1.5 * x[:, 0] - x[:, 1] - 0.5
+    sure = expit(1.7 * true + 1)
+    found = calibration(sure[:4000], label[:4000])(sure[4000:])
+    np.testing.assert_allclose(logit(found), true[4000:], atol=0.4)
+    assert auc(label[4000:], found) == auc(label[4000:], sure[4000:])
 
 
 def rated(data: RankingData) -> RankingData:
@@ -190,6 +206,9 @@ def test_the_plain_ranker_is_trained_once(data: RankingData) -> None:
     [
         ({"matching": False}, "fusion 'late' takes similarities"),
         ({"direct": False}, "fusion 'late' does not read 'direct'"),
+        ({"fusion": "early", "direct": False, "matching": False}, "no knowledge would be an input"),
+        ({"fusion": "early", "direct": False, "direct_questions": ["like"]}, "'direct_questions' is not read"),
+        ({"fusion": "early", "matching": False, "matching_questions": ["like"]}, "'matching_questions' is not read"),
         ({"direct_questions": ["like"]}, "does not read 'direct_questions'"),
         ({"width": 8}, "does not read 'width'"),
         ({"dropout": 0.1}, "does not read 'dropout'"),

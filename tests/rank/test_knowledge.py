@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -53,6 +54,9 @@ def test_an_unknown_question_is_named(knowledge_dir: Path, dataset: Dataset) -> 
         ({"dataset": "0123"}, "another dataset"),
         ({"form": "user"}, "per impression"),
         ({"rows": 7}, "do not hold the 7 rows"),
+        ({"width": 3}, "has no vectors of width 3"),
+        ({"width": "wide"}, "is damaged"),
+        ({"questions": 5}, "is damaged"),
         ({"rows": 10**6}, "do not hold the 1000000 rows"),
     ],
 )
@@ -62,6 +66,25 @@ def test_knowledge_that_does_not_fit_is_refused(
     edit(copied, **changes)
     with pytest.raises(InputError, match=message):
         load_knowledge(copied, dataset)
+
+
+def test_an_answer_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:
+    file = sorted(copied.glob("part-*.parquet"))[0]
+    table = pq.read_table(file)
+    values = table["answer.like"].combine_chunks().flatten().to_numpy().copy()
+    values[3 * 4] = np.inf
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values), 4)
+    pq.write_table(table.set_column(table.column_names.index("answer.like"), "answer.like", column), file)
+    with pytest.raises(InputError, match=rf"'answer.like' is not finite in row {table['row'][3]}"):
+        load_knowledge(copied, dataset)
+
+
+def test_knowledge_of_no_rows_knows_none(copied: Path, dataset: Dataset) -> None:
+    edit(copied, rows=0)
+    for part in copied.glob("part-*.parquet"):
+        part.unlink()
+    with pytest.raises(InputError, match="no answers for 2 impression rows, the first is row 4"):
+        load_knowledge(copied, dataset).places(np.array([4, 5]))
 
 
 def test_a_number_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:

@@ -44,7 +44,8 @@ def test_users_with_one_class_have_no_say() -> None:
 
 
 def test_one_class_has_no_auc() -> None:
-    figures = metrics(np.ones(3), np.array([0.2, 0.5, 0.9]), np.array([1, 1, 2]))
+    prediction = np.array([0.2, 0.5, 0.9])
+    figures = metrics(np.ones(3), prediction, np.array([1, 1, 2]), prediction)
     assert np.isnan([figures["auc"], figures["gauc"], figures["ne"]]).all()
     assert np.isfinite(figures["logloss"])
 

@@ -15,7 +15,10 @@ from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
 from openlum.rank.rankers import AnyRanker, load_ranker, save_ranker
 from openlum.rank.rankers.base import Ranker
+from openlum.rank.rankers.dcnv2 import DcnV2
+from openlum.rank.rankers.dien import AttentionalGru, Dien
 from openlum.rank.rankers.generative import GenerativeRanker
+from openlum.rank.rankers.sim import Sim
 from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
 from openlum.rank.train import build_ranker, fit
 
@@ -150,29 +153,15 @@ def test_informed_knowledge_helps_trees_that_do_not_count_the_taste(data: Rankin
     assert auc(label, informed) > auc(label, plain) + 0.05
 
 
-class TestDroppingKnowledge:
-    """A ranker whose knowledge says nothing is the plain one, bit for bit, also after training."""
-
-    @pytest.mark.parametrize("name", ["dnn", "din"])
-    def test_switched_off(self, name: str, data: RankingData, settings: RankSettings) -> None:
-        off = settings.model_copy(update={"knowledge": KnowledgeSettings(fusion="early", direct=False, matching=False)})
-        config = data.config(name, True, settings.model_copy(update=EARLY))  # type: ignore[arg-type]
-        silent = RankingData(data.dataset, off, data.knowledge).config(name, True)  # type: ignore[arg-type]
-        assert config.knowledge is not None
-        assert silent.knowledge is not None
-        self._equal(fit(silent, data, 1).ranker, fit(data.config(name, False), data, 1).ranker, data)  # type: ignore[arg-type]
-
-    def test_begins_as_the_plain_ranker(self, data: RankingData) -> None:
-        early = data.config("din", True, data.settings.model_copy(update=EARLY))
-        self._equal(build_ranker(early, data, 2), build_ranker(data.config("din", False), data, 2), data)
-
-    @staticmethod
-    def _equal(ranker: Ranker, plain: Ranker, data: RankingData) -> None:
-        parameters = dict(ranker.named_parameters())
-        for name, parameter in plain.named_parameters():
-            assert parameter.equal(parameters[name]), name
-        rows = data.rows["test"]
-        assert np.array_equal(ranker.predict(data, rows), plain.predict(data, rows))
+def test_an_informed_ranker_begins_as_the_plain_one(data: RankingData) -> None:
+    """Bit for bit."""
+    early = data.config("din", True, data.settings.model_copy(update=EARLY))
+    informed, plain = build_ranker(early, data, 2), build_ranker(data.config("din", False), data, 2)
+    parameters = dict(informed.named_parameters())
+    for name, parameter in plain.named_parameters():
+        assert parameter.equal(parameters[name]), name
+    rows = data.rows["test"]
+    assert np.array_equal(informed.predict(data, rows), plain.predict(data, rows))
 
 
 def test_a_user_who_was_never_trained_is_an_unknown_user(dataset: Dataset, settings: RankSettings) -> None:
@@ -249,6 +238,83 @@ def test_attention_equals_its_textbook_form() -> None:
     weights = attention.weight(attention.pair(torch.cat([q, keys, q - keys, q * keys], 2)).relu())
     expected = (weights * mask.unsqueeze(2) * keys).sum(1)
     torch.testing.assert_close(attention(query, keys, mask), expected)
+
+
+def test_crosses_equal_their_textbook_form(data: RankingData) -> None:
+    """x_0 * (U V x + b) + x in every layer (Wang et al. 2021, equation 2)."""
+    ranker = build_ranker(data.config("dcnv2", False), data, 0)
+    assert isinstance(ranker, DcnV2)
+    down, _ = ranker.layers[0]
+    x = torch.randn(5, down.in_features)
+    expected = x
+    for down, up in ranker.layers:
+        expected = x * (expected @ (up.weight @ down.weight).T + up.bias) + expected
+    torch.testing.assert_close(ranker.cross(x), expected)
+
+
+def test_the_attentional_gru_equals_its_textbook_form() -> None:
+    """Zhou et al. 2019, equations 8 to 10: the update gate is scaled by the attention."""
+    torch.manual_seed(0)
+    gru = AttentionalGru(4)
+    x, weight = torch.randn(3, 6, 4), torch.rand(3, 6)
+    (u_x, r_x, c_x), (u_h, r_h, c_h) = gru.of_input.weight.chunk(3), gru.of_state.weight.chunk(3)
+    u_b, r_b, c_b = gru.of_input.bias.chunk(3)
+    state = torch.zeros(3, 4)
+    for step in range(6):
+        update = (x[:, step] @ u_x.T + u_b + state @ u_h.T).sigmoid() * weight[:, step, None]
+        reset = (x[:, step] @ r_x.T + r_b + state @ r_h.T).sigmoid()
+        state = (1 - update) * state + update * (x[:, step] @ c_x.T + c_b + reset * (state @ c_h.T)).tanh()
+    torch.testing.assert_close(gru(x, weight), state)
+
+
+def test_dien_follows_what_matches_the_target(data: RankingData) -> None:
+    ranker = build_ranker(data.config("dien", False), data, 0)
+    assert isinstance(ranker, Dien)
+    given: list[torch.Tensor] = []
+    ranker.evolve.register_forward_hook(lambda module, inputs, output: given.append(inputs[1]))
+    batch = data.batch(data.rows["test"], torch.arange(40), ranker.config)
+    ranker(batch)
+    with torch.no_grad():
+        ranker.match.weight *= 0
+    ranker(batch)
+    assert (given[1] == 0.5).logical_or(given[1] == 0).all()
+    assert (given[0] - given[1]).abs().max() > 0.01
+
+
+def test_the_search_finds_what_is_nearest_to_the_target(data: RankingData) -> None:
+    """Not what is latest."""
+    ranker = build_ranker(data.config("sim", False), data, 0)
+    assert isinstance(ranker, Sim)
+    found: list[torch.Tensor] = []
+    ranker.attention.register_forward_hook(lambda module, inputs, output: found.append(inputs[1]))
+    batch = data.batch(data.rows["test"], torch.arange(40), ranker.config)
+    target, keys = torch.randn(40, 8), torch.randn(40, 40, 8)
+    assert batch.history is not None
+    mask = batch.history.mask
+    assert mask.shape == keys.shape[:2]
+    ranker.interest(target, keys, batch.history)
+    score = (keys @ ranker.search(target).unsqueeze(2)).squeeze(2).masked_fill(~mask, float("-inf"))
+    best = score.argsort(1, descending=True)[:, :20]  # history_length of them
+    torch.testing.assert_close(found[0], keys.gather(1, best.unsqueeze(2).expand(-1, -1, 8)))
+
+
+@pytest.mark.parametrize("name", [*ROWWISE, *GENERATIVE])
+def test_ids_that_came_after_training_are_unknown(name, data: RankingData) -> None:
+    """As in a dataset that has grown: users, items and values of fields."""
+    ranker = fit(data.config(name, False, data.settings.model_copy(update={"max_epochs": 1})), data, 0).ranker
+    rows = data.rows["test"].take(torch.arange(20))
+    grown = dataclasses.replace(
+        rows,
+        user=rows.user,
+        item=torch.full_like(rows.item, ranker.config.items),
+        features={n: torch.full_like(x, 99) if x.dtype == torch.int64 else x for n, x in rows.features.items()},
+    )
+    unknown = dataclasses.replace(
+        rows,
+        item=torch.zeros_like(rows.item),
+        features={n: torch.zeros_like(x) if x.dtype == torch.int64 else x for n, x in rows.features.items()},
+    )
+    assert np.array_equal(ranker.predict(data, grown), ranker.predict(data, unknown))
 
 
 def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path) -> None:

@@ -126,6 +126,13 @@ def test_a_truth_that_does_not_fit_is_refused_before_training(
         rank(dataset.path, None, tmp_path / "ranker", settings, tmp_path / "truth.parquet")
     with pytest.raises(InputError, match=r"none\.parquet"):
         rank(dataset.path, None, tmp_path / "ranker", settings, tmp_path / "none.parquet")
+    for column, value, message in (("row", "seven", "row is"), ("probability", 1.5, "expected 0 to 1")):
+        table = pq.read_table(truth)
+        odd = pa.array([value] * len(table))
+        file = tmp_path / f"{column}.parquet"
+        pq.write_table(table.set_column(table.column_names.index(column), column, odd), file)
+        with pytest.raises(InputError, match=rf"{file.name}: .*{message}"):
+            rank(dataset.path, None, tmp_path / "ranker", settings, file)
     assert not (tmp_path / "ranker").exists()
 
 

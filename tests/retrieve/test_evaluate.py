@@ -38,6 +38,19 @@ def test_equal_scores_count_against() -> None:
     assert rank_of_target(torch.zeros(1, 7), torch.tensor([3])).item() == 7
 
 
+def test_scores_that_are_no_numbers_count_against() -> None:
+    """Nor must a model that diverged."""
+    scores = torch.tensor([[0.1, torch.nan, 0.3], [torch.nan] * 3])
+    assert rank_of_target(scores, torch.tensor([1, 0])).tolist() == [3, 3]
+    assert rank_of_target(scores, torch.tensor([2, 0])).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("at", [[0], [10, -5], [10, 10]])
+def test_cut_offs_that_cut_nothing_are_refused(at: list[int]) -> None:
+    with pytest.raises(ValueError, match="at"):
+        RetrieveSettings(at=at)
+
+
 @pytest.mark.parametrize("exclude_seen", [True, False])
 def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: Path, exclude_seen: bool) -> None:
     shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)

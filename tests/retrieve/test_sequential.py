@@ -9,6 +9,7 @@ from torch import Tensor
 
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches
+from openlum.errors import InputError
 from openlum.model import ModelSettings
 from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut
@@ -147,3 +148,8 @@ def test_an_item_that_is_held_out_alone_is_no_negative_and_has_no_id(
     assert set(trained.tolist()) <= set(asked[0].tolist())
     assert not model.item_encoder.met[new]
     assert model.item_encoder.met[trained[trained > 0]].all()
+
+
+def test_a_training_that_diverges_is_refused(small_dataset: Dataset, settings: SequentialSettings) -> None:
+    with pytest.raises(InputError, match=r"loss is .* in epoch \d; lower its learning_rate"):
+        fit_sequential(small_dataset, settings.model_copy(update={"learning_rate": 1e30, "epochs": 5}), seed=0)

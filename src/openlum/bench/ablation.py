@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from openlum.bench.chain import Place, build_dataset, build_knowledge
-from openlum.bench.ranking import comparison, knowledge_alone_of, run_with_progress, seed_cells
+from openlum.bench.ranking import comparison, knowledge_alone_of, predictions_of, run_with_progress, seed_cells
 from openlum.bench.settings import Ablation, Bench, changed
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.rank.batches import RankingData
-from openlum.rank.run import check_rows, figures
+from openlum.rank.run import check_rows, judge
 from openlum.run import Experiment
 from openlum.summary import environment
 
@@ -45,16 +45,15 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
             alone[ablation.label] = {split: float(np.mean([one[split] for one in every])) for split in SPLITS}
     outcomes = run_with_progress([cell for some in cells.values() for cell in some], "ablation", place)
     found = {label: [outcomes[cell] for cell in some] for label, some in cells.items()}
-    test = plain.rows["test"]
+    test, (ranking, _) = plain.rows["test"], judge(plain, *predictions_of(found))
     whole = found[WHOLE.label]
     rows = []
     for table, label in [("", "no knowledge"), *((one.table, one.label) for one in chosen)]:
-        predictions = [one.test for one in found[label]]
         rows.append(
             {
                 "table": table,
                 "label": label,
-                "ranking": figures(test, predictions),
+                "ranking": ranking[label],
                 "valid_auc": [one.valid_auc for one in found[label]],
                 "alone": alone.get(label),
                 "from_whole": None

@@ -102,11 +102,16 @@ def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
     if not missing:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(missing)), context, begin_worker, (processes,)) as pool:
+    workers = min(processes, len(missing))
+    with ProcessPoolExecutor(workers, context, begin_worker, (workers,)) as pool:
         # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
         ordered = sorted(missing.items(), key=lambda pair: (str(pair[1].knowledge), pair[1].architecture))
         waiting = {pool.submit(_train, cell, dataset, store): file for file, cell in ordered}
         for done in as_completed(waiting):
+            if done.exception():
+                pool.shutdown(
+                    wait=False, cancel_futures=True
+                )  # what is being trained is finished and kept, no more begun
             done.result()
             for cell in cells:
                 if files[cell] == waiting[done]:

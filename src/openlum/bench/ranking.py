@@ -20,7 +20,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
-from openlum.rank.run import check_rows, figures
+from openlum.rank.run import Predictions, check_rows, judge
 from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture, RankSettings
 from openlum.summary import environment
 
@@ -133,9 +133,8 @@ def run_with_progress(cells: list[Cell], what: str, place: Place) -> dict[Cell, 
 
 def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]:
     """Metrics on test and validation rows, and paired comparisons on the test rows."""
-    valid, test = data.rows["valid"], data.rows["test"]
-    ranking = {name: figures(test, [one.test for one in every]) for name, every in found.items()}
-    validation = {name: figures(valid, [one.valid for one in every]) for name, every in found.items()}
+    test = data.rows["test"]
+    ranking, validation = judge(data, *predictions_of(found))
 
     def best(names: Sequence[str]) -> str | None:
         """Chosen by validation, never by the test."""
@@ -151,6 +150,12 @@ def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]
             pairs.append((winner, other))
     comparisons = [comparison(a, b, test, found[a], found[b]) for a, b in pairs]
     return {"ranking": ranking, "comparisons": comparisons, "validation": validation}
+
+
+def predictions_of(found: dict[str, list[Outcome]]) -> tuple[Predictions, Predictions]:
+    """Predictions of the validation rows and of the test rows."""
+    valid = {name: [one.valid for one in every] for name, every in found.items()}
+    return valid, {name: [one.test for one in every] for name, every in found.items()}
 
 
 def comparison(a: str, b: str, test: Rows, of_a: list[Outcome], of_b: list[Outcome]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Field(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n,), (n, M) or (n, W) to (n, C)."""
+        if self.kind in ("categorical", "multi"):
+            x = known_ids(x, self.table.num_embeddings)
         if self.kind == "categorical":
             return self.table(x)
         if self.kind == "multi":
@@ -69,12 +71,10 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         self.constant = nn.Parameter(torch.randn(out) * 0.02)
         self.encoder = TokenEncoder(specs, [field_width] * len(specs), out) if specs else None
-        self.sizes = {spec.name: spec.size for spec in specs if spec.size}
 
     def forward(self, values: Fields, n: int) -> Tensor:
         """Condition fields of n tokens to (n, out)."""
         constant = self.constant.expand(n, -1)
-        values = values | {name: known_ids(values[name], size) for name, size in self.sizes.items()}
         return constant if self.encoder is None else self.encoder(values) + constant
 
 

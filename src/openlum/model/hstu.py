@@ -4,7 +4,8 @@ Zhai et al., Actions Speak Louder than Words, ICML 2024, equations 1 to 3:
 
     U, V, Q, K = split(SiLU(W1 norm(X)));   A = SiLU(Q K^T + bias) V;   Y = X + W2 (norm(A) * U)
 
-Time enters through the condition's fields, so the bias is of the relative position alone.
+The bias is of the relative position alone: in a Large User Model time enters through the condition's fields, and in end-to-end
+models it made things worse (docs/experiments.md).
 
 Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H, P relative positions.
 """

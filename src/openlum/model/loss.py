@@ -63,7 +63,7 @@ def sampled_softmax_loss(
 
     With that correction the sum over the candidates estimates the one over the catalogue without bias, whatever the
     popularity of the items (log-frequency correction: Bengio and Senecal, 2008; Yi et al., RecSys 2019). The candidate that
-    is the positive itself is no negative.
+    is the positive itself is no negative, nor is item 0, unknown.
 
     Args:
         o: (N, E) answers, unit length.
@@ -76,7 +76,7 @@ def sampled_softmax_loss(
     logits = scale * (o @ e.T)  # (N, C)
     hit = logits.gather(1, place[:, None])  # (N, 1)
     positive = torch.arange(len(ids), device=ids.device) == place[:, None]  # (N, C)
-    negatives = (logits - log_probability).masked_fill(positive, float("-inf"))
+    negatives = (logits - log_probability).masked_fill(positive | (ids == 0), float("-inf"))
     return (torch.cat([hit, negatives], 1).logsumexp(-1) - hit.squeeze(1)).mean()
 
 

@@ -13,6 +13,16 @@ TAKEN = FieldSpec(name="taken", type="categorical", size=3)
 TAKEN_VALUES = ["no", "yes"]
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Rotary positions turn pairs of a head's numbers, so a head's width is even.
+
+    Raises:
+        ValueError: the width does not fit the heads.
+    """
+    if width % (2 * heads):
+        raise ValueError(f"width ({width}) must be a multiple of twice heads ({heads})")
+
+
 class ModelSettings(Settings):
     """What one chooses."""
 
@@ -40,8 +50,7 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelSettings":
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width ({self.width}) must be a multiple of twice heads ({self.heads})")
+        check_heads(self.width, self.heads)
         return self
 
 

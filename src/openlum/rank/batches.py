@@ -107,7 +107,7 @@ class RankingData:
 
     def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
-        # Of behaviours the time fields are left out: they tell little, and a history is most of a batch's cost.
+        # Of behaviours the time fields are left out, for end-to-end models too: with them those are worse (docs/experiments.md).
         times = dataset.info.data_schema.time_fields
         self.behaviour_specs = [spec for spec in dataset.specs("condition") if spec.name not in times]
         sequences = dataset.sequences
@@ -172,8 +172,7 @@ class RankingData:
     def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
         """What the ranker `config` reads of rows `index`, (B,), of a split."""
         user, item = rows.user[index], rows.item[index]
-        features = {f"user.{name}": values[user] for name, values in self.user_features.items()}
-        features |= {name: values[index] for name, values in rows.features.items()}
+        features = self.fields(rows, index)
         past = rows.stop[index] - rows.first[index]  # (B,)
         batch = Batch(user, item, features, past.float().log1p())
         if config.history_length:
@@ -185,6 +184,11 @@ class RankingData:
                 self.answers[place][:, answers], self.embeddings[item], self.similarity[place][:, similarity]
             )
         return batch
+
+    def fields(self, rows: Rows, index: Tensor) -> Fields:
+        """User, condition and context fields of rows `index`, (B,): KIND.FIELD to (B, ...)."""
+        features = {f"user.{name}": values[rows.user[index]] for name, values in self.user_features.items()}
+        return features | {name: values[index] for name, values in rows.features.items()}
 
     def numbers(self, rows: Rows, config: RankerConfig) -> np.ndarray:
         """Similarities and judgements of rows that the ranker `config` takes, (I, Q) float32.

@@ -7,6 +7,7 @@ the validation rows (stacked generalisation: Wolpert, Neural Networks 1992).
 Shapes: I rows, Q numbers of knowledge, X numbers that are joined: the logit, knowledge, and what is made of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from openlum.errors import InputError
 
+Calibration = Callable[[np.ndarray], np.ndarray]
+"""A ranker's probabilities, (I,), to calibrated ones, (I,) float32."""
 FOLDS = 5
 SMALLEST = 1e-6
 """Probabilities closer than this to 0 or 1 count as this close."""
@@ -94,6 +97,21 @@ def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
     scaler, regression = fitted[0], fitted[1]
     weight = regression.coef_[0] / scaler.scale_
     return Fusion(weight, float(regression.intercept_[0] - weight @ scaler.mean_))
+
+
+def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
+    """What makes a ranker's probabilities those of the rows that it is judged after (Platt scaling, 1999).
+
+    Fusion with knowledge does this on the way. Without it a ranker that is too sure of itself has a log loss that says nothing of
+    what it knows.
+
+    Args:
+        probability: of validation rows, (I,).
+        label: theirs, (I,).
+    """
+    nothing = np.empty((len(label), 0))
+    fusion = fit_fusion(fused_inputs(probability, nothing), label)
+    return lambda other: fusion(fused_inputs(other, np.empty((len(other), 0))))
 
 
 def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusion, np.ndarray]:

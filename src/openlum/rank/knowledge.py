@@ -40,8 +40,8 @@ class Knowledge:
         Raises:
             InputError: a row is not there.
         """
-        found = np.minimum(np.searchsorted(self.row, rows), len(self.row) - 1)
-        missing = np.flatnonzero(self.row[found] != rows)
+        found = np.searchsorted(self.row, rows)
+        missing = np.flatnonzero(~np.isin(rows, self.row))
         if len(missing):
             raise InputError(
                 f"knowledge has no answers for {len(missing)} impression rows, the first is row {rows[missing[0]]}; "
@@ -66,8 +66,10 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     try:
         form, questions, width, rows = info["form"], list(info["questions"]), int(info["width"]), int(info["rows"])
         made_for, judgements = info["dataset"], list(info["judgements"])
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise InputError(f"{path / 'knowledge.json'}: key {error} is missing; run 'lum query' again") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path / 'knowledge.json'}: is damaged ({error}); run 'lum query' again") from None
     if form != "impression":
         raise InputError(f"{path}: holds knowledge per {form}; a ranker needs it per impression")
     if made_for != dataset.info.fingerprint:
@@ -86,7 +88,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
     file = path / "items.parquet"
-    items = _vectors(_table(file, ["embedding"])["embedding"], width).copy()  # Arrow's memory is read-only
+    items = _vectors(_table(file, ["embedding"])["embedding"], width, file).copy()  # Arrow's memory is read-only
     if len(items) != len(dataset.vocabulary("items")):
         raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
     return Knowledge(questions + judgements, answered, row, place, answers, similarity, items)
@@ -109,7 +111,11 @@ def _read_parts(
             break
         row[done:stop] = table["row"].to_numpy()
         for index, name in enumerate(answered):
-            answers[done:stop, index] = _vectors(table[f"answer.{name}"], width)
+            answers[done:stop, index] = _vectors(table[f"answer.{name}"], width, part)
+            wrong = np.flatnonzero(~np.isfinite(answers[done:stop, index]).all(1))
+            if len(wrong):
+                where = row[done + wrong[0]]
+                raise InputError(f"{part}: column 'answer.{name}' is not finite in row {where}; run 'lum query' again")
         for index, name in enumerate(matched):
             similarity[done:stop, index] = table[name].to_numpy()
             wrong = np.flatnonzero(~np.isfinite(similarity[done:stop, index]))
@@ -132,9 +138,12 @@ def _table(file: Path, columns: list[str]) -> pa.Table:
         raise InputError(f"{file}: cannot be read ({error}); run 'lum query' again") from None
 
 
-def _vectors(column: pa.ChunkedArray, width: int) -> np.ndarray:
+def _vectors(column: pa.ChunkedArray, width: int, file: Path) -> np.ndarray:
     """(n, E) of unit length; int8 is divided by its length."""
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if len(flat) != len(column) * width:
+        raise InputError(f"{file}: has no vectors of width {width}, as knowledge.json says; run 'lum query' again")
+    values = flat.reshape(-1, width)
     if values.dtype == np.int8:
         values = values.astype(np.float32)
         values = (values / np.linalg.norm(values, axis=1, keepdims=True).clip(min=1)).astype(np.float16)

@@ -7,13 +7,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 
-def metrics(label: np.ndarray, prediction: np.ndarray, user: np.ndarray) -> dict[str, float]:
-    """AUC, GAUC, log loss and normalised entropy of predicted probabilities, (n,) each."""
+def metrics(label: np.ndarray, prediction: np.ndarray, user: np.ndarray, calibrated: np.ndarray) -> dict[str, float]:
+    """AUC and GAUC of predictions, log loss and normalised entropy of the same as calibrated probabilities, (n,) each."""
     return {
         "auc": auc(label, prediction),
         "gauc": gauc(label, prediction, user),
-        "logloss": log_loss(label, prediction),
-        "ne": normalised_entropy(label, prediction),
+        "logloss": log_loss(label, calibrated),
+        "ne": normalised_entropy(label, calibrated),
     }
 
 

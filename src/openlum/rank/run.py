@@ -19,6 +19,7 @@ from openlum.errors import InputError
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import compare_auc
+from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc, metrics
 from openlum.rank.rankers import GRADIENT, save_ranker
@@ -112,18 +113,38 @@ def _advance(bar: Progress, task: TaskID, note: str) -> None:
 
 
 def _judge(results: Results, data: RankingData) -> dict[str, Any]:
-    valid, test = data.rows["valid"], data.rows["test"]
+    ranking, validation = judge(data, results.valid, results.test)
     return {
-        "ranking": {name: figures(test, predictions) for name, predictions in results.test.items()},
-        "comparisons": _comparisons(results, test),
-        "validation": {name: figures(valid, predictions) for name, predictions in results.valid.items()},
+        "ranking": ranking,
+        "comparisons": _comparisons(results, data.rows["test"]),
+        "validation": validation,
         "epochs": {name: [fitted.best_epoch for fitted in fits] for name, fits in results.fits.items()},
     }
 
 
-def figures(rows: Rows, predictions: list[np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Metric to its mean and standard deviation over seeds, and the seeds' own figures."""
-    by_seed = [metrics(rows.label.numpy(), prediction, rows.user.numpy()) for prediction in predictions]
+Predictions = dict[str, list[np.ndarray]]
+"""Ranker to the predictions of a split, (I,), one a seed."""
+Figures = dict[str, dict[str, dict[str, Any]]]
+"""Ranker to metric to its `mean` and `std` over seeds, and the `seeds`' own figures."""
+
+
+def judge(data: RankingData, valid: Predictions, test: Predictions) -> tuple[Figures, Figures]:
+    """Metrics on the test rows and on the validation rows; all rankers are calibrated on the validation rows alike."""
+    label = data.rows["valid"].label.numpy()
+    calibrations = {name: [calibration(one, label) for one in every] for name, every in valid.items()}
+    on_test, on_valid = (
+        {name: _figures(rows, every, calibrations[name]) for name, every in predictions.items()}
+        for rows, predictions in ((data.rows["test"], test), (data.rows["valid"], valid))
+    )
+    return on_test, on_valid
+
+
+def _figures(rows: Rows, predictions: list[np.ndarray], calibrations: list[Calibration]) -> dict[str, dict[str, Any]]:
+    label, user = rows.label.numpy(), rows.user.numpy()
+    by_seed = [
+        metrics(label, prediction, user, calibrated(prediction))
+        for prediction, calibrated in zip(predictions, calibrations, strict=True)
+    ]
     out = {}
     for metric in by_seed[0]:
         seeds = [one[metric] for one in by_seed]
@@ -164,12 +185,19 @@ def _oracle(test: Rows, truth: Path) -> dict[str, float]:
             f"{truth}: cannot be read ({error}); expected Parquet with the columns row and probability"
         ) from None
     row, probability = table["row"].to_numpy(), table["probability"].to_numpy()
+    if not (np.issubdtype(row.dtype, np.integer) and np.issubdtype(probability.dtype, np.floating)):
+        raise InputError(
+            f"{truth}: row is {row.dtype} and probability {probability.dtype}; expected whole numbers and fractions, none missing"
+        )
     wanted = test.row.numpy()
     found = np.minimum(np.searchsorted(row, wanted), len(row) - 1) if len(row) else np.empty(0, np.int64)
     if not len(row) or (row[found] != wanted).any():
         raise InputError(
             f"{truth}: has no probability for some test rows of this dataset; was it written with another log?"
         )
+    odd = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
+    if len(odd):
+        raise InputError(f"{truth}: the probability of row {row[odd[0]]} is {probability[odd[0]]}; expected 0 to 1")
     return {"auc": auc(test.label.numpy(), probability[found])}
 
 

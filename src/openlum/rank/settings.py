@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from openlum.config import Settings
+from openlum.model.settings import check_heads
 from openlum.schema import FieldSpec
 
 Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec", "hstu"]
 GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
 """End-to-end generative rankers: they read the whole behaviour themselves, and knowledge can only join their logit."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 KNOWLEDGE = "+knowledge"
 """After the name of a ranker that has knowledge."""
 
@@ -47,12 +49,20 @@ class KnowledgeSettings(Settings):
     @model_validator(mode="after")
     def _late_takes_numbers(self) -> "KnowledgeSettings":
         if not self.late:
-            return self
+            return self._early_takes_something()
         if not self.matching:
             raise ValueError("fusion 'late' takes similarities: set matching to true, or fusion to 'early'")
         for name in ("direct", "direct_questions", "width", "dropout"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"fusion 'late' does not read '{name}': leave it out, or set fusion to 'early'")
+        return self
+
+    def _early_takes_something(self) -> "KnowledgeSettings":
+        if not self.direct and not self.matching:
+            raise ValueError("no knowledge would be an input: set direct or matching to true")
+        for switch, questions in (("direct", self.direct_questions), ("matching", self.matching_questions)):
+            if questions is not None and not getattr(self, switch):
+                raise ValueError(f"{switch} is false, so '{switch}_questions' is not read: leave it out")
         return self
 
 
@@ -66,13 +76,18 @@ class SequenceSettings(Settings):
     heads: int = Field(4, ge=1)
     """Attention heads."""
     max_events: int = Field(256, ge=2)
-    """How many events back they look."""
+    """How many events back they look at most; the last half of them at least, where there are as many: windows overlap."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
     batch_events: int = Field(2048, ge=16)
     """Events in a step; a row to be judged counts as half of one."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of AdamW; it falls to a tenth over `rank.max_epochs`."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "SequenceSettings":
+        check_heads(self.width, self.heads)
+        return self
 
 
 class TreeSettings(Settings):
@@ -94,7 +109,7 @@ class RankSettings(Settings):
     rankers: list[Architecture] = Field(default=["dnn", "din"], min_length=1)
     """`dnn` (embeddings and an MLP, no history), `dcnv2` (crosses of features), `din` (target attention over the history), `dien`
     (interest as it evolves), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`."""
-    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1)
     """Every ranker is trained once a seed."""
     embedding_width: int = Field(16, ge=1)
     """Width of one field's embedding."""
@@ -107,7 +122,7 @@ class RankSettings(Settings):
     cross_layers: int = Field(3, ge=1)
     """dcnv2: cross layers."""
     user_id: bool = True
-    """Whether the user's id is a feature. It says nothing about users who come after training."""
+    """dnn, dcnv2, din, dien, sim: whether the user's id is a feature. It says nothing about users who come after training."""
     user_id_dropout: float = Field(0.5, ge=0, lt=1)
     """Chance that a training row's user id is hidden, so that the ranker also learns to do without it."""
     item_id_dropout: float = Field(0.0, ge=0, lt=1)
@@ -140,6 +155,8 @@ class RankSettings(Settings):
 
     def informs(self, architecture: Architecture) -> bool:
         """Whether knowledge can enter a ranker."""
+        if architecture == "lightgbm":  # takes numbers only
+            return self.knowledge.matching
         return self.knowledge.late or architecture not in GENERATIVE
 
     @field_validator("rankers", "seeds")

@@ -15,10 +15,10 @@ def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
 
     Args:
         scores: (n, V); items that do not take part have minus infinity.
-        target: (n,) item ids; one with minus infinity is behind all others.
+        target: (n,) item ids; one with minus infinity is behind all others, as is one whose score is not a number.
     """
     own = scores.gather(1, target[:, None])
-    return (scores >= own).sum(1)
+    return (~(scores < own)).sum(1)
 
 
 def ranking_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[str, float]:

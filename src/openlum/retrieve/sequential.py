@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from openlum.config import Settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
+from openlum.errors import InputError
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
@@ -97,6 +98,9 @@ def fit_sequential(
         settings: shape and training.
         seed: of weights, order and dropout.
         epoch_done: called with the number of the epoch and its validation NDCG@10.
+
+    Raises:
+        InputError: it diverges.
     """
     torch.manual_seed(seed)
     model = SequentialModel(dataset, settings.model).to(default_device())
@@ -121,6 +125,10 @@ def fit_sequential(
             loss = _loss(model, dataset, batch, catalogue)
             optimizer.zero_grad()
             if loss is not None:
+                if not loss.isfinite():
+                    raise InputError(
+                        f"{settings.model.encoder}: the loss is {float(loss.detach())} in epoch {epoch}; lower its learning_rate"
+                    )
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()

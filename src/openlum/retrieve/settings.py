@@ -1,6 +1,6 @@
 """How retrieval is judged."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ class RetrieveSettings(Settings):
     known: dict[str, list[str]] = {}
     """Further questions: name to the condition fields that the held-out event's own values are taken of. They are told more
     than the history, so their figures stand apart. Feedback fields cannot be known."""
-    at: list[int] = Field(default=[10, 50, 200], min_length=1)
+    at: list[Annotated[int, Field(ge=1)]] = Field(default=[10, 50, 200], min_length=1)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool = True
     """Whether items of the user's history are left out of the ranking (the held-out item never is)."""
@@ -27,4 +27,6 @@ class RetrieveSettings(Settings):
         twice = sorted(set(self.questions) & set(self.known))
         if twice:
             raise ValueError(f"'{twice[0]}' is a name in both 'questions' and 'known'; give it another in one of them")
+        if len(set(self.at)) < len(self.at):
+            raise ValueError(f"at: each cut-off may be named once only (found {self.at})")
         return self

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openlum.model.batch import Fields
-from openlum.model.fields import Field, ItemEncoder
+from openlum.model.fields import Field, ItemEncoder, known_ids
 from openlum.rank.batches import Batch, Behaviours, RankingData, Rows
 from openlum.rank.features import KnowledgeFeatures
 from openlum.rank.settings import RankerConfig
@@ -45,7 +45,7 @@ class BehaviourEncoder(nn.Module):
 class Ranker(nn.Module):
     """Embeddings of all fields, what the architecture makes of the history, and an MLP.
 
-    An architecture overrides `_interest` (and `interest_width`) if it reads the history, or `_cross` (and `crossed_width`).
+    An architecture overrides `interest` (and `interest_width`) if it reads the history, or `cross` (and `crossed_width`).
 
     Args:
         config: what to build.
@@ -97,7 +97,7 @@ class Ranker(nn.Module):
         parts = [field(batch.features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         parts.append(batch.activity.unsqueeze(1))
         if self.users is not None:
-            parts.append(self.users(self._hide_some(batch.user)))
+            parts.append(self.users(self._hide_some(known_ids(batch.user, self.config.users))))
         parts += self._target_and_interest(batch)
         hidden = self.first(self.cross(torch.cat(parts, 1)))  # (B, H)
         if self.knowledge is not None:
@@ -131,6 +131,7 @@ class Ranker(nn.Module):
 
     def _items(self, ids: Tensor) -> Tensor:
         """Item ids (n,) to (n, D); each distinct item is encoded once."""
+        ids = known_ids(ids, self.config.items)
         used = torch.zeros(self.config.items, dtype=torch.bool, device=ids.device)
         used[ids] = True
         distinct = used.nonzero().squeeze(1)  # (K,)
@@ -162,7 +163,7 @@ class Ranker(nn.Module):
 
 def _knowledge(config: RankerConfig) -> KnowledgeFeatures | None:
     shape, chosen = config.knowledge, config.settings.knowledge
-    if shape is None or not (shape.answers or shape.similarities):
+    if shape is None:
         return None
     return KnowledgeFeatures(
         len(shape.answers),

@@ -114,9 +114,7 @@ class GenerativeRanker(nn.Module):
         self, data: RankingData, rows: Rows, windows: Stretches, index: Tensor, window: Tensor, seen: Tensor
     ) -> Tensor:
         history = History.gather(data.dataset.sequences, windows)
-        features = {f"user.{name}": values[rows.user[index]] for name, values in data.user_features.items()}
-        features |= {name: values[index] for name, values in rows.features.items()}
-        return self(history, rows.item[index], features, window, seen)
+        return self(history, rows.item[index], data.fields(rows, index), window, seen)
 
 
 class _Sum(nn.Module):

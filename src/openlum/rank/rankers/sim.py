@@ -1,7 +1,9 @@
 """`sim`: soft search in the long history, then target attention over what was found (Pi et al. 2020).
 
 The general search unit scores every behaviour by an inner product with the target (equation 2). It is trained through
-the weighted sum of all behaviours that the MLP reads (as the paper's auxiliary task does); the exact search unit is `din`'s.
+the weighted sum of all behaviours that the MLP reads (as the paper's auxiliary task does). Two things differ: the weights of
+that sum are sigmoids of the scores over the number of behaviours, and the exact search unit is `din`'s, where the paper has
+attention with several heads and the time between a behaviour and the target.
 
 Shapes: B rows, L behaviours of the long history, K of them found, D width of an item.
 """
