@@ -71,6 +71,8 @@ class Rows(NamedTuple):
 def read_rows(run: Path, split: str) -> Rows:
     """Impressions, the features of their users and items, and the knowledge about them."""
     rows = pq.read_table(run / "dataset" / "impressions" / split)
+    if not len(rows):
+        raise SystemExit(f"{run / 'dataset'}: has no {split} impressions; check 'splits' in the schema")
     fields = {name: rows[name] for name in rows.column_names if name.startswith(("condition.", "context."))}
     for kind in ("user", "item"):  # their tables are in the order of ids, from 0
         fields[kind] = rows[kind]
@@ -85,7 +87,8 @@ def read_rows(run: Path, split: str) -> Rows:
     knowledge = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by("row")
     place = np.searchsorted(knowledge["row"].to_numpy(), rows["row"].to_numpy())
     knowledge = knowledge.take(place.clip(max=len(knowledge) - 1))
-    assert knowledge["row"].equals(rows["row"]), "knowledge has no answers for some rows; run 'lum query' again"
+    if not knowledge["row"].equals(rows["row"]):
+        raise SystemExit(f"{run / 'knowledge'}: has no answers for some {split} rows; run 'lum query' again")
     named = {name: knowledge[name] for name in knowledge.column_names}
     answers = [vectors(column) for name, column in named.items() if name.startswith("answer.")]
     similarity = [column.to_numpy() for name, column in named.items() if name.startswith(("similarity.", "judgement."))]
@@ -149,6 +152,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the rows, at most (default: %(default)s)")
     chosen = parser.parse_args()
+    if chosen.seeds < 1 or chosen.epochs < 1:
+        parser.error("--seeds and --epochs: expected 1 or more")
     for part in ("dataset/impressions", "knowledge/items.parquet"):
         if not (chosen.run / part).exists():
             parser.exit(2, f"{chosen.run}: has no {part}; 'lum run configs/market.yaml' writes runs/market\n")

@@ -9,18 +9,18 @@ from openlum.errors import InputError
 
 
 def test_a_directory_appears_whole(tmp_path: Path) -> None:
-    with whole_directory(tmp_path / "out") as draft:
+    with whole_directory(tmp_path / "out", "model") as draft:
         (draft / "a").write_text("1")
         assert not (tmp_path / "out").exists()
     assert (tmp_path / "out/a").read_text() == "1"
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
-    with whole_directory(tmp_path / "out") as draft:
+    with whole_directory(tmp_path / "out", "model") as draft:
         (draft / "a").write_text("old")
 
     def fail() -> None:
-        with whole_directory(tmp_path / "out") as draft:
+        with whole_directory(tmp_path / "out", "model") as draft:
             (draft / "a").write_text("new")
             raise ZeroDivisionError
 
@@ -32,7 +32,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_ours_is_replaced(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with whole_directory(tmp_path / "out") as draft:
+        with whole_directory(tmp_path / "out", "model") as draft:
             (draft / "a").write_text(text)
     assert (tmp_path / "out/a").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -41,7 +41,7 @@ def test_ours_is_replaced(tmp_path: Path) -> None:
 def test_a_directory_of_the_user_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").write_text("cat")
-    with pytest.raises(InputError, match="lum did not write"), whole_directory(tmp_path / "photos"):
+    with pytest.raises(InputError, match="lum did not write"), whole_directory(tmp_path / "photos", "model"):
         pytest.fail("must not get here")
     assert (tmp_path / "photos/cat.jpg").read_text() == "cat"
 
@@ -57,3 +57,13 @@ def test_json_is_strict(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(InputError, match=r"b\.json.*lum prepare"):
         read_json(tmp_path / "b.json", "lum prepare")
+
+
+def test_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    """Such as the model that a ranker is trained with."""
+    for _ in range(2):
+        with whole_directory(tmp_path / "out", "model"):
+            pass
+    refused = pytest.raises(InputError, match="out: is a model, and would be replaced by a ranker")
+    with refused, whole_directory(tmp_path / "out", "ranker"):
+        pass

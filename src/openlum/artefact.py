@@ -8,28 +8,40 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from openlum.errors import InputError
 
 MARK = ".openlum"
-"""The file that says that a directory is one of ours and may be replaced."""
+"""The file that says that a directory is one of ours, and of which kind: one of the same kind may replace it."""
+Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval"]
 
 
 @contextmanager
-def whole_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty directory beside `path`; on success it takes the place of `path`, on any error it vanishes."""
+def whole_directory(path: str | Path, kind: Kind) -> Iterator[Path]:
+    """Yield an empty directory beside `path`; on success it takes the place of `path`, on any error it vanishes.
+
+    Args:
+        path: where nothing is yet, or an older artefact of the same kind.
+        kind: what is written.
+
+    Raises:
+        InputError: there is something else at `path`.
+    """
     path = Path(path).resolve()
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; name a directory to write to")
     if path.exists() and any(path.iterdir()) and not (path / MARK).exists():
         raise InputError(f"{path}: holds files that lum did not write; name a new or an empty directory")
+    former_kind = (path / MARK).read_text() if (path / MARK).exists() else ""
+    if former_kind and former_kind != kind:
+        raise InputError(f"{path}: is a {former_kind}, and would be replaced by a {kind}; name another directory")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     draft.mkdir()
     try:
         yield draft
-        (draft / MARK).touch()
+        (draft / MARK).write_text(kind)
         if path.exists():
             former = draft.with_name(draft.name + ".old")
             os.replace(path, former)

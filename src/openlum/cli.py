@@ -68,7 +68,9 @@ def run(
     from openlum.run import run as run_experiment
 
     summary, report = run_experiment(config, runs, console, from_dir)
-    console.print(summary_table(summary))
+    if "ranking" in summary:
+        console.print(summary_table(summary))
+    _show_retrieval(summary.get("retrieval", {}))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
 
 
@@ -338,7 +340,8 @@ def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = No
     from openlum.retrieve.settings import RetrieveSettings
 
     found = evaluate(dataset, model, out, _section(config, "retrieve", RetrieveSettings))
-    _show({f"question '{question}'": metrics for question, metrics in found.items()}, out)
+    _show_retrieval(found)
+    console.print(f"written: {out}", soft_wrap=True)
 
 
 def _section(config: Path | None, name: str, kind: type[S]) -> S:
@@ -349,6 +352,12 @@ def _section(config: Path | None, name: str, kind: type[S]) -> S:
 
     section = getattr(load_settings(config, Experiment), name)
     return kind() if section is None else section
+
+
+def _show_retrieval(found: dict[str, dict[str, float]]) -> None:
+    for question, metrics in found.items():
+        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        console.print(f"{f'question {question!r}':24} {told}", soft_wrap=True)
 
 
 def _show(figures: dict[str, Any], out: Path) -> None:

@@ -140,7 +140,7 @@ class Chain:
         """All steps, in order."""
         experiment = self.experiment
         self.dataset()
-        self._check_questions()
+        self._check_before_training()
         pretraining = experiment.model.model_dump(), experiment.pretrain.model_dump()
         self.step("pretrain", "model", ["prepare"], pretraining, self._pretrain)
         if experiment.query:
@@ -152,8 +152,8 @@ class Chain:
                 "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
             )
 
-    def _check_questions(self) -> None:
-        """Find a misspelt question now, not after an hour of training."""
+    def _check_before_training(self) -> None:
+        """Find a misspelt question, or rows that rankers cannot learn from, now and not after an hour of training."""
         from openlum.data.dataset import Dataset
         from openlum.model import Lexicon
         from openlum.query.questions import QuestionSet
@@ -168,6 +168,10 @@ class Chain:
                     lexicon.encode_question(name, question, specs)
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
+        if experiment.rank:
+            from openlum.rank.run import check_rows
+
+            check_rows(dataset)
 
     # Each step's modules are imported when it runs: a skipped one costs nothing.
 
@@ -184,7 +188,11 @@ class Chain:
     def _prepare(self, out: Path) -> None:
         from openlum.data.prepare import prepare
 
-        prepare(self.schema(), out)
+        info = prepare(self.schema(), out)
+        refused = sum(info.rejected.values())
+        if refused or info.notes:
+            told = [f"{refused:,} rows refused"] * bool(refused) + [f"{name}: {n:,}" for name, n in info.notes.items()]
+            self.console.print(f"          {'; '.join(told)}; see {out / 'report.html'}", soft_wrap=True)
 
     def _pretrain(self, out: Path) -> None:
         from openlum.pretrain.train import pretrain
@@ -233,10 +241,10 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
     experiment = load_settings(config, Experiment)
     directory = runs / experiment.name
     directory.mkdir(parents=True, exist_ok=True)
-    resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
     chain = Chain(experiment, config, directory, console, from_dir)
     chain.run()
+    resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
     shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
     _write_example(directory, experiment)
     summary = write_summary(directory, list(chain.keys), experiment.pretrain.seed)

@@ -131,7 +131,8 @@ class ImpressionTable(Settings):
     label: str
     """Column of the label: 0 or 1."""
     row: str | None = None
-    """Column of a unique integer row id; by default rows are numbered in the order (time, user, item)."""
+    """Column of a unique integer row id, by which predictions and knowledge are joined to your table; by default rows
+    are numbered from 0 in the order of the files."""
     context: dict[Name, Feature] = {}
     """Further features of the impression, known when it is ranked (position on the page, device)."""
 
@@ -245,6 +246,19 @@ class Schema(Settings):
         for key, rule in (("impressions_from_events", self.impressions_from_events), ("holdout", self.holdout)):
             if rule and rule.field not in self.events.condition:
                 raise ValueError(f"'{key}.field' names '{rule.field}', which is no condition field of 'events'")
+        if self.impressions_from_events and not self.events.condition[self.impressions_from_events.field].feedback:
+            raise ValueError(
+                f"'impressions_from_events.field' names '{self.impressions_from_events.field}', which would be known before the "
+                "label that is made of it: set 'feedback: true' for that field of 'events'"
+            )
+        if self.impressions:
+            known = {name: field for name, field in self.events.condition.items() if not field.feedback}
+            for name, feature in (known | self.impressions.context).items():
+                if (feature.column or name) == self.impressions.label:
+                    raise ValueError(
+                        f"field '{name}' is read from '{self.impressions.label}', the label of 'impressions', which nothing may "
+                        "know: leave it out of 'context', or set 'feedback: true' in 'events'"
+                    )
         taken = {"item", "time"} & set(self.events.condition)
         if taken:
             raise ValueError(

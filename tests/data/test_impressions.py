@@ -1,6 +1,7 @@
 """Impressions: numbers, labels, and a prefix that never reaches the row's own time."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from openlum.data.dataset import SPLITS, Dataset, Impressions
 from openlum.data.prepare import prepare
+from openlum.errors import InputError
 from tests.data.logs import START, random_events, write_log
 
 
@@ -96,3 +98,58 @@ def test_no_source_of_impressions_leaves_empty_splits(tmp_path: Path) -> None:
     info = prepare(write_log(tmp_path, {"events": random_events(7)}), tmp_path / "dataset")
     assert info.impressions == {"train": 0, "valid": 0, "test": 0}
     assert len(Dataset(tmp_path / "dataset").impressions("test").row) == 0
+
+
+def odd_names() -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """A log whose columns are named as engines name a row's number and file, and its schema."""
+    events, shown = random_events(3), random_events(4)
+    order = np.random.default_rng(0).permutation(len(shown["user"]))
+    shown |= {"row_number": (1000 + order).tolist(), "click": (order % 2).tolist()}
+    for table in (events, shown):
+        table["file"] = [name[-1] for name in table["item"]]
+    source = {"path": "shown.parquet", "user": "user", "item": "item", "time": "time", "label": "click"}
+    condition = {"file": {}, "rating": {"feedback": True}}
+    table = {"path": "events.parquet", "user": "user", "item": "item", "time": "time", "condition": condition}
+    return {"events": events, "shown": shown}, {"events": table, "impressions": source | {"row": "row_number"}}
+
+
+def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
+    log, schema = odd_names()
+    prepare(write_log(tmp_path, log, **schema), tmp_path / "dataset")
+    dataset = Dataset(tmp_path / "dataset")
+    rows = joined(dataset)
+    item = dict(zip(log["shown"]["row_number"], log["shown"]["item"], strict=True))
+    assert dataset.vocabulary("items").decode(rows["item"]) == [item[row] for row in rows["row"]]
+    values = dataset.vocabularies("condition")["file"].values
+    assert set(values) == set(log["events"]["file"])
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("file_row_number", "'file_row_number': this name is kept"), ("Time", "'Time' .*case only")]
+)
+def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path, column: str, message: str) -> None:
+    log, schema = odd_names()
+    log["events"][column] = log["events"]["time"]
+    with pytest.raises(InputError, match=rf"events\.parquet: column.*{message}"):
+        prepare(write_log(tmp_path, log, **schema), tmp_path / "dataset")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": {"click": {}}}, "field 'click' is read from 'click', the label"),
+        ({"context": {"seen": {"column": "click"}}}, "field 'seen' is read from 'click', the label"),
+    ],
+)
+def test_a_field_that_tells_the_label_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    log, schema = odd_names()
+    with pytest.raises(InputError, match=message):
+        prepare(write_log(tmp_path, log, **schema | {"impressions": schema["impressions"] | changes}), tmp_path / "d")
+
+
+def test_a_rule_on_what_is_known_before_is_refused(tmp_path: Path) -> None:
+    log, schema = odd_names()
+    schema["events"]["condition"]["rating"] = {}
+    rule = {"impressions": None, "impressions_from_events": {"field": "rating", "at_least": 4}}
+    with pytest.raises(InputError, match="'rating', which would be known before the label"):
+        prepare(write_log(tmp_path, log, **schema | rule), tmp_path / "dataset")

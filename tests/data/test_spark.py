@@ -17,6 +17,7 @@ from openlum.data.public import write
 from openlum.errors import InputError
 from tests.data.logs import random_events, write_log
 from tests.data.test_append import SCHEMA, log
+from tests.data.test_impressions import odd_names
 
 pytestmark = [
     pytest.mark.skipif(
@@ -83,6 +84,14 @@ def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> No
     schema = write("ml-1m", tmp_path / "log", real_sources)
     prepare(schema, tmp_path / "duckdb")
     prepare(with_spark(schema), tmp_path / "spark")
+    assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
+    log, schema = odd_names()
+    path = write_log(tmp_path / "log", log, **schema)
+    prepare(path, tmp_path / "duckdb")
+    prepare(with_spark(path), tmp_path / "spark")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 

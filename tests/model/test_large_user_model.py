@@ -206,6 +206,8 @@ def test_a_wrong_question_says_what_is_wrong(model: LargeUserModel, history, que
 def test_a_missing_model_says_how_to_make_one(tmp_path) -> None:
     with pytest.raises(InputError, match="lum pretrain"):
         LargeUserModel.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"runs/nope/model: no such directory.*lum pretrain"):
+        LargeUserModel.from_pretrained("runs/nope/model")
 
 
 def test_a_damaged_model_is_named(model: LargeUserModel, tmp_path) -> None:

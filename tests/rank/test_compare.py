@@ -32,6 +32,16 @@ def test_few_users_prove_little(users: int) -> None:
     assert sum(one.p_value < 0.05 for one in found) <= binom.ppf(0.999, runs, 0.09)
 
 
+def test_a_user_with_most_of_the_rows_is_not_many() -> None:
+    rng, runs, rejected = np.random.default_rng(7), 400, 0
+    for _ in range(runs):
+        label, user, a, b = draw(rng, 40, 20)
+        owner = np.where(user < 24, 0, user)  # three fifths of the rows are one user's
+        order = np.lexsort((rng.random(len(user)), owner))
+        rejected += compare_auc(label[order], owner[order], [a[order]], [b[order]]).p_value < 0.05
+    assert rejected <= binom.ppf(0.999, runs, 0.06)
+
+
 def test_one_user_proves_nothing() -> None:
     label, user, a, b = draw(np.random.default_rng(0), users=1, rows=50)
     found = compare_auc(label, user, [a], [b])

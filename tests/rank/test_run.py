@@ -137,7 +137,8 @@ def test_a_truth_that_does_not_fit_is_refused_before_training(
 
 
 @pytest.mark.parametrize(
-    ("split", "labels", "message"), [("valid", 1.0, "label 1; rankers need both"), ("test", None, "no test impr")]
+    ("split", "labels", "message"),
+    [("valid", 1.0, "label 1, and rankers need both.*rank: null"), ("test", None, "no test impr")],
 )
 def test_splits_that_cannot_be_judged_are_refused(
     split: Split, labels: float | None, message: str, dataset: Dataset, settings: RankSettings, tmp_path: Path

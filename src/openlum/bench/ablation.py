@@ -31,7 +31,7 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
     chosen = [WHOLE, *(one for one in bench.ablations if one.table in tables)]
     assert bench.experiment.rank is not None
     plain = RankingData(prepared, bench.experiment.rank)
-    check_rows(plain)
+    check_rows(prepared)
     ranker = bench.ablation_ranker
     cells = {"no knowledge": seed_cells("no knowledge", ranker, bench.experiment.rank, [], place.seeds)}
     alone = {}

@@ -138,7 +138,7 @@ def retrieval(
 
 def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
     """The names given with an option, each once; all of them without it."""
-    chosen = known if named is None else list(dict.fromkeys(named.split(",")))
+    chosen = known if named is None else list(dict.fromkeys(name.strip() for name in named.split(",")))
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         raise InputError(f"{option}: '{unknown[0]}' is none; there are {', '.join(known)}")

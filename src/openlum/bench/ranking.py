@@ -41,7 +41,7 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     assert bench.experiment.rank is not None
     prepared = Dataset(build_dataset(bench.experiment, place))
     data = RankingData(prepared, bench.experiment.rank)
-    check_rows(data)
+    check_rows(prepared)
     trained = build_knowledge(bench.experiment, place)
     methods: list[Method] = [(name, name, []) for name in rankers]
     methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]

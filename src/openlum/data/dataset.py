@@ -174,6 +174,10 @@ class Dataset:
             test_at=table["test_at"].to_numpy().astype(np.int64),
         )
 
+    def labels(self, split: Split) -> set[float]:
+        """The different labels of a split."""
+        return set(_read(self.path / "impressions" / split, ["label"])["label"].unique().to_pylist())
+
     def impressions(self, split: Split) -> Impressions:
         """The rows of one split."""
         table = _read(self.path / "impressions" / split).sort_by("row")
@@ -232,9 +236,9 @@ class Dataset:
         return time_fields(schema.time_fields, time, previous, has_previous, schema.gap_unit)
 
 
-def _read(directory: Path) -> pa.Table:
+def _read(directory: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(directory)
+        return pq.read_table(directory, columns=columns)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise InputError(f"{directory}: cannot be read ({error}); run 'lum prepare' again") from None
 

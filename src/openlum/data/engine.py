@@ -10,12 +10,33 @@ from typing import Any
 
 import ibis.expr.types as ir
 
+from openlum.errors import InputError
 from openlum.schema import EngineSettings
 
-FILE = "file"
+FILE = "__lum_file"
 """Column that `Engine.scan` adds: the index of a row's file."""
-ROW = "row_number"
+ROW = "__lum_row"
 """Column that `Engine.scan` adds: a row's number in its file, from 1."""
+
+
+PATH = "__lum_path"
+"""Column of a row's file while a scan is made."""
+
+
+def check_names(file: str, names: Sequence[str], kept: str = "") -> None:
+    """Refuse a file with columns that an engine cannot tell from each other, or from its own.
+
+    Raises:
+        InputError: with the names.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other is not name:
+            raise InputError(f"{file}: columns '{other}' and '{name}' differ in case only; rename one of them")
+    for name in (FILE, ROW, PATH, kept):
+        if name in seen:
+            raise InputError(f"{file}: column '{seen[name]}': this name is kept for the numbers of rows; rename it")
 
 
 class Engine(ABC):

@@ -7,11 +7,14 @@ from pathlib import Path
 import duckdb
 import ibis
 import ibis.expr.types as ir
+import pyarrow.parquet as pq
 
-from openlum.data.engine import FILE, ROW, Engine
+from openlum.data.engine import FILE, PATH, ROW, Engine, check_names
 from openlum.errors import InputError
 from openlum.schema import EngineSettings
 
+NUMBER = "file_row_number"
+"""DuckDB's own name for the number of a row in its file."""
 ROWS_PER_GROUP = 20_480
 """Threads share the work by row groups, and the row of a user is large."""
 
@@ -39,16 +42,17 @@ class DuckDBEngine(Engine):
 
     def scan(self, name: str, files: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""
+        check_names(files[0], pq.read_schema(files[0]).names, kept=NUMBER)
         table = self._connection.read_parquet(
-            files, table_name=name, filename="_file", file_row_number=True, hive_partitioning=False
+            files, table_name=name, filename=PATH, file_row_number=True, hive_partitioning=False
         )
         if len(files) == 1:
             table = table.mutate(**{FILE: ibis.literal(0, "int64")})
         else:
             places = ibis.memtable({"_name": list(files), FILE: list(range(len(files)))})
             places = self.keep(f"{name} files", places)
-            table = table.join(places, table["_file"] == places["_name"]).drop("_name")
-        return table.mutate(**{ROW: table["file_row_number"] + 1}).drop("_file", "file_row_number")
+            table = table.join(places, table[PATH] == places["_name"]).drop("_name")
+        return table.mutate(**{ROW: table[NUMBER] + 1}).drop(PATH, NUMBER)
 
     def keep(self, name: str, table: ir.Table) -> ir.Table:
         """See `Engine.keep`."""

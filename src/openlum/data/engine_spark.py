@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.data.engine import FILE, ROW, Engine
+from openlum.data.engine import FILE, PATH, ROW, Engine, check_names
 from openlum.errors import InputError
 from openlum.schema import EngineSettings
 
@@ -75,15 +75,16 @@ class SparkEngine(Engine):
 
     def scan(self, name: str, files: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""
+        check_names(files[0], pq.read_schema(files[0]).names)
         rows = self._session.read.parquet(*[_place(Path(file)) for file in files])
         path = F.expr(r"url_decode(replace(regexp_replace(_metadata.file_path, '^file:/+', '/'), '+', '%2B'))")
-        rows = rows.select("*", path.alias("_file"), F.col("_metadata.row_index").alias(ROW))
+        rows = rows.select("*", path.alias(PATH), F.col("_metadata.row_index").alias(ROW))
         for field in pq.read_schema(files[0]):
             if pa.types.is_timestamp(field.type) and field.type.unit == "ns":  # Spark has no such type: see SETTINGS
                 rows = rows.withColumn(field.name, F.timestamp_micros((F.col(field.name) / 1000).cast("bigint")))
         places = [(str(Path(file).resolve()), index) for index, file in enumerate(files)]
-        numbered = F.broadcast(self._session.createDataFrame(places, f"_file string, {FILE} bigint"))
-        return self._view(name, rows.withColumn(ROW, F.col(ROW) + 1).join(numbered, "_file").drop("_file"))
+        numbered = F.broadcast(self._session.createDataFrame(places, f"{PATH} string, {FILE} bigint"))
+        return self._view(name, rows.withColumn(ROW, F.col(ROW) + 1).join(numbered, PATH).drop(PATH))
 
     def keep(self, name: str, table: ir.Table) -> ir.Table:
         """See `Engine.keep`."""

@@ -126,7 +126,7 @@ class Intake:
             rows = faulty.join(checked.raw, POSITION).join(files, FILE).order_by(POSITION)
             columns = {c: rows[c] for c in checked.raw.columns if c not in (FILE, ROW, POSITION)}
             self._engine.write(
-                rows.select(file=rows["_name"], **{ROW: rows[ROW]}, reason=rows["reason"], **columns), rejected
+                rows.select(file=rows["_name"], row_number=rows[ROW], reason=rows["reason"], **columns), rejected
             )
 
     def _number(self, name: str, found: Source, columns: Sequence[Column]) -> ir.Table:

@@ -117,7 +117,7 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
         raise InputError(f"--processes {processes}: at least one is needed")
     world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
     starts = range(0, settings.users, settings.users_per_chunk)
-    with whole_directory(out) as draft:
+    with whole_directory(out, "log") as draft:
         pq.write_table(item_table(world), draft / "items.parquet")
         (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
         with ExitStack() as stack:

@@ -90,7 +90,7 @@ def check(schema: Path) -> DatasetInfo:
 
 
 def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
-    with whole_directory(out) as draft:
+    with whole_directory(out, "dataset") as draft:
         chosen = inputs.schema.engine.scratch
         scratch = Path(tempfile.mkdtemp(prefix="lum-", dir=chosen)) if chosen else draft / ".scratch"
         info = _compute(inputs, draft, scratch, where)

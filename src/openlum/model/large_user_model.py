@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from openlum.schema import FieldSpec
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
 REMEDY = "pretrain again on this dataset"
+NO_MODEL = "no such directory, and no model of that name on the Hub; 'lum pretrain' writes one"
 
 
 def default_device() -> torch.device:
@@ -337,6 +338,18 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.lexicon.save(save_directory)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "LargeUserModel":
+        """Load a model from a local directory, or from the Hub by its name; options are those of `PyTorchModelHubMixin`.
+
+        Raises:
+            InputError: there is none, or a damaged one.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except HFValidationError as error:  # such as 'runs/market/model', where that is no directory
+            raise InputError(f"{pretrained_model_name_or_path}: {NO_MODEL}") from error
+
+    @classmethod
     def _from_pretrained(
         cls, *, model_id: str, revision: str | None, cache_dir: str | Path | None, force_download: bool,
         local_files_only: bool, token: str | bool | None, map_location: str | torch.device = "cpu", **_: Any,
@@ -355,10 +368,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
                     )
                 )
             except (OSError, ValueError, HfHubHTTPError) as error:
-                message = (
-                    f"{model_id}: no such directory, and no model of that name on the Hub; 'lum pretrain' writes one"
-                )
-                raise InputError(message) from error
+                raise InputError(f"{model_id}: {NO_MODEL}") from error
         return cls.load(directory, map_location)
 
     @classmethod

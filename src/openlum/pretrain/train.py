@@ -101,7 +101,7 @@ def pretrain(
     trainer = Trainer(model, dataset, settings, work)
     trainer.run()
     summary = trainer.summary()
-    with whole_directory(out) as directory:
+    with whole_directory(out, "model") as directory:
         model.save_pretrained(directory)
         write_card(directory, model, dataset.info, settings, summary)
         write_json(directory / "pretrain.json", summary)

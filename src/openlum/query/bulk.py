@@ -61,7 +61,7 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
     questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
     judgements = judgement_names(model) if settings.judge else []
     rows = 0
-    with whole_directory(out) as directory:
+    with whole_directory(out, "knowledge") as directory:
         writer = KnowledgeWriter(directory, questions.names, judgements, settings.rows_per_part, settings.dtype)
         items = embed_items(model, len(dataset.vocabulary("items")))
         writer.items(items)

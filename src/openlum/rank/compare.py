@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, rankdata, t
 
+SMALLEST_FREEDOM = 0.1
+"""With less, one user has all but a few of the rows."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -35,9 +38,10 @@ def compare_auc(label: np.ndarray, user: np.ndarray, a: Sequence[np.ndarray], b:
     """Test the difference of the AUCs of two rankers, each averaged over its seeds.
 
     The interval says what other *users* of the same kind would do to the difference. It takes the trained rankers as they
-    are; the spread over seeds is reported beside it. With few users the normal distribution of the papers would find too much:
-    Student's t takes its place, with one degree of freedom less than there are users with a label of the rarer kind. One such
-    user says nothing of others: the interval is then all that is possible.
+    are; the spread over seeds is reported beside it. With few users, or some that have most of the rows, the normal distribution
+    of the papers would find too much: Student's t takes its place, with one degree of freedom less than there are users with
+    the rarer kind of label, each counted by its share of those rows (Kish 1965: (sum n)^2 / sum n^2). One user says nothing of
+    others: the interval is then all that is possible.
 
     Args:
         label: (n,) 0 or 1.
@@ -60,8 +64,8 @@ def compare_auc(label: np.ndarray, user: np.ndarray, a: Sequence[np.ndarray], b:
         + _correction(with_negative) * (of_negative**2).sum() / rest**2
         + _correction(who.max() + 1) * 2 * (of_positive * of_negative).sum() / (m * rest)
     )
-    freedom = min(with_positive, with_negative) - 1
-    if not freedom:
+    freedom = min(_effective(who[where]) for where in (positive, ~positive)) - 1
+    if freedom < SMALLEST_FREEDOM:
         return Comparison(difference, (-1.0, 1.0), 1.0)
     error = float(np.sqrt(max(variance, 0.0)))
     if error == 0:
@@ -142,6 +146,12 @@ def _components(positive: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     out[positive] = (ranks[positive] - rankdata(prediction[positive])) / rest
     out[~positive] = 1 - (ranks[~positive] - rankdata(prediction[~positive])) / m
     return out
+
+
+def _effective(who: np.ndarray) -> float:
+    """How many users with equally many rows would be as many as those of some rows, (n,), are."""
+    rows = np.bincount(who).astype(np.float64)
+    return float(rows.sum() ** 2 / (rows**2).sum())
 
 
 def _correction(clusters: int) -> float:

@@ -48,8 +48,13 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """A ranker's probabilities (I,) and numbers of knowledge (I, Q) to what is fused, (I, X).
 
     Raises:
-        InputError: one is no probability, or not finite.
+        InputError: one is no probability, or not finite; or there are not as many of both.
     """
+    probability, numbers = np.asarray(probability), np.asarray(numbers)
+    if probability.ndim != 1 or numbers.ndim != 2 or len(probability) != len(numbers):
+        raise InputError(
+            f"fusion: probabilities {probability.shape} and numbers {numbers.shape}; expected (rows,) and (rows, columns)"
+        )
     odd = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
     if len(odd):
         raise InputError(f"fusion: the probability at index {odd[0]} is {probability[odd[0]]}; expected 0 to 1")
@@ -89,8 +94,14 @@ def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
     """Logistic regression of labels (I,) on numbers (I, X), each scaled to unit variance for its penalty (C = 1).
 
     Raises:
-        InputError: all labels are the same.
+        InputError: all labels are the same, or one is neither 0 nor 1, or there are not as many of both.
     """
+    x, label = np.asarray(x), np.asarray(label)
+    if x.ndim != 2 or label.shape != (len(x),):
+        raise InputError(f"fusion: numbers {x.shape} and labels {label.shape}; expected (rows, columns) and (rows,)")
+    odd = np.flatnonzero(~((label == 0) | (label == 1)))
+    if len(odd):
+        raise InputError(f"fusion: the label at index {odd[0]} is {label[odd[0]]}; expected 0 or 1")
     if len(np.unique(label)) < 2:
         raise InputError("fusion: all labels are the same; its weights come from rows with both")
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, label)

@@ -19,6 +19,8 @@ from openlum.errors import InputError
 class Knowledge:
     """Answers and similarities, aligned with impression rows."""
 
+    path: Path
+    """Where it was read."""
     questions: list[str]
     """Names of the questions that have similarities, then of the judgements, FIELD=VALUE."""
     answered: list[str]
@@ -44,8 +46,8 @@ class Knowledge:
         missing = np.flatnonzero(~np.isin(rows, self.row))
         if len(missing):
             raise InputError(
-                f"knowledge has no answers for {len(missing)} impression rows, the first is row {rows[missing[0]]}; "
-                "run 'lum query' again"
+                f"{self.path}: has no answers for {len(missing):,} of {len(rows):,} impression rows, the first is row "
+                f"{rows[missing[0]]}; run 'lum query' again"
             )
         return self.place[found]
 
@@ -91,7 +93,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     items = _vectors(_table(file, ["embedding"])["embedding"], width, file).copy()  # Arrow's memory is read-only
     if len(items) != len(dataset.vocabulary("items")):
         raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
-    return Knowledge(questions + judgements, answered, row, place, answers, similarity, items)
+    return Knowledge(path, questions + judgements, answered, row, place, answers, similarity, items)
 
 
 def _read_parts(

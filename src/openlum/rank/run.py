@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from openlum.artefact import whole_directory, write_json
-from openlum.data.dataset import Dataset
+from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
@@ -52,7 +52,7 @@ def rank(
     prepared = Dataset(dataset)
     known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, known)
-    check_rows(data)
+    check_rows(prepared)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
@@ -60,7 +60,7 @@ def rank(
             configs[f"{architecture}{KNOWLEDGE}"] = data.config(architecture, with_knowledge=True)
     alone = {} if known is None else {"knowledge": knowledge_alone(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
-    with whole_directory(out) as directory:
+    with whole_directory(out, "ranker") as directory:
         results = _train_all(configs, data, settings, directory)
         summary = _judge(results, data) | oracle | alone
         write_json(directory / "metrics.json", summary)
@@ -201,15 +201,18 @@ def _oracle(test: Rows, truth: Path) -> dict[str, float]:
     return {"auc": auc(test.label.numpy(), probability[found])}
 
 
-def check_rows(data: RankingData) -> None:
+def check_rows(dataset: Dataset) -> None:
     """Every split must have rows with both labels, or there is nothing to learn or to judge."""
-    where = data.dataset.path
-    for split, rows in data.rows.items():
-        if not len(rows):
-            raise InputError(f"{where}: has no {split} impressions; check 'splits' and the impressions in the schema")
-        if len(rows.label.unique()) < 2:
+    remedy = (
+        "check the impressions and 'splits' in the schema, or leave rankers out ('rank: null' in an experiment file)"
+    )
+    for split in SPLITS:
+        labels = dataset.labels(split)
+        if not labels:
+            raise InputError(f"{dataset.path}: has no {split} impressions; {remedy}")
+        if len(labels) < 2:
             raise InputError(
-                f"{where}: all {split} impressions have the label {rows.label[0]:.0f}; rankers need both, check the schema"
+                f"{dataset.path}: all {split} impressions have the label {labels.pop():.0f}, and rankers need both; {remedy}"
             )
 
 

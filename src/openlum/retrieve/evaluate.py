@@ -61,7 +61,7 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
         for name, answers in _answers(model, dataset, held_out, turn, asked, settings.known).items():
             ranks[name].append(held_out.rank(turn, answers @ e.T))
     metrics = {name: ranking_metrics(np.concatenate(found), settings.at) for name, found in ranks.items()}
-    with whole_directory(out) as directory:
+    with whole_directory(out, "retrieval") as directory:
         write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": held_out.protocol()})
     return metrics
 

@@ -201,7 +201,7 @@ def write(
     publisher = replace(edition.publisher, name=name)
     source = None if source is None else Path(source)
     with (
-        whole_directory(out) as draft,
+        whole_directory(out, "log") as draft,
         tempfile.TemporaryDirectory(dir=draft) as temporary,
         local_duckdb(Path(temporary)) as connection,
     ):

@@ -251,7 +251,7 @@ def write(
         f"data/{file}_{version}.csv" for file in ("log_random_4_22_to_5_08", "user_features", "video_features_basic")
     )
     with (
-        whole_directory(out) as draft,
+        whole_directory(out, "log") as draft,
         tempfile.TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):

@@ -228,7 +228,7 @@ def write(
         The path of the schema, for `lum prepare`.
     """
     with (
-        whole_directory(out) as draft,
+        whole_directory(out, "log") as draft,
         TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):

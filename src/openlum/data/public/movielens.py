@@ -186,7 +186,7 @@ def write(
     publisher, is_first = PUBLISHERS[name], name == "ml-1m"
     write_tables = _one_million if is_first else _with_tags
     with (
-        whole_directory(out) as draft,
+        whole_directory(out, "log") as draft,
         tempfile.TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):

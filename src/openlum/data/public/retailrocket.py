@@ -145,7 +145,7 @@ def write(
     """
     publisher = PUBLISHERS[name]
     with (
-        whole_directory(out) as draft,
+        whole_directory(out, "log") as draft,
         TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):
