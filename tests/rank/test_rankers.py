@@ -267,11 +267,17 @@ def test_the_attentional_gru_equals_its_textbook_form() -> None:
     torch.testing.assert_close(gru(x, weight), state)
 
 
+def second_inputs(module: torch.nn.Module) -> list[torch.Tensor]:
+    """What a module is given from now on, second of its inputs."""
+    given: list[torch.Tensor] = []
+    module.register_forward_hook(lambda module, inputs, output: given.append(inputs[1]))
+    return given
+
+
 def test_dien_follows_what_matches_the_target(data: RankingData) -> None:
     ranker = build_ranker(data.config("dien", False), data, 0)
     assert isinstance(ranker, Dien)
-    given: list[torch.Tensor] = []
-    ranker.evolve.register_forward_hook(lambda module, inputs, output: given.append(inputs[1]))
+    given = second_inputs(ranker.evolve)
     batch = data.batch(data.rows["test"], torch.arange(40), ranker.config)
     ranker(batch)
     with torch.no_grad():
@@ -285,8 +291,7 @@ def test_the_search_finds_what_is_nearest_to_the_target(data: RankingData) -> No
     """Not what is latest."""
     ranker = build_ranker(data.config("sim", False), data, 0)
     assert isinstance(ranker, Sim)
-    found: list[torch.Tensor] = []
-    ranker.attention.register_forward_hook(lambda module, inputs, output: found.append(inputs[1]))
+    found = second_inputs(ranker.attention)
     batch = data.batch(data.rows["test"], torch.arange(40), ranker.config)
     target, keys = torch.randn(40, 8), torch.randn(40, 40, 8)
     assert batch.history is not None

@@ -108,10 +108,8 @@ def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
         ordered = sorted(missing.items(), key=lambda pair: (str(pair[1].knowledge), pair[1].architecture))
         waiting = {pool.submit(_train, cell, dataset, store): file for file, cell in ordered}
         for done in as_completed(waiting):
-            if done.exception():
-                pool.shutdown(
-                    wait=False, cancel_futures=True
-                )  # what is being trained is finished and kept, no more begun
+            if done.exception():  # what is being trained is finished and kept, no more is begun
+                pool.shutdown(wait=False, cancel_futures=True)
             done.result()
             for cell in cells:
                 if files[cell] == waiting[done]:

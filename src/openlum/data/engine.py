@@ -17,8 +17,6 @@ FILE = "__lum_file"
 """Column that `Engine.scan` adds: the index of a row's file."""
 ROW = "__lum_row"
 """Column that `Engine.scan` adds: a row's number in its file, from 1."""
-
-
 PATH = "__lum_path"
 """Column of a row's file while a scan is made."""
 
