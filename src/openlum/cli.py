@@ -380,7 +380,11 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            print("lum: interrupted; the same command goes on where a training was", file=sys.stderr)
+            print(
+                "lum: interrupted; the same command goes on: with finished steps and trainings of a benchmark, and where a "
+                "pretraining was; other steps begin again",
+                file=sys.stderr,
+            )
         raise
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="lum-", suffix=".log", delete=False) as log:

@@ -180,8 +180,9 @@ class Trainer:
                     if self.progress.step % self.settings.checkpoint_steps == 0:
                         self._checkpoint()
                 self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
-                self._validate(curves)
+                loss = self._validate(curves)
                 self._checkpoint()
+                bar.console.print(self._told(loss), soft_wrap=True)  # also where there is no terminal for a bar
         self.model.load_state_dict(self.best)
         self.model.eval()
 
@@ -241,7 +242,8 @@ class Trainer:
         done = min((step - warmup) / max(self.total_steps - warmup, 1), 1)
         return cosine_rate(done)
 
-    def _validate(self, curves: SummaryWriter) -> None:
+    def _validate(self, curves: SummaryWriter) -> float:
+        """Judge the weights, and keep them if they are the best; returns their loss."""
         figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
         # Without validation events the last weights are the best.
         loss = self.settings.item_weight * figures["item_loss"] if figures else -float(self.progress.step)
@@ -253,6 +255,13 @@ class Trainer:
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         else:
             self.progress.without_gain += 1
+        return loss
+
+    def _told(self, loss: float) -> str:
+        done, speed = self.progress, self._speed()
+        judged = f", validation loss {loss:.4f}" if done.best_validation else ""
+        where = f"epoch {done.epoch} of {self.settings.epochs}, step {done.step:,} of {self.total_steps:,}"
+        return f"{where}{judged}, {speed:,.0f} tokens/s"
 
     def _speed(self) -> float:
         """Tokens of histories a second; questions come on top."""

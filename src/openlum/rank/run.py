@@ -94,6 +94,8 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
                 plain = results.fits[config.architecture][index] if config.late else None
                 fitted = fit(config, data, seed, step_done, plain)
                 bar.remove_task(task)
+                reached = auc(data.rows["valid"].label.numpy(), fitted.valid)
+                bar.console.print(f"{name}, seed {seed}: validation AUC {reached:.4f}", soft_wrap=True)
                 results.fits[name].append(fitted)
                 results.valid[name].append(fitted.valid)
                 results.test[name].append(fitted.ranker.predict(data, data.rows["test"]))
