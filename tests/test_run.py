@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
 import openlum
 
@@ -46,7 +47,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = lum("run", "tiny.yaml", cwd=directory)
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
-    assert "din+knowledge" in done.stdout
+    for told in ("din+knowledge", "epoch 1 of 1", "din, seed 1: validation AUC", "question 'any'", "hr@10"):
+        assert told in done.stdout
     return directory
 
 
@@ -92,6 +94,23 @@ def test_a_misspelt_question_is_found_before_training(finished: Path) -> None:
     assert "question 'skip'" in done.stderr
     assert "'skp' was not in the training data" in done.stderr
     assert not (finished / "runs/typo/model").exists()
+
+
+def test_rows_that_rankers_cannot_learn_from_are_found_before_training(finished: Path) -> None:
+    """The log's own rows without the impressions: a schema of events alone."""
+    schema = yaml.safe_load((finished / "runs/tiny/log/schema.yaml").read_text())
+    del schema["impressions"]
+    (finished / "runs/tiny/log/events.yaml").write_text(yaml.safe_dump(schema))
+    text = CONFIG.replace("name: tiny", "name: bare").replace(
+        "market: {users: 120, items: 150, sessions: 6, seed: 3}", "schema_file: runs/tiny/log/events.yaml"
+    )
+    (finished / "bare.yaml").write_text(text)
+    done = lum("run", "bare.yaml", cwd=finished)
+    assert done.returncode == 2
+    assert "has no train impressions" in done.stderr
+    assert "rank: null" in done.stderr
+    assert not (finished / "runs/bare/model").exists()
+    assert not (finished / "runs/bare/config.resolved.yaml").exists()
 
 
 def test_steps_left_out_are_not_in_the_summary(finished: Path) -> None:
