@@ -356,16 +356,19 @@ def _section(config: Path | None, name: str, kind: type[S]) -> S:
 
 def _show_retrieval(found: dict[str, dict[str, float]]) -> None:
     for question, metrics in found.items():
-        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        console.print(f"{f'question {question!r}':24} {told}", soft_wrap=True)
+        console.print(f"{f'question {question!r}':24} {_told(metrics)}", soft_wrap=True)
 
 
 def _show(figures: dict[str, Any], out: Path) -> None:
     for name, value in figures.items():
-        shown = ", ".join(f"{k} {v:.4f}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = _told(value) if isinstance(value, dict) else value
         text = f"{shown:,}" if isinstance(shown, int) else f"{shown:.4f}" if isinstance(shown, float) else shown
         console.print(f"{name:24} {text}", soft_wrap=True)
     console.print(f"written: {out}", soft_wrap=True)
+
+
+def _told(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def main() -> None:

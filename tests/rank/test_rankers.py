@@ -305,12 +305,11 @@ def test_the_search_finds_what_is_nearest_to_the_target(data: RankingData) -> No
 
 @pytest.mark.parametrize("name", [*ROWWISE, *GENERATIVE])
 def test_ids_that_came_after_training_are_unknown(name, data: RankingData) -> None:
-    """As in a dataset that has grown: users, items and values of fields."""
+    """As in a dataset that has grown: items and values of fields."""
     ranker = fit(data.config(name, False, data.settings.model_copy(update={"max_epochs": 1})), data, 0).ranker
     rows = data.rows["test"].take(torch.arange(20))
     grown = dataclasses.replace(
         rows,
-        user=rows.user,
         item=torch.full_like(rows.item, ranker.config.items),
         features={n: torch.full_like(x, 99) if x.dtype == torch.int64 else x for n, x in rows.features.items()},
     )
