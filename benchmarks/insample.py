@@ -27,7 +27,7 @@ from rich.console import Console
 
 from openlum.artefact import write_json
 from openlum.bench.chain import Place, build_dataset
-from openlum.bench.settings import Bench, load_bench
+from openlum.bench.settings import Bench, bench_file, load_bench
 from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.data.packing import training_end
 from openlum.model import LargeUserModel
@@ -67,8 +67,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, required=True, help="result file")
     options = parser.parse_args()
-    bench = load_bench(options.dataset)
-    place = Place(options.runs / f"bench-{options.dataset}", Console(), options.from_dir, list(range(options.seeds)))
+    file = bench_file(options.dataset)
+    bench = load_bench(file)
+    place = Place(
+        file, options.runs / f"bench-{bench.experiment.name}", Console(), options.from_dir, list(range(options.seeds))
+    )
     dataset = Dataset(build_dataset(bench.experiment, place))
     rows = [_judge(bench, dataset, variant, options.ranker, place.seeds) for variant in _variants(bench, dataset)]
     table = terminal_table(f"{options.dataset}: {options.ranker}", "Training rows answered by", "alone: train", "valid", "test",

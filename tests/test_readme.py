@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openlum.bench.command import bench
+from openlum.bench.settings import Bench
 from openlum.cli import app
 from openlum.config import load_settings
 from openlum.data.dataset import Dataset
@@ -63,7 +64,8 @@ def test_schemas_in_the_readme_load(tmp_path: Path) -> None:
     assert blocks("yaml")
     for block in blocks("yaml"):
         (tmp_path / "schema.yaml").write_text(block)
-        load_settings(tmp_path / "schema.yaml", Experiment if "experiment.yaml" in block else Schema)
+        kind = Bench if "a benchmark" in block else Experiment if "experiment.yaml" in block else Schema
+        load_settings(tmp_path / "schema.yaml", kind)
 
 
 COMMANDS = re.findall(r"^lum (.*)$", "\n".join(blocks("bash")), re.MULTILINE)

@@ -140,7 +140,7 @@ class Chain:
         """All steps, in order."""
         experiment = self.experiment
         self.dataset()
-        self._check_before_training()
+        self.check_before_training()
         pretraining = experiment.model.model_dump(), experiment.pretrain.model_dump()
         self.step("pretrain", "model", ["prepare"], pretraining, self._pretrain)
         if experiment.query:
@@ -152,11 +152,12 @@ class Chain:
                 "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
             )
 
-    def _check_before_training(self) -> None:
+    def check_before_training(self) -> None:
         """Find a misspelt question, or rows that rankers cannot learn from, now and not after an hour of training."""
         from openlum.data.dataset import Dataset
         from openlum.model import Lexicon
         from openlum.query.questions import QuestionSet
+        from openlum.retrieve.evaluate import check_known
 
         dataset, experiment = Dataset(self.directory / "dataset"), self.experiment
         lexicon, specs = Lexicon.of(dataset), dataset.specs("condition")
@@ -166,6 +167,7 @@ class Chain:
             for questions in sections:
                 for name, question in questions.items():
                     lexicon.encode_question(name, question, specs)
+            check_known(specs, experiment.retrieve.known if experiment.retrieve else {})
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
         if experiment.rank:

@@ -14,6 +14,7 @@ import openlum
 from openlum.bench import chain, ranking, retrieval
 from openlum.bench import settings as bench_settings
 from openlum.cli import app
+from openlum.data.market import MarketSettings, write_market
 from openlum.errors import InputError
 
 SHAPE = {"width": 16, "layers": 1, "heads": 2, "embedding_width": 16, "field_width": 8, "max_events": 16}
@@ -112,6 +113,48 @@ def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
     assert len(trained) == 6 + 4 * 2
     assert again.output.count("unchanged, skipped") == 2
     assert json.loads(file.read_text()) == result
+
+
+def test_a_benchmark_of_ones_own_log(tmp_path: Path, trained: list[str]) -> None:
+    """In a file anywhere; the schema lies relative to it."""
+    write_market(MarketSettings(**TINY["experiment"]["data"]["market"]), tmp_path / "shop" / "log")
+    experiment = TINY["experiment"] | {"name": "shop", "data": {"schema_file": "log/schema.yaml"}}
+    own = tmp_path / "shop" / "any-name.yml"
+    own.write_text(yaml.safe_dump(TINY | {"experiment": experiment}))
+    command = ["ranking", "-d", str(own), "--runs", str(tmp_path), "--seeds", "1", "--processes", "1", "--no-tune"]
+    done = lum_bench(*command, "--rankers", "dnn")
+    assert done.exit_code == 0, (done.output, done.exception)
+    result = json.loads((tmp_path / "bench-shop" / "ranking.json").read_text())
+    assert result["bench"]["dataset"] == "shop"
+    assert list(result["ranking"]) == ["dnn", "dnn+knowledge"]
+    assert len(trained) == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "part", "content", "message"),
+    [
+        ("ranking", "experiment", {"query": {"questions": {"click": {"feedbak": "click"}}}}, "question 'click'"),
+        (
+            "ablation",
+            "ablations",
+            [{"table": "use", "label": "odd", "query": {"questions": {"q": {"x": 1}}}}],
+            "question 'q'",
+        ),
+        ("retrieval", "retrieval", {"retrieve": {"questions": {"any": {"x": 1}}}}, "question 'any'"),
+        ("retrieval", "retrieval", {"retrieve": {"known": {"told": ["feedback"]}}}, "retrieve.known.told: 'feedback'"),
+    ],
+)
+def test_a_question_that_does_not_fit_is_found_before_training(
+    what: str, part: str, content: Any, message: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is named."""
+    for module, name in ((chain, "pretrain"), (retrieval, "pretrain"), (retrieval, "fit_sequential")):
+        monkeypatch.setattr(module, name, forbid)
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(TINY | {part: content if isinstance(content, list) else TINY[part] | content}))
+    error = lum_bench(what, "-d", str(own), "--runs", str(runs)).exception
+    assert isinstance(error, InputError), error
+    assert str(error).startswith(f"{own}: {message}")
 
 
 def test_untuned_takes_the_first_settings(runs: Path) -> None:

@@ -83,7 +83,7 @@ def test_every_method_gets_the_settings_that_were_best_on_validation(
 
     monkeypatch.setattr(ranking, "run_cells", run)
     methods: list[Any] = [("dnn", "dnn", []), ("dnn+knowledge", "dnn", [Trained(knowledge_dir, {})])]
-    tuned = _tune(bench.ranking, bench, methods, Place(tmp_path, Console(), None, [0]))
+    tuned = _tune(bench.ranking, bench, methods, Place(tmp_path / "tiny.yaml", tmp_path, Console(), None, [0]))
     assert [tuned[name]["told"]["chosen"] for name, *_ in methods] == [{"dropout": 0.1}, {}]
     assert tuned["dnn"]["settings"].dropout == 0.1
     assert [one["settings"] for one in tuned["dnn"]["told"]["tried"]] == content["ranking"]["tune"]["dnn"]

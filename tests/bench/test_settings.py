@@ -5,8 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from openlum.bench import settings as bench_settings
-from openlum.bench.settings import DATASETS, RankingBench, changed, load_bench
+from openlum.bench.settings import DATASETS, RankingBench, bench_file, changed, load_bench
 from openlum.errors import InputError
 from openlum.rank.settings import Architecture, RankSettings
 
@@ -16,7 +15,7 @@ SHIPPED = sorted(file.stem for file in DATASETS.glob("*.yaml"))
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_benchmark_loads(name: str) -> None:
     """Its changes fit the settings of its rankers, and every ranker may try equally many."""
-    loaded = load_bench(name)
+    loaded = load_bench(bench_file(name))
     assert loaded.experiment.name == name
     assert loaded.ranking or loaded.retrieval
     if loaded.ranking:
@@ -33,14 +32,49 @@ def test_every_shipped_benchmark_loads(name: str) -> None:
 
 def test_an_unknown_benchmark_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(InputError, match=f"no benchmark for 'ml-2m'; there are {', '.join(SHIPPED)}"):
-        load_bench("ml-2m")
+        bench_file("ml-2m")
 
 
-def test_a_misspelt_key_of_a_benchmark_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_settings, "DATASETS", tmp_path)
-    (tmp_path / "tiny.yaml").write_text((DATASETS / "market.yaml").read_text().replace("protocol:", "protocoll:", 1))
-    with pytest.raises(InputError, match=r"tiny\.yaml.*protocoll"):
-        load_bench("tiny")
+def test_a_file_that_there_is_not_is_named() -> None:
+    with pytest.raises(InputError, match=r"shops/none\.yaml: no such file"):
+        load_bench(bench_file("shops/none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("protocol:", "protocoll:", "unknown key 'protocoll'"),
+        (
+            "label: int8, query: {dtype: int8}",
+            "label: int8, query: {dtype: int4}",
+            "ablation 'int8', query: key 'dtype'",
+        ),
+        ("label: int8", "label: width 32", "the label 'width 32' is taken"),
+        ("label: int8", "label: whole method", "the label 'whole method' is taken"),
+        (
+            "dien: [{}, {learning_rate: 0.001}",
+            "dien: [{}, {learning_rat: 0.001}",
+            "tune.dien, setting 2: unknown key 'learning_rat'",
+        ),
+        ("lightgbm: [{}, {trees: {leaves: 31}}", "lightgbm: [{}, {trees: 31}", "tune.lightgbm, setting 2: key 'trees'"),
+        ("    dnn: [{}, {learning_rate: 0.001}, {dropout: 0.2}]", "    dnn: []", "key 'ranking.tune.dnn'"),
+        (
+            "  retrieve: null",
+            "  retrieve: null\n  query: null",
+            "'ranking' and 'ablations' need the experiment's 'query' and 'rank'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_benchmark_is_found_before_it_runs(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    text = (DATASETS / "market.yaml").read_text()
+    assert old in text
+    (tmp_path / "shop.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError) as found:
+        load_bench(tmp_path / "shop.yaml")
+    assert "shop.yaml" in str(found.value)
+    assert message in str(found.value)
 
 
 @pytest.mark.parametrize(

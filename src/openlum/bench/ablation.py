@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from openlum.bench.chain import Place, build_dataset, build_knowledge
+from openlum.bench.chain import Place, build_dataset, build_knowledge, check_before_training
 from openlum.bench.ranking import comparison, knowledge_alone_of, predictions_of, run_with_progress, seed_cells
-from openlum.bench.settings import Ablation, Bench, changed
+from openlum.bench.settings import NO_KNOWLEDGE, WHOLE_METHOD, Ablation, Bench
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.rank.batches import RankingData
-from openlum.rank.run import check_rows, judge
-from openlum.run import Experiment
+from openlum.rank.run import judge
 from openlum.summary import environment
 
-WHOLE = Ablation(table="", label="whole method")
+WHOLE = Ablation(table="", label=WHOLE_METHOD)
 
 
 def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, Any]:
@@ -31,12 +30,13 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
     chosen = [WHOLE, *(one for one in bench.ablations if one.table in tables)]
     assert bench.experiment.rank is not None
     plain = RankingData(prepared, bench.experiment.rank)
-    check_rows(prepared)
+    for one in chosen:
+        check_before_training(one.of(bench.experiment), place)
     ranker = bench.ablation_ranker
-    cells = {"no knowledge": seed_cells("no knowledge", ranker, bench.experiment.rank, [], place.seeds)}
+    cells = {NO_KNOWLEDGE: seed_cells(NO_KNOWLEDGE, ranker, bench.experiment.rank, [], place.seeds)}
     alone = {}
     for ablation in chosen:
-        experiment = _changed(bench.experiment, ablation)
+        experiment = ablation.of(bench.experiment)
         trained = build_knowledge(experiment, place)
         assert experiment.rank is not None
         cells[ablation.label] = seed_cells(ablation.label, ranker, experiment.rank, trained, place.seeds)
@@ -48,7 +48,7 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
     test, (ranking, _) = plain.rows["test"], judge(plain, *predictions_of(found))
     whole = found[WHOLE.label]
     rows = []
-    for table, label in [("", "no knowledge"), *((one.table, one.label) for one in chosen)]:
+    for table, label in [("", NO_KNOWLEDGE), *((one.table, one.label) for one in chosen)]:
         rows.append(
             {
                 "table": table,
@@ -69,17 +69,3 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
         "ranker": ranker,
     }
     return {"ablations": rows, "bench": told, "environment": environment() | {"seed": bench.experiment.pretrain.seed}}
-
-
-def _changed(experiment: Experiment, ablation: Ablation) -> Experiment:
-    """The experiment with an ablation's changes."""
-    assert experiment.query is not None
-    assert experiment.rank is not None
-    return experiment.model_copy(
-        update={
-            "model": changed(experiment.model, ablation.model),
-            "pretrain": changed(experiment.pretrain, ablation.pretrain),
-            "query": changed(experiment.query, ablation.query),
-            "rank": changed(experiment.rank, ablation.rank),
-        }
-    )

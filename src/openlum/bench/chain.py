@@ -18,6 +18,8 @@ from openlum.summary import query_part
 class Place:
     """Where and how a benchmark runs."""
 
+    bench: Path
+    """The benchmark's file: its `schema_file` is relative to it."""
     directory: Path
     """Of all artefacts; what is there already is used."""
     console: Console
@@ -35,8 +37,21 @@ class Place:
 def build_dataset(experiment: Experiment, place: Place) -> Path:
     """The dataset of an experiment, made as `lum run` does, unless it is there."""
     place.directory.mkdir(parents=True, exist_ok=True)
-    Chain(experiment, place.directory / "experiment", place.directory, place.console, place.from_dir).dataset()
+    _chain(experiment, place).dataset()
     return place.directory / "dataset"
+
+
+def check_before_training(experiment: Experiment, place: Place) -> None:
+    """Find now what would stop an experiment, whose dataset there is, after an hour of training.
+
+    Raises:
+        InputError: a question does not fit the dataset, or its rows teach a ranker nothing.
+    """
+    _chain(experiment, place).check_before_training()
+
+
+def _chain(experiment: Experiment, place: Place) -> Chain:
+    return Chain(experiment, place.bench, place.directory, place.console, place.from_dir)
 
 
 @dataclass(frozen=True)

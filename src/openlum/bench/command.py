@@ -12,14 +12,20 @@ from openlum.errors import InputError
 
 if TYPE_CHECKING:
     from openlum.bench.chain import Place
+    from openlum.bench.settings import Bench
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks with several seeds, a tuning budget and paired tests.")
 
-Name = Annotated[str, typer.Option("--dataset", "-d", help="ml-1m, kuairand-pure, amazon-beauty or market.")]
-Runs = Annotated[Path, typer.Option(help="Directory for bench-DATASET, with everything that is made on the way.")]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--dataset", "-d", help="ml-1m, kuairand-pure, amazon-beauty, market; or a file of your own, ending in .yaml."
+    ),
+]
+Runs = Annotated[Path, typer.Option(help="Directory for bench-NAME, with everything that is made on the way.")]
 From = Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Result file.", show_default="bench-DATASET/WHAT.json under --runs")
+    Path | None, typer.Option("--json", help="Result file.", show_default="bench-NAME/WHAT.json under --runs")
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of every method.")]
 Models = Annotated[
@@ -56,20 +62,20 @@ def ranking(
         lum bench ranking --dataset market --rankers dnn,din,hstu --no-tune --seeds 2
 
         lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --models 1 --json ranking.json
+
+        lum bench ranking --dataset shop.yaml
     """
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import comparison_table, plot_ranking, ranking_table
-    from openlum.bench.settings import load_bench
 
-    console, loaded = Console(), load_bench(dataset)
+    loaded, place = _begin(dataset, runs, from_dir, seeds, models, processes)
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
-    place = _place(dataset, runs, console, from_dir, seeds, models, processes)
     result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
     tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
-    file = _finish(place, json or place.directory / "ranking.json", result, *tables)
-    console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
+    written = _finish(place, json or place.directory / "ranking.json", result, *tables)
+    place.console.print(f"plot: {plot_ranking(result, written.with_suffix('.svg'))}", soft_wrap=True)
 
 
 @bench.command()
@@ -93,13 +99,11 @@ def ablation(
     """
     from openlum.bench.ablation import bench_ablation
     from openlum.bench.report import ablation_table
-    from openlum.bench.settings import load_bench
 
-    console, loaded = Console(), load_bench(dataset)
+    loaded, place = _begin(dataset, runs, from_dir, seeds, models, processes)
     if not loaded.ablations:
         raise InputError(f"'{dataset}' has no ablations")
     chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
-    place = _place(dataset, runs, console, from_dir, seeds, models, processes)
     result = bench_ablation(loaded, place, chosen)
     _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
 
@@ -125,13 +129,11 @@ def retrieval(
     """
     from openlum.bench.report import retrieval_table
     from openlum.bench.retrieval import bench_retrieval
-    from openlum.bench.settings import load_bench
 
-    console, loaded = Console(), load_bench(dataset)
+    loaded, place = _begin(dataset, runs, from_dir, seeds, None, 1)
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
-    place = _place(dataset, runs, console, from_dir, seeds, None, 1)
     result = bench_retrieval(loaded, place, chosen)
     _finish(place, json or place.directory / "retrieval.json", result, retrieval_table(result))
 
@@ -145,23 +147,21 @@ def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
     return chosen
 
 
-def _place(
-    dataset: str,
-    runs: Path,
-    console: Console,
-    from_dir: Path | None,
-    seeds: int,
-    models: int | None,
-    processes: int | None,
-) -> "Place":
+def _begin(
+    name: str, runs: Path, from_dir: Path | None, seeds: int, models: int | None, processes: int | None
+) -> tuple["Bench", "Place"]:
+    """The benchmark that is named, and where and how it runs."""
     from openlum.bench.chain import Place
+    from openlum.bench.settings import bench_file, load_bench
 
     if models and models > seeds:
         raise InputError(
             f"--models {models}: with {seeds} seeds no more than {seeds} trainings are used; raise --seeds"
         )
-    directory, cores = runs / f"bench-{dataset}", os.cpu_count() or 1
-    return Place(directory, console, from_dir, list(range(seeds)), models or seeds, processes or cores)
+    file, cores = bench_file(name), os.cpu_count() or 1
+    loaded = load_bench(file)
+    directory = runs / f"bench-{loaded.experiment.name}"
+    return loaded, Place(file, directory, Console(), from_dir, list(range(seeds)), models or seeds, processes or cores)
 
 
 def _finish(place: "Place", file: Path, result: dict[str, Any], *tables: Table) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from openlum.bench.cells import Cell, Outcome, run_cells
-from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge
+from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge, check_before_training
 from openlum.bench.settings import Bench, RankingBench, changed
 from openlum.data.dataset import Dataset
 from openlum.rank.alone import knowledge_alone
@@ -20,7 +20,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
-from openlum.rank.run import Predictions, check_rows, judge
+from openlum.rank.run import Predictions, judge
 from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture, RankSettings
 from openlum.summary import environment
 
@@ -41,7 +41,7 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     assert bench.experiment.rank is not None
     prepared = Dataset(build_dataset(bench.experiment, place))
     data = RankingData(prepared, bench.experiment.rank)
-    check_rows(prepared)
+    check_before_training(bench.experiment, place)
     trained = build_knowledge(bench.experiment, place)
     methods: list[Method] = [(name, name, []) for name in rankers]
     methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]

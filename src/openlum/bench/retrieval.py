@@ -10,7 +10,7 @@ from rich.console import Console
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
-from openlum.bench.chain import Place, build_dataset
+from openlum.bench.chain import Place, build_dataset, check_before_training
 from openlum.bench.settings import Bench, RetrievalBench
 from openlum.data.dataset import Dataset
 from openlum.pretrain.train import pretrain
@@ -35,6 +35,8 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     chosen = bench.retrieval
     assert chosen is not None
     dataset = build_dataset(bench.experiment, place)
+    asked = bench.experiment.model_copy(update={"query": None, "rank": None, "retrieve": chosen.retrieve})
+    check_before_training(asked, place)
     directory, console, seeds = place.directory, place.console, place.seeds
     prepared = Dataset(dataset)
     by_seed: list[Metrics] = []

@@ -1,9 +1,9 @@
 """What a benchmark of a data set consists of. `datasets/NAME.yaml` holds one for each."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openlum.config import S, Settings, load_settings, parse_settings
 from openlum.errors import InputError
@@ -35,7 +35,7 @@ class RetrievalBench(Settings):
 class RankingBench(Settings):
     """Ranking: every ranker without and with knowledge, and the generative opponents."""
 
-    tune: dict[Architecture, list[dict[str, Any]]]
+    tune: dict[Architecture, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
     """Every ranker to what it is tuned over: changes of `rank`, one training each, judged by validation AUC. With
     knowledge a ranker has the same budget."""
     tune_seed: int = 100
@@ -44,6 +44,10 @@ class RankingBench(Settings):
     def untuned(self) -> "RankingBench":
         """The same with the first setting of every ranker alone."""
         return self.model_copy(update={"tune": {name: settings[:1] for name, settings in self.tune.items()}})
+
+
+NO_KNOWLEDGE, WHOLE_METHOD = "no knowledge", "whole method"
+"""Rows that every table of ablations begins with."""
 
 
 class Ablation(Settings):
@@ -62,9 +66,18 @@ class Ablation(Settings):
     pretrain: dict[str, Any] = {}
     """Changes of `pretrain`."""
 
+    def of(self, experiment: Experiment) -> Experiment:
+        """The experiment with these changes."""
+        sections = ("model", "pretrain", "query", "rank")
+        found = {
+            name: changed(getattr(experiment, name), getattr(self, name), f"ablation '{self.label}', {name}")
+            for name in sections
+        }
+        return experiment.model_copy(update=found)
+
 
 class Bench(Settings):
-    """One file of `datasets/`."""
+    """One file of `datasets/`, or one of the user's."""
 
     protocol: list[str]
     """What was split how, what the label is, what is seen: one line each."""
@@ -76,27 +89,61 @@ class Bench(Settings):
     """The benchmark of retrieval."""
     ablation_ranker: Architecture = "din"
     """The ranker of the ablations."""
-    ablations: list[Ablation] = Field(default=[])
+    ablations: list[Ablation] = []
     """What is taken away or changed."""
 
+    @model_validator(mode="after")
+    def _can_run(self) -> "Bench":
+        """Changes that do not fit are found now, and not after the trainings before them."""
+        steps = self.experiment
+        if (self.ranking or self.ablations) and not (steps.query and steps.rank):
+            raise ValueError("'ranking' and 'ablations' need the experiment's 'query' and 'rank', which are null")
+        labels = [NO_KNOWLEDGE, WHOLE_METHOD, *(one.label for one in self.ablations)]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"ablations: the label '{twice[0]}' is taken; give each its own")
+        try:
+            for name, settings in self.ranking.tune.items() if self.ranking and steps.rank else []:
+                for number, one in enumerate(settings, 1):
+                    changed(steps.rank, one, f"ranking.tune.{name}, setting {number}")
+            for ablation in self.ablations:
+                ablation.of(steps)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
 
-def load_bench(dataset: str) -> Bench:
-    """The benchmark of a data set.
+
+def bench_file(name: str) -> Path:
+    """The file of a benchmark: one of `datasets/` by its name, or one of the user's by its path.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none of this name.
     """
-    file = DATASETS / f"{dataset}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    file = DATASETS / f"{name}.yaml"
     if not file.exists():
         known = ", ".join(sorted(f.stem for f in DATASETS.glob("*.yaml")))
-        raise InputError(f"no benchmark for '{dataset}'; there are {known}")
+        raise InputError(f"no benchmark for '{name}'; there are {known}; one of your own is a file, NAME.yaml")
+    return file
+
+
+def load_bench(file: Path) -> Bench:
+    """A benchmark's file.
+
+    Raises:
+        InputError: it is missing, or is no benchmark.
+    """
     return load_settings(file, Bench)
 
 
-def changed(settings: S, changes: dict[str, Any]) -> S:
-    """Settings with some keys changed, nested ones key by key; keys of a mapping of names, such as questions, as a whole."""
+def changed(settings: S, changes: dict[str, Any], where: str = "benchmark") -> S:
+    """Settings with some keys changed, nested ones key by key; keys of a mapping of names, such as questions, as a whole.
+
+    `where` stands for the place of the changes in messages.
+    """
     content = settings.model_dump()
     for key, value in changes.items():
         nested = isinstance(getattr(settings, key, None), Settings)
-        content[key] = content[key] | value if nested else value
-    return parse_settings(content, type(settings), where=f"benchmark, {changes}")
+        content[key] = content[key] | value if nested and isinstance(value, dict) else value
+    return parse_settings(content, type(settings), where=where)

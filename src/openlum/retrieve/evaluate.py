@@ -20,6 +20,7 @@ from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
+from openlum.schema import FieldSpec
 
 
 def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSettings) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
         name: model.lexicon.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
-    _check_known(model, settings.known)
+    check_known(model.config.condition, settings.known)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     with torch.inference_mode():
         e = model.items()  # (V, E)
@@ -95,8 +96,9 @@ def _answers(
     }
 
 
-def _check_known(model: LargeUserModel, known: dict[str, list[str]]) -> None:
-    fields = [spec.name for spec in model.config.condition if not spec.feedback]
+def check_known(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:
+    """Refuse a field of `known` that no condition has, or that is feedback."""
+    fields = [spec.name for spec in specs if not spec.feedback]
     for name, told in known.items():
         wrong = sorted(set(told) - set(fields))
         if wrong:

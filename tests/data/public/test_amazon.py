@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openlum.bench.settings import load_bench
+from openlum.bench.settings import bench_file, load_bench
 from openlum.data import public
 from openlum.data.prepare import prepare
 from openlum.data.public import amazon
@@ -217,7 +217,7 @@ def test_real_beauty(real_sources: Path, tmp_path: Path) -> None:
 
 
 def test_real_beauty_with_negatives(real_sources: Path, tmp_path: Path) -> None:
-    data = load_bench("amazon-beauty").experiment.data
+    data = load_bench(bench_file("amazon-beauty")).experiment.data
     assert data.public is not None
     source = real_sources / "amazon-beauty"
     schema = public.write(data.public, tmp_path / "log", source, data.partial, data.negatives)
