@@ -175,6 +175,8 @@ def test_a_user_who_was_never_trained_is_an_unknown_user(dataset: Dataset, setti
         with torch.inference_mode():
             unknown = ranker(dataclasses.replace(batch, user=torch.zeros_like(batch.user)))
             assert ranker(batch).equal(unknown) == same
+            came_later = torch.full_like(batch.user, ranker.config.users)  # as in a dataset that has grown
+            assert ranker(dataclasses.replace(batch, user=came_later)).equal(unknown)
 
 
 @pytest.mark.parametrize("name", ["dnn", "din", "hstu"])
@@ -227,6 +229,15 @@ def test_training_is_repeatable(data: RankingData) -> None:
     first, second = (fit(data.config("din", True, early), data, seed=4) for _ in range(2))
     assert [e.valid_auc for e in first.epochs] == [e.valid_auc for e in second.epochs]
     assert first.best_epoch == 1 + int(np.argmax([e.valid_auc for e in first.epochs]))
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_where_validation_stops_getting_better(patience: int, data: RankingData) -> None:
+    early = data.settings.model_copy(update={"max_epochs": 40, "patience": patience})
+    fitted = fit(data.config("dnn", False, early), data, 0)
+    reached = [epoch.valid_auc for epoch in fitted.epochs]
+    assert len(reached) == fitted.best_epoch + patience < 40
+    assert max(reached[fitted.best_epoch :]) <= reached[fitted.best_epoch - 1]
 
 
 def test_attention_equals_its_textbook_form() -> None:

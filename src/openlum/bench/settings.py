@@ -95,19 +95,21 @@ class Bench(Settings):
     @model_validator(mode="after")
     def _can_run(self) -> "Bench":
         """Changes that do not fit are found now, and not after the trainings before them."""
-        steps = self.experiment
-        if (self.ranking or self.ablations) and not (steps.query and steps.rank):
-            raise ValueError("'ranking' and 'ablations' need the experiment's 'query' and 'rank', which are null")
+        rank, query = self.experiment.rank, self.experiment.query
+        if rank is None or query is None:
+            if self.ranking or self.ablations:
+                raise ValueError("'ranking' and 'ablations' need the experiment's 'query' and 'rank'; one is null")
+            return self
         labels = [NO_KNOWLEDGE, WHOLE_METHOD, *(one.label for one in self.ablations)]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"ablations: the label '{twice[0]}' is taken; give each its own")
         try:
-            for name, settings in self.ranking.tune.items() if self.ranking and steps.rank else []:
+            for name, settings in self.ranking.tune.items() if self.ranking else []:
                 for number, one in enumerate(settings, 1):
-                    changed(steps.rank, one, f"ranking.tune.{name}, setting {number}")
+                    changed(rank, one, f"ranking.tune.{name}, setting {number}")
             for ablation in self.ablations:
-                ablation.of(steps)
+                ablation.of(self.experiment)
         except InputError as error:
             raise ValueError(str(error)) from None
         return self
