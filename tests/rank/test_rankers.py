@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from openlum.data.dataset import Dataset, Sequences
 from openlum.errors import InputError
@@ -330,6 +332,31 @@ def test_ids_that_came_after_training_are_unknown(name, data: RankingData) -> No
         features={n: torch.zeros_like(x) if x.dtype == torch.int64 else x for n, x in rows.features.items()},
     )
     assert np.array_equal(ranker.predict(data, grown), ranker.predict(data, unknown))
+
+
+class LookupsOnOneDevice(TorchFunctionMode):
+    """Refuses ids on another device than their table, which `meta` does not."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.embedding:
+            assert args[0].device == args[1].device
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", [*ROWWISE, *GENERATIVE, *(f"{name}+early" for name in ROWWISE)])
+def test_a_ranker_computes_where_its_weights_are(name: str, data: RankingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`meta` stands for a GPU: it has shapes without values, and refuses to mix with the CPU as a GPU does."""
+    monkeypatch.setattr("openlum.rank.train.default_device", lambda: torch.device("meta"))
+    architecture, _, early = name.partition("+")
+    settings = data.settings.model_copy(update=EARLY)
+    ranker = build_ranker(data.config(architecture, bool(early), settings), data, 0)  # type: ignore[arg-type]
+    with torch.fx.experimental._config.patch(meta_nonzero_assume_all_nonzero=True), LookupsOnOneDevice():
+        if isinstance(ranker, GenerativeRanker):
+            logits = next(ranker.judge(data, data.rows["train"], None))[1]
+        else:
+            logits = ranker(data.batch(data.rows["train"], torch.arange(50), ranker.config))
+    assert logits.is_meta
+    assert len(logits)
 
 
 def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path) -> None:

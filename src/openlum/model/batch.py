@@ -54,7 +54,8 @@ def _dtype(spec: FieldSpec) -> torch.dtype:
     return torch.int64 if spec.type in ("categorical", "multi") else torch.float32
 
 
-def _moved(fields: Fields, device: torch.device) -> Fields:
+def moved(fields: Fields, device: torch.device) -> Fields:
+    """Fields on a device."""
     return {name: field.to(device) for name, field in fields.items()}
 
 
@@ -99,9 +100,9 @@ class History:
 
     def to(self, device: torch.device) -> "History":
         """On a device; what steers the loop over users stays on the CPU."""
-        asked = None if self.asked is None else _moved(self.asked, device)
+        asked = None if self.asked is None else moved(self.asked, device)
         return History(
-            self.item.to(device), _moved(self.condition, device), self.offsets, self.before, self.event, asked
+            self.item.to(device), moved(self.condition, device), self.offsets, self.before, self.event, asked
         )
 
 
@@ -121,4 +122,4 @@ class Questions:
     def to(self, device: torch.device) -> "Questions":
         """On a device; `user` stays on the CPU."""
         item = None if self.item is None else self.item.to(device)
-        return Questions(_moved(self.condition, device), self.user, self.prefix.to(device), item)
+        return Questions(moved(self.condition, device), self.user, self.prefix.to(device), item)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
 from openlum.errors import InputError
-from openlum.model.batch import Fields, to_tensors
+from openlum.model.batch import Fields, moved, to_tensors
 from openlum.rank.fusion import of_several_values
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.settings import GENERATIVE, Architecture, KnowledgeShape, RankerConfig, RankSettings
@@ -29,6 +29,10 @@ class Behaviours:
     mask: Tensor
     """(B, L) bool: False where the history is shorter than L."""
 
+    def to(self, device: torch.device) -> "Behaviours":
+        """On a device."""
+        return Behaviours(self.item.to(device), moved(self.condition, device), self.mask.to(device))
+
 
 @dataclass
 class KnowledgeInput:
@@ -40,6 +44,10 @@ class KnowledgeInput:
     """(B, E) float16: the target item's vector in the same space."""
     similarity: Tensor
     """(B, Q) float32: one number a question."""
+
+    def to(self, device: torch.device) -> "KnowledgeInput":
+        """On a device."""
+        return KnowledgeInput(self.answers.to(device), self.target.to(device), self.similarity.to(device))
 
 
 @dataclass
@@ -58,6 +66,17 @@ class Batch:
     """What the user did before, for rankers that read it."""
     knowledge: KnowledgeInput | None = None
     """Knowledge, for rankers that take it."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """On a device."""
+        return Batch(
+            self.user.to(device),
+            self.item.to(device),
+            moved(self.features, device),
+            self.activity.to(device),
+            self.history and self.history.to(device),
+            self.knowledge and self.knowledge.to(device),
+        )
 
 
 @dataclass

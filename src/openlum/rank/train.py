@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openlum.errors import InputError
+from openlum.model import default_device
 from openlum.pretrain.schedule import cosine_rate
 from openlum.rank.batches import RankingData
 from openlum.rank.metrics import auc, log_loss
@@ -56,12 +57,12 @@ class Fit:
 
 
 def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker | GenerativeRanker:
-    """A new network. Its plain part depends on the seed alone, not on whether there is knowledge."""
+    """A new network, on a GPU where there is one. Its plain part depends on the seed alone, not on whether there is knowledge."""
     torch.manual_seed(seed)
     ranker = new_network(config)
     ranker.items.set_features(data.item_features)
     ranker.items.meet(data.met(config))
-    return ranker
+    return ranker.to(default_device())
 
 
 def fit(
@@ -107,7 +108,7 @@ def _descend(
         began, total, rows = time.perf_counter(), 0.0, 0
         ranker.train()
         for logits, label in steps.epoch(number):
-            loss = F.binary_cross_entropy_with_logits(logits, label)
+            loss = F.binary_cross_entropy_with_logits(logits, label.to(logits.device))
             steps.optimizer.zero_grad()
             loss.backward()
             steps.optimizer.step()

@@ -93,7 +93,8 @@ class Ranker(nn.Module):
         return x
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, (B,)."""
+        """Logits, (B,), on the device of the weights, whichever the batch is on."""
+        batch = batch.to(self.first.weight.device)
         parts = [field(batch.features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         parts.append(batch.activity.unsqueeze(1))
         if self.users is not None:
@@ -111,7 +112,7 @@ class Ranker(nn.Module):
         """Predicted probabilities of rows, (I,) float32."""
         self.eval()
         order = torch.arange(len(rows))
-        parts = [self(batch).sigmoid() for batch, _ in data.batches(rows, order, self.config)]
+        parts = [self(batch).sigmoid().cpu() for batch, _ in data.batches(rows, order, self.config)]
         return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openlum.data.packing import Stretches, batches, question_windows
-from openlum.model.batch import Fields, History
+from openlum.model.batch import Fields, History, moved
 from openlum.model.fields import Field, ItemEncoder
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
@@ -52,7 +52,7 @@ class GenerativeRanker(nn.Module):
         self.head = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, history: History, item: Tensor, features: Fields, user: Tensor, prefix: Tensor) -> Tensor:
-        """Logits of rows, (I,).
+        """Logits of rows, (I,), on the device of the weights, whichever the rest is on.
 
         Args:
             history: of B windows.
@@ -61,14 +61,17 @@ class GenerativeRanker(nn.Module):
             user: (I,) int64 on the CPU, ascending: the window of each row.
             prefix: (I,) events of the window that each row sees.
         """
-        items = self.items(history.item) + self.constant[0] + self.condition(history.condition, len(history.item))
+        device = self.constant.device
+        history, features = history.to(device), moved(features, device)
+        item, prefix = item.to(device), prefix.to(device)
+        items = self.items(history.item) + self.constant[0] + self.condition(history.condition)
         # An action's token also says to what it was given, or attention would spend its first layer on finding that.
-        actions = self.constant[1] + self.action(history.condition, len(history.item)) + self.shortcut(items)
+        actions = self.constant[1] + self.action(history.condition) + self.shortcut(items)
         tokens = torch.stack([items, actions], 1).flatten(0, 1)  # (2 L, D)
         state = self.encoder.history(tokens, 2 * history.offsets, with_output=False)[1]
         target = self.items(item)  # (I, D)
         known = {name.removeprefix("condition."): x for name, x in features.items() if name.startswith("condition.")}
-        asked = target + self.constant[0] + self.condition(known, len(item))
+        asked = target + self.constant[0] + self.condition(known)
         out = self.encoder.answer(state, asked, user, 2 * prefix)  # (I, D)
         fields = [field(features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         return self.head(torch.cat([out, target, *fields], 1)).squeeze(1)
@@ -79,7 +82,7 @@ class GenerativeRanker(nn.Module):
         self.eval()
         out = torch.empty(len(rows))
         for index, logits in self.judge(data, rows, None):
-            out[index] = logits.sigmoid()
+            out[index] = logits.sigmoid().cpu()
         return out.numpy()
 
     def judge(self, data: RankingData, rows: Rows, rng: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -127,13 +130,12 @@ class _Sum(nn.Module):
 
     def __init__(self, specs: list[FieldSpec], width: int) -> None:
         super().__init__()
-        self.width = width
         self.names = [spec.name for spec in specs]
         self.fields = nn.ModuleList(Field(spec, width) for spec in specs)
 
-    def forward(self, values: Fields, n: int) -> Tensor:
-        """Fields of n tokens to (n, D)."""
-        total = next(self.parameters()).new_zeros(n, self.width) if self.names else torch.zeros(n, self.width)
+    def forward(self, values: Fields) -> Tensor | float:
+        """Fields of n tokens to (n, D); 0 where there are none."""
+        total: Tensor | float = 0.0
         for name, field in zip(self.names, self.fields, strict=True):
             total = total + field(values[name])
         return total
