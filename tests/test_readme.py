@@ -51,13 +51,13 @@ def test_fusion_in_the_readme_runs() -> None:
     """Half of what decides the label is known to the ranker, the other half to the knowledge."""
     rng = np.random.default_rng(0)
     scope: dict[str, Any] = {}
-    for day in ("valid", "todays"):
+    for day in ("valid", "test"):
         x = rng.normal(size=(4000, 2))
         scope[f"{day}_label"] = rng.random(4000) < 1 / (1 + np.exp(-x.sum(1)))
         scope[f"{day}_probability"], scope[f"{day}_knowledge"] = 1 / (1 + np.exp(-x[:, 0])), x[:, 1:]
     exec(FUSE, scope)
-    label = scope["todays_label"]
-    assert auc(label, scope["probability"]) > auc(label, scope["todays_probability"]) + 0.05
+    label = scope["test_label"]
+    assert auc(label, scope["probability"]) > auc(label, scope["test_probability"]) + 0.05
 
 
 def test_schemas_in_the_readme_load(tmp_path: Path) -> None:
