@@ -78,7 +78,7 @@ def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
     assert done.exit_code == 0, (done.output, done.exception)
     result = json.loads(file.read_text())
     methods = ["dnn", "hstu", "dnn+knowledge", "hstu+knowledge"]
-    assert list(result["ranking"]) == list(result["validation"]) == methods
+    assert list(result["ranking"]) == list(result["validation"]) == [*methods, "hstu & hstu", "dnn & hstu"]
     for figures in result["ranking"].values():
         assert len(figures["auc"]["seeds"]) == 2
         assert figures["auc"]["mean"] == pytest.approx(np.mean(figures["auc"]["seeds"]))
@@ -228,11 +228,13 @@ def _models(runs: Path) -> int:
 
 
 def _check_comparisons(result: dict[str, Any]) -> None:
-    """Knowledge against none, and the best with knowledge against the best end to end."""
+    """Knowledge against none, and the best with knowledge against the best end to end, alone and joined with another model."""
     assert [(found["a"], found["b"]) for found in result["comparisons"]] == [
         ("dnn+knowledge", "dnn"),
         ("hstu+knowledge", "hstu"),
         ("dnn+knowledge", "hstu"),
+        ("dnn+knowledge", "hstu & hstu"),
+        ("dnn+knowledge", "dnn & hstu"),
     ]
     for found in result["comparisons"]:
         one, other = (result["ranking"][found[side]]["auc"] for side in ("a", "b"))

@@ -13,6 +13,7 @@ from openlum.bench.cells import Cell, Outcome
 from openlum.bench.chain import Place, Trained
 from openlum.bench.ranking import _judge, _tune
 from openlum.bench.settings import Bench
+from openlum.bench.stacks import stacks
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.settings import RankSettings
@@ -43,11 +44,15 @@ def test_the_best_are_chosen_by_validation_and_compared_on_the_test(dataset: Dat
 
     found = {name: [outcome(*noise) for _ in range(2)] for name, noise in NOISE.items()}
     result = _judge(found, data)
-    assert list(result["ranking"]) == list(NOISE)
+    stacked = ["sasrec & sasrec", "din & sasrec"]
+    assert list(result["ranking"]) == [*NOISE, *stacked]
+    for name in stacked:  # their noise is independent
+        assert result["ranking"][name]["auc"]["mean"] > result["ranking"]["sasrec"]["auc"]["mean"] + 0.01
     pairs = [(one["a"], one["b"]) for one in result["comparisons"]]
     assert pairs[:3] == [("dnn+knowledge", "dnn"), ("din+knowledge", "din"), ("hstu+knowledge", "hstu")]
     # The best ranker with knowledge against the best plain one and the best end-to-end one, though others are better on the test.
-    assert pairs[3:] == [("dnn+knowledge", "din"), ("dnn+knowledge", "sasrec")]
+    others = ["din", "sasrec", *stacked]
+    assert pairs[3:] == [("dnn+knowledge", other) for other in others]
     for one in result["comparisons"]:
         auc = [result["ranking"][one[side]]["auc"]["mean"] for side in ("a", "b")]
         assert one["difference"] == pytest.approx(auc[0] - auc[1])
@@ -60,6 +65,15 @@ def test_without_knowledge_there_is_nothing_to_compare(dataset: Dataset) -> None
     data = RankingData(dataset, RankSettings())
     flat = Outcome(np.full(len(data.rows["valid"]), 0.5), np.full(len(data.rows["test"]), 0.5), 0.5, 1, 0.0)
     assert _judge({"hstu": [flat]}, data)["comparisons"] == []
+
+
+def test_an_end_to_end_model_of_one_seed_is_joined_with_the_plain_ranker_alone(dataset: Dataset) -> None:
+    data = RankingData(dataset, RankSettings())
+    rng = np.random.default_rng(0)
+    one = Outcome(rng.random(len(data.rows["valid"])), rng.random(len(data.rows["test"])), 0.5, 1, 0.0)
+    joined = stacks({"din": [one], "hstu": [one]}, "din", "hstu", data.rows["valid"])
+    assert list(joined) == ["din & hstu"]
+    assert stacks({"hstu": [one]}, None, "hstu", data.rows["valid"]) == {}
 
 
 def test_every_method_gets_the_settings_that_were_best_on_validation(

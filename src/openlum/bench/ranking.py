@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from openlum.bench.cells import Cell, Outcome, run_cells
 from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge, check_before_training
 from openlum.bench.settings import Bench, RankingBench, changed
+from openlum.bench.stacks import stacks
 from openlum.data.dataset import Dataset
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
@@ -145,9 +146,18 @@ def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]
     pairs = [(name, name.removesuffix(KNOWLEDGE)) for name in informed]
     # The method is a ranker with knowledge; what knowledge adds to an end-to-end model is told beside it.
     winner = best([name for name in informed if name.removesuffix(KNOWLEDGE) not in GENERATIVE])
-    for other in (best([name for name in found if name not in informed and name not in generative]), best(generative)):
+    plain, opponent = (
+        best([name for name in found if name not in informed and name not in generative]),
+        best(generative),
+    )
+    for other in (plain, opponent):
         if winner and other and (winner, other) not in pairs:
             pairs.append((winner, other))
+    if winner and opponent:
+        joined = stacks(found, plain, opponent, data.rows["valid"])
+        on_test, on_valid = judge(data, *predictions_of(joined))
+        ranking, validation, found = ranking | on_test, validation | on_valid, found | joined
+        pairs += [(winner, name) for name in joined]
     comparisons = [comparison(a, b, test, found[a], found[b]) for a, b in pairs]
     return {"ranking": ranking, "comparisons": comparisons, "validation": validation}
 

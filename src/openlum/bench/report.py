@@ -5,12 +5,13 @@ from typing import Any
 
 from rich.table import Table
 
+from openlum.bench.stacks import STACKED
 from openlum.page import figure, new_figure, terminal_table
 from openlum.rank.settings import GENERATIVE, KNOWLEDGE
 from openlum.report import METRICS, p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
-"""Of text and plain rankers, generative ones, lines, and rankers with knowledge."""
+"""Of text and plain rankers, generative ones (and their stacks), lines, and rankers with knowledge."""
 
 
 def ranking_table(result: dict[str, Any]) -> Table:
@@ -18,7 +19,7 @@ def ranking_table(result: dict[str, Any]) -> Table:
     dataset = result["bench"]["dataset"]
     table = terminal_table(f"{dataset}: test rows, mean ± std over seeds", "Ranker", *METRICS.values())
     for name, metrics in result["ranking"].items():
-        style = "bold" if name.endswith(KNOWLEDGE) else "italic" if name in GENERATIVE else ""
+        style = "bold" if name.endswith(KNOWLEDGE) else "italic" if _opposes(name) else ""
         table.add_row(_breakable(name), *(spread(metrics[metric]) for metric in METRICS), style=style)
     return table
 
@@ -31,6 +32,11 @@ def comparison_table(result: dict[str, Any]) -> Table:
         names = f"{_breakable(found['a'])} less {_breakable(found['b'])}"
         table.add_row(names, signed(found["difference"]), interval, p_value(found["p_value"]))
     return table
+
+
+def _opposes(name: str) -> bool:
+    """Whether it is an end-to-end model, or one joined with another model."""
+    return name in GENERATIVE or STACKED in name
 
 
 def _breakable(name: str) -> str:
@@ -69,7 +75,7 @@ def plot_ranking(result: dict[str, Any], file: Path) -> Path:
     axes = drawn.subplots()
     for place, name in enumerate(reversed(names)):
         auc = result["ranking"][name]["auc"]
-        colour = ACCENT if name.endswith(KNOWLEDGE) else QUIET if name in GENERATIVE else INK
+        colour = ACCENT if name.endswith(KNOWLEDGE) else QUIET if _opposes(name) else INK
         axes.plot(auc["seeds"], [place] * len(auc["seeds"]), "o", color=colour, alpha=0.4, markersize=5)
         axes.plot([auc["mean"]], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
         axes.annotate(
