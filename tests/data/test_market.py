@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -164,7 +166,7 @@ def test_chunks_do_not_grow_with_the_log() -> None:
     assert market_of_size(10**6, 10**8).items == 500_000
 
 
-def lum_market(*arguments: str, **options: int) -> "subprocess.Popen[str]":
+def lum_market(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", "from openlum.cli import main; main()", "market", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
@@ -215,7 +217,8 @@ def test_bad_numbers_are_one_message(
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX process groups")
 def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     arguments = ["--users", "1e5", "--events", "1e7", "--processes", "2", "--out", str(tmp_path / "log")]
-    process = lum_market(*arguments, start_new_session=True)
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background of a script ignores it
+    process = lum_market(*arguments, start_new_session=True, preexec_fn=heeds)
     while not list(tmp_path.glob(".log.*/events.parquet")):  # until it writes
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
