@@ -16,19 +16,36 @@ def draw(rng: np.random.Generator, users: int = 60, rows: int = 8, gain: float =
     return label, user, (1 + gain) * taste + a, taste + b
 
 
+def own_items(user: np.ndarray) -> np.ndarray:
+    """Every row has an item of its own, so that items say no more than rows do."""
+    return np.arange(len(user))
+
+
+def draw_both(rng: np.random.Generator, users: int = 80, items: int = 30) -> tuple[np.ndarray, ...]:
+    """Label, user, item and two scores; rows of one user share something, and those of one item far more."""
+    user, item = np.repeat(np.arange(users), 10), rng.integers(0, items, users * 10)
+    cause = rng.normal(size=users)[user] + rng.normal(size=items)[item] + rng.normal(size=len(user))
+    label = (cause > 0).astype(float)
+    a, b = (cause + rng.normal(size=users)[user] + 2 * rng.normal(size=items)[item] for _ in range(2))
+    return label, user, item, a, b
+
+
 def test_rejects_a_true_null_about_as_often_as_it_says() -> None:
     rng, runs = np.random.default_rng(0), 300
     rejected = 0
     for _ in range(runs):
         label, user, a, b = draw(rng)
-        rejected += compare_auc(label, user, [a], [b]).p_value < 0.05
+        rejected += compare_auc(label, user, own_items(user), [a], [b]).p_value < 0.05
     assert binom.ppf(0.001, runs, 0.035) <= rejected <= binom.ppf(0.999, runs, 0.07)
 
 
 @pytest.mark.parametrize("users", [2, 3, 5, 10])
 def test_few_users_prove_little(users: int) -> None:
     rng, runs = np.random.default_rng(users), 300
-    found = [compare_auc(label, user, [a], [b]) for label, user, a, b in (draw(rng, users, 40) for _ in range(runs))]
+    found = [
+        compare_auc(label, user, own_items(user), [a], [b])
+        for label, user, a, b in (draw(rng, users, 40) for _ in range(runs))
+    ]
     assert sum(one.p_value < 0.05 for one in found) <= binom.ppf(0.999, runs, 0.09)
 
 
@@ -38,15 +55,48 @@ def test_a_user_with_most_of_the_rows_is_not_many() -> None:
         label, user, a, b = draw(rng, 40, 20)
         owner = np.where(user < 24, 0, user)  # three fifths of the rows are one user's
         order = np.lexsort((rng.random(len(user)), owner))
-        rejected += compare_auc(label[order], owner[order], [a[order]], [b[order]]).p_value < 0.05
+        rejected += compare_auc(label[order], owner[order], own_items(owner), [a[order]], [b[order]]).p_value < 0.05
     assert rejected <= binom.ppf(0.999, runs, 0.06)
+
+
+def test_rows_of_one_item_are_no_independent_rows() -> None:
+    """By users alone a true null is rejected far too often; by users and items about as often as it says."""
+    rng, runs, by_both, by_user = np.random.default_rng(2), 300, 0, 0
+    for _ in range(runs):
+        label, user, item, a, b = draw_both(rng)
+        by_both += compare_auc(label, user, item, [a], [b]).p_value < 0.05
+        by_user += compare_auc(label, user, own_items(user), [a], [b]).p_value < 0.05
+    assert by_user / runs > 0.2
+    assert binom.ppf(0.001, runs, 0.03) <= by_both <= binom.ppf(0.999, runs, 0.07)
+
+
+def test_users_and_items_count_alike() -> None:
+    label, user, item, a, b = draw_both(np.random.default_rng(3))
+    one, other = compare_auc(label, user, item, [a], [b]), compare_auc(label, item, user, [a], [b])
+    assert (one.p_value, *one.ci95) == pytest.approx((other.p_value, *other.ci95))
+
+
+@pytest.mark.parametrize(("seeds", "seen"), [(5, True), (1, False)])
+def test_trainings_differ_too(seeds: int, seen: bool) -> None:
+    """Two rankers of the same kind, each training of which is a little better or worse: several seeds find out."""
+    rng, runs, rejected = np.random.default_rng(seeds), 300, 0
+    for _ in range(runs):
+        user, signal = np.repeat(np.arange(400), 5), rng.normal(size=2000)
+        label = (signal + rng.normal(size=2000) > 0).astype(float)
+
+        def train(signal: np.ndarray = signal) -> np.ndarray:
+            return rng.uniform(0.5, 1.5) * signal + rng.normal(size=2000)
+
+        a, b = ([train() for _ in range(seeds)] for _ in range(2))
+        rejected += compare_auc(label, user, own_items(user), a, b).p_value < 0.05
+    assert (rejected <= binom.ppf(0.999, runs, 0.06)) == seen
 
 
 def test_one_user_proves_nothing() -> None:
     label, user, a, b = draw(np.random.default_rng(0), users=1, rows=50)
-    found = compare_auc(label, user, [a], [b])
+    found = compare_auc(label, user, own_items(user), [a], [b])
     assert (found.ci95, found.p_value) == ((-1, 1), 1)
-    assert bootstrap_auc(label, user, [a], [b]) == (-1, 1)
+    assert bootstrap_auc(label, user, own_items(user), [a], [b]) == (-1, 1)
 
 
 def test_rows_of_one_user_are_no_independent_rows() -> None:
@@ -55,7 +105,7 @@ def test_rows_of_one_user_are_no_independent_rows() -> None:
     rejected = 0
     for _ in range(runs):
         label, user, a, b = draw(rng, users=30, rows=20)
-        rejected += compare_auc(label, np.arange(len(user)), [a], [b]).p_value < 0.05
+        rejected += compare_auc(label, np.arange(len(user)), own_items(user), [a], [b]).p_value < 0.05
     assert rejected / runs > 0.15
 
 
@@ -63,7 +113,7 @@ def test_rows_of_one_user_are_no_independent_rows() -> None:
 def test_agrees_with_a_bootstrap_over_users(seed: int) -> None:
     rng = np.random.default_rng(seed)
     label, user, a, b = draw(rng, users=100, gain=0.3)
-    found = compare_auc(label, user, [a], [b])
+    found = compare_auc(label, user, own_items(user), [a], [b])
     rows_of = [np.flatnonzero(user == one) for one in range(100)]
     differences = []
     for _ in range(600):
@@ -75,7 +125,10 @@ def test_agrees_with_a_bootstrap_over_users(seed: int) -> None:
 
 def test_the_sign_says_which_is_better_and_swapping_turns_it() -> None:
     label, user, a, b = draw(np.random.default_rng(2), gain=2.0)
-    forth, back = compare_auc(label, user, [a], [b]), compare_auc(label, user, [b], [a])
+    forth, back = (
+        compare_auc(label, user, own_items(user), [a], [b]),
+        compare_auc(label, user, own_items(user), [b], [a]),
+    )
     assert forth.difference > 0
     assert forth.p_value < 0.01
     assert forth.ci95[0] > 0
@@ -87,18 +140,29 @@ def test_seeds_are_averaged() -> None:
     label, user, a, b = draw(np.random.default_rng(3))
     _, _, c, d = draw(np.random.default_rng(4))
     mean_a = (roc_auc_score(label, a) + roc_auc_score(label, c)) / 2
-    found = compare_auc(label, user, [a, c], [b, d, b])
-    assert found.difference == pytest.approx(mean_a - (2 * roc_auc_score(label, b) + roc_auc_score(label, d)) / 3)
+    found = compare_auc(label, user, own_items(user), [a, c], [b, d])
+    assert found.difference == pytest.approx(mean_a - (roc_auc_score(label, b) + roc_auc_score(label, d)) / 2)
 
 
 def test_a_ranker_does_not_differ_from_itself() -> None:
     label, user, a, _ = draw(np.random.default_rng(5))
-    found = compare_auc(label, user, [a], [a])
+    found = compare_auc(label, user, own_items(user), [a], [a])
     assert (found.difference, found.ci95, found.p_value) == (0, (0, 0), 1)
 
 
 def test_one_class_has_no_comparison() -> None:
-    assert np.isnan(compare_auc(np.ones(4), np.arange(4), [np.arange(4)], [np.arange(4)]).p_value)
+    assert np.isnan(compare_auc(np.ones(4), np.arange(4), np.arange(4), [np.arange(4)], [np.arange(4)]).p_value)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_bootstrap_agrees_with_the_test_where_items_repeat(seeds: int) -> None:
+    rng = np.random.default_rng(8)
+    label, user, item, first, second = draw_both(rng, users=400, items=200)
+    a, b = ([one + 0.3 * rng.normal(size=len(one)) for _ in range(seeds)] for one in (first, second))
+    found, interval = compare_auc(label, user, item, a, b), bootstrap_auc(label, user, item, a, b)
+    assert interval == pytest.approx(found.ci95, abs=0.15 * (found.ci95[1] - found.ci95[0]))
+    by_user = compare_auc(label, user, own_items(user), a, b).ci95
+    assert interval[1] - interval[0] > 1.3 * (by_user[1] - by_user[0])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -106,22 +170,25 @@ def test_the_bootstrap_agrees_with_the_test_where_there_are_many_users(seeds: in
     rng = np.random.default_rng(6)
     label, user, first, second = draw(rng, users=500, gain=0.3)
     a, b = ([one + 0.3 * rng.normal(size=len(one)) for _ in range(seeds)] for one in (first, second))
-    found, low_and_high = compare_auc(label, user, a, b), bootstrap_auc(label, user, a, b)
+    found, low_and_high = (
+        compare_auc(label, user, own_items(user), a, b),
+        bootstrap_auc(label, user, own_items(user), a, b),
+    )
     width = found.ci95[1] - found.ci95[0]
     assert low_and_high == pytest.approx(found.ci95, abs=0.15 * width)
-    assert bootstrap_auc(label, user, a, b) == low_and_high
+    assert bootstrap_auc(label, user, own_items(user), a, b) == low_and_high
 
 
 def test_the_bootstrap_draws_users_not_rows() -> None:
     """Rows taken for users of their own make the interval too narrow, as they do in the test."""
     label, user, a, b = draw(np.random.default_rng(1), users=40, rows=40)
-    ends = [bootstrap_auc(label, who, [a], [b]) for who in (user, np.arange(len(user)))]
+    ends = [bootstrap_auc(label, who, own_items(who), [a], [b]) for who in (user, np.arange(len(user)))]
     assert ends[0][1] - ends[0][0] > 1.3 * (ends[1][1] - ends[1][0])
 
 
 def test_the_bootstrap_of_a_ranker_against_itself_is_zero() -> None:
     label, user, a, _ = draw(np.random.default_rng(5))
-    assert bootstrap_auc(label, user, [a], [a]) == (0, 0)
+    assert bootstrap_auc(label, user, own_items(user), [a], [a]) == (0, 0)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 9])

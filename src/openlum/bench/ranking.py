@@ -170,9 +170,9 @@ def predictions_of(found: dict[str, list[Outcome]]) -> tuple[Predictions, Predic
 
 def comparison(a: str, b: str, test: Rows, of_a: list[Outcome], of_b: list[Outcome]) -> dict[str, Any]:
     """Test AUC of method `a` less that of `b`, with DeLong's test, a paired bootstrap, and the difference of each seed."""
-    label, user = test.label.numpy(), test.user.numpy()
+    label, user, item = test.label.numpy(), test.user.numpy(), test.item.numpy()
     predictions = [one.test for one in of_a], [one.test for one in of_b]
-    return compare_auc(label, user, *predictions).told(a, b) | {
-        "bootstrap95": list(bootstrap_auc(label, user, *predictions)),
+    return compare_auc(label, user, item, *predictions).told(a, b) | {
+        "bootstrap95": list(bootstrap_auc(label, user, item, *predictions)),
         "per_seed": [auc(label, x) - auc(label, y) for x, y in zip(*predictions, strict=True)],
     }

@@ -1,12 +1,13 @@
 """Is one ranker's AUC really higher than another's? A paired test on the same rows.
 
 DeLong et al. 1988 (structural components of the AUC), Sun and Xu 2014 (by midranks, in n log n), Obuchowski 1997 (rows of
-one user depend on each other, so the user is the unit).
+one user depend on each other, so the user is the unit), Cameron, Gelbach and Miller 2011 (so do those of one item: the variance
+over users and that over items, less that over pairs of both).
 
 Shapes: S seeds, n rows, m positive rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from scipy.stats import bootstrap, rankdata, t
 
 SMALLEST_FREEDOM = 0.1
-"""With less, one user has all but a few of the rows."""
+"""With less, one user or item has all but a few of the rows."""
 
 
 @dataclass(frozen=True)
@@ -34,80 +35,121 @@ class Comparison:
         return {"a": a, "b": b, "metric": "auc"} | figures
 
 
-def compare_auc(label: np.ndarray, user: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
+def compare_auc(
+    label: np.ndarray, user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
+) -> Comparison:
     """Test the difference of the AUCs of two rankers, each averaged over its seeds.
 
-    The interval says what other *users* of the same kind would do to the difference. It takes the trained rankers as they
-    are; the spread over seeds is reported beside it. With few users, or some that have most of the rows, the normal distribution
-    of the papers would find too much: Student's t takes its place, with one degree of freedom less than there are users with
-    the rarer kind of label, each counted by its share of those rows (Kish 1965: (sum n)^2 / sum n^2). One user says nothing of
-    others: the interval is then all that is possible.
+    The interval says what other *users and items* of the same kind, and other *trainings*, would do to the difference. Trainings
+    count from two seeds on, by the spread of the seeds' differences; with one seed the rankers are taken as they are. With few
+    users or items, or some that have most of the rows, the normal distribution of the papers would find too much: Student's t
+    takes its place, with one degree of freedom less than there are users (or items, if fewer) with the rarer kind of label, each
+    counted by its share of those rows (Kish 1965: (sum n)^2 / sum n^2); those of the seeds are joined with these as Satterthwaite
+    (1946) does. One user says nothing of others, nor one item: the interval is then all that is possible.
 
     Args:
         label: (n,) 0 or 1.
         user: (n,) user ids.
+        item: (n,) item ids.
         a: S arrays of predictions (n,), one a seed.
-        b: the same for the other ranker; the number of seeds may differ.
+        b: the same for the other ranker, of the same seeds.
     """
     positive = label > 0
     m, rest = int(positive.sum()), int((~positive).sum())
     if not m or not rest:
         return Comparison(float("nan"), (float("nan"), float("nan")), float("nan"))
-    won = _mean_components(positive, a) - _mean_components(positive, b)  # (n,)
-    difference = float(won[positive].mean())
-    _, who = np.unique(user, return_inverse=True)
-    of_positive = np.bincount(who, np.where(positive, won - difference, 0))  # (users,)
-    of_negative = np.bincount(who, np.where(positive, 0, won - difference))
-    with_positive, with_negative = (len(np.unique(who[where])) for where in (positive, ~positive))
-    variance = (
-        _correction(with_positive) * (of_positive**2).sum() / m**2
-        + _correction(with_negative) * (of_negative**2).sum() / rest**2
-        + _correction(who.max() + 1) * 2 * (of_positive * of_negative).sum() / (m * rest)
-    )
-    freedom = min(_effective(who[where]) for where in (positive, ~positive)) - 1
-    if freedom < SMALLEST_FREEDOM:
-        return Comparison(difference, (-1.0, 1.0), 1.0)
-    error = float(np.sqrt(max(variance, 0.0)))
-    if error == 0:
-        return Comparison(difference, (difference, difference), 1.0 if difference == 0 else 0.0)
-    reach = float(t.ppf(0.975, freedom)) * error
-    p_value = float(2 * t.sf(abs(difference) / error, freedom))
-    return Comparison(difference, (difference - reach, difference + reach), p_value)
+    by_seed = [_components(positive, x) - _components(positive, y) for x, y in zip(a, b, strict=True)]  # S of (n,)
+    of_seeds = np.array([won[positive].mean() for won in by_seed])  # (S,)
+    won = np.mean(by_seed, axis=0)  # (n,)
+    difference = float(of_seeds.mean())
+
+    def variance(who: np.ndarray) -> float:
+        """Over clusters, (n,) of them numbered from 0."""
+        of_positive = np.bincount(who, np.where(positive, won - difference, 0))  # (clusters,)
+        of_negative = np.bincount(who, np.where(positive, 0, won - difference))
+        with_positive, with_negative = (len(np.unique(who[where])) for where in (positive, ~positive))
+        return float(
+            _correction(with_positive) * (of_positive**2).sum() / m**2
+            + _correction(with_negative) * (of_negative**2).sum() / rest**2
+            + _correction(who.max() + 1) * 2 * (of_positive * of_negative).sum() / (m * rest)
+        )
+
+    return _judged(of_seeds, positive, user, item, variance)
 
 
 def bootstrap_auc(
     label: np.ndarray,
     user: np.ndarray,
+    item: np.ndarray,
     a: Sequence[np.ndarray],
     b: Sequence[np.ndarray],
-    resamples: int = 500,
+    resamples: int = 200,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % percentile interval of the same difference by a paired bootstrap of users (Efron and Tibshirani 1993, chapter 13).
+    """The same 95 % interval, with the variance over users, items and pairs of both by paired bootstraps of these.
+
+    As many draws as a variance needs (Efron and Tibshirani 1993, chapter 6).
 
     Args:
         label: (n,) 0 or 1.
         user: (n,) user ids.
+        item: (n,) item ids.
         a: S arrays of predictions (n,), one a seed.
-        b: the same for the other ranker.
-        resamples: how many times users are drawn with replacement.
+        b: the same for the other ranker, of the same seeds.
+        resamples: how many times users, items and pairs are drawn with replacement.
         seed: of the draws.
     """
-    _, who = np.unique(user, return_inverse=True)
-    users = int(who.max()) + 1
-    if users < 2:  # nothing to draw from
-        return compare_auc(label, user, a, b).ci95
-    first, second = ([_WeightedAuc(label > 0, prediction) for prediction in predictions] for predictions in (a, b))
+    positive = label > 0
+    first, second = ([_WeightedAuc(positive, prediction) for prediction in predictions] for predictions in (a, b))
 
-    def difference(drawn: np.ndarray) -> float:
-        weight = np.bincount(drawn, minlength=users)[who].astype(np.float64)  # (n,)
-        return float(np.mean([one(weight) for one in first]) - np.mean([one(weight) for one in second]))
+    def differences(weight: np.ndarray) -> np.ndarray:
+        return np.array([x(weight) - y(weight) for x, y in zip(first, second, strict=True)])  # (S,)
 
-    found = bootstrap(
-        (np.arange(users),), difference, n_resamples=resamples, vectorized=False, method="percentile",
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    def variance(who: np.ndarray) -> float:
+        clusters = int(who.max()) + 1
+        if clusters < 2:  # nothing to draw from
+            return 0.0
+
+        def difference(drawn: np.ndarray) -> float:
+            weight = np.bincount(drawn, minlength=clusters)[who].astype(np.float64)  # (n,)
+            return float(differences(weight).mean())
+
+        found = bootstrap(
+            (np.arange(clusters),), difference, n_resamples=resamples, vectorized=False, method="percentile",
+            rng=np.random.default_rng(seed),
+        )  # fmt: skip
+        return float(found.standard_error**2)
+
+    return _judged(differences(np.ones(len(label))), positive, user, item, variance).ci95
+
+
+def _judged(
+    of_seeds: np.ndarray,
+    positive: np.ndarray,
+    user: np.ndarray,
+    item: np.ndarray,
+    variance: Callable[[np.ndarray], float],
+) -> Comparison:
+    """Differences of seeds (S,), and what gives their mean's variance over clusters (n,), to a test of no difference."""
+    difference = float(of_seeds.mean())
+    _, users = np.unique(user, return_inverse=True)
+    _, items = np.unique(item, return_inverse=True)
+    freedom = min(_effective(who[where]) for who in (users, items) for where in (positive, ~positive)) - 1
+    if freedom < SMALLEST_FREEDOM:
+        return Comparison(difference, (-1.0, 1.0), 1.0)
+    _, pairs = np.unique(users * (items.max() + 1) + items, return_inverse=True)
+    of_users, of_items = variance(users), variance(items)
+    of_rows = max(of_users + of_items - variance(pairs), of_users, of_items)
+    seeds = len(of_seeds)
+    of_trainings = float(of_seeds.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    total = of_rows + of_trainings
+    if not total:
+        return Comparison(difference, (difference, difference), 1.0 if difference == 0 else 0.0)
+    freedom = total**2 / (of_rows**2 / freedom + of_trainings**2 / max(seeds - 1, 1))
+    error = float(np.sqrt(total))
+    reach = float(t.ppf(0.975, freedom)) * error
+    p_value = float(2 * t.sf(abs(difference) / error, freedom))
+    return Comparison(difference, (difference - reach, difference + reach), p_value)
 
 
 class _WeightedAuc:
@@ -133,11 +175,6 @@ class _WeightedAuc:
         return float((wins * (below + losses / 2)).sum() / max(wins.sum() * losses.sum(), 1e-12))
 
 
-def _mean_components(positive: np.ndarray, predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """For each row, the part of the rows of the other class that it is ranked rightly against; mean over seeds, (n,)."""
-    return np.mean([_components(positive, prediction) for prediction in predictions], axis=0)
-
-
 def _components(positive: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Structural components of the AUC: V10 at positive rows, V01 at negative ones, (n,)."""
     ranks = rankdata(prediction)
@@ -149,7 +186,7 @@ def _components(positive: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def _effective(who: np.ndarray) -> float:
-    """How many users with equally many rows would be as many as those of some rows, (n,), are."""
+    """How many clusters with equally many rows would be as many as those of some rows, (n,), are."""
     rows = np.bincount(who).astype(np.float64)
     return float(rows.sum() ** 2 / (rows**2).sum())
 

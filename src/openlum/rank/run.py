@@ -163,8 +163,8 @@ def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
     for b in results.test:
         a = f"{b}{KNOWLEDGE}"
         if a in results.test:
-            found = compare_auc(test.label.numpy(), test.user.numpy(), results.test[a], results.test[b])
-            out.append(found.told(a, b))
+            rows = test.label.numpy(), test.user.numpy(), test.item.numpy()
+            out.append(compare_auc(*rows, results.test[a], results.test[b]).told(a, b))
     return out
 
 
