@@ -266,6 +266,12 @@ def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert metrics["mrr"] == pytest.approx(np.mean(seeds))
     assert result["retrieval_protocol"]["users"] > 50
     _check_form(result)
+    compared = {(found["a"], found["b"], found["metric"]): found for found in result["comparisons"]}
+    metrics = ("hr@10", "ndcg@10", "mrr")
+    assert set(compared) == {("lum: any", b, metric) for b in ("sasrec", "hstu") for metric in metrics}
+    for (a, b, metric), found in compared.items():
+        difference = result["retrieval"][a][metric] - result["retrieval"][b][metric]
+        assert found["difference"] == pytest.approx(difference)
 
     monkeypatch.setattr(retrieval, "fit_sequential", forbid)
     monkeypatch.setattr(retrieval, "pretrain", forbid)

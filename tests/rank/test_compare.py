@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, ttest_rel
 from sklearn.metrics import roc_auc_score
 
-from openlum.rank.compare import _WeightedAuc, bootstrap_auc, compare_auc
+from openlum.rank.compare import _WeightedAuc, bootstrap_auc, compare_auc, compare_means
 from openlum.rank.metrics import auc
 
 
@@ -90,6 +90,28 @@ def test_trainings_differ_too(seeds: int, seen: bool) -> None:
         a, b = ([train() for _ in range(seeds)] for _ in range(2))
         rejected += compare_auc(label, user, own_items(user), a, b).p_value < 0.05
     assert (rejected <= binom.ppf(0.999, runs, 0.06)) == seen
+
+
+def test_means_without_items_are_students_paired_test() -> None:
+    rng = np.random.default_rng(0)
+    a, b, user = rng.normal(0.1, size=300), rng.normal(size=300), np.arange(300)
+    found, expected = compare_means(user, user, [a], [b]), ttest_rel(a, b)
+    assert (found.difference, found.p_value) == pytest.approx(((a - b).mean(), expected.pvalue))
+    assert found.ci95 == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_means_over_few_items_and_trainings_reject_a_true_null_about_as_often_as_they_say(seeds: int) -> None:
+    rng, runs, rejected, by_user = np.random.default_rng(seeds), 400, 0, 0
+    user = np.arange(400)
+    for _ in range(runs):
+        item = rng.integers(0, 60, 400)
+        of_items = rng.normal(size=60)[item]
+        a, b = ([of_items * side + rng.normal(size=400) for _ in range(seeds)] for side in (1, -1))
+        rejected += compare_means(user, item, a, b).p_value < 0.05
+        by_user += compare_means(user, user, a, b).p_value < 0.05
+    assert binom.ppf(0.001, runs, 0.035) <= rejected <= binom.ppf(0.999, runs, 0.065)
+    assert by_user / runs > 0.2
 
 
 def test_one_user_proves_nothing() -> None:

@@ -28,10 +28,25 @@ def comparison_table(result: dict[str, Any]) -> Table:
     """The paired comparisons of methods on the test rows."""
     table = terminal_table("differences on the same test rows", "Rankers", "AUC", "95 % (bootstrap)", "p (DeLong)")
     for found in result["comparisons"]:
-        interval = " to ".join(signed(bound) for bound in found["bootstrap95"])
-        names = f"{_breakable(found['a'])} less {_breakable(found['b'])}"
-        table.add_row(names, signed(found["difference"]), interval, p_value(found["p_value"]))
+        table.add_row(_differ(found), *_difference(found, found["bootstrap95"]))
     return table
+
+
+def retrieval_comparison_table(result: dict[str, Any]) -> Table:
+    """The paired comparisons of methods on the same users."""
+    table = terminal_table("differences on the same users", "Methods", "Metric", "Difference", "95 %", "p")
+    for found in result["comparisons"]:
+        table.add_row(_differ(found), found["metric"], *_difference(found, found["ci95"]))
+    return table
+
+
+def _differ(found: dict[str, Any]) -> str:
+    return f"{_breakable(found['a'])} less {_breakable(found['b'])}"
+
+
+def _difference(found: dict[str, Any], interval: list[float]) -> tuple[str, str, str]:
+    told = " to ".join(signed(bound) for bound in interval)
+    return signed(found["difference"]), told, p_value(found["p_value"])
 
 
 def _opposes(name: str) -> bool:
@@ -54,6 +69,8 @@ def ablation_table(result: dict[str, Any]) -> Table:
         cells = [signed(found["difference"]), p_value(found["p_value"])] if found else ["", ""]
         metrics = [spread(row["ranking"][metric]) for metric in ("auc", "gauc")]
         table.add_row(row["table"], row["label"], figure(alone["test"]) if alone else "", *metrics, *cells)
+    if told["models"] == 1:
+        table.caption = "one training of the Large User Model a row: p does not know how much another would differ"
     return table
 
 

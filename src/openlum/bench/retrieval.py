@@ -14,14 +14,17 @@ from openlum.bench.chain import Place, build_dataset, check_before_training
 from openlum.bench.settings import Bench, RetrievalBench
 from openlum.data.dataset import Dataset
 from openlum.pretrain.train import pretrain
-from openlum.retrieve.evaluate import retrieve
+from openlum.rank.compare import compare_means
+from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
+from openlum.retrieve.metrics import ranking_metrics, user_metrics
 from openlum.retrieve.sequential import SequentialSettings, fit_sequential, sequential_ranks
 from openlum.summary import environment
 
 Metrics = dict[str, dict[str, float]]
 """Method to its metrics."""
+Ranks = dict[str, list[int]]
+"""Method to the rank of every user's held-out item."""
 
 
 def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[str, Any]:
@@ -40,19 +43,22 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     directory, console, seeds = place.directory, place.console, place.seeds
     prepared = Dataset(dataset)
     by_seed: list[Metrics] = []
+    ranks: list[Ranks] = []
     for seed in seeds:
         found: Metrics = {}
+        ranks.append({})
         for name in opponents:
             settings = chosen.opponents[name]
             where = directory / "retrieval" / f"{name}-seed{seed}.json"
             key = [prepared.info.fingerprint, settings.model_dump(), chosen.retrieve.model_dump(), seed]
-            work = _Opponent(prepared, settings, chosen, seed, console)
-            found[name] = _kept(where, key, work)["metrics"]
+            made = _kept(where, key, _Opponent(prepared, settings, chosen, seed, console))
+            found[name], ranks[-1][name] = made["metrics"], made["ranks"]
             console.print(f"[dim]{name}, seed {seed}: {_told(found[name])}[/dim]", soft_wrap=True)
         where = directory / "retrieval" / f"lum-seed{seed}.json"
         key = [prepared.info.fingerprint, chosen.model_dump(exclude={"opponents", "protocol"}), seed]
         made = _kept(where, key, lambda seed=seed: _large_user_model(dataset, directory, chosen, seed))  # type: ignore[misc]
         found |= {f"lum: {question}": metrics for question, metrics in made["metrics"].items()}
+        ranks[-1] |= {f"lum: {question}": its for question, its in made["ranks"].items()}
         for question, metrics in made["metrics"].items():
             console.print(f"[dim]lum: {question}, seed {seed}: {_told(metrics)}[/dim]", soft_wrap=True)
         by_seed.append(found)
@@ -62,6 +68,7 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
             name: {metric: float(np.mean([one[name][metric] for one in by_seed])) for metric in by_seed[0][name]}
             for name in by_seed[0]
         },
+        "comparisons": _comparisons(ranks, held_out, chosen, opponents),
         "retrieval_protocol": held_out.protocol(),
         "bench": {
             "dataset": bench.experiment.name,
@@ -91,8 +98,13 @@ class _Opponent:
 
         model = fit_sequential(self.dataset, self.settings, self.seed, note)
         held_out = HeldOut(self.dataset, "test", model.item_encoder.rows, self.bench.retrieve.exclude_seen)
-        metrics = ranking_metrics(sequential_ranks(model, self.dataset, held_out), self.bench.retrieve.at)
-        return {"metrics": metrics, "validation_ndcg@10": curve, "seconds": round(time.perf_counter() - began, 1)}
+        ranks = sequential_ranks(model, self.dataset, held_out)
+        return {
+            "metrics": ranking_metrics(ranks, self.bench.retrieve.at),
+            "ranks": ranks.tolist(),
+            "validation_ndcg@10": curve,
+            "seconds": round(time.perf_counter() - began, 1),
+        }
 
 
 def _large_user_model(dataset: Path, directory: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
@@ -100,13 +112,34 @@ def _large_user_model(dataset: Path, directory: Path, bench: RetrievalBench, see
     trained = pretrain(
         dataset, model, bench.model, bench.pretrain.model_copy(update={"seed": seed, "protocol": "last"})
     )
-    metrics = retrieve(dataset, model, directory / "retrieval" / f"lum-seed{seed}", bench.retrieve)
-    return {"metrics": metrics, "pretrain": trained}
+    ranks, _ = question_ranks(dataset, model, bench.retrieve)
+    return {
+        "metrics": {name: ranking_metrics(found, bench.retrieve.at) for name, found in ranks.items()},
+        "ranks": {name: found.tolist() for name, found in ranks.items()},
+        "pretrain": trained,
+    }
+
+
+def _comparisons(
+    ranks: list[Ranks], held_out: HeldOut, bench: RetrievalBench, opponents: list[str]
+) -> list[dict[str, Any]]:
+    """The answers against every end-to-end model, by each metric, on the same users."""
+    of_users = [
+        {name: user_metrics(found, bench.retrieve.at) for name, found in one.items()} for one in ranks
+    ]  # a seed to method to metric to (n,)
+    out = []
+    for question in bench.retrieve.questions:  # those of `known` are told more
+        for opponent in opponents:
+            for metric in of_users[0][opponent]:
+                a, b = ([one[name][metric] for one in of_users] for name in (f"lum: {question}", opponent))
+                found = compare_means(held_out.users, held_out.target, a, b)
+                out.append(found.told(f"lum: {question}", opponent, metric))
+    return out
 
 
 def _kept(file: Path, key: list[Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `work` gives, or gave before with the same key."""
-    wanted = fingerprint(__version__, key)
+    wanted = fingerprint(__version__, "ranks", key)
     if file.exists():
         kept = read_json(file, "lum bench")
         if kept.get("key") == wanted:

@@ -1,4 +1,4 @@
-"""Is one ranker's AUC really higher than another's? A paired test on the same rows.
+"""Is one method really better than another? Paired tests on the same rows.
 
 DeLong et al. 1988 (structural components of the AUC), Sun and Xu 2014 (by midranks, in n log n), Obuchowski 1997 (rows of
 one user depend on each other, so the user is the unit), Cameron, Gelbach and Miller 2011 (so do those of one item: the variance
@@ -20,19 +20,19 @@ SMALLEST_FREEDOM = 0.1
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of two AUCs."""
+    """The difference of a metric of two methods."""
 
     difference: float
-    """AUC of a less AUC of b."""
+    """Metric of a less that of b."""
     ci95: tuple[float, float]
     """95 % confidence interval of the difference."""
     p_value: float
     """Two-sided, of no difference."""
 
-    def told(self, a: str, b: str) -> dict[str, Any]:
+    def told(self, a: str, b: str, metric: str = "auc") -> dict[str, Any]:
         """One of the `comparisons` of `summary.json`: method `a` against method `b`."""
         figures = {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
-        return {"a": a, "b": b, "metric": "auc"} | figures
+        return {"a": a, "b": b, "metric": metric} | figures
 
 
 def compare_auc(
@@ -74,7 +74,26 @@ def compare_auc(
             + _correction(who.max() + 1) * 2 * (of_positive * of_negative).sum() / (m * rest)
         )
 
-    return _judged(of_seeds, positive, user, item, variance)
+    return _judged(of_seeds, [positive, ~positive], user, item, variance)
+
+
+def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
+    """The same test of the difference of two means over rows, such as NDCG@10 over users and their held-out items.
+
+    Args:
+        user: (n,) user ids.
+        item: (n,) item ids.
+        a: S arrays of the rows' figures (n,), one a seed.
+        b: the same for the other method, of the same seeds.
+    """
+    by_seed = np.array([x - y for x, y in zip(a, b, strict=True)])  # (S, n)
+    of_rows = by_seed.mean(0) - by_seed.mean()  # (n,)
+
+    def variance(who: np.ndarray) -> float:
+        """Over clusters, (n,) of them numbered from 0."""
+        return float(_correction(who.max() + 1) * (np.bincount(who, of_rows) ** 2).sum() / len(who) ** 2)
+
+    return _judged(by_seed.mean(1), [np.ones(len(user), bool)], user, item, variance)
 
 
 def bootstrap_auc(
@@ -120,21 +139,23 @@ def bootstrap_auc(
         )  # fmt: skip
         return float(found.standard_error**2)
 
-    return _judged(differences(np.ones(len(label))), positive, user, item, variance).ci95
+    return _judged(differences(np.ones(len(label))), [positive, ~positive], user, item, variance).ci95
 
 
 def _judged(
     of_seeds: np.ndarray,
-    positive: np.ndarray,
+    classes: list[np.ndarray],
     user: np.ndarray,
     item: np.ndarray,
     variance: Callable[[np.ndarray], float],
 ) -> Comparison:
-    """Differences of seeds (S,), and what gives their mean's variance over clusters (n,), to a test of no difference."""
+    """Differences of seeds (S,), and what gives their mean's variance over clusters (n,), to a test of no difference.
+
+    `classes` are (n,) bool: the rows of each kind that there must be enough of."""
     difference = float(of_seeds.mean())
     _, users = np.unique(user, return_inverse=True)
     _, items = np.unique(item, return_inverse=True)
-    freedom = min(_effective(who[where]) for who in (users, items) for where in (positive, ~positive)) - 1
+    freedom = min(_effective(who[where]) for who in (users, items) for where in classes) - 1
     if freedom < SMALLEST_FREEDOM:
         return Comparison(difference, (-1.0, 1.0), 1.0)
     _, pairs = np.unique(users * (items.max() + 1) + items, return_inverse=True)

@@ -26,10 +26,6 @@ from openlum.schema import FieldSpec
 def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSettings) -> dict[str, Any]:
     """Rank every item for every user who has one held out, and write `metrics.json`.
 
-    A user's question sees all events before the held-out one, in the order of the log. The model must have been trained
-    without it: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is ranked behind all
-    that the model knows.
-
     Args:
         dataset_dir: from `lum prepare`.
         model_dir: from `lum pretrain`.
@@ -38,6 +34,25 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
 
     Returns:
         Question to metrics: the `retrieval` part of `summary.json`.
+
+    Raises:
+        InputError: no user has a held-out event, or a question does not fit the model.
+    """
+    ranks, held_out = question_ranks(dataset_dir, model_dir, settings)
+    metrics = {name: ranking_metrics(found, settings.at) for name, found in ranks.items()}
+    with whole_directory(out, "retrieval") as directory:
+        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": held_out.protocol()})
+    return metrics
+
+
+def question_ranks(
+    dataset_dir: Path, model_dir: Path, settings: RetrieveSettings
+) -> tuple[dict[str, np.ndarray], HeldOut]:
+    """Question to the rank of every user's held-out item, (n,), and what was held out.
+
+    A user's question sees all events before the held-out one, in the order of the log. The model must have been trained
+    without it: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is ranked behind all
+    that the model knows.
 
     Raises:
         InputError: no user has a held-out event, or a question does not fit the model.
@@ -61,10 +76,7 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     for turn in track(held_out.turns(settings.batch_users), "retrieve", transient=True):
         for name, answers in _answers(model, dataset, held_out, turn, asked, settings.known).items():
             ranks[name].append(held_out.rank(turn, answers @ e.T))
-    metrics = {name: ranking_metrics(np.concatenate(found), settings.at) for name, found in ranks.items()}
-    with whole_directory(out, "retrieval") as directory:
-        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": held_out.protocol()})
-    return metrics
+    return {name: np.concatenate(found) for name, found in ranks.items()}, held_out
 
 
 @torch.inference_mode()

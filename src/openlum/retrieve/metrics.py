@@ -28,14 +28,18 @@ def ranking_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict
         >>> ranking_metrics([1, 3, 20], at=[10])
         {'hr@10': 0.6666666666666666, 'ndcg@10': 0.5, 'mrr': 0.46111111111111114}
     """
+    return {name: float(found.mean()) for name, found in user_metrics(rank, at).items()}
+
+
+def user_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[str, np.ndarray]:
+    """The same of every user, (n,) each."""
     ranks = np.asarray(rank, np.float64)
-    metrics: dict[str, float] = {}
+    metrics = {}
     for k in at:
         hit = ranks <= k
-        metrics[f"hr@{k}"] = float(hit.mean())
-        metrics[f"ndcg@{k}"] = float((hit / np.log2(1 + ranks)).mean())
-    metrics["mrr"] = float((1 / ranks).mean())
-    return metrics
+        metrics[f"hr@{k}"] = hit.astype(np.float64)
+        metrics[f"ndcg@{k}"] = hit / np.log2(1 + ranks)
+    return metrics | {"mrr": 1 / ranks}
 
 
 def exclude(scores: Tensor, rows: np.ndarray, items: np.ndarray) -> None:
