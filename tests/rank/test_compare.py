@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import binom, ttest_rel
+from scipy.stats import binom, ttest_1samp, ttest_rel
 from sklearn.metrics import roc_auc_score
 
 from openlum.rank.compare import _WeightedAuc, bootstrap_auc, compare_auc, compare_means
@@ -100,6 +100,24 @@ def test_means_without_items_are_students_paired_test() -> None:
     assert found.ci95 == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
+def test_items_whose_rows_cancel_make_nothing_more_certain() -> None:
+    """Two rows an item, one the other's opposite: over items there is no variance, over users there is."""
+    gain = np.random.default_rng(0).normal(size=150)
+    a, user, item = np.concatenate([gain, -gain]) + 0.1, np.arange(300), np.tile(np.arange(150), 2)
+    found, expected = compare_means(user, item, [a], [np.zeros(300)]), ttest_rel(a, np.zeros(300))
+    reach = (found.ci95[1] - found.ci95[0]) / 2
+    expected_reach = float(np.diff(expected.confidence_interval(0.95))[0]) / 2
+    assert reach == pytest.approx(expected_reach, rel=0.01)  # of fewer items, so a little more
+
+
+def test_seeds_that_alone_differ_are_students_test_of_them() -> None:
+    of_seeds = [0.01, 0.03, 0.02, 0.06]
+    a, b = [np.full(500, one) for one in of_seeds], [np.zeros(500)] * 4
+    found, expected = compare_means(np.arange(500), np.arange(500), a, b), ttest_1samp(of_seeds, 0)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.ci95 == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_means_over_few_items_and_trainings_reject_a_true_null_about_as_often_as_they_say(seeds: int) -> None:
     rng, runs, rejected, by_user = np.random.default_rng(seeds), 400, 0, 0
@@ -119,6 +137,12 @@ def test_one_user_proves_nothing() -> None:
     found = compare_auc(label, user, own_items(user), [a], [b])
     assert (found.ci95, found.p_value) == ((-1, 1), 1)
     assert bootstrap_auc(label, user, own_items(user), [a], [b]) == (-1, 1)
+
+
+def test_one_item_proves_nothing() -> None:
+    label, user, a, b = draw(np.random.default_rng(0))
+    found = compare_auc(label, user, np.zeros_like(user), [a], [b])
+    assert (found.ci95, found.p_value) == ((-1, 1), 1)
 
 
 def test_rows_of_one_user_are_no_independent_rows() -> None:
@@ -185,6 +209,15 @@ def test_the_bootstrap_agrees_with_the_test_where_items_repeat(seeds: int) -> No
     assert interval == pytest.approx(found.ci95, abs=0.15 * (found.ci95[1] - found.ci95[0]))
     by_user = compare_auc(label, user, own_items(user), a, b).ci95
     assert interval[1] - interval[0] > 1.3 * (by_user[1] - by_user[0])
+
+
+def test_the_bootstrap_knows_trainings() -> None:
+    """Seeds that differ by far more than the rows let them."""
+    label, user, first, second = draw(np.random.default_rng(6), users=500)
+    a, b = ([first + noise * second for noise in (0.0, 1.0, 3.0)], [first] * 3)
+    found, interval = compare_auc(label, user, own_items(user), a, b), bootstrap_auc(label, user, own_items(user), a, b)
+    assert interval == pytest.approx(found.ci95, abs=0.05 * (found.ci95[1] - found.ci95[0]))
+    assert found.ci95[1] - found.ci95[0] > 2 * np.std([auc(label, one) for one in a])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
