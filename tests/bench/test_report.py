@@ -14,7 +14,7 @@ def test_nothing_is_cut_in_a_narrow_terminal() -> None:
     metric = {"mean": 0.72, "std": 0.0007, "seeds": [0.7193, 0.7207]}
     found = {"a": NAMES[2], "b": NAMES[0], "difference": -0.0075, "bootstrap95": [-0.0142, -0.0005], "p_value": 0.04}
     result = {
-        "bench": {"dataset": "market"},
+        "bench": {"dataset": "market", "seeds": [0, 1], "models": 1},
         "ranking": {name: dict.fromkeys(METRICS, metric) for name in NAMES},
         "comparisons": [found],
     }
@@ -27,3 +27,5 @@ def test_nothing_is_cut_in_a_narrow_terminal() -> None:
     assert words.count("+knowledge") == 2
     assert words.count("0.7200") == words.count("0.0007") == len(NAMES) * len(METRICS)
     assert {"−0.0075", "−0.0142", "−0.0005"} <= set(words)
+    assert "seeds share trainings" in " ".join(words)
+    assert comparison_table(result | {"bench": result["bench"] | {"models": 2}}).caption is None

@@ -104,10 +104,10 @@ def test_items_whose_rows_cancel_make_nothing_more_certain() -> None:
     """Two rows an item, one the other's opposite: over items there is no variance, over users there is."""
     gain = np.random.default_rng(0).normal(size=150)
     a, user, item = np.concatenate([gain, -gain]) + 0.1, np.arange(300), np.tile(np.arange(150), 2)
-    found, expected = compare_means(user, item, [a], [np.zeros(300)]), ttest_rel(a, np.zeros(300))
-    reach = (found.ci95[1] - found.ci95[0]) / 2
-    expected_reach = float(np.diff(expected.confidence_interval(0.95))[0]) / 2
-    assert reach == pytest.approx(expected_reach, rel=0.01)  # of fewer items, so a little more
+    expected = np.diff(ttest_rel(a, np.zeros(300)).confidence_interval(0.95))[0]
+    for one, other in ((user, item), (item, user)):
+        low, high = compare_means(one, other, [a], [np.zeros(300)]).ci95
+        assert high - low == pytest.approx(expected, rel=0.01)  # of fewer items, so a little more
 
 
 def test_seeds_that_alone_differ_are_students_test_of_them() -> None:

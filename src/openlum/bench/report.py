@@ -29,6 +29,7 @@ def comparison_table(result: dict[str, Any]) -> Table:
     table = terminal_table("differences on the same test rows", "Rankers", "AUC", "95 % (bootstrap)", "p (DeLong)")
     for found in result["comparisons"]:
         table.add_row(_differ(found), *_difference(found, found["bootstrap95"]))
+    table.caption = _unknown(result["bench"])
     return table
 
 
@@ -38,6 +39,13 @@ def retrieval_comparison_table(result: dict[str, Any]) -> Table:
     for found in result["comparisons"]:
         table.add_row(_differ(found), found["metric"], *_difference(found, found["ci95"]))
     return table
+
+
+def _unknown(told: dict[str, Any]) -> str | None:
+    """What intervals and p-values leave out, if anything."""
+    if told["models"] < len(told["seeds"]):
+        return "seeds share trainings of the Large User Model: p does not know how much others would differ"
+    return None
 
 
 def _differ(found: dict[str, Any]) -> str:
@@ -69,8 +77,7 @@ def ablation_table(result: dict[str, Any]) -> Table:
         cells = [signed(found["difference"]), p_value(found["p_value"])] if found else ["", ""]
         metrics = [spread(row["ranking"][metric]) for metric in ("auc", "gauc")]
         table.add_row(row["table"], row["label"], figure(alone["test"]) if alone else "", *metrics, *cells)
-    if told["models"] == 1:
-        table.caption = "one training of the Large User Model a row: p does not know how much another would differ"
+    table.caption = _unknown(told)
     return table
 
 

@@ -41,7 +41,8 @@ def compare_auc(
     """Test the difference of the AUCs of two rankers, each averaged over its seeds.
 
     The interval says what other *users and items* of the same kind, and other *trainings*, would do to the difference. Trainings
-    count from two seeds on, by the spread of the seeds' differences; with one seed the rankers are taken as they are. With few
+    count from two seeds on, by the spread of the seeds' differences; with one seed the rankers are taken as they are, and a Large
+    User Model that all seeds share always is. With two or three seeds that spread is itself uncertain, and p is too low. With few
     users or items, or some that have most of the rows, the normal distribution of the papers would find too much: Student's t
     takes its place, with one degree of freedom less than there are users (or items, if fewer) with the rarer kind of label, each
     counted by its share of those rows (Kish 1965: (sum n)^2 / sum n^2); those of the seeds are joined with these as Satterthwaite
@@ -134,7 +135,7 @@ def bootstrap_auc(
             return float(differences(weight).mean())
 
         found = bootstrap(
-            (np.arange(clusters),), difference, n_resamples=resamples, vectorized=False, method="percentile",
+            (np.arange(clusters),), difference, n_resamples=resamples, batch=1, vectorized=False, method="percentile",
             rng=np.random.default_rng(seed),
         )  # fmt: skip
         return float(found.standard_error**2)
@@ -170,7 +171,7 @@ def _judged(
     error = float(np.sqrt(total))
     reach = float(t.ppf(0.975, freedom)) * error
     p_value = float(2 * t.sf(abs(difference) / error, freedom))
-    return Comparison(difference, (difference - reach, difference + reach), p_value)
+    return Comparison(difference, (max(difference - reach, -1.0), min(difference + reach, 1.0)), p_value)
 
 
 class _WeightedAuc:
