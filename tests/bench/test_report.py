@@ -2,9 +2,10 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from openlum.bench.report import comparison_table, ranking_table
+from openlum.bench.report import comparison_table, ranking_table, retrieval_comparison_table
 from openlum.report import METRICS
 
 NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
@@ -29,3 +30,10 @@ def test_nothing_is_cut_in_a_narrow_terminal() -> None:
     assert {"−0.0075", "−0.0142", "−0.0005"} <= set(words)
     assert "seeds share trainings" in " ".join(words)
     assert comparison_table(result | {"bench": result["bench"] | {"models": 2}}).caption is None
+
+
+@pytest.mark.parametrize(("seeds", "told"), [([0], "one training"), ([0, 1], "None")])
+def test_a_single_training_is_told(seeds: list[int], told: str) -> None:
+    found = {"a": "lum: any", "b": "sasrec", "metric": "hr@10", "difference": 0.1, "ci95": [0.0, 0.2], "p_value": 0.05}
+    result = {"bench": {"dataset": "market", "seeds": seeds}, "comparisons": [found]}
+    assert str(retrieval_comparison_table(result).caption).startswith(told)

@@ -197,7 +197,9 @@ def test_a_ranker_does_not_differ_from_itself() -> None:
 
 
 def test_one_class_has_no_comparison() -> None:
-    assert np.isnan(compare_auc(np.ones(4), np.arange(4), np.arange(4), [np.arange(4)], [np.arange(4)]).p_value)
+    rows = np.ones(4), np.arange(4), np.arange(4), [np.arange(4)], [np.arange(4)]
+    assert np.isnan(compare_auc(*rows).p_value)
+    assert np.isnan(bootstrap_auc(*rows)).all()
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

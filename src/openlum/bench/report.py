@@ -38,12 +38,15 @@ def retrieval_comparison_table(result: dict[str, Any]) -> Table:
     table = terminal_table("differences on the same users", "Methods", "Metric", "Difference", "95 %", "p")
     for found in result["comparisons"]:
         table.add_row(_differ(found), found["metric"], *_difference(found, found["ci95"]))
+    table.caption = _unknown(result["bench"])
     return table
 
 
 def _unknown(told: dict[str, Any]) -> str | None:
     """What intervals and p-values leave out, if anything."""
-    if told["models"] < len(told["seeds"]):
+    if len(told["seeds"]) == 1:
+        return "one training of every method: p does not know how much others would differ"
+    if told.get("models", len(told["seeds"])) < len(told["seeds"]):
         return "seeds share trainings of the Large User Model: p does not know how much others would differ"
     return None
 

@@ -29,7 +29,8 @@ def stacks(
         valid: the validation rows.
 
     Returns:
-        `A & B` to its outcomes, one a seed.
+        `A & B` to its outcomes, one a seed. Those of a model joined with itself have each of its trainings twice, so their spread
+        over seeds is smaller than that of as many independent pairs, and with two seeds it is none.
     """
     own = found[generative]
     others = {generative: [*own[1:], own[0]]} if len(own) > 1 else {}

@@ -120,6 +120,8 @@ def bootstrap_auc(
         seed: of the draws.
     """
     positive = label > 0
+    if positive.all() or not positive.any():
+        return float("nan"), float("nan")
     first, second = ([_WeightedAuc(positive, prediction) for prediction in predictions] for predictions in (a, b))
 
     def differences(weight: np.ndarray) -> np.ndarray:
