@@ -102,12 +102,15 @@ def _answers(found: Found, answered: list[RankingData], validation: dict[str, An
     alone = [(valid[:, 1:], test[:, 1:]) for valid, test in by_seed[0]]  # the first column is the ranker's
     turns = [of_seed[number % len(answered)] for number, of_seed in enumerate(by_seed)]
     data, several = answered[0], f"{len(answered)} averaged"
-    return [
+    rows = [
         ("answers alone", "one", _mean_of([_joined(one, data) for one in alone])),
-        ("answers alone", several, _joined(_averaged(alone), data)),
         (f"{best}{KNOWLEDGE}", "answers of one", _mean_of([_joined(one, data) for one in turns])),
-        (f"{best}{KNOWLEDGE}", f"answers of {several}", _mean_of([_joined(_averaged(one), data) for one in by_seed])),
     ]
+    if len(answered) > 1:
+        together = [_joined(_averaged(one), data) for one in by_seed]
+        rows.append(("answers alone", several, _joined(_averaged(alone), data)))
+        rows.append((f"{best}{KNOWLEDGE}", f"answers of {several}", _mean_of(together)))
+    return rows
 
 
 def _ceilings(found: Found, data: RankingData) -> list[Row]:
