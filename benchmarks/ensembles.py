@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from scipy.special import logit
 
 from openlum.artefact import read_json, write_json
 from openlum.bench.cells import Outcome
@@ -27,7 +26,7 @@ from openlum.bench.settings import bench_file, changed, load_bench
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.page import figure, terminal_table
 from openlum.rank.batches import RankingData
-from openlum.rank.fusion import SMALLEST, cross_fit
+from openlum.rank.fusion import cross_fit, fused_inputs
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc
 from openlum.rank.rankers.late import late_inputs
@@ -131,7 +130,7 @@ def _without_knowledge(found: Found) -> list[str]:
 
 
 def _log_odds(one: Outcome) -> Numbers:
-    valid, test = (logit(x.astype(np.float64).clip(SMALLEST, 1 - SMALLEST))[:, None] for x in (one.valid, one.test))
+    valid, test = (fused_inputs(x, np.empty((len(x), 0))) for x in (one.valid, one.test))
     return valid, test
 
 
