@@ -2,7 +2,8 @@
 
     python benchmarks/ensembles.py --dataset kuairand-pure --ranking RANKING.json --json OUT
 
-After `lum bench ranking`, whose result tells the settings and whose trainings are read again; nothing is trained. AUC of
+After `lum bench ranking`, whose result tells the settings and whose trainings are read again (one that is gone from `--runs` is
+trained again). AUC of
 
 - every ranker without knowledge: one training (mean over the seeds), and all trainings, their log-odds averaged;
 - the answers of one Large User Model and those of all, averaged number by number: alone, and joined with the best of these
