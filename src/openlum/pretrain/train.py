@@ -32,9 +32,9 @@ from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
-from openlum.pretrain.schedule import cosine_rate
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
+from openlum.schedule import cosine_rate
 
 LOG_EVERY = 10
 

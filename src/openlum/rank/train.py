@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from openlum.errors import InputError
 from openlum.model import default_device
-from openlum.pretrain.schedule import cosine_rate
 from openlum.rank.batches import RankingData
 from openlum.rank.metrics import auc, log_loss
 from openlum.rank.rankers import AnyRanker, new_network
@@ -24,6 +23,7 @@ from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import GENERATIVE, RankerConfig
+from openlum.schedule import cosine_rate
 
 Progress = Callable[[str], None]
 

@@ -26,9 +26,9 @@ from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_d
 from openlum.model.loss import full_softmax_loss
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
-from openlum.pretrain.schedule import cosine_rate
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics
+from openlum.schedule import cosine_rate
 
 WARMUP_STEPS = 200
 
