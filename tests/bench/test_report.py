@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from openlum.bench.report import comparison_table, ranking_table, retrieval_comparison_table
+from openlum.bench.report import comparison_table, ranking_table, retrieval_comparison_table, retrieval_table
 from openlum.report import METRICS
 
 NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
@@ -30,6 +30,18 @@ def test_nothing_is_cut_in_a_narrow_terminal() -> None:
     assert {"−0.0075", "−0.0142", "−0.0005"} <= set(words)
     assert "seeds share trainings" in " ".join(words)
     assert comparison_table(result | {"bench": result["bench"] | {"models": 2}}).caption is None
+
+
+def test_retrieval_is_told_with_its_spread() -> None:
+    by_seed = [{"sasrec": {"hr@10": 0.30}, "lum: any": {"hr@10": hr}} for hr in (0.33, 0.35)]
+    result = {
+        "bench": {"dataset": "market", "seeds": [0, 1], "by_seed": by_seed, "told_more": []},
+        "retrieval": {"sasrec": {"hr@10": 0.30}, "lum: any": {"hr@10": 0.34}},
+    }
+    out = io.StringIO()
+    Console(file=out, width=80).print(retrieval_table(result))
+    assert "0.3000 ± 0.0000" in out.getvalue()
+    assert "0.3400 ± 0.0141" in out.getvalue()
 
 
 @pytest.mark.parametrize(("seeds", "told"), [([0], "one training"), ([0, 1], "None")])

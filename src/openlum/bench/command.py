@@ -127,7 +127,7 @@ def retrieval(
 
         lum bench retrieval --dataset ml-1m --from ~/Downloads/ml-1m --opponents sasrec --seeds 3
     """
-    from openlum.bench.report import retrieval_comparison_table, retrieval_table
+    from openlum.bench.report import plot_retrieval, retrieval_comparison_table, retrieval_table
     from openlum.bench.retrieval import bench_retrieval
 
     loaded, place = _begin(dataset, runs, from_dir, seeds, None, 1)
@@ -136,7 +136,8 @@ def retrieval(
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
     result = bench_retrieval(loaded, place, chosen)
     tables = [retrieval_table(result), *([retrieval_comparison_table(result)] if result["comparisons"] else [])]
-    _finish(place, json or place.directory / "retrieval.json", result, *tables)
+    written = _finish(place, json or place.directory / "retrieval.json", result, *tables)
+    place.console.print(f"plot: {plot_retrieval(result, written.with_suffix('.svg'))}", soft_wrap=True)
 
 
 def _some_of(known: list[str], named: str | None, option: str) -> list[str]:

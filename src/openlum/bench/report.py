@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from openlum.bench.stacks import STACKED
 from openlum.page import figure, new_figure, terminal_table
+from openlum.rank.metrics import over_seeds
 from openlum.rank.settings import GENERATIVE, KNOWLEDGE
 from openlum.report import METRICS, p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 """Of text and plain rankers, generative ones (and their stacks), lines, and rankers with knowledge."""
+HELD_OUT = "last event held out, all items ranked"
+"""How retrieval is judged."""
 
 
 def ranking_table(result: dict[str, Any]) -> Table:
@@ -88,28 +92,42 @@ def retrieval_table(result: dict[str, Any]) -> Table:
     """Every method's metrics with the last event held out; those that are told more stand last."""
     told = result["bench"]
     metrics = list(next(iter(result["retrieval"].values())))
-    table = terminal_table(f"{told['dataset']}: last event held out, all items ranked", "Method", *metrics)
-    for name, found in sorted(result["retrieval"].items(), key=lambda pair: pair[0] in told["told_more"]):
+    table = terminal_table(f"{told['dataset']}: {HELD_OUT}, mean ± std over seeds", "Method", *metrics)
+    for name in sorted(result["retrieval"], key=lambda name: name in told["told_more"]):
         style = "italic" if name in told["told_more"] else ""
-        table.add_row(name, *(figure(found[metric], 3) for metric in metrics), style=style)
+        found = (over_seeds([one[name][metric] for one in told["by_seed"]]) for metric in metrics)
+        table.add_row(name, *(spread(metric) for metric in found), style=style)
     return table
 
 
 def plot_ranking(result: dict[str, Any], file: Path) -> Path:
-    """Draw the test AUC of every method, its seeds and their mean; plain, generative and informed rankers differ in colour."""
-    names = list(result["ranking"])
-    drawn = new_figure(7.0, 0.3 * len(names) + 0.8)
+    """Draw the test AUC of every method; plain, generative and informed rankers differ in colour."""
+    seeds = {name: metrics["auc"]["seeds"] for name, metrics in result["ranking"].items()}
+    colours = [ACCENT if name.endswith(KNOWLEDGE) else QUIET if _opposes(name) else INK for name in seeds]
+    return _plot(seeds, colours, f"{result['bench']['dataset']}: AUC on the test rows", file)
+
+
+def plot_retrieval(result: dict[str, Any], file: Path) -> Path:
+    """Draw the NDCG of every method, at the first of the ranks; questions that are told more, others and opponents differ in
+    colour."""
+    told, names = result["bench"], list(result["retrieval"])
+    metric = next(name for name in result["retrieval"][names[0]] if name.startswith("ndcg"))
+    seeds = {name: [one[name][metric] for one in told["by_seed"]] for name in names}
+    colours = [QUIET if _opposes(name) else INK if name in told["told_more"] else ACCENT for name in names]
+    return _plot(seeds, colours, f"{told['dataset']}: {metric.upper()}, {HELD_OUT}", file)
+
+
+def _plot(seeds: dict[str, list[float]], colours: list[str], label: str, file: Path) -> Path:
+    """One line a method, from the top: its seeds' figures and their mean."""
+    drawn = new_figure(7.0, 0.3 * len(seeds) + 0.8)
     axes = drawn.subplots()
-    for place, name in enumerate(reversed(names)):
-        auc = result["ranking"][name]["auc"]
-        colour = ACCENT if name.endswith(KNOWLEDGE) else QUIET if _opposes(name) else INK
-        axes.plot(auc["seeds"], [place] * len(auc["seeds"]), "o", color=colour, alpha=0.4, markersize=5)
-        axes.plot([auc["mean"]], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
-        axes.annotate(
-            figure(auc["mean"]), (auc["mean"], place), (8, -3), textcoords="offset points", fontsize=8, color=colour
-        )
-    axes.set_yticks(range(len(names)), list(reversed(names)))
-    axes.set_xlabel(f"{result['bench']['dataset']}: AUC on the test rows", color=INK)
+    for place, (found, colour) in enumerate(zip(reversed(seeds.values()), reversed(colours), strict=True)):
+        mean = float(np.mean(found))
+        axes.plot(found, [place] * len(found), "o", color=colour, alpha=0.4, markersize=5)
+        axes.plot([mean], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
+        axes.annotate(figure(mean), (mean, place), (8, -3), textcoords="offset points", fontsize=8, color=colour)
+    axes.set_yticks(range(len(seeds)), list(reversed(seeds)))
+    axes.set_xlabel(label, color=INK)
     axes.margins(x=0.12)
     axes.grid(axis="x", color=GRID)
     axes.set_axisbelow(True)

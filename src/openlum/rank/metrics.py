@@ -3,6 +3,8 @@
 Shapes: n rows.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -15,6 +17,12 @@ def metrics(label: np.ndarray, prediction: np.ndarray, user: np.ndarray, calibra
         "logloss": log_loss(label, calibrated),
         "ne": normalised_entropy(label, calibrated),
     }
+
+
+def over_seeds(figures: list[float]) -> dict[str, Any]:
+    """Mean and standard deviation of the seeds' figures, and these: `mean`, `std` (0 of one seed), `seeds`."""
+    std = float(np.std(figures, ddof=1)) if len(figures) > 1 else 0.0
+    return {"mean": float(np.mean(figures)), "std": std, "seeds": figures}
 
 
 def auc(label: np.ndarray, prediction: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.compare import compare_auc
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc, metrics
+from openlum.rank.metrics import auc, metrics, over_seeds
 from openlum.rank.rankers import GRADIENT, save_ranker
 from openlum.rank.settings import KNOWLEDGE, RankerConfig, RankSettings
 from openlum.rank.train import Fit, fit
@@ -150,10 +150,9 @@ def _figures(rows: Rows, predictions: list[np.ndarray], calibrations: list[Calib
     out = {}
     for metric in by_seed[0]:
         seeds = [one[metric] for one in by_seed]
-        std = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
-        found = {"mean": float(np.mean(seeds)), "std": std, "seeds": seeds}
         # GAUC is undefined where no user has both labels.
-        out[metric] = found if np.isfinite(seeds).all() else {"mean": None, "std": None, "seeds": [None] * len(seeds)}
+        undefined = {"mean": None, "std": None, "seeds": [None] * len(seeds)}
+        out[metric] = over_seeds(seeds) if np.isfinite(seeds).all() else undefined
     return out
 
 
