@@ -34,8 +34,8 @@ from openlum.model import LargeUserModel
 from openlum.page import terminal_table
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.train import Trainer
-from openlum.query.bulk import answer_impressions, embed_items, judgement_names
-from openlum.query.questions import QuestionSet
+from openlum.query.bulk import answer_impressions, embed_items
+from openlum.query.questions import QuestionSet, judgement_names
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge
@@ -122,7 +122,7 @@ def _answers(bench: Bench, dataset: Dataset, model: LargeUserModel) -> Matched:
     assert chosen is not None
     questions = QuestionSet(model.lexicon, model.config.condition, chosen.questions)
     items = embed_items(model, len(dataset.vocabulary("items")))
-    width = len(questions) + (len(judgement_names(model)) if chosen.judge else 0)
+    width = len(questions) + (len(judgement_names(model.lexicon, model.config.judged)) if chosen.judge else 0)
     matched: Matched = {}
     for split in SPLITS:
         rows = dataset.impressions(split)

@@ -96,6 +96,16 @@ def test_a_misspelt_question_is_found_before_training(finished: Path) -> None:
     assert not (finished / "runs/typo/model").exists()
 
 
+def test_a_misspelt_question_of_the_rankers_is_found_before_training(finished: Path) -> None:
+    changed = yaml.safe_load(CONFIG) | {"name": "unasked"}
+    changed["rank"] = (changed.get("rank") or {}) | {"knowledge": {"matching_questions": ["skp"]}}
+    (finished / "unasked.yaml").write_text(yaml.safe_dump(changed))
+    done = lum("run", "unasked.yaml", cwd=finished)
+    assert done.returncode == 2
+    assert "unasked.yaml: rank.knowledge: the knowledge has no question 'skp'; it has " in done.stderr
+    assert not (finished / "runs/unasked/model").exists()
+
+
 def test_rows_that_rankers_cannot_learn_from_are_found_before_training(finished: Path) -> None:
     """The log's own rows without the impressions: a schema of events alone."""
     schema = yaml.safe_load((finished / "runs/tiny/log/schema.yaml").read_text())

@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
         "rank": {"max_epochs": 2, "hidden": [16], "sequence": {"width": 16, "layers": 1, "heads": 2, "max_events": 16}},
         "retrieve": None,
     },
-    "ranking": {"tune": {"dnn": [{"dropout": 0.1}, {"dropout": 0.3}], "hstu": [{}]}},
+    "ranking": {"tune": {"dnn": [{"dropout": 0.1}, {"dropout": 0.3}], "hstu": [{}, {"max_epochs": 1}]}},
     "ablation_ranker": "dnn",
     "ablations": [
         {"table": "use", "label": "early fusion", "rank": {"knowledge": {"fusion": "early", "direct": False}}},
@@ -94,9 +94,7 @@ def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
     settings = TINY["ranking"]["tune"]["dnn"]
     assert [tried["settings"] for tried in told["tuning"]["dnn+knowledge"]["tried"]] == settings
     assert told["tuning"]["dnn"]["chosen"] in settings
-    assert {name: len(tried["tried"]) for name, tried in told["tuning"].items()} == dict(
-        zip(methods, (2, 1, 2, 1), strict=True)
-    )
+    assert {name: len(tried["tried"]) for name, tried in told["tuning"].items()} == dict.fromkeys(methods, 2)
     assert all(1 <= epoch <= 2 for name in methods for epoch in told["epochs"][name])
     assert result["pretrain"]["epochs"] == 1
     assert result["query"]["questions"] == 2
@@ -105,12 +103,12 @@ def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
     for name in methods:
         assert name in done.output
 
-    assert len(trained) == 6 + 4 * 2
+    assert len(trained) == 8 + 4 * 2
     monkeypatch.setattr(chain, "pretrain", forbid)
     monkeypatch.setattr(chain, "query", forbid)
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
-    assert len(trained) == 6 + 4 * 2
+    assert len(trained) == 8 + 4 * 2
     assert again.output.count("unchanged, skipped") == 2
     assert json.loads(file.read_text()) == result
 
@@ -139,6 +137,37 @@ def test_a_benchmark_of_ones_own_log(tmp_path: Path, trained: list[str]) -> None
             "ablations",
             [{"table": "use", "label": "odd", "query": {"questions": {"q": {"x": 1}}}}],
             "question 'q'",
+        ),
+        (
+            "ranking",
+            "ranking",
+            {"tune": {"dnn": [{}, {"knowledge": {"matching_questions": ["clik"]}}]}},
+            "rank.knowledge: the knowledge has no question 'clik'; it has click, skip, feedback=",
+        ),
+        (
+            "ablation",
+            "ablations",
+            [
+                {
+                    "table": "use",
+                    "label": "odd",
+                    "rank": {"knowledge": {"fusion": "early", "direct_questions": ["clik"]}},
+                }
+            ],
+            "rank.knowledge: the knowledge has no question 'clik'; it has click, skip",
+        ),
+        (
+            "ablation",
+            "ablations",
+            [
+                {
+                    "table": "use",
+                    "label": "odd",
+                    "query": {"judge": False},
+                    "rank": {"knowledge": {"matching_questions": ["feedback=click"]}},
+                }
+            ],
+            "rank.knowledge: the knowledge has no question 'feedback=click'; it has click, skip",
         ),
         ("retrieval", "retrieval", {"retrieve": {"questions": {"any": {"x": 1}}}}, "question 'any'"),
         ("retrieval", "retrieval", {"retrieve": {"known": {"told": ["feedback"]}}}, "retrieve.known.told: 'feedback'"),
@@ -258,6 +287,8 @@ def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = runs / "bench-tiny" / "retrieval.json"
     result = json.loads(file.read_text())
     assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: known"}
+    for shown in (done.output, file.with_suffix(".svg").read_text()):
+        assert all(name in shown for name in result["retrieval"])
     assert result["bench"]["told_more"] == ["lum: known"]
     for name, metrics in result["retrieval"].items():
         assert set(metrics) == {"hr@10", "ndcg@10", "mrr"}

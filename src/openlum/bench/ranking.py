@@ -42,7 +42,8 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     assert bench.experiment.rank is not None
     prepared = Dataset(build_dataset(bench.experiment, place))
     data = RankingData(prepared, bench.experiment.rank)
-    check_before_training(bench.experiment, place)
+    for knowledge in _ways_in(bench, rankers):
+        check_before_training(bench.experiment.model_copy(update={"rank": knowledge}), place)
     trained = build_knowledge(bench.experiment, place)
     methods: list[Method] = [(name, name, []) for name in rankers]
     methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
@@ -92,10 +93,19 @@ def knowledge_alone_of(trained: Trained, settings: RankSettings, dataset: Datase
     return knowledge_alone(RankingData(dataset, settings, load_knowledge(trained.knowledge, dataset, [])))
 
 
+def _ways_in(bench: Bench, rankers: list[Architecture]) -> list[RankSettings]:
+    """Settings with every way in which knowledge enters one of the rankers, the experiment's own first."""
+    assert bench.ranking is not None
+    assert bench.experiment.rank is not None
+    tried = [changed(bench.experiment.rank, changes) for name in rankers for changes in bench.ranking.tune[name]]
+    ways = {settings.knowledge.model_dump_json(): settings for settings in [bench.experiment.rank, *tried]}
+    return list(ways.values())
+
+
 def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Place) -> dict[str, dict[str, Any]]:
     """Of every method the settings with the best validation AUC, and what was tried."""
     assert bench.experiment.rank is not None
-    if all(len(settings) == 1 for settings in ranking.tune.values()):  # nothing to choose
+    if len(next(iter(ranking.tune.values()))) == 1:  # nothing to choose
         first = {name: ranking.tune[architecture][0] for name, architecture, _ in methods}
         return {
             name: {"settings": changed(bench.experiment.rank, changes), "told": {"tried": [], "chosen": changes}}

@@ -36,10 +36,18 @@ class RankingBench(Settings):
     """Ranking: every ranker without and with knowledge, and the generative opponents."""
 
     tune: dict[Architecture, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
-    """Every ranker to what it is tuned over: changes of `rank`, one training each, judged by validation AUC. With
-    knowledge a ranker has the same budget."""
+    """Every ranker to what it is tuned over: changes of `rank`, one training each, judged by validation AUC. All have as many,
+    with knowledge too."""
     tune_seed: int = 100
     """Seed of the tuning's trainings."""
+
+    @model_validator(mode="after")
+    def _same_budget(self) -> "RankingBench":
+        numbers = {name: len(settings) for name, settings in self.tune.items()}
+        if len(set(numbers.values())) > 1:
+            told = ", ".join(f"{name} {number}" for name, number in numbers.items())
+            raise ValueError(f"tune: every ranker must have as many settings as the others ({told})")
+        return self
 
     def untuned(self) -> "RankingBench":
         """The same with the first setting of every ranker alone."""
@@ -107,9 +115,16 @@ class Bench(Settings):
         try:
             for name, settings in self.ranking.tune.items() if self.ranking else []:
                 for number, one in enumerate(settings, 1):
-                    changed(rank, one, f"ranking.tune.{name}, setting {number}")
+                    where = f"ranking.tune.{name}, setting {number}"
+                    if changed(rank, one, where).informs(name) != rank.informs(name):
+                        raise ValueError(f"{where}: whether knowledge can enter '{name}' must not change")
             for ablation in self.ablations:
-                ablation.of(self.experiment)
+                informed = ablation.of(self.experiment).rank
+                assert informed is not None
+                if not informed.informs(self.ablation_ranker):
+                    raise ValueError(
+                        f"ablation '{ablation.label}': knowledge cannot enter '{self.ablation_ranker}' like this"
+                    )
         except InputError as error:
             raise ValueError(str(error)) from None
         return self

@@ -28,9 +28,8 @@ from openlum.model.batch import Fields, History, Questions, erase_whole
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.fit import check_fields, check_growth
 from openlum.model.lexicon import Lexicon, check_history, time_before
-from openlum.model.settings import TAKEN, TAKEN_VALUES, ModelConfig
+from openlum.model.settings import ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
-from openlum.schema import FieldSpec
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
@@ -165,10 +164,6 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         output = self.user_encoder.answer(state, token, questions.user, 2 * questions.prefix)
         return [judge(torch.cat([output, item], 1)) for judge in self.judges]
 
-    def judged_values(self, spec: FieldSpec) -> list[str]:
-        """The values of one of `config.judges`, R raw values in the order of their logits."""
-        return TAKEN_VALUES if spec == TAKEN else list(self.lexicon.conditions[spec.name].values)
-
     def _condition_token(self, condition: Fields, n: int) -> Tensor:
         """Condition fields of n tokens to (n, D)."""
         return self.condition_norm(self.condition_encoder(condition, n))
@@ -245,7 +240,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return [
             {"item": raw}
             | {
-                spec.name: dict(zip(self.judged_values(spec), chance[index], strict=True))
+                spec.name: dict(zip(self.lexicon.judged_values(spec), chance[index], strict=True))
                 for spec, chance in zip(fields, chances, strict=True)
             }
             for index, raw in enumerate(items)

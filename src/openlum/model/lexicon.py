@@ -17,6 +17,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
 from openlum.model.batch import Fields, blank
+from openlum.model.settings import TAKEN, TAKEN_VALUES
 from openlum.schema import SECONDS, FieldSpec
 
 DAYS = "days since 1970"
@@ -126,6 +127,10 @@ class Lexicon:
             return self.encode_conditions([question], specs, strict=True)
         except InputError as error:
             raise InputError(f"question '{name}': {error}") from None
+
+    def judged_values(self, spec: FieldSpec) -> list[str]:
+        """The values of one of `judges_of`, R raw values in the order of the model's logits."""
+        return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
 
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if spec.type in ("numeric", "vector"):

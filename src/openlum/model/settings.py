@@ -13,6 +13,15 @@ TAKEN = FieldSpec(name="taken", type="categorical", size=3)
 TAKEN_VALUES = ["no", "yes"]
 
 
+def judges_of(condition: list[FieldSpec]) -> list[FieldSpec]:
+    """What items are judged by: the categorical feedback fields; where there are none, whether the user took the item."""
+    return [spec for spec in condition if _told_by(spec)] or [TAKEN]
+
+
+def _told_by(spec: FieldSpec) -> bool:
+    return spec.feedback and spec.type == "categorical"
+
+
 def check_heads(width: int, heads: int) -> None:
     """Rotary positions turn pairs of a head's numbers, so a head's width is even.
 
@@ -83,12 +92,12 @@ class ModelConfig(Settings):
     @property
     def feedback(self) -> list[FieldSpec]:
         """The categorical feedback fields: those that the second direction of the loss is trained on."""
-        return [spec for spec in self.condition if spec.feedback and spec.type == "categorical"]
+        return [spec for spec in self.condition if _told_by(spec)]
 
     @property
     def judges(self) -> list[FieldSpec]:
-        """What it has heads to judge items by: the feedback fields; where there are none, whether the user took the item."""
-        return self.feedback or [TAKEN]
+        """What it has heads to judge items by."""
+        return judges_of(self.condition)
 
     @property
     def judged(self) -> list[FieldSpec]:

@@ -23,7 +23,7 @@ from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
 from openlum.query.knowledge import KnowledgeWriter
-from openlum.query.questions import QuestionSet
+from openlum.query.questions import QuestionSet, judgement_names
 from openlum.query.settings import QuerySettings
 from openlum.schema import SECONDS
 
@@ -59,7 +59,7 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
     if model.config.valid_time is not None and model.config.valid_time > dataset.info.valid_time:
         raise InputError(f"{model_dir}: was trained on a part of what is now the validation period; pretrain again")
     questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
-    judgements = judgement_names(model) if settings.judge else []
+    judgements = judgement_names(model.lexicon, model.config.judged) if settings.judge else []
     rows = 0
     with whole_directory(out, "knowledge") as directory:
         writer = KnowledgeWriter(directory, questions.names, judgements, settings.rows_per_part, settings.dtype)
@@ -117,11 +117,6 @@ def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
 def embed_items(model: LargeUserModel, items: int) -> Tensor:
     """Embeddings of a dataset's items 0 to `items` - 1, (V, E), on the CPU; one that the model does not know has item 0's."""
     return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
-
-
-def judgement_names(model: LargeUserModel) -> list[str]:
-    """FIELD=VALUE of every value of everything that the model judges by, J names."""
-    return [f"{spec.name}={value}" for spec in model.config.judged for value in model.judged_values(spec)]
 
 
 @torch.inference_mode()

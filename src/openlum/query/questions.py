@@ -12,6 +12,11 @@ from openlum.query.settings import ALL_FIELDS, FROM_ROW
 from openlum.schema import FieldSpec
 
 
+def judgement_names(lexicon: Lexicon, judged: list[FieldSpec]) -> list[str]:
+    """FIELD=VALUE of every value of everything that a model judges by, J names."""
+    return [f"{spec.name}={value}" for spec in judged for value in lexicon.judged_values(spec)]
+
+
 class QuestionSet:
     """The questions that every row is asked.
 

@@ -15,7 +15,14 @@ from openlum.errors import InputError
 from openlum.model.batch import Fields, moved, to_tensors
 from openlum.rank.fusion import of_several_values
 from openlum.rank.knowledge import Knowledge
-from openlum.rank.settings import GENERATIVE, Architecture, KnowledgeShape, RankerConfig, RankSettings
+from openlum.rank.settings import (
+    GENERATIVE,
+    Architecture,
+    KnowledgeSettings,
+    KnowledgeShape,
+    RankerConfig,
+    RankSettings,
+)
 
 
 @dataclass
@@ -282,6 +289,16 @@ def chosen_questions(questions: list[str], names: list[str] | None) -> list[str]
     if unknown:
         raise InputError(f"rank.knowledge: the knowledge has no question '{unknown[0]}'; it has {', '.join(questions)}")
     return [name for name in questions if names is None or name in names]
+
+
+def check_questions(settings: KnowledgeSettings, asked: list[str], judgements: list[str]) -> None:
+    """Knowledge with these questions and judgements has all that the settings name.
+
+    Raises:
+        InputError: it lacks one.
+    """
+    chosen_questions([*asked, *judgements], settings.matching_questions)
+    chosen_questions(asked, settings.direct_questions)
 
 
 def _kept_events(dataset: Dataset, where: dict[str, list[str]] | None) -> np.ndarray:
