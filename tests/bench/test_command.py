@@ -1,6 +1,8 @@
 """`lum bench` end to end, on a tiny benchmark of our own."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,27 @@ def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
     assert len(trained) == 8 + 4 * 2
     assert again.output.count("unchanged, skipped") == 2
     assert json.loads(file.read_text()) == result
+
+
+def test_ensembles_of_its_trainings(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the test above, whose trainings it reads; one training of each method has the AUC that the benchmark tells."""
+    script = Path(__file__).parents[2] / "benchmarks/ensembles.py"
+    options = {
+        "--dataset": "tiny",
+        "--ranking": runs / "ranking.json",
+        "--runs": runs,
+        "--json": runs / "ensembles.json",
+    }
+    monkeypatch.setattr(sys, "argv", ["ensembles.py", *(str(word) for pair in options.items() for word in pair)])
+    runpy.run_path(str(script), run_name="__main__")
+    result = json.loads((runs / "ranking.json").read_text())
+    found = {(row["of"], row["how"]): row for row in json.loads((runs / "ensembles.json").read_text())["ensembles"]}
+    for name in ("dnn", "hstu"):
+        for split, part in (("valid", "validation"), ("test", "ranking")):
+            assert found[name, "one"][split] == pytest.approx(result[part][name]["auc"]["mean"])
+    joined = found["dnn+knowledge", "answers of one"]
+    assert joined["test"] == pytest.approx(result["ranking"]["dnn+knowledge"]["auc"]["mean"], abs=0.02)
+    assert not trained
 
 
 def test_a_benchmark_of_ones_own_log(tmp_path: Path, trained: list[str]) -> None:
