@@ -158,8 +158,6 @@ class Chain:
         from openlum.model import Lexicon
         from openlum.model.settings import judges_of
         from openlum.query.questions import QuestionSet, judgement_names
-        from openlum.rank.batches import check_questions
-        from openlum.rank.run import check_rows
         from openlum.retrieve.evaluate import check_known
 
         dataset, experiment = Dataset(self.directory / "dataset"), self.experiment
@@ -172,12 +170,16 @@ class Chain:
                     lexicon.encode_question(name, question, specs)
             check_known(specs, experiment.retrieve.known if experiment.retrieve else {})
             if experiment.rank and experiment.query:
+                from openlum.rank.batches import check_questions
+
                 judges = experiment.query.judge and experiment.pretrain.judge_weight > 0
                 judgements = judgement_names(lexicon, judges_of(specs)) if judges else []
                 check_questions(experiment.rank.knowledge, asked, judgements)
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
         if experiment.rank:
+            from openlum.rank.run import check_rows
+
             check_rows(dataset)
 
     # Each step's modules are imported when it runs: a skipped one costs nothing.
