@@ -34,6 +34,21 @@ def test_history_is_the_last_behaviours_before_the_row(
             assert values[index][mask].tolist() == sequences.condition[name][latest].tolist()
 
 
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_rows_of_like_length_are_all_rows_with_few_empty_places(rows: int, data: RankingData) -> None:
+    history = data.batch(data.rows["train"], torch.arange(rows), data.config("din", False)).history
+    assert history is not None
+    groups = history.by_length()
+    assert torch.cat([index for index, _ in groups]).sort().values.equal(torch.arange(rows))
+    for index, group in groups:
+        length = group.mask.sum(1)  # (b,)
+        assert length.equal(history.mask[index].sum(1))
+        assert group.mask.shape[1] <= max(4 * int(length.clamp(min=1).min()), 1) if len(index) else True
+        assert group.item[group.mask].equal(history.item[index][history.mask[index]])
+        for name, values in group.condition.items():
+            assert values[group.mask].equal(history.condition[name][index][history.mask[index]])
+
+
 def test_a_history_knows_the_feedback_and_a_row_does_not(data: RankingData) -> None:
     config = data.config("din", True)
     assert "feedback" in [spec.name for spec in config.behaviour]

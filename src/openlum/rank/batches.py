@@ -40,6 +40,24 @@ class Behaviours:
         """On a device."""
         return Behaviours(self.item.to(device), moved(self.condition, device), self.mask.to(device))
 
+    def by_length(self) -> list[tuple[Tensor, "Behaviours"]]:
+        """Rows of like length, (b,) each, and their behaviours without places that none of them fills.
+
+        Most histories are short and a few are long: together, a ranker spends its time on empty places.
+        """
+        if not len(self.mask):
+            return [(torch.arange(0), self)]
+        length = self.mask.sum(1)  # (B,)
+        size = (length.clamp(min=1).log2() / 2).ceil()  # (B,): 0 for one behaviour, 1 up to 4, 2 up to 16, ...
+        groups = []
+        for one in size.unique():
+            rows = (size == one).nonzero().squeeze(1)  # (b,)
+            longest = int(length[rows].max())
+            item, mask = self.item[rows, :longest], self.mask[rows, :longest]
+            condition = {name: values[rows, :longest] for name, values in self.condition.items()}
+            groups.append((rows, Behaviours(item, condition, mask)))
+        return groups
+
 
 @dataclass
 class KnowledgeInput:

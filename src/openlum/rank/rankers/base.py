@@ -1,9 +1,10 @@
 """What rankers that read rows share: features, history, target item and, optionally, knowledge to the logit of the label.
 
 Shapes: B rows, I rows of a split, L behaviours, C width of a field, D width of an item, X width of all inputs, H first hidden
-width, K distinct items, V items.
+width, K distinct items, V items; b of the B rows have histories of like length.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -94,12 +95,13 @@ class Ranker(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, (B,), on the device of the weights, whichever the batch is on."""
-        batch = batch.to(self.first.weight.device)
+        device, history = self.first.weight.device, batch.history
+        batch = replace(batch, history=None).to(device)
         parts = [field(batch.features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         parts.append(batch.activity.unsqueeze(1))
         if self.users is not None:
             parts.append(self.users(self._hide_some(known_ids(batch.user, self.config.users))))
-        parts += self._target_and_interest(batch)
+        parts += self._target_and_interest(batch.item, history)
         hidden = self.first(self.cross(torch.cat(parts, 1)))  # (B, H)
         if self.knowledge is not None:
             known = batch.knowledge
@@ -140,17 +142,21 @@ class Ranker(nn.Module):
         place[distinct] = torch.arange(len(distinct), device=ids.device)
         return F.embedding(place[ids], self.items(distinct))
 
-    def _target_and_interest(self, batch: Batch) -> list[Tensor]:
-        """The target's vector, (B, D), and the interest in it."""
+    def _target_and_interest(self, item: Tensor, history: Behaviours | None) -> list[Tensor]:
+        """The vectors of the targets (B,), (B, D), and the interest in them; where the history lies, its lengths are read."""
         if self.behaviours is None:
-            return [self._items(batch.item)]
-        history = batch.history
+            return [self._items(item)]
         if history is None:
             raise ValueError("this ranker reads the history, and the batch has none")
-        vectors = self._items(torch.cat([batch.item, history.item.flatten()]))
-        target, items = vectors.split([len(batch.item), history.item.numel()])
-        keys = self.behaviours(items.view(*history.item.shape, target.shape[1]), history.condition)  # (B, L, D)
-        return [target, *self.interest(target, keys, history)]
+        groups = [(rows.to(item.device), group.to(item.device)) for rows, group in history.by_length()]
+        vectors = self._items(torch.cat([item, *(group.item.flatten() for _, group in groups)]))
+        target, *items = vectors.split([len(item), *(group.item.numel() for _, group in groups)])
+        found = []
+        for (rows, group), of_items in zip(groups, items, strict=True):
+            keys = self.behaviours(of_items.view(*group.item.shape, target.shape[1]), group.condition)  # (b, L, D)
+            found.append(self.interest(target[rows], keys, group))
+        back = torch.cat([rows for rows, _ in groups]).argsort()  # (B,)
+        return [target, *(torch.cat(parts)[back] for parts in zip(*found, strict=True))]
 
     def _start(self) -> None:
         """Embeddings begin at random; users begin at zero, so that an id that was never trained says nothing."""
