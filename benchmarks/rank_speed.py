@@ -8,8 +8,6 @@ in turns with ours, is the same ranker on the same rows with every history padde
 
 import argparse
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,11 +26,9 @@ from openlum.summary import environment
 RANKERS: tuple[Architecture, ...] = ("din", "dien", "sim")
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """All rows of a batch in one group, whatever their lengths."""
-    with mock.patch.object(Behaviours, "by_length", lambda self: [(torch.arange(len(self.mask)), self)]):
-        yield
+def together(history: Behaviours) -> list[tuple[torch.Tensor, Behaviours]]:
+    """All rows in one group, whatever their lengths."""
+    return [(torch.arange(len(history.mask)), history)]
 
 
 def measure(name: Architecture, data: RankingData, steps: int) -> dict[str, Any]:
@@ -52,16 +48,12 @@ def measure(name: Architecture, data: RankingData, steps: int) -> dict[str, Any]
         optimizer.step()
         return 1000 * (time.perf_counter() - began)
 
-    seconds: dict[str, list[float]] = {"ours": [], "padded": []}
-    batches = order.split(config.settings.batch_size)[: steps + 1]
-    for number, index in enumerate(batches):
+    pairs = []
+    for index in order.split(config.settings.batch_size)[: steps + 1]:
         ours = step(index)
-        with together():
-            padded = step(index)
-        if number:  # the first is a warm-up
-            seconds["ours"].append(ours)
-            seconds["padded"].append(padded)
-    ours, padded = (float(np.median(seconds[which])) for which in ("ours", "padded"))
+        with mock.patch.object(Behaviours, "by_length", together):
+            pairs.append((ours, step(index)))
+    ours, padded = np.median(pairs[1:], axis=0).tolist()  # the first is a warm-up
     return {"ms": round(ours, 1), "padded_ms": round(padded, 1), "ratio": round(padded / ours, 2)}
 
 
@@ -76,13 +68,13 @@ def main() -> None:
     print(f"{'dataset':16} {'behaviours a row':>16} {'ranker':8} {'ms a step':>10} {'padded':>10} {'ratio':>6}")
     for directory in arguments.datasets:
         data = RankingData(Dataset(directory), RankSettings())
-        rows = data.rows["train"]
+        name, rows = data.dataset.info.data_schema.name, data.rows["train"]
         length = (rows.stop - rows.first).clamp(max=data.settings.long_history).float()  # (I,)
-        found = results[data.dataset.info.data_schema.name] = {"behaviours": round(float(length.mean()), 1)}
-        for name in RANKERS:
-            row = found[name] = measure(name, data, arguments.steps)
+        found = results[name] = {"behaviours": round(float(length.mean()), 1)}
+        for ranker in RANKERS:
+            row = found[ranker] = measure(ranker, data, arguments.steps)
             told = f"{row['ms']:>10} {row['padded_ms']:>10} {row['ratio']:>6}"
-            print(f"{data.dataset.info.data_schema.name:16} {found['behaviours']:>16} {name:8} {told}")
+            print(f"{name:16} {found['behaviours']:>16} {ranker:8} {told}")
     if arguments.json:
         write_json(arguments.json, {"benchmark": "rank_speed", "results": results, "environment": environment()})
 

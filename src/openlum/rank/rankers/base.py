@@ -95,8 +95,8 @@ class Ranker(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, (B,), on the device of the weights, whichever the batch is on."""
-        device, history = self.first.weight.device, batch.history
-        batch = replace(batch, history=None).to(device)
+        history = batch.history  # stays where it is until its lengths are read, which need not wait for a GPU
+        batch = replace(batch, history=None).to(self.first.weight.device)
         parts = [field(batch.features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         parts.append(batch.activity.unsqueeze(1))
         if self.users is not None:
@@ -143,7 +143,7 @@ class Ranker(nn.Module):
         return F.embedding(place[ids], self.items(distinct))
 
     def _target_and_interest(self, item: Tensor, history: Behaviours | None) -> list[Tensor]:
-        """The vectors of the targets (B,), (B, D), and the interest in them; where the history lies, its lengths are read."""
+        """The vectors of the targets (B,), (B, D), and the interest in them; the history may be on another device."""
         if self.behaviours is None:
             return [self._items(item)]
         if history is None:
