@@ -48,12 +48,11 @@ def _causal_cuda(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
 
 def _causal_cpu(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
     """Causal SDPA over groups of users of like length."""
-    out = torch.empty_like(q)
-    for users in _groups([lengths]):
-        rows = _Rows(lengths, users)
-        qs, ks, vs = (rows.pad(x) for x in (q, k, v))  # (b, H, n, d)
-        out = rows.put(out, F.scaled_dot_product_attention(qs, ks, vs, is_causal=True))
-    return out
+    if not len(q):
+        return q
+    rows = _Rows(lengths, _groups([lengths]))
+    groups = zip(*(rows.pad(x) for x in (q, k, v)), strict=True)  # (b, H, n, d) each
+    return rows.flat([F.scaled_dot_product_attention(qs, ks, vs, is_causal=True) for qs, ks, vs in groups])
 
 
 def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: Tensor) -> Tensor:
@@ -67,15 +66,21 @@ def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: 
     Returns:
         (T, H, d).
     """
+    if not len(q):
+        return q
     lengths = offsets.diff().tolist()
-    out = torch.empty_like(q)
-    for users in _groups([lengths]):
-        rows = _Rows(lengths, users)
-        qs, ks, vs = (rows.pad(x) for x in (q, k, v))  # (b, H, n, d)
-        future = torch.ones(rows.most, rows.most, dtype=torch.bool, device=q.device).triu(1)
-        scores = qs @ ks.transpose(2, 3) + relative(bias[:, : rows.most], rows.most)  # (b, H, n, n)
-        out = rows.put(out, F.silu(scores).masked_fill(future, 0.0) @ vs)
-    return out
+    rows = _Rows(lengths, _groups([lengths]))
+    groups = zip(*(rows.pad(x) for x in (q, k, v)), strict=True)  # (b, H, n, d) each
+    return rows.flat([_pointwise(group, bias) for group in groups])
+
+
+def _pointwise(padded: tuple[Tensor, ...], bias: Tensor) -> Tensor:
+    """Queries, keys and values (b, H, n, d) of users padded to one length, and (H, P), to (b, H, n, d)."""
+    q, k, v = padded
+    n = q.shape[2]
+    future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
+    scores = q @ k.transpose(2, 3) + relative(bias[:, :n], n)  # (b, H, n, n)
+    return F.silu(scores).masked_fill(future, 0.0) @ v
 
 
 def relative(bias: Tensor, n: int) -> Tensor:
@@ -109,19 +114,24 @@ def question_attention(
     Returns:
         (Q, H, d).
     """
+    if not len(q):
+        return q
     tokens, questions = sizes
-    out = torch.empty_like(q)
-    for users in _groups([tokens, questions]):
-        history_rows, rows = _Rows(tokens, users), _Rows(questions, users)
-        keys, values = (history_rows.pad(x) for x in history)  # (b, H, n, d)
-        padded = [rows.pad(x) for x in (q, *own)]  # (b, H, m, d)
-        seen = (
-            rows.pad(prefix[:, None, None]).squeeze(3).clamp(max=history_rows.most)
-        )  # (b, 1, m), whatever the padding holds
-        at_once = max(SCORES_AT_ONCE // (len(users) * q.shape[1] * max(history_rows.most, 1)), 1)
-        turns = zip(*(x.split(at_once, 2) for x in (*padded, seen)), strict=True)
-        out = rows.put(out, torch.cat([_answer(turn, keys, values, bias) for turn in turns], 2))
-    return out
+    found = _groups([tokens, questions])
+    history_rows, rows = _Rows(tokens, found), _Rows(questions, found)
+    seen = [x.squeeze(3) for x in rows.pad(prefix[:, None, None])]  # (b, 1, m) each
+    asked = zip(*(rows.pad(x) for x in (q, *own)), seen, strict=True)  # (b, H, m, d) but for `seen`
+    read = zip(*(history_rows.pad(x) for x in history), strict=True)  # (b, H, n, d)
+    return rows.flat([_answer_in_turns(some, k, v, bias) for some, (k, v) in zip(asked, read, strict=True)])
+
+
+def _answer_in_turns(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """As `_answer`, a few questions of every user at a time."""
+    *asked, prefix = questions
+    prefix = prefix.clamp(max=k.shape[2])  # whatever the padding holds
+    at_once = max(SCORES_AT_ONCE // (len(k) * k.shape[1] * max(k.shape[2], 1)), 1)
+    turns = zip(*(x.split(at_once, 2) for x in (*asked, prefix)), strict=True)
+    return torch.cat([_answer(turn, k, v, bias) for turn in turns], 2)
 
 
 def _answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -165,36 +175,37 @@ def _alike(size: int) -> int:
 
 
 class _Rows:
-    """Rows of some users, found in a flat run of all users' rows, as a padded batch.
+    """Rows of groups of users, found in a flat run of all users' rows, as padded batches.
+
+    Every tensor is gathered once for all groups: a slice for each user would have a gradient as large as the whole run.
 
     Args:
         sizes: rows of each of all users.
-        users: the b users that are wanted.
+        groups: the users of each group; every user with rows is in one, or its rows are not wanted.
     """
 
-    def __init__(self, sizes: list[int], users: list[int]) -> None:
-        begins = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes)
-        length = torch.tensor([sizes[user] for user in users])
-        self.most = int(length.max())
-        """n: rows that every user is padded to."""
-        places = begins[users][:, None] + torch.arange(self.most)  # (b, n)
-        self.filled = torch.arange(self.most) < length[:, None]  # (b, n)
-        self.index = places[self.filled]
-        self.alone = slice(int(begins[users[0]]), int(begins[users[0]]) + self.most) if len(users) == 1 else None
-        self.places = places.clamp_(max=max(sum(sizes) - 1, 0))
+    def __init__(self, sizes: list[int], groups: list[list[int]]) -> None:
+        length = torch.tensor(sizes)
+        begins = length.cumsum(0) - length
+        self.shapes = [(len(users), max(sizes[user] for user in users)) for users in groups]
+        """(b, n) of every group."""
+        places, filled = [], []
+        for users, (_, most) in zip(groups, self.shapes, strict=True):
+            places.append((begins[users][:, None] + torch.arange(most)).flatten())  # (b * n,)
+            filled.append((torch.arange(most) < length[users][:, None]).flatten())
+        self.places = torch.cat(places)  # (G,), of the padded rows of all groups
+        of_row = torch.cat(filled).nonzero().squeeze(1)
+        self.back = of_row[self.places[of_row].argsort()]  # (T,), of every row among the padded ones
+        self.places.clamp_(max=max(sum(sizes) - 1, 0))
 
-    def pad(self, x: Tensor) -> Tensor:
-        """Rows (T, H, d) of all users to (b, H, n, d); padding holds other rows."""
-        if self.alone is not None:
-            return x[self.alone].transpose(0, 1).unsqueeze(0)
-        if not self.most:
-            return x.new_zeros(len(self.places), x.shape[1], 0, x.shape[2])
-        return x[self.places.to(x.device)].transpose(1, 2)
+    def pad(self, x: Tensor) -> list[Tensor]:
+        """Rows (T, H, d) of all users to (b, H, n, d) of every group; padding holds other rows."""
+        if not len(x):
+            return [x.new_zeros(b, x.shape[1], n, x.shape[2]) for b, n in self.shapes]
+        rows = x[self.places.to(x.device)].split([b * n for b, n in self.shapes])
+        return [part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(rows, self.shapes, strict=True)]
 
-    def put(self, out: Tensor, padded: Tensor) -> Tensor:
-        """Write (b, H, n, d) into its rows of `out`, (T, H, d)."""
-        if self.alone is not None:
-            out[self.alone] = padded[0].transpose(0, 1)
-        else:
-            out[self.index.to(out.device)] = padded.transpose(1, 2)[self.filled.to(out.device)]
-        return out
+    def flat(self, padded: list[Tensor]) -> Tensor:
+        """(b, H, n, d) of every group to the rows (T, H, d) that they were."""
+        rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in padded])
+        return rows[self.back.to(rows.device)]

@@ -24,17 +24,23 @@ class _FullSoftmax(torch.autograd.Function):
         """(N, E) answers (scaled), (V, E) items, (N,) targets to the mean loss, ()."""
         grad_o, grad_e = torch.empty_like(o), torch.zeros_like(e)
         loss = o.new_zeros(())
-        for rows in torch.arange(len(o), device=o.device).split(max(LOGITS_AT_ONCE // len(e), 64)):
-            here = slice(int(rows[0]), int(rows[-1]) + 1)
-            logits = o[here] @ e.T  # (n, V)
+        at_once = min(max(LOGITS_AT_ONCE // len(e), 64), len(o))
+        held = o.new_empty(
+            at_once, len(e)
+        )  # one buffer for all: memory that is new each time costs more than the arithmetic
+        for begin in range(0, len(o), at_once):
+            here = o[begin : begin + at_once]  # (n, E)
+            wanted = target[begin : begin + at_once, None]  # (n, 1)
+            logits = torch.mm(here, e.T, out=held[: len(here)])  # (n, V)
             logits[:, 0] = float("-inf")  # item 0 is unknown, never an answer
-            normaliser = logits.logsumexp(-1, keepdim=True)
-            loss += (normaliser.squeeze(-1) - logits.gather(1, target[here, None]).squeeze(-1)).sum()
-            grad = logits.sub_(normaliser).exp_()
-            grad[torch.arange(len(rows), device=o.device), target[here]] -= 1
-            grad /= len(o)
-            torch.mm(grad, e, out=grad_o[here])
-            grad_e.addmm_(grad.T, o[here])
+            hit, most = logits.gather(1, wanted), logits.amax(1, keepdim=True)
+            grad = logits.sub_(most).exp_()
+            total = grad.sum(1, keepdim=True)
+            loss += (total.log() + most - hit).sum()
+            grad /= total * len(o)
+            grad.scatter_add_(1, wanted, torch.full_like(total, -1 / len(o)))
+            torch.mm(grad, e, out=grad_o[begin : begin + at_once])
+            grad_e.addmm_(grad.T, here)
         ctx.save_for_backward(grad_o, grad_e)
         return loss / len(o)
 
