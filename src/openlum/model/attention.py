@@ -202,10 +202,10 @@ class _Rows:
         """Rows (T, H, d) of all users to (b, H, n, d) of every group; padding holds other rows."""
         if not len(x):
             return [x.new_zeros(b, x.shape[1], n, x.shape[2]) for b, n in self.shapes]
-        rows = x[self.places.to(x.device)].split([b * n for b, n in self.shapes])
+        rows = x.index_select(0, self.places.to(x.device)).split([b * n for b, n in self.shapes])
         return [part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(rows, self.shapes, strict=True)]
 
     def flat(self, padded: list[Tensor]) -> Tensor:
         """(b, H, n, d) of every group to the rows (T, H, d) that they were."""
         rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in padded])
-        return rows[self.back.to(rows.device)]
+        return rows.index_select(0, self.back.to(rows.device))
