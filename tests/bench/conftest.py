@@ -1,7 +1,5 @@
-"""Fixtures of the benchmarks' tests: the planted world of the rankers' tests, and trainings without further processes."""
+"""Fixtures of the benchmarks' tests: the planted world of the rankers' tests, and a count of trainings."""
 
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +36,15 @@ def knowledge_dir(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
     return planted_knowledge(tmp_path_factory.mktemp("knowledge") / "knowledge", dataset, seed=0)
 
 
-class Here:
-    """Stands for the pool of processes: trains here and now, and counts."""
-
-    trained: list[str] = []
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __enter__(self) -> "Here":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, work: Callable[..., None], cell: Cell, *rest: Any) -> Future[None]:
-        self.trained.append(cell.name)
-        done: Future[None] = Future()
-        done.set_result(work(cell, *rest))
-        return done
-
-
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the cells that were trained, in this process."""
-    monkeypatch.setattr(cells, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(Here, "trained", [])
-    return Here.trained
+    """Names of the cells that are trained in this process, so with one process."""
+    names: list[str] = []
+    train = cells._train
+
+    def counted(cell: Cell, **rest: Any) -> None:
+        names.append(cell.name)
+        train(cell, **rest)
+
+    monkeypatch.setattr(cells, "_train", counted)
+    return names

@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import openlum
@@ -234,6 +235,18 @@ def test_fewer_trainings_of_the_large_user_model_than_seeds(runs: Path) -> None:
     assert one[1] != two[1]
 
 
+def test_large_user_models_are_trained_several_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a seed of its own; and again, with nothing left to train."""
+    bench = bench_settings.load_bench(bench_settings.bench_file("tiny"))
+    place = chain.Place(Path("tiny.yaml"), tmp_path, Console(), None, [0, 1], models=2, processes=2)
+    chain.build_dataset(bench.experiment, place)
+    trained = chain.build_knowledge(bench.experiment, place)
+    assert len({one.knowledge for one in trained}) == 2
+    assert trained[0].told["pretrain"]["validation"] != trained[1].told["pretrain"]["validation"]
+    monkeypatch.setattr(chain, "_train", forbid)
+    assert chain.build_knowledge(bench.experiment, place) == trained
+
+
 def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None:
     error = lum_bench("ranking", "-d", "tiny", "--seeds", "2", "--models", "3").exception
     assert isinstance(error, InputError)
@@ -303,8 +316,10 @@ def _check_form(result: dict[str, Any]) -> None:
 
 
 def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And again, with nothing left to train."""
-    command = ["retrieval", "-d", "tiny", "--runs", str(runs), "--seeds", "2"]
+    """One seed here, the other in processes of their own; and again, with nothing left to train."""
+    command = ["retrieval", "-d", "tiny", "--runs", str(runs)]
+    assert lum_bench(*command, "--processes", "1").exit_code == 0
+    command += ["--seeds", "2", "--processes", "2"]
     done = lum_bench(*command)
     assert done.exit_code == 0, (done.output, done.exception)
     file = runs / "bench-tiny" / "retrieval.json"

@@ -3,13 +3,10 @@
 Shapes: I rows of a split.
 """
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ import numpy as np
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
+from openlum.bench.workers import run_all
 from openlum.errors import InputError
 from openlum.rank.settings import Architecture, RankSettings
 
@@ -101,34 +99,12 @@ def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
             yield cell, _read(files[cell])
     if not missing:
         return
-    context = multiprocessing.get_context("spawn")
-    workers = min(processes, len(missing))
-    with ProcessPoolExecutor(workers, context, begin_worker, (workers,)) as pool:
-        # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
-        ordered = sorted(missing.items(), key=lambda pair: (str(pair[1].knowledge), pair[1].architecture))
-        waiting = {pool.submit(_train, cell, dataset, store): file for file, cell in ordered}
-        for done in as_completed(waiting):
-            if done.exception():  # what is being trained is finished and kept, no more is begun
-                pool.shutdown(wait=False, cancel_futures=True)
-            done.result()
-            for cell in cells:
-                if files[cell] == waiting[done]:
-                    yield cell, _read(files[cell])
-
-
-def begin_worker(processes: int) -> None:
-    """Take a share of the cores, and end when the benchmark does, also where it was killed."""
-    import torch
-
-    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
+    ordered = sorted(missing.values(), key=lambda cell: (str(cell.knowledge), cell.architecture))
+    for done, _ in run_all(partial(_train, dataset=dataset, store=store), ordered, processes):
+        for cell in cells:
+            if files[cell] == files[done]:
+                yield cell, _read(files[cell])
 
 
 _loaded: dict[str, object] = {}

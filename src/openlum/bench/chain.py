@@ -1,6 +1,7 @@
 """The steps up to knowledge, for a benchmark: nothing is made twice that has not changed."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
+from openlum.bench.workers import run_all_shown
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
 from openlum.run import Chain, Experiment
@@ -31,7 +33,7 @@ class Place:
     models: int = 1
     """Trainings of a Large User Model; the seeds take them in turn."""
     processes: int = 1
-    """Trainings of rankers at a time."""
+    """Trainings at a time."""
 
 
 def build_dataset(experiment: Experiment, place: Place) -> Path:
@@ -69,26 +71,43 @@ def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
 
     Args:
         experiment: whose dataset there is; the trainings' seeds are its own and the next ones.
-        place: where, and how many trainings.
+        place: where, how many trainings, and how many at a time.
     """
     dataset, store = place.directory / "dataset", place.directory / "models"
     store.mkdir(parents=True, exist_ok=True)
     seeds = [experiment.pretrain.seed + number for number in range(place.models)]
-    return [_trained(experiment, seed, dataset, store, place.console) for seed in seeds]
+    trainings = [_with_seed(experiment, seed) for seed in seeds]
+    missing = [one for one in trainings if not _places(one, dataset, store)[1].exists()]
+    work = partial(_train, dataset=dataset, store=store)
+    for _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
+        pass
+    return [_trained(one, dataset, store) for one in trainings]
 
 
-def _trained(experiment: Experiment, seed: int, dataset: Path, store: Path, console: Console) -> Trained:
+def _with_seed(experiment: Experiment, seed: int) -> Experiment:
+    return experiment.model_copy(update={"pretrain": experiment.pretrain.model_copy(update={"seed": seed})})
+
+
+def _places(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, Path]:
+    """Of the model and its answers: they change with everything that these depend on."""
     assert experiment.query is not None
-    settings = experiment.pretrain.model_copy(update={"seed": seed})
     made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
-    key = fingerprint(__version__, made, experiment.model.model_dump(), settings.model_dump())
-    model = store / f"model-{key}"
-    knowledge = store / f"knowledge-{fingerprint(key, experiment.query.model_dump())}"
+    key = fingerprint(__version__, made, experiment.model.model_dump(), experiment.pretrain.model_dump())
+    return store / f"model-{key}", store / f"knowledge-{fingerprint(key, experiment.query.model_dump())}"
+
+
+def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
+    """Train the model unless it is there, and write its answers."""
+    assert experiment.query is not None
+    console, (model, knowledge) = Console(), _places(experiment, dataset, store)
     if not model.exists():
-        console.print(f"[bold]pretrain[/bold]  {model}, seed {seed}", soft_wrap=True)
-        pretrain(dataset, model, experiment.model, settings)
-    if not knowledge.exists():
-        console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
-        query(dataset, model, knowledge, experiment.query)
+        console.print(f"[bold]pretrain[/bold]  {model}, seed {experiment.pretrain.seed}", soft_wrap=True)
+        pretrain(dataset, model, experiment.model, experiment.pretrain)
+    console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
+    query(dataset, model, knowledge, experiment.query)
+
+
+def _trained(experiment: Experiment, dataset: Path, store: Path) -> Trained:
+    model, knowledge = _places(experiment, dataset, store)
     pretrained = read_json(model / "pretrain.json", "lum pretrain")
     return Trained(knowledge, {"pretrain": pretrained, "query": query_part(knowledge)})

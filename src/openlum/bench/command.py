@@ -1,6 +1,5 @@
 """`lum bench`, thin: heavy imports wait until a command runs."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +33,9 @@ Models = Annotated[
         min=1, help="Trainings of the Large User Model, which the seeds take in turn.", show_default="one a seed"
     ),
 ]
-Processes = Annotated[int | None, typer.Option(min=1, help="Trainings at a time.", show_default="one a core")]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Trainings at a time.", show_default="one a core, or one on a GPU")
+]
 
 
 @bench.command()
@@ -118,6 +119,7 @@ def retrieval(
     opponents: Annotated[
         str | None, typer.Option(help="Fewer opponents, with commas between.", show_default="all")
     ] = None,
+    processes: Processes = None,
 ) -> None:
     """The Large User Model's answers against next-item models end to end: the last event held out, all items ranked.
 
@@ -130,7 +132,7 @@ def retrieval(
     from openlum.bench.report import plot_retrieval, retrieval_comparison_table, retrieval_table
     from openlum.bench.retrieval import bench_retrieval
 
-    loaded, place = _begin(dataset, runs, from_dir, seeds, None, 1)
+    loaded, place = _begin(dataset, runs, from_dir, seeds, None, processes)
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
@@ -155,15 +157,16 @@ def _begin(
     """The benchmark that is named, and where and how it runs."""
     from openlum.bench.chain import Place
     from openlum.bench.settings import bench_file, load_bench
+    from openlum.bench.workers import default_processes
 
     if models and models > seeds:
         raise InputError(
             f"--models {models}: with {seeds} seeds no more than {seeds} trainings are used; raise --seeds"
         )
-    file, cores = bench_file(name), os.cpu_count() or 1
+    file = bench_file(name)
     loaded = load_bench(file)
-    directory = runs / f"bench-{loaded.experiment.name}"
-    return loaded, Place(file, directory, Console(), from_dir, list(range(seeds)), models or seeds, processes or cores)
+    directory, processes = runs / f"bench-{loaded.experiment.name}", processes or default_processes()
+    return loaded, Place(file, directory, Console(), from_dir, list(range(seeds)), models or seeds, processes)
 
 
 def _finish(place: "Place", file: Path, result: dict[str, Any], *tables: Table) -> Path:

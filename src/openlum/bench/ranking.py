@@ -9,12 +9,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from openlum.bench.cells import Cell, Outcome, run_cells
 from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge, check_before_training
 from openlum.bench.settings import Bench, RankingBench, changed
 from openlum.bench.stacks import stacks
+from openlum.bench.workers import tasks_bar
 from openlum.data.dataset import Dataset
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
@@ -129,10 +128,9 @@ def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Pla
 
 def run_with_progress(cells: list[Cell], what: str, place: Place) -> dict[Cell, Outcome]:
     """The outcome of every cell, trained where it is not known yet; a line for each as it becomes known."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     dataset, store = place.directory / "dataset", place.directory / "cells"
     outcomes = {}
-    with Progress(*columns, console=place.console, transient=True) as bar:
+    with tasks_bar(place.console) as bar:
         task = bar.add_task(what, total=len(cells))
         for cell, outcome in run_cells(cells, dataset, store, place.processes):
             outcomes[cell] = outcome

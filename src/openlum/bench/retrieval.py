@@ -1,7 +1,7 @@
 """`lum bench retrieval`: the Large User Model's answers and end-to-end next-item models, all items ranked, on one data set."""
 
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
 from openlum.bench.chain import Place, build_dataset, check_before_training
 from openlum.bench.settings import Bench, RetrievalBench
+from openlum.bench.workers import run_all_shown
 from openlum.data.dataset import Dataset
 from openlum.pretrain.train import pretrain
 from openlum.rank.compare import compare_means
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics, user_metrics
-from openlum.retrieve.sequential import SequentialSettings, fit_sequential, sequential_ranks
+from openlum.retrieve.sequential import fit_sequential, sequential_ranks
 from openlum.summary import environment
 
+LUM = "lum"
+Training = tuple[str, int]
+"""`LUM` or the name of an end-to-end model, and the seed."""
 Metrics = dict[str, dict[str, float]]
 """Method to its metrics."""
 Ranks = dict[str, list[int]]
@@ -40,28 +44,10 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     dataset = build_dataset(bench.experiment, place)
     asked = bench.experiment.model_copy(update={"query": None, "rank": None, "retrieve": chosen.retrieve})
     check_before_training(asked, place)
-    directory, console, seeds = place.directory, place.console, place.seeds
     prepared = Dataset(dataset)
-    by_seed: list[Metrics] = []
-    ranks: list[Ranks] = []
-    for seed in seeds:
-        found: Metrics = {}
-        ranks.append({})
-        for name in opponents:
-            settings = chosen.opponents[name]
-            where = directory / "retrieval" / f"{name}-seed{seed}.json"
-            key = [prepared.info.fingerprint, settings.model_dump(), chosen.retrieve.model_dump(), seed]
-            made = _kept(where, key, _Opponent(prepared, settings, chosen, seed, console))
-            found[name], ranks[-1][name] = made["metrics"], made["ranks"]
-            console.print(f"[dim]{name}, seed {seed}: {_told(found[name])}[/dim]", soft_wrap=True)
-        where = directory / "retrieval" / f"lum-seed{seed}.json"
-        key = [prepared.info.fingerprint, chosen.model_dump(exclude={"opponents", "protocol"}), seed]
-        made = _kept(where, key, lambda seed=seed: _large_user_model(dataset, directory, chosen, seed))  # type: ignore[misc]
-        found |= {f"lum: {question}": metrics for question, metrics in made["metrics"].items()}
-        ranks[-1] |= {f"lum: {question}": its for question, its in made["ranks"].items()}
-        for question, metrics in made["metrics"].items():
-            console.print(f"[dim]lum: {question}, seed {seed}: {_told(metrics)}[/dim]", soft_wrap=True)
-        by_seed.append(found)
+    made, seeds = _make(dataset, chosen, opponents, place), place.seeds
+    by_seed: list[Metrics] = [_of_seed(made, seed, opponents, "metrics") for seed in seeds]
+    ranks: list[Ranks] = [_of_seed(made, seed, opponents, "ranks") for seed in seeds]
     held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), chosen.retrieve.exclude_seen)
     return {
         "retrieval": {
@@ -81,43 +67,94 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     }
 
 
-class _Opponent:
-    """Trains and judges one end-to-end model."""
-
-    def __init__(
-        self, dataset: Dataset, settings: SequentialSettings, bench: RetrievalBench, seed: int, console: Console
-    ) -> None:
-        self.dataset, self.settings, self.bench, self.seed, self.console = dataset, settings, bench, seed, console
-
-    def __call__(self) -> dict[str, Any]:
-        began, curve = time.perf_counter(), []
-
-        def note(epoch: int, reached: float) -> None:
-            curve.append(reached)
-            self.console.print(f"[dim]  epoch {epoch}: validation NDCG@10 {reached:.4f}[/dim]")
-
-        model = fit_sequential(self.dataset, self.settings, self.seed, note)
-        held_out = HeldOut(self.dataset, "test", model.item_encoder.rows, self.bench.retrieve.exclude_seen)
-        ranks = sequential_ranks(model, self.dataset, held_out)
-        return {
-            "metrics": ranking_metrics(ranks, self.bench.retrieve.at),
-            "ranks": ranks.tolist(),
-            "validation_ndcg@10": curve,
-            "seconds": round(time.perf_counter() - began, 1),
-        }
+def _make(dataset: Path, bench: RetrievalBench, opponents: list[str], place: Place) -> dict[Training, dict[str, Any]]:
+    """What every training came to, its metrics and ranks among it; made unless it was before."""
+    directory = place.directory / "retrieval"
+    directory.mkdir(parents=True, exist_ok=True)
+    trainings = [(name, seed) for seed in place.seeds for name in (LUM, *opponents)]
+    found = {one: kept for one in trainings if (kept := _kept(one, dataset, directory, bench))}
+    missing = [one for one in trainings if one not in found]
+    work = partial(_train, dataset=dataset, directory=directory, bench=bench)
+    for one, made in run_all_shown(work, missing, place.processes, "retrieval", place.console):
+        found[one] = made
+        for method, metrics in _methods(one[0], made["metrics"]).items():
+            told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            place.console.print(f"[dim]{method}, seed {one[1]}: {told}[/dim]", soft_wrap=True)
+    return found
 
 
-def _large_user_model(dataset: Path, directory: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
-    model = directory / "retrieval" / f"model-seed{seed}"
-    trained = pretrain(
-        dataset, model, bench.model, bench.pretrain.model_copy(update={"seed": seed, "protocol": "last"})
-    )
+def _of_seed(made: dict[Training, dict[str, Any]], seed: int, opponents: list[str], part: str) -> dict[str, Any]:
+    """Every method to a part of what its training of this seed came to."""
+    return {method: its for name in (*opponents, LUM) for method, its in _methods(name, made[name, seed][part]).items()}
+
+
+def _methods(name: str, part: Any) -> dict[str, Any]:
+    """A part of what a training came to, by method: with the Large User Model every question is one."""
+    return {f"{LUM}: {question}": its for question, its in part.items()} if name == LUM else {name: part}
+
+
+def _train(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any]:
+    """Train, rank every user's held-out item, and keep what came of it."""
+    (name, seed), console = training, Console()
+    console.print(f"[bold]retrieval[/bold] {name}, seed {seed}")
+    if name == LUM:
+        made = _large_user_model(dataset, directory / f"model-seed{seed}", bench, seed)
+    else:
+        made = _opponent(dataset, bench, name, seed, console)
+    made["key"] = _key(training, dataset, bench)
+    write_json(_file(training, directory), made)
+    return made
+
+
+def _large_user_model(dataset: Path, model: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
+    settings = bench.pretrain.model_copy(update={"seed": seed, "protocol": "last"})
+    trained = pretrain(dataset, model, bench.model, settings)
     ranks, _ = question_ranks(dataset, model, bench.retrieve)
     return {
         "metrics": {name: ranking_metrics(found, bench.retrieve.at) for name, found in ranks.items()},
         "ranks": {name: found.tolist() for name, found in ranks.items()},
         "pretrain": trained,
     }
+
+
+def _opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, console: Console) -> dict[str, Any]:
+    began, curve, prepared = time.perf_counter(), [], Dataset(dataset)
+
+    def note(epoch: int, reached: float) -> None:
+        curve.append(reached)
+        console.print(f"[dim]  epoch {epoch}: validation NDCG@10 {reached:.4f}[/dim]")
+
+    model = fit_sequential(prepared, bench.opponents[name], seed, note)
+    held_out = HeldOut(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)
+    ranks = sequential_ranks(model, prepared, held_out)
+    return {
+        "metrics": ranking_metrics(ranks, bench.retrieve.at),
+        "ranks": ranks.tolist(),
+        "validation_ndcg@10": curve,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _kept(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any] | None:
+    """What came of an equal training; None where there was none."""
+    file = _file(training, directory)
+    kept = read_json(file, "lum bench") if file.exists() else {}
+    return kept if kept.get("key") == _key(training, dataset, bench) else None
+
+
+def _file(training: Training, directory: Path) -> Path:
+    return directory / "{}-seed{}.json".format(*training)
+
+
+def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
+    """Changes with everything that a training depends on."""
+    name, seed = training
+    if name == LUM:
+        settings: list[Any] = [bench.model_dump(exclude={"opponents", "protocol"})]
+    else:
+        settings = [bench.opponents[name].model_dump(), bench.retrieve.model_dump()]
+    made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
+    return fingerprint(__version__, "ranks", [made, *settings, seed])
 
 
 def _comparisons(
@@ -135,20 +172,3 @@ def _comparisons(
                 found = compare_means(held_out.users, held_out.target, a, b)
                 out.append(found.told(f"lum: {question}", opponent, metric))
     return out
-
-
-def _kept(file: Path, key: list[Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` gives, or gave before with the same key."""
-    wanted = fingerprint(__version__, "ranks", key)
-    if file.exists():
-        kept = read_json(file, "lum bench")
-        if kept.get("key") == wanted:
-            return dict(kept)
-    made = work() | {"key": wanted}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, made)
-    return made
-
-
-def _told(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
