@@ -1,5 +1,6 @@
 """The training loop: resuming, determinism, learning, and what it must never see."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_sampled_negatives_train_too(small_dataset: Dataset, tmp_path: Path) -> 
     run = trainer(small_dataset, tmp_path, settings)
     run.run()
     assert np.isfinite(run.progress.best_loss)
+
+
+@pytest.mark.parametrize("most", [50_000, 1])
+def test_a_batch_without_a_known_item_is_no_failure(small_dataset: Dataset, tmp_path: Path, most: int) -> None:
+    """As the last one of an epoch may be, where rare items have no id."""
+    run = trainer(small_dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": most}))
+    history = History.gather(small_dataset.sequences, next(iter(run._epoch(0))))
+    found = run.objective(run.model, replace(history, item=torch.zeros_like(history.item)))
+    assert float(found.item.detach()) == 0
+    run.objective.total(found).backward()
+    gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("most", [50_000, 1])

@@ -46,7 +46,7 @@ class _FullSoftmax(torch.autograd.Function):
             torch.mm(grad, e, out=grad_o[begin : begin + at_once])
             grad_e.addmm_(grad.T, here)
         ctx.save_for_backward(grad_o, grad_e)
-        return loss / len(o)
+        return loss / max(len(o), 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -55,7 +55,7 @@ class _FullSoftmax(torch.autograd.Function):
 
 
 def full_softmax_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE with every other item as a negative: mean of `-log softmax(scale * o e^T)[target]`.
+    """InfoNCE with every other item as a negative: mean of `-log softmax(scale * o e^T)[target]`, 0 where there are no positions.
 
     Args:
         o: (N, E) answers, unit length.
@@ -73,7 +73,7 @@ def sampled_softmax_loss(
 
     With that correction the sum over the candidates estimates the one over the catalogue without bias, whatever the
     popularity of the items (log-frequency correction: Bengio and Senecal, 2008; Yi et al., RecSys 2019). The candidate that
-    is the positive itself is no negative, nor is item 0, unknown.
+    is the positive itself is no negative, nor is item 0, unknown. 0 where there are no positions.
 
     Args:
         o: (N, E) answers, unit length.
@@ -87,7 +87,7 @@ def sampled_softmax_loss(
     hit = logits.gather(1, place[:, None])  # (N, 1)
     positive = torch.arange(len(ids), device=ids.device) == place[:, None]  # (N, C)
     negatives = (logits - log_probability).masked_fill(positive | (ids == 0), float("-inf"))
-    return (torch.cat([hit, negatives], 1).logsumexp(-1) - hit.squeeze(1)).mean()
+    return (torch.cat([hit, negatives], 1).logsumexp(-1) - hit.squeeze(1)).sum() / max(len(place), 1)
 
 
 def feedback_loss(o: Tensor, e: Tensor, value: Tensor, scale: Tensor) -> Tensor:
