@@ -45,11 +45,12 @@ def test_processes_of_their_own_share_the_cores_and_are_quiet(capfd: pytest.Capt
     assert capfd.readouterr().out == ""
 
 
-def test_after_a_failure_nothing_more_is_begun(tmp_path: Path) -> None:
+def test_after_a_failure_nothing_more_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = list(range(60))
     with pytest.raises(InputError, match="the first one fails"):
         list(run_all(partial(leave, directory=tmp_path), tasks, processes=2))
     assert len(list(tmp_path.iterdir())) < 30
+    assert "the first one fails" in capsys.readouterr().err
 
 
 def test_trainings_have_a_gpu_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ def run_all(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int)
     """Do every task, and yield each with what came of it as it is done.
 
     With one process, or one task, in this process, which shows whatever the work shows. Otherwise in processes of their own,
-    each with a share of the cores, which show nothing. Once a task fails, what runs is finished and no more is begun.
+    each with a share of the cores, which show nothing. Once a task fails, which is told, what runs is finished and no more is
+    begun.
 
     Args:
         work: a function of a module, or a `functools.partial` of one.
@@ -34,7 +35,8 @@ def run_all(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker, (workers,)) as pool:
         waiting = {pool.submit(work, task): task for task in tasks}
         for done in as_completed(waiting):
-            if done.exception():
+            if error := done.exception():
+                print(f"failed, and ends when what is under way is done: {error}", file=sys.stderr)
                 pool.shutdown(wait=False, cancel_futures=True)
             yield waiting[done], done.result()
 
