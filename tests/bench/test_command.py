@@ -247,6 +247,26 @@ def test_large_user_models_are_trained_several_at_a_time(tmp_path: Path, monkeyp
     assert chain.build_knowledge(bench.experiment, place) == trained
 
 
+@pytest.mark.parametrize(
+    ("what", "module", "name", "whose"),
+    [
+        ("ranking", chain, "pretrain", "Large User Model, seed 0"),
+        ("retrieval", retrieval, "pretrain", "lum, seed 0"),
+        ("retrieval", retrieval, "fit_sequential", "hstu, seed 0"),
+    ],
+)
+def test_a_failure_names_the_training(
+    what: str, module: Any, name: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object) -> None:
+        raise InputError("the loss is nan")
+
+    monkeypatch.setattr(module, name, diverge)
+    error = lum_bench(what, "-d", "tiny", "--runs", str(tmp_path), "--seeds", "1", "--processes", "1").exception
+    assert isinstance(error, InputError), error
+    assert str(error) == f"{whose}: the loss is nan"
+
+
 def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None:
     error = lum_bench("ranking", "-d", "tiny", "--seeds", "2", "--models", "3").exception
     assert isinstance(error, InputError)
@@ -342,8 +362,7 @@ def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         difference = result["retrieval"][a][metric] - result["retrieval"][b][metric]
         assert found["difference"] == pytest.approx(difference)
 
-    monkeypatch.setattr(retrieval, "fit_sequential", forbid)
-    monkeypatch.setattr(retrieval, "pretrain", forbid)
+    monkeypatch.setattr(retrieval, "_train", forbid)
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
     assert json.loads(file.read_text()) == result

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 
-from openlum.bench.settings import DATASETS, RankingBench, bench_file, changed, load_bench
+from openlum.bench.settings import DATASETS, RankingBench, RetrievalBench, bench_file, changed, load_bench
 from openlum.errors import InputError
 from openlum.rank.settings import Architecture, RankSettings
 
@@ -132,3 +133,10 @@ def test_changes_that_do_not_fit_are_refused(changes: dict[str, Any], message: s
 def test_a_ranker_that_there_is_not_cannot_be_tuned() -> None:
     with pytest.raises(ValueError, match="tune"):
         RankingBench.model_validate({"tune": {"dinn": [{}]}})
+
+
+def test_no_end_to_end_model_is_named_as_the_large_user_model() -> None:
+    content = yaml.safe_load(bench_file("ml-1m").read_text())["retrieval"]
+    content["opponents"]["lum"] = {}
+    with pytest.raises(ValueError, match="name the end-to-end model otherwise"):
+        RetrievalBench.model_validate(content)

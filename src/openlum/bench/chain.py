@@ -10,6 +10,7 @@ from rich.console import Console
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
 from openlum.bench.workers import run_all_shown
+from openlum.errors import InputError
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
 from openlum.run import Chain, Experiment
@@ -77,10 +78,12 @@ def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
     store.mkdir(parents=True, exist_ok=True)
     seeds = [experiment.pretrain.seed + number for number in range(place.models)]
     trainings = [_with_seed(experiment, seed) for seed in seeds]
-    missing = [one for one in trainings if not _places(one, dataset, store)[1].exists()]
+    missing = [one for one in trainings if not all(made.exists() for made in _places(one, dataset, store))]
     work = partial(_train, dataset=dataset, store=store)
-    for _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
-        pass
+    for one, _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
+        place.console.print(
+            f"[dim]made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}[/dim]", soft_wrap=True
+        )
     return [_trained(one, dataset, store) for one in trainings]
 
 
@@ -97,14 +100,18 @@ def _places(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, P
 
 
 def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
-    """Train the model unless it is there, and write its answers."""
+    """Train the model, and write its answers, unless they are there."""
     assert experiment.query is not None
-    console, (model, knowledge) = Console(), _places(experiment, dataset, store)
-    if not model.exists():
-        console.print(f"[bold]pretrain[/bold]  {model}, seed {experiment.pretrain.seed}", soft_wrap=True)
-        pretrain(dataset, model, experiment.model, experiment.pretrain)
-    console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
-    query(dataset, model, knowledge, experiment.query)
+    console, (model, knowledge), seed = Console(), _places(experiment, dataset, store), experiment.pretrain.seed
+    try:
+        if not model.exists():
+            console.print(f"[bold]pretrain[/bold]  {model}, seed {seed}", soft_wrap=True)
+            pretrain(dataset, model, experiment.model, experiment.pretrain)
+        if not knowledge.exists():
+            console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
+            query(dataset, model, knowledge, experiment.query)
+    except InputError as error:
+        raise InputError(f"Large User Model, seed {seed}: {error}") from None
 
 
 def _trained(experiment: Experiment, dataset: Path, store: Path) -> Trained:

@@ -11,9 +11,10 @@ from rich.console import Console
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
 from openlum.bench.chain import Place, build_dataset, check_before_training
-from openlum.bench.settings import Bench, RetrievalBench
+from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_shown
 from openlum.data.dataset import Dataset
+from openlum.errors import InputError
 from openlum.pretrain.train import pretrain
 from openlum.rank.compare import compare_means
 from openlum.retrieve.evaluate import question_ranks
@@ -22,7 +23,6 @@ from openlum.retrieve.metrics import ranking_metrics, user_metrics
 from openlum.retrieve.sequential import fit_sequential, sequential_ranks
 from openlum.summary import environment
 
-LUM = "lum"
 Training = tuple[str, int]
 """`LUM` or the name of an end-to-end model, and the seed."""
 Metrics = dict[str, dict[str, float]]
@@ -95,13 +95,16 @@ def _methods(name: str, part: Any) -> dict[str, Any]:
 
 def _train(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any]:
     """Train, rank every user's held-out item, and keep what came of it."""
-    (name, seed), console = training, Console()
+    (name, seed), console, key = training, Console(), _key(training, dataset, bench)
     console.print(f"[bold]retrieval[/bold] {name}, seed {seed}")
-    if name == LUM:
-        made = _large_user_model(dataset, directory / f"model-seed{seed}", bench, seed)
-    else:
-        made = _opponent(dataset, bench, name, seed, console)
-    made["key"] = _key(training, dataset, bench)
+    try:
+        if name == LUM:
+            made = _large_user_model(dataset, directory / f"model-seed{seed}", bench, seed)
+        else:
+            made = _opponent(dataset, bench, name, seed, console)
+    except InputError as error:
+        raise InputError(f"{name}, seed {seed}: {error}") from None
+    made["key"] = key
     write_json(_file(training, directory), made)
     return made
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from openlum.config import S, Settings, load_settings, parse_settings
 from openlum.errors import InputError
@@ -15,6 +15,10 @@ from openlum.retrieve.settings import RetrieveSettings
 from openlum.run import Experiment
 
 DATASETS = Path(__file__).with_name("datasets")
+
+
+LUM = "lum"
+"""The Large User Model, among trainings for retrieval."""
 
 
 class RetrievalBench(Settings):
@@ -30,6 +34,13 @@ class RetrievalBench(Settings):
     """Questions. Those of `known` are told more than the opponents, and are reported apart."""
     opponents: dict[str, SequentialSettings]
     """End-to-end models: name to shape and training."""
+
+    @field_validator("opponents")
+    @classmethod
+    def _not_ours(cls, opponents: dict[str, SequentialSettings]) -> dict[str, SequentialSettings]:
+        if LUM in opponents:
+            raise ValueError(f"'{LUM}' is the Large User Model; name the end-to-end model otherwise")
+        return opponents
 
 
 class RankingBench(Settings):

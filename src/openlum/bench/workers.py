@@ -5,11 +5,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from openlum.errors import InputError
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -18,14 +22,17 @@ Done = TypeVar("Done")
 def run_all(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Done]]:
     """Do every task, and yield each with what came of it as it is done.
 
-    With one process, or one task, in this process, which shows whatever the work shows. Otherwise in processes of their own,
-    each with a share of the cores, which show nothing. Once a task fails, which is told, what runs is finished and no more is
+    With one process, or one task, in this process, which prints whatever the work prints. Otherwise in processes of their own,
+    each with a share of the cores, which print nothing. Once a task fails, which is told, what runs is finished and no more is
     begun.
 
     Args:
         work: a function of a module, or a `functools.partial` of one.
         tasks: begun in this order.
         processes: how many tasks at a time.
+
+    Raises:
+        InputError: a process ended before its task did, as where memory runs out.
     """
     workers = min(processes, len(tasks))
     if workers <= 1:
@@ -33,12 +40,19 @@ def run_all(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int)
             yield task, work(task)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker, (workers,)) as pool:
-        waiting = {pool.submit(work, task): task for task in tasks}
-        for done in as_completed(waiting):
-            if error := done.exception():
-                print(f"failed, and ends when what is under way is done: {error}", file=sys.stderr)
-                pool.shutdown(wait=False, cancel_futures=True)
-            yield waiting[done], done.result()
+        left = iter(tasks)  # no more are handed over than run: one that waits in the pool can not be called back
+        running = {pool.submit(work, task): task for task in islice(left, workers)}
+        while running:
+            finished = wait(running, return_when=FIRST_COMPLETED).done
+            for done in sorted(finished, key=lambda one: one.exception() is None):  # failures first
+                task, error = running.pop(done), done.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise InputError("a training's process has ended; if memory ran out, use fewer --processes")
+                if error:
+                    print(f"failed, and ends when what is under way is done: {error}", file=sys.stderr)
+                result = done.result()
+                running |= {pool.submit(work, one): one for one in islice(left, 1)}
+                yield task, result
 
 
 def run_all_shown(
@@ -66,7 +80,7 @@ def default_processes() -> int:
 
 
 def begin_worker(processes: int) -> None:
-    """Take a share of the cores, be quiet, and end when the benchmark does, also where it was killed."""
+    """Take a share of the cores, print nothing, and end when the benchmark does, also where it was killed."""
     import torch
 
     torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
