@@ -97,8 +97,6 @@ def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
     for cell in cells:
         if files[cell] not in missing:
             yield cell, _read(files[cell])
-    if not missing:
-        return
     # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
     ordered = sorted(missing.values(), key=lambda cell: (str(cell.knowledge), cell.architecture))
     for done, _ in run_all(partial(_train, dataset=dataset, store=store), ordered, processes):
