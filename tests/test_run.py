@@ -56,7 +56,18 @@ def test_summary_has_its_written_form(finished: Path) -> None:
     summary = json.loads((finished / "runs/tiny/summary.json").read_text())
     schema = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
     jsonschema.validate(summary, schema)
-    parts = {"ranking", "comparisons", "knowledge", "oracle", "retrieval", "retrieval_protocol", "pretrain", "query"}
+    parts = {
+        "ranking",
+        "comparisons",
+        "calibration",
+        "segments",
+        "knowledge",
+        "oracle",
+        "retrieval",
+        "retrieval_protocol",
+        "pretrain",
+        "query",
+    }
     assert set(summary) == parts | {"environment"}
     assert set(summary["knowledge"]["questions"]) == {"click", "skip", "feedback=click", "feedback=skip"}
     assert set(summary["ranking"]) == {"dnn", "dnn+knowledge", "din", "din+knowledge"}
@@ -68,6 +79,8 @@ def test_report_shows_an_example_user_in_words(finished: Path) -> None:
     example = json.loads((finished / "runs/tiny/example.json").read_text())
     assert example["answers"][0]["items"][0]["title"] in report
     assert "scenario = home" in report
+    assert example["next"], "the test period has events of the user"
+    assert all(event["title"] in report for event in example["next"])
 
 
 def test_a_second_run_skips_every_step_and_says_so(finished: Path) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 from openlum import __version__
 from openlum.artefact import read_json, write_json
 
+RANKER_PARTS = ("ranking", "comparisons", "calibration", "segments", "knowledge", "oracle")
+"""What `summary.json` has of the ranker's `metrics.json`."""
+
 
 def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any]:
     """Collect what the steps of a run measured, write `summary.json` and return it.
@@ -21,9 +24,7 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
     ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
     if "rank" in steps:
         metrics = read_json(ranker / "metrics.json", "lum rank")
-        summary |= {
-            name: metrics[name] for name in ("ranking", "comparisons", "knowledge", "oracle") if name in metrics
-        }
+        summary |= {name: metrics[name] for name in RANKER_PARTS if name in metrics}
     if "retrieve" in steps:
         found = read_json(retrieval / "metrics.json", "lum retrieve")
         summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}

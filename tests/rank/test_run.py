@@ -13,7 +13,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.rankers import load_ranker
 from openlum.rank.rankers.base import Ranker
-from openlum.rank.run import rank
+from openlum.rank.run import chosen_rankers, rank
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
 from tests.rank.planted import true_chance
@@ -50,7 +50,18 @@ def test_rank_writes_what_it_returns(
     assert [found["b"] for found in summary["comparisons"]] == ["dnn", "din"]
     assert summary["oracle"]["auc"] > max(figures["auc"]["mean"] for figures in summary["ranking"].values()) - 0.01
     assert all(1 <= epoch <= 2 for epochs in summary["epochs"].values() for epoch in epochs)
+    segments, best = summary["segments"], max(["dnn", "din"], key=lambda n: summary["validation"][n]["auc"]["mean"])
+    assert (segments["without"], segments["with"]) == (best, f"{best}+knowledge")
+    assert [group["by"] for group in segments["groups"]] == ["user", "item", "condition.scene"]
     test = dataset.impressions("test")
+    for bins in summary["calibration"].values():
+        assert sum(one["predictions"] for one in bins) == 2 * len(test.label)
+        predicted, observed = (
+            np.average([one[key] for one in bins], weights=[one["predictions"] for one in bins])
+            for key in ("predicted", "observed")
+        )
+        assert observed == pytest.approx(test.label.mean())
+        assert predicted == pytest.approx(observed, abs=0.05)  # calibrated on the validation rows
     for name in names:
         table = pq.read_table(tmp_path / "ranker" / "predictions" / f"{name}-seed1.parquet")
         assert table["row"].to_pylist() == test.row.tolist()
@@ -115,7 +126,20 @@ def test_without_knowledge_only_plain_rankers(dataset: Dataset, settings: RankSe
     assert list(summary["ranking"]) == ["dnn"]
     assert summary["ranking"]["dnn"]["auc"]["std"] == 0
     assert summary["comparisons"] == []
-    assert "oracle" not in summary
+    assert list(summary["calibration"]) == ["dnn"]
+    assert not {"oracle", "segments"} & set(summary)
+
+
+def test_the_report_looks_at_what_validation_chose() -> None:
+    def chosen(**reached: float) -> tuple[list[str], tuple[str, str] | None]:
+        names = {name.replace("_k", "+knowledge"): value for name, value in reached.items()}
+        return chosen_rankers({name: {"auc": {"mean": value}} for name, value in names.items()})
+
+    pair = ("din", "din+knowledge")
+    assert chosen(dnn=0.6, din=0.7) == (["din"], None)
+    assert chosen(dnn=0.6, dnn_k=0.7, din=0.65, din_k=0.8) == (["din", "din+knowledge"], pair)
+    assert chosen(dnn=0.6, dnn_k=0.9, din=0.65, din_k=0.8) == (["din", "din+knowledge", "dnn+knowledge"], pair)
+    assert chosen(sasrec=0.9, din=0.65, din_k=0.8) == (["sasrec", "din+knowledge"], pair)
 
 
 def test_a_truth_that_does_not_fit_is_refused_before_training(

@@ -23,6 +23,8 @@ from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.metrics import auc, metrics, over_seeds
 from openlum.rank.rankers import GRADIENT, save_ranker
+from openlum.rank.reliability import reliability
+from openlum.rank.segments import segment_gains
 from openlum.rank.settings import KNOWLEDGE, RankerConfig, RankSettings
 from openlum.rank.train import Fit, fit
 
@@ -43,8 +45,8 @@ def rank(
         truth: Parquet file (row, probability) with the true probability of the label of the test rows, where it is known.
 
     Returns:
-        The `ranking`, `comparisons`, `knowledge` and `oracle` parts of `summary.json`, with `validation` (as `ranking`, on the
-        validation rows) and `epochs` (the best epoch, by ranker and seed).
+        The `ranking`, `comparisons`, `calibration`, `segments`, `knowledge` and `oracle` parts of `summary.json`, with
+        `validation` (as `ranking`, on the validation rows) and `epochs` (the best epoch, by ranker and seed).
 
     Raises:
         InputError: dataset, knowledge and settings do not fit together.
@@ -116,12 +118,14 @@ def _advance(bar: Progress, task: TaskID, note: str) -> None:
 
 def _judge(results: Results, data: RankingData) -> dict[str, Any]:
     ranking, validation = judge(data, results.valid, results.test)
+    shown, pair = chosen_rankers(validation)
     return {
         "ranking": ranking,
         "comparisons": _comparisons(results, data.rows["test"]),
+        "calibration": _reliability(results, data, shown),
         "validation": validation,
         "epochs": {name: [fitted.best_epoch for fitted in fits] for name, fits in results.fits.items()},
-    }
+    } | ({"segments": _segments(results, data, *pair)} if pair else {})
 
 
 Predictions = dict[str, list[np.ndarray]]
@@ -165,6 +169,45 @@ def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
             rows = test.label.numpy(), test.user.numpy(), test.item.numpy()
             out.append(compare_auc(*rows, results.test[a], results.test[b]).told(a, b))
     return out
+
+
+def chosen_rankers(validation: Figures) -> tuple[list[str], tuple[str, str] | None]:
+    """The rankers that the report looks at closely, chosen by validation AUC and never by the test rows.
+
+    Args:
+        validation: figures of all rankers on the validation rows.
+
+    Returns:
+        The best ranker without knowledge, the same with knowledge, and the best with knowledge, each once; and the forms without
+        and with knowledge of the first of them that has both, or None.
+    """
+    falling = sorted(validation, key=lambda name: -validation[name]["auc"]["mean"])
+    plain = next(name for name in falling if not name.endswith(KNOWLEDGE))
+    shown = [plain, plain + KNOWLEDGE, *[name for name in falling if name.endswith(KNOWLEDGE)][:1]]
+    shown = [name for name in dict.fromkeys(shown) if name in validation]
+    architectures = [name.removesuffix(KNOWLEDGE) for name in shown]
+    pairs = [(name, name + KNOWLEDGE) for name in architectures if name + KNOWLEDGE in validation]
+    return shown, (pairs[0] if pairs else None)
+
+
+def _reliability(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:
+    """Predicted and observed shares of positive test rows, of rankers calibrated as for the log loss."""
+    label, test = data.rows["valid"].label.numpy(), data.rows["test"]
+    return {
+        name: reliability(
+            test,
+            [
+                calibration(valid, label)(prediction)
+                for valid, prediction in zip(results.valid[name], results.test[name], strict=True)
+            ],
+        )
+        for name in names
+    }
+
+
+def _segments(results: Results, data: RankingData, without: str, informed: str) -> dict[str, Any]:
+    gains = segment_gains(data, results.test[without], results.test[informed])
+    return {"without": without, "with": informed, "groups": gains}
 
 
 def _write_predictions(file: Path, rows: Rows, prediction: np.ndarray) -> None:
