@@ -14,6 +14,7 @@ from rich.console import Console
 import openlum
 from openlum.errors import InputError
 from openlum.report import knowledge_gains, summary_table, write_report
+from tests.page import Page, check_layout
 
 SCHEMA = json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text())
 EVIL = '<script src="https://example.org/x.js">alert(1)</script> & "shoes"'
@@ -31,6 +32,11 @@ def ranker(auc: float) -> dict[str, Any]:
         "logloss": metric(0.43, 0.431, 0.429),
         "ne": metric(0.9, 0.91, 0.9),
     }
+
+
+def segment(name: str, gain: float) -> dict[str, Any]:
+    aucs = {"without": 0.6, "with": 0.6 + gain, "difference": gain, "ci95": [gain - 0.02, gain + 0.02], "p_value": 0.04}
+    return {"name": name, "rows": 5000, "positives": 777} | aucs
 
 
 SUMMARY: dict[str, Any] = {
@@ -51,6 +57,28 @@ SUMMARY: dict[str, Any] = {
         }
         for name, d, p in (("dnn", 0.096, 1e-12), ("din", 0.055, 0.0003))
     ],
+    "calibration": {
+        name: [
+            {"predicted": p, "observed": p + gap, "ci95": [p + gap - 0.02, p + gap + 0.03], "predictions": 4115}
+            for p in (0.11, 0.23, 0.47)
+        ]
+        for name, gap in (("din", -0.05), ("din+knowledge", 0.01))
+    },
+    "segments": {
+        "without": "din",
+        "with": "din+knowledge",
+        "groups": [
+            {
+                "by": "user",
+                "rule": "Users by their events before the row",
+                "segments": [
+                    {"name": "0 events", "rows": 12, "positives": 0, "left_out": "all labels are 0"},
+                    segment("1 to 5 events", 0.0321),
+                ],
+            },
+            {"by": "condition.scene", "rule": "scene", "segments": [segment(EVIL, -0.0123)]},
+        ],
+    },
     "oracle": {"auc": 0.85},
     "retrieval": {"any": {"hr@10": 0.11, "ndcg@10": 0.06, "hr@50": 0.3, "ndcg@50": 0.1, "mrr": 0.05}},
     "retrieval_protocol": {"users": 990, "candidates": 1500, "seen_items": "left out"},
@@ -95,12 +123,21 @@ def fill(run: Path) -> None:
             "time": "2025-02-02 09:10",
         },
     ]
-    items = [{"title": f"Blue Fjord tents {n}", "similarity": 0.9 - n / 50} for n in range(10)]
+    items = [
+        {"rank": n + 1, "title": f"Blue Fjord tents {n}", "similarity": 0.9 - n / 50, "hit": None, "met": None}
+        for n in range(10)
+    ]
     answers = [
         {"question": name, "words": words, "items": items}
         for name, words in (("any", "nothing is known"), ("search", "scenario = search, query = tents"), ("like", EVIL))
     ]
-    (run / "example.json").write_text(json.dumps({"user": "17", "history": history, "answers": answers}))
+    later = [
+        {"title": f"Blue Fjord tents {n}", "condition": {"scenario": "home", "tags": ["a", EVIL]}, "again": n == 7}
+        | {"time": "2025-02-03 10:00"}
+        for n in (7, 3)
+    ]
+    example = {"user": "17", "history": history, "next": later, "answers": answers}
+    (run / "example.json").write_text(json.dumps(example))
     (run / "config.resolved.yaml").write_text("# <b>bold</b>\nname: market\npretrain:\n  epochs: 6\n")
     dataset = {
         "name": "market",
@@ -119,6 +156,14 @@ def fill(run: Path) -> None:
 def run(tmp_path: Path) -> Path:
     fill(tmp_path / "market")
     return tmp_path / "market"
+
+
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a whole run."""
+    directory = tmp_path_factory.mktemp("whole") / "market"
+    fill(directory)
+    return write_report(directory).read_text()
 
 
 def test_schema_is_a_schema_and_describes_every_key() -> None:
@@ -149,6 +194,10 @@ def test_schema_accepts_whole_and_partial_summaries(absent: Any) -> None:
         (("comparisons", 0, "ci95"), [0.1]),
         (("retrieval", "any", "hit@10"), 0.5),
         (("pretrain", "steps"), "812"),
+        (("calibration", "din"), []),
+        (("calibration", "din", 0, "predicted"), 11),
+        (("segments", "groups", 0, "segments", 0), {"name": "0 events", "rows": 12, "positives": 0}),
+        (("segments", "groups", 0, "segments", 0, "without"), 0.6),
         (("rankings",), {}),
     ],
 )
@@ -162,28 +211,118 @@ def test_schema_rejects_wrong_summaries(path: tuple[Any, ...], value: Any) -> No
         jsonschema.validate(wrong, SCHEMA)
 
 
-def test_report_escapes_what_comes_from_data(run: Path) -> None:
-    page = write_report(run).read_text()
-    assert "<script" not in page
-    assert "<b>bold</b>" not in page
-    assert "&lt;script" in page
+def test_report_escapes_what_comes_from_data(whole_page: str) -> None:
+    assert "<script" not in whole_page
+    assert "<b>bold</b>" not in whole_page
+    assert "&lt;script" in whole_page
 
 
-def test_report_requests_nothing(run: Path) -> None:
-    page = write_report(run).read_text()
-    targets = re.findall(r"""<[^>]*?\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]+)""", page)
+def test_report_requests_nothing(whole_page: str) -> None:
+    targets = re.findall(r"""<[^>]*?\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]+)""", whole_page)
     assert all(target.startswith("#") for target in targets), targets
-    assert not re.search(r"@import|<link|<iframe|url\((?!#)", page)
+    assert not re.search(r"@import|<link|<iframe|url\((?!#)", whole_page)
 
 
-def test_report_shows_every_part(run: Path) -> None:
-    page = write_report(run).read_text()
+def test_report_shows_every_part(whole_page: str) -> None:
     for text in ("+0.0960", "0.7563 ± 0.0012", "oracle", "HR@10", "recall@10", "Blue Fjord tents 3", "query = tents"):
-        assert text in page, text
+        assert text in whole_page, text
     for text in ("time in the future", "120,345", "2025-02-19", "a processor", "epochs: 6", "p &lt; 0.0001", "775 MiB"):
-        assert text in page, text
-    assert 'class="absent"' not in page
-    assert page.count("<svg") == 1 + 5  # the AUC of rankers, and loss, item_loss, tokens_per_second, lr, recall@10
+        assert text in whole_page, text
+    for text in ("+0.0321", "−0.0123", "all labels are 0", "−0.0323 to +0.0077", "0.2400", "0.2200 to 0.2700", "4,115"):
+        assert text in whole_page, text
+    assert 'class="absent"' not in whole_page
+    # The AUC of rankers, the calibration of two, and loss, item_loss, tokens_per_second, lr, recall@10.
+    assert whole_page.count("<svg") == 1 + 2 + 5
+
+
+SECTIONS = [
+    "What knowledge adds",
+    "Ranking",
+    "Gains by segment",
+    "Calibration",
+    "What the answers know alone",
+    "Comparisons",
+    "Retrieval",
+    "Pre-training",
+    "One user, several questions",
+    "Data",
+    "Environment and settings",
+]
+
+
+def test_contents_are_the_sections_and_tables_scroll(run: Path) -> None:
+    splits = {"train": 0.7, "valid": 0.6, "test": 0.6}
+    whole = SUMMARY | {"knowledge": {"all": splits, "questions": {EVIL: splits}, "gap": 0.1}}
+    (run / "summary.json").write_text(json.dumps(whole))
+    page = Page(write_report(run).read_text())
+    check_layout(page)
+    assert [title for _, title in page.sections] == SECTIONS
+    for part in run.rglob("*"):
+        if part.is_file():
+            part.unlink()
+    empty = Page(write_report(run).read_text())
+    check_layout(empty)
+    assert {title for _, title in empty.sections} < set(SECTIONS)
+
+
+def test_every_plot_is_told_in_words(whole_page: str) -> None:
+    plots = [attributes for tag, attributes in Page(whole_page).tags if tag == "svg"]
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    told = [plot["aria-label"] or "" for plot in plots]
+    assert (
+        "Calibration of din: 11 % predicted 6 % observed, 23 % predicted 18 % observed, 47 % predicted 42 % observed"
+        in told
+    )
+
+
+def outcomes(run: Path, **changes: Any) -> str:
+    """The words of the page where the third answer of every question has these outcomes."""
+    (run / "metrics.jsonl").unlink(missing_ok=True)
+    example = json.loads((run / "example.json").read_text())
+    for answer in example["answers"]:
+        answer["items"][2] |= changes
+    (run / "example.json").write_text(json.dumps(example))
+    return " ".join(Page(write_report(run).read_text()).words.split())
+
+
+def test_report_says_whether_the_user_took_what_was_predicted(run: Path) -> None:
+    none = outcomes(run)
+    assert none.count("None of the 10 came true.") == 3
+    assert "✓ event" not in none
+    assert none.count("met before") == 1
+    met = outcomes(run, met=2)
+    assert met.count("None of the 10 came true.") == 3
+    assert met.count("3 Blue Fjord tents 2 ○ event 2") == 3
+    hit = outcomes(run, hit=2)
+    assert hit.count("1 of 10 came true, the first at rank 3.") == 3
+    assert hit.count("3 Blue Fjord tents 2 ✓ event 2") == 3
+
+
+def test_report_of_a_user_of_whom_no_more_is_known_says_so(run: Path) -> None:
+    example = json.loads((run / "example.json").read_text())
+    (run / "example.json").write_text(json.dumps(example | {"next": []}))
+    words = Page(write_report(run).read_text()).words
+    assert "no later event of this user" in words
+    assert "of the 10 came true" not in words
+    assert "What the user did next" not in words
+
+
+def test_names_of_any_length_and_direction_leave_the_page_whole(run: Path) -> None:
+    """What does not print, such as a switch of direction, is replaced; what has no end is cut."""
+    override, endless = "\u202eturned", "w" * 5000
+    summary = copy.deepcopy(SUMMARY)
+    names = [f"{endless}{n}" for n in range(8)] + ["$x^2$", "حذاء"]
+    summary["ranking"] = {name + form: ranker(0.7) for name in names for form in ("", "+knowledge")}
+    summary["segments"]["groups"][1]["segments"] = [segment(name, 0.01) for name in (override, endless, "حذاء")]
+    summary["calibration"] = dict.fromkeys(names[-3:], summary["calibration"]["din"])
+    (run / "summary.json").write_text(json.dumps(summary))
+    example = json.loads((run / "example.json").read_text())
+    example["next"][0] |= {"title": override, "condition": {"query": endless}}
+    (run / "example.json").write_text(json.dumps(example))
+    text = write_report(run).read_text()
+    check_layout(Page(text))
+    assert "\u202e" not in text
+    assert "<bdi>حذاء</bdi>" in text
 
 
 @pytest.mark.parametrize(
@@ -199,6 +338,7 @@ def test_report_of_an_empty_run(tmp_path: Path) -> None:
 
 
 def test_report_of_single_sections(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
     for section in SUMMARY:
         part = {"environment": SUMMARY["environment"], section: SUMMARY[section]}
         (run / "summary.json").write_text(json.dumps(part))

@@ -38,10 +38,28 @@ def write_page(path: Path, template: str, *filters: Callable[..., str], **conten
     environment = Environment(
         loader=PackageLoader("openlum", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update({f.__name__: f for f in (figure, count, share, size, moment, *filters)})
+    environment.filters.update(
+        {f.__name__: f for f in (with_contents, readable, figure, count, share, size, moment, *filters)}
+    )
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(environment.get_template(template).render(content), encoding="utf-8")
     os.replace(draft, path)
+
+
+def with_contents(sections: str) -> Markup:
+    """Sections, each under an `<h2>`, after a list of links to them in their order."""
+    titles = re.findall(r"<h2>(.*?)</h2>", sections)
+    names = {title: re.sub(r"\W+", "-", title.lower()).strip("-") for title in titles}
+    links = "".join(f'<li><a href="#{names[title]}">{title}</a></li>' for title in titles)
+    linked = re.sub(r"<h2>(.*?)</h2>", lambda found: f'<h2 id="{names[found[1]]}">{found[1]}</h2>', sections)
+    return Markup(f'<nav aria-label="Contents"><ol>{links}</ol></nav>\n{linked}')
+
+
+def readable(value: object, most: int = 100) -> str:
+    """A raw value on one line: what does not print is replaced, what is too long is cut."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(value).split()))
+    line = line or '""'
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def terminal_table(title: str, *columns: str) -> Table:

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from openlum.artefact import read_json
 from openlum.errors import InputError
-from openlum.page import ACCENT, GRID, INK, PLAIN, QUIET, figure, new_figure, svg, terminal_table, write_page
+from openlum.page import figure, terminal_table, write_page
+from openlum.plots import Lines, auc_plot, calibration_plots, curve_plot
 from openlum.rank.settings import KNOWLEDGE
 
 METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
@@ -43,6 +44,7 @@ def write_report(run_dir: str | Path) -> Path:
     write_page(
         page,
         "report.html.j2",
+        breakable,
         signed,
         spread,
         p_value,
@@ -51,8 +53,9 @@ def write_report(run_dir: str | Path) -> Path:
         summary=summary,
         metrics=METRICS,
         gains=knowledge_gains(summary),
-        auc_plot=_auc_plot(summary),
-        curve_plots=[_curve_plot(name, lines) for name, lines in curves.items()],
+        auc_plot=auc_plot(summary),
+        calibration_plots=calibration_plots(summary.get("calibration", {})),
+        curve_plots=[curve_plot(name, lines) for name, lines in curves.items()],
         dataset=_optional(run / "dataset" / "dataset.json"),
         example=_optional(run / "example.json"),
         config=config.read_text(encoding="utf-8") if config.exists() else None,
@@ -103,6 +106,11 @@ def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return gains
 
 
+def breakable(ranker: str) -> Markup:
+    """A ranker's name, which a narrow column breaks before what joins it."""
+    return Markup("<wbr>+").join(ranker.split("+"))
+
+
 def signed(value: float) -> str:
     """A difference, always with its sign."""
     return f"{value:+.4f}".replace("-", "−")
@@ -123,10 +131,6 @@ def p_value(p: float) -> str:
 
 def _optional(path: Path) -> Any:
     return read_json(path, "lum run") if path.exists() else None
-
-
-Lines = dict[str, tuple[list[float], list[float]]]
-"""`training` or `validation` to steps and values."""
 
 
 def _curves(path: Path) -> dict[str, Lines]:
@@ -153,49 +157,3 @@ def _logged(path: Path) -> Iterator[tuple[str, float, str, float]]:
         for name, value in (entry["validation"] if kind == "validation" else entry).items():
             if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
                 yield kind, step, name, value
-
-
-def _auc_plot(summary: dict[str, Any]) -> Markup | None:
-    """A bar for each ranker's AUC, from 0.5 (a coin) up, a dot for each seed, and a line at the oracle's."""
-    ranking = {name: metrics["auc"] for name, metrics in summary.get("ranking", {}).items() if "auc" in metrics}
-    ranking = {name: auc for name, auc in ranking.items() if auc["mean"] is not None}
-    if not ranking:
-        return None
-    oracle = summary.get("oracle", {}).get("auc")
-    top = max([auc["mean"] for auc in ranking.values()] + ([oracle] if oracle is not None else []))
-    plot = new_figure(5.6, 0.8 + 0.4 * len(ranking))
-    axes = plot.add_subplot()
-    for row, (name, auc) in enumerate(ranking.items()):
-        colour = ACCENT if name.endswith(KNOWLEDGE) else PLAIN
-        axes.barh(row, auc["mean"] - 0.5, left=0.5, height=0.62, color=colour)
-        seeds = [value for value in auc["seeds"] if value is not None]
-        if len(seeds) > 1:
-            axes.plot(seeds, [row] * len(seeds), linestyle="", marker="o", markersize=3, color=INK, alpha=0.6)
-        inside = auc["mean"] - 0.5 > 0.25 * (top - 0.5)
-        place = 0.505 if inside else max(auc["mean"], *seeds, 0.5) + 0.006
-        axes.text(place, row, figure(auc["mean"]), va="center", color=INK, fontsize=9, weight="bold")
-    axes.set_yticks(range(len(ranking)), [name.replace("$", r"\$") for name in ranking])
-    axes.invert_yaxis()
-    axes.set_xlim(min(0.5, *(auc["mean"] for auc in ranking.values())), top + 0.02)
-    axes.set_xlabel("AUC on the test period (0.5 = chance)")
-    if oracle is not None:
-        axes.axvline(oracle, color=INK, linestyle=(0, (4, 3)), linewidth=1)
-        axes.text(oracle, -0.55, f"oracle {figure(oracle)}", ha="right", va="bottom", color=INK, fontsize=9)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.tick_params(axis="y", length=0)
-    return svg(plot, "AUC of each ranker")
-
-
-def _curve_plot(name: str, lines: Lines) -> Markup:
-    """One logged number over the steps."""
-    plot = new_figure(3.8, 2.1)
-    axes = plot.add_subplot()
-    for kind, (steps, values) in lines.items():
-        marker = "o" if kind == "validation" or len(steps) == 1 else ""
-        colour = ACCENT if kind == "validation" else PLAIN
-        axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.6, color=colour, label=kind)
-    axes.set_title(name.replace("_", " ").replace("$", r"\$"), loc="left", fontsize=10, color=INK, weight="bold")
-    axes.set_xlabel("step")
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8, labelcolor=QUIET, loc="best")
-    return svg(plot, name)

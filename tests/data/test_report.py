@@ -3,7 +3,6 @@
 import datetime as dt
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from rich.console import Console
 from openlum.data.dataset import DatasetInfo
 from openlum.data.plots import BARS, events_over_time
 from openlum.data.profile import FieldProfile, Profile, SplitProfile
-from openlum.data.report import dataset_summary, readable, write_dataset_report
-from openlum.page import count, share
+from openlum.data.report import dataset_summary, write_dataset_report
+from openlum.page import count, readable, share
 from openlum.schema import FieldSpec, Schema
+from tests.page import Page, check_layout
 
 EVIL = "<script src='https://example.org/x.js'>alert(1)</script> & \"[bold]shoes"
 ESCAPE = "\x1b[2Jred\nline $x^2$"
@@ -173,36 +173,6 @@ INFOS = [movielens(), market(), one_user_one_day(), twenty_years()]
 EACH = pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
 
 
-class Page(HTMLParser):
-    """What a page holds: its tags with their attributes, its words, and tags that are not closed in order."""
-
-    VOID = {"meta", "br", "img", "link", "hr", "wbr", "input"}
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-        self.words += " "
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words += data
-
-
 def page_of(info: DatasetInfo, directory: Path) -> str:
     write_dataset_report(info, directory / "report.html")
     assert [path.name for path in directory.iterdir()] == ["report.html"]
@@ -256,6 +226,16 @@ def test_plots_are_told_in_words_too(info: DatasetInfo, pages: dict[str, str]) -
     assert len(plots) == 3
     assert all(plot["role"] == "img" and len(plot["aria-label"] or "") > 30 for plot in plots)
     assert all(attributes.get("alt") for tag, attributes in tags if tag == "img")
+
+
+@EACH
+def test_contents_are_the_sections_and_tables_scroll(info: DatasetInfo, pages: dict[str, str]) -> None:
+    page = Page(pages[info.name])
+    check_layout(page)
+    titles = [title for _, title in page.sections]
+    assert titles[0] == "Rows"
+    assert ("Handled without rejecting a row" in titles) == bool(info.notes)
+    assert ("Hashed fields" in titles) == bool(info.profile.collisions)
 
 
 @EACH

@@ -13,7 +13,7 @@ from rich.text import Text
 from openlum.data.dataset import SPLITS, DatasetInfo
 from openlum.data.plots import length_plot, popularity_plot, time_plot
 from openlum.data.profile import FieldProfile
-from openlum.page import count, share, terminal_table, write_page
+from openlum.page import count, readable, share, terminal_table, write_page
 from openlum.schema import FieldSpec
 
 SPLIT_NAMES = dict(zip(SPLITS, ("train", "validation", "test"), strict=True))
@@ -60,7 +60,6 @@ def write_dataset_report(info: DatasetInfo, path: Path) -> None:
     write_page(
         path,
         "data/report.html.j2",
-        readable,
         kind,
         minute,
         info=info,
@@ -88,13 +87,6 @@ def dataset_summary(info: DatasetInfo) -> Group:
             table.show_edge = False
             shown += [table, ""]
     return Group(*shown)
-
-
-def readable(value: str, most: int = 100) -> str:
-    """A raw value on one line: what does not print is replaced, what is too long is cut."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(value.split()))
-    line = line or '""'
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def kind(spec: FieldSpec) -> str:
