@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/user
 	$(BIN)/lum run configs/market.yaml
+	@echo "lum and its Python are in .venv. To use them in this shell: source .venv/bin/activate"
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto

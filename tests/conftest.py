@@ -4,20 +4,46 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads of several test processes would wait for each other
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from openlum.data.dataset import Dataset
 from openlum.data.prepare import prepare
 from tests.data.logs import random_events, write_log
+from tests.tiny import run_tiny
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A directory that the first test process which needs it makes for all of them. Tests that change it copy it first."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    directory = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / f"{name}.made").exists():
+            shutil.rmtree(directory, ignore_errors=True)  # of a process that failed
+            make(directory)
+            (shared / f"{name}.made").touch()
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `lum run tiny.yaml` has done its work."""
+    return made_once(tmp_path_factory, "tiny-run", run_tiny)
 
 
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A prepared data set of some hundred events: every type of feature, feedback, impressions by rule."""
-    directory: Path = tmp_path_factory.mktemp("small")
+    return Dataset(made_once(tmp_path_factory, "small", _prepare_small) / "dataset")
+
+
+def _prepare_small(directory: Path) -> None:
     rng = np.random.default_rng(0)
     items, users = [f"i{n}" for n in range(20)], [f"u{n}" for n in range(8)]
     item_table = {
@@ -45,4 +71,3 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         gap_unit="s",
     )
     prepare(schema, directory / "dataset")
-    return Dataset(directory / "dataset")

@@ -10,8 +10,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from tests.test_run import CONFIG, lum
-
 ROOT = Path(__file__).parents[1]
 OWN_RANKER = ROOT / "examples" / "own_ranker.py"
 
@@ -26,13 +24,9 @@ def module() -> ModuleType:
     return loaded
 
 
-def test_own_ranker_prints_both_aucs_and_the_gain(tmp_path: Path) -> None:
-    steps = CONFIG.replace("rank: {", "rank: null #").replace("retrieve: {", "retrieve: null #")
-    (tmp_path / "tiny.yaml").write_text(steps)
-    made = lum("run", "tiny.yaml", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
+def test_own_ranker_prints_both_aucs_and_the_gain(tiny_run: Path) -> None:
     command = [sys.executable, str(OWN_RANKER), "runs/tiny", "--seeds", "2", "--epochs", "2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=tiny_run, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     plain, informed = (
         re.search(rf"^{re.escape(name)} +(0\.\d{{4}}) ± 0\.\d{{4}}$", done.stdout, re.MULTILINE)

@@ -1,0 +1,214 @@
+"""Every snippet of README and the docs works: what a page shows is run, in the order of the page, and gives what the page shows.
+
+Snippets run beside a small copy of what `make demo` writes (`runs/market`) and the log of a shop. Figures differ from the page's,
+which are of the whole demo, so an output is compared in its form: the same keys, the same number of things, the same words.
+"""
+
+import ast
+import contextlib
+import io
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from openlum.bench.command import bench
+from openlum.bench.settings import Bench
+from openlum.cli import app
+from openlum.config import Settings, load_settings
+from openlum.run import Experiment
+from openlum.schema import Schema
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+NOT_RUN = {
+    "lum bench": "takes hours",
+    "lum data ": "needs the publisher's files, or the network",
+    "lum market ": "writes a large log",
+    "lum run configs/": "takes minutes; other tests run it small",
+    "lum prepare data/": "reads what the lines that are not run write",
+}
+"""How a command line begins that is not run, only checked for its options, and why."""
+SHELL = ("make ", "pip ", "source ", "python ", "git ")
+"""Lines of a shell that other tests cover: targets of the Makefile, the wheel, the examples."""
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line} {self.language}"
+
+
+def snippets(page: Path) -> list[Snippet]:
+    """The fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.finditer(r"^```([\w-]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [
+        Snippet(page.name, text.count("\n", 0, block.start()) + 1, block[1], block[2].replace("\\\n", " "))
+        for block in blocks
+    ]
+
+
+def commands(snippet: Snippet) -> list[str]:
+    """The command lines of a snippet in a shell's language, without comments."""
+    lines = [line.partition(" #")[0].strip() for line in snippet.text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+ALL = [snippet for page in PAGES for snippet in snippets(page)]
+LUM = sorted({line for one in ALL if one.language == "bash" for line in commands(one) if line.startswith("lum")})
+
+
+def write_shop(directory: Path, log: Path) -> None:
+    """The log of a shop with the names that the pages use, made of the market's: three quarters, and a day that comes later."""
+    for name in ("log", "shown"):
+        (directory / name).mkdir()
+    events = f"select * exclude (time), time as timestamp from '{log}/events.parquet'"
+    events = f"select * replace (case feedback when 'click' then 'buy' else feedback end as feedback) from ({events})"
+    shown = f"select * exclude (time, row), time as timestamp from '{log}/impressions.parquet'"
+    cut = f"(select quantile_disc(time, 0.75) from '{log}/events.parquet')"
+    for file, query in {
+        "events": f"from ({events}) where timestamp < {cut}",
+        "impressions": f"from ({shown}) where timestamp < {cut}",
+        "items": f"from '{log}/items.parquet'",
+        "2026-01-02": f"from ({events}) where timestamp >= {cut}",
+    }.items():
+        duckdb.sql(query).write_parquet(str(directory / f"{file}.parquet"))
+    for file, target in {
+        "events": "log/2026-01-01",
+        "impressions": "shown/2026-01-01",
+        "2026-01-02": "log/2026-01-02",
+    }.items():
+        shutil.copyfile(directory / f"{file}.parquet", directory / f"{target}.parquet")
+    duckdb.sql(f"from ({shown}) where timestamp >= {cut}").write_parquet(str(directory / "shown/2026-01-02.parquet"))
+    shutil.copyfile(directory / "impressions.parquet", directory / "shown.parquet")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
+def test_snippets_of_a_page_run_and_give_what_it_shows(
+    page: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_run / "runs/tiny", tmp_path / "runs/market")
+    write_shop(tmp_path, tmp_path / "runs/market/log")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    output = ""
+    for snippet in snippets(page):
+        match snippet.language:
+            case "python":
+                output = run_python(snippet, names)
+            case "python-output":
+                assert form(output) == form(snippet.text), f"{snippet}: gives\n{output}"
+            case "yaml":
+                load_yaml(snippet)
+            case "bash":
+                for line in commands(snippet):
+                    run_line(line, snippet)
+            case "diff" | "":
+                pass  # lines of examples/own_ranker.py (tests/test_examples.py), and drawings
+            case other:
+                pytest.fail(f"{snippet}: no rule for the language '{other}'")
+
+
+def run_python(snippet: Snippet, names: dict[str, Any]) -> str:
+    """What a snippet prints; the value of a last line that is an expression is shown, as a notebook does."""
+    tree = ast.parse(snippet.text)
+    printed = io.StringIO()
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    with contextlib.redirect_stdout(printed):
+        exec(compile(tree, str(snippet), "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), str(snippet), "eval"), names)
+            if value is not None:
+                print(repr(value))
+    return printed.getvalue()
+
+
+def form(output: str) -> Any:
+    """An output without its figures: of Python values their types, of text its words."""
+    try:
+        return shape_of(ast.literal_eval(output.strip()))
+    except (SyntaxError, ValueError):
+        return re.sub(r"\d+", "0", " ".join(output.split()))
+
+
+def shape_of(value: Any) -> Any:
+    """The types in a value: of a dictionary by key, of a list in order."""
+    match value:
+        case dict():
+            return {key: shape_of(item) for key, item in value.items()}
+        case list() | tuple():
+            return [shape_of(item) for item in value]
+        case _:
+            return type(value).__name__
+
+
+def load_yaml(snippet: Snippet) -> None:
+    """Load a snippet as what it describes, and leave it in the file that its first line names."""
+    name = re.match(r"# ([\w.-]+\.yaml)", snippet.text)
+    file = Path(name[1] if name else "snippet.yaml")
+    content = yaml.safe_load(snippet.text)
+    if "experiment" in content:
+        kind: type[Settings] = Bench
+    elif "data" in content:
+        kind = Experiment
+    else:
+        kind = Schema
+        base = {
+            "name": "shop",
+            "events": {"path": "events.parquet", "user": "user_id", "item": "item_id", "time": "timestamp"},
+        }
+        snippet_text = snippet.text if "events" in content else yaml.safe_dump(base | content)
+        file.write_text(snippet_text, encoding="utf-8")
+        load_settings(file, kind)
+        return
+    file.write_text(snippet.text, encoding="utf-8")
+    load_settings(file, kind)
+
+
+def run_line(line: str, snippet: Snippet) -> None:
+    """Run a command of `lum`, unless it is one of `NOT_RUN`."""
+    if line.startswith("lum"):
+        if not any(line.startswith(begin) for begin in NOT_RUN) and line != "lum":
+            done = CliRunner().invoke(app, shlex.split(line)[1:])
+            assert done.exit_code == 0, f"{snippet}: '{line}': {done.output}{done.exception!r}"
+    else:
+        assert line.startswith(SHELL), f"{snippet}: no rule for '{line}'"
+
+
+@pytest.mark.parametrize("line", LUM)
+def test_commands_on_the_pages_have_these_options(line: str) -> None:
+    words = shlex.split(line)[1:]
+    verb = words[:2] if words[:1] == ["bench"] else [word for word in words[:1] if not word.startswith("-")]
+    help_text = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"}).output
+    for option in [word for word in words if word.startswith("--")]:
+        assert option in help_text
+
+
+def test_every_command_shows_an_example() -> None:
+    for command in [*app.registered_commands, *bench.registered_commands]:
+        assert command.callback is not None
+        assert "Example" in (command.callback.__doc__ or "")
+
+
+def test_make_targets_on_the_pages_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {
+        line.split()[1] for one in ALL if one.language == "bash" for line in commands(one) if line[:5] == "make "
+    }
+    assert targets
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []

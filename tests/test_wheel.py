@@ -1,0 +1,75 @@
+"""The wheel that users install has everything in it: `lum` runs from it alone."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import CONFIG
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """What a command prints, run without the path of this checkout."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a copy of the checkout's tracked files, so that nothing else gets into it."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout, whose tracked files the wheel is made of")
+    directory = tmp_path_factory.mktemp("wheel")
+    (directory / "source").mkdir()
+    archive = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in archive.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            target = directory / "source" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory)]
+    done = subprocess.run([*pip, str(directory / "source")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return next(directory.glob("openlum-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def lum(wheel: Path) -> Path:
+    """`lum` in an environment that has the wheel, and the libraries of this one."""
+    directory = wheel.parent / "environment"
+    venv.create(directory, with_pip=False)
+    python = directory / "bin/python"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel],
+        check=True,
+        capture_output=True,
+    )
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=directory).strip())
+    # A line of a .pth file is only a path: this checkout, which is installed there through one, is not found by it.
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    assert str(site) in run(python, "-c", "import openlum; print(openlum.__file__)", cwd=directory)
+    return directory / "bin/lum"
+
+
+def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
+    tracked = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    there = set(zipfile.ZipFile(wheel).namelist())
+    assert [name for name in tracked.split() if name.removeprefix("src/") not in there] == []
+
+
+def test_help_from_the_wheel(lum: Path, tmp_path: Path) -> None:
+    assert "lum run configs/market.yaml" in run(lum, "--help", cwd=tmp_path)
+
+
+def test_a_tiny_chain_from_the_wheel(lum: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("seeds: [0, 1]", "seeds: [0], rankers: [dnn]"))
+    printed = run(lum, "run", "tiny.yaml", cwd=tmp_path)
+    assert "dnn+knowledge" in printed
+    assert (tmp_path / "runs/tiny/report.html").stat().st_size > 10_000
