@@ -2,14 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 
 demo: .venv/user
 	$(BIN)/lum run configs/market.yaml
 	@echo "lum and its Python are in .venv. To use them in this shell: source .venv/bin/activate"
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: .venv/installed
 	$(BIN)/ruff check .
