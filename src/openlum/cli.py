@@ -228,13 +228,19 @@ def prepare(
         bool, typer.Option("--check", help="Only check the log against the schema; write nothing.")
     ] = False,
     append: Annotated[
-        Path | None, typer.Option("--append", help="New files of the event log, to be added to the dataset --out.")
+        Path | None, typer.Option("--append", help="Without SCHEMA: new files of the event log, added to --out.")
     ] = None,
-    impressions: Annotated[Path | None, typer.Option(help="With --append: new files of the impression log.")] = None,
-    items: Annotated[Path | None, typer.Option(help="With --append: new files of the item table.")] = None,
-    users: Annotated[Path | None, typer.Option(help="With --append: new files of the user table.")] = None,
+    impressions: Annotated[
+        Path | None, typer.Option(help="Without SCHEMA: new files of the impression log, added to --out.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Without SCHEMA: new files of the item table, added to --out.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Without SCHEMA: new files of the user table, added to --out.")
+    ] = None,
 ) -> None:
-    """Turn a log and its schema into a dataset, or add a day to one.
+    """Turn a log and its schema into a dataset; or, without SCHEMA, add new files of any of its tables to the dataset --out.
 
     Examples:
 
@@ -243,19 +249,26 @@ def prepare(
         lum prepare data/shop/schema.yaml --check
 
         lum prepare --append log/2026-01-02.parquet --out data/shop/dataset
+
+        lum prepare --impressions candidates/2026-01-03.parquet --out data/shop/dataset
     """
     from openlum.data import prepare as preparing
     from openlum.data.report import dataset_summary
 
-    more = {"impressions": impressions, "items": items, "users": users}
-    if append is not None:
+    new = {"--append": append, "--impressions": impressions, "--items": items, "--users": users}
+    given = [option for option, path in new.items() if path is not None]
+    if given:
         if schema is not None or check or out is None:
             raise InputError(
-                "--append takes the dataset's own schema: give --out DATASET, and neither SCHEMA nor --check"
+                f"{', '.join(given)}: new files go into a dataset that is there, by its own schema; give --out DATASET, and "
+                "neither SCHEMA nor --check"
             )
-        info = preparing.append(out, append, **more)
-    elif schema is None or (out is None) != check or any(more.values()):
-        raise InputError("give SCHEMA and --out DATASET, or SCHEMA and --check, or --append LOG and --out DATASET")
+        info = preparing.append(out, append, impressions, items, users)
+    elif schema is None or (out is None) != check:
+        raise InputError(
+            "give SCHEMA and --out DATASET, or SCHEMA and --check; or, to add to a dataset, --out DATASET and new files with "
+            "--append, --impressions, --items or --users"
+        )
     else:
         info = preparing.prepare(schema, out) if out is not None else preparing.check(schema)
     console.print(dataset_summary(info))

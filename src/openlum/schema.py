@@ -128,8 +128,9 @@ class ImpressionTable(Settings):
     """Column of the item id."""
     time: str
     """Column of the time, in the event log's unit."""
-    label: str
-    """Column of the label: 0 or 1."""
+    label: str | None = None
+    """Column of the label: 0 or 1. A row without one (not known yet) is in no split, but questions are asked of it; without this
+    key no row has a label."""
     row: str | None = None
     """Column of a unique integer row id, by which predictions and knowledge are joined to your table; by default rows
     are numbered from 0 in the order of the files."""

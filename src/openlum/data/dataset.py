@@ -29,6 +29,9 @@ from openlum.schema import FieldSpec, Schema
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+UNLABELLED: Literal["unlabelled"] = "unlabelled"
+ImpressionSet = Literal[Split, "unlabelled"]
+"""A split, or the impressions without a label, which are in none."""
 
 
 class DatasetInfo(Settings):
@@ -47,7 +50,8 @@ class DatasetInfo(Settings):
     context: list[FieldSpec]
     """Context fields of impressions."""
     counts: dict[str, int]
-    """events, users, items, rows_in, rejected and so on."""
+    """events, users, items, impressions (those without a label among them), impressions_unlabelled; of every table that was read
+    TABLE_in, TABLE (accepted) and TABLE_rejected."""
     rejected: dict[str, int] = {}
     """Reason to number of refused rows; the rows lie in rejected/."""
     notes: dict[str, int] = {}
@@ -99,10 +103,10 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Rows of one split, in the order of their row ids."""
+    """Rows of one split, or those without a label, in the order of their row ids."""
 
     row: np.ndarray
-    """(I,) int64 row ids, unique over all splits."""
+    """(I,) int64 row ids, unique over all splits and the rows without a label."""
     user: np.ndarray
     """(I,) user ids."""
     time: np.ndarray
@@ -110,7 +114,7 @@ class Impressions:
     item: np.ndarray
     """(I,) item ids."""
     label: np.ndarray
-    """(I,) float32, 0 or 1."""
+    """(I,) float32, 0 or 1; NaN where there is no label."""
     prefix: np.ndarray
     """(I,) how many of the user's events lie strictly before the row's time: all that a feature of the row may use."""
     condition: dict[str, np.ndarray]
@@ -178,8 +182,13 @@ class Dataset:
         """The different labels of a split."""
         return set(_read(self.path / "impressions" / split, ["label"])["label"].unique().to_pylist())
 
-    def impressions(self, split: Split) -> Impressions:
-        """The rows of one split."""
+    @property
+    def impression_sets(self) -> list[ImpressionSet]:
+        """The splits, and `unlabelled` where there are impressions without a label."""
+        return [*SPLITS, UNLABELLED] if self.info.counts.get("impressions_unlabelled") else [*SPLITS]
+
+    def impressions(self, split: ImpressionSet) -> Impressions:
+        """The rows of one split, or those without a label."""
         table = _read(self.path / "impressions" / split).sort_by("row")
         user, time = table["user"].to_numpy().astype(np.int64), table["time"].to_numpy().astype(np.int64)
         prefix = table["prefix"].to_numpy().astype(np.int64)

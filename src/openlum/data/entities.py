@@ -1,5 +1,7 @@
-"""The item table and the user table: checked, joined to those of earlier preparations, and as the models see them."""
+"""The ids of items and users; and their tables: checked, joined to those of earlier preparations, and as the models see them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ibis
@@ -10,6 +12,25 @@ from openlum.data.features import Encoder, encode
 from openlum.data.intake import POSITION, Intake
 from openlum.data.values import Column, feature_columns
 from openlum.schema import ItemTable, UserTable
+
+
+@dataclass(frozen=True)
+class Entities:
+    """All users or all items."""
+
+    role: str
+    """`user` or `item`."""
+    known: ir.Table
+    """From `number_identities`: value and id."""
+    rows: ir.Table | None
+    """Their table, from `read_entities`, if there is one; some may lack a row."""
+
+    def rows_of(self, ids: ir.Table) -> ir.Table | None:
+        """The rows of those in the column id of `ids`."""
+        if self.rows is None:
+            return None
+        those = self.known.semi_join(ids, "id")
+        return self.rows.semi_join(those, self.rows["id"] == those["value"])
 
 
 def read_entities(engine: Engine, intake: Intake, kind: str, table: ItemTable | UserTable, rejected: Path) -> ir.Table:
@@ -29,24 +50,49 @@ def read_entities(engine: Engine, intake: Intake, kind: str, table: ItemTable | 
     return rows.filter(rows["place"] == 0).drop("place", POSITION)
 
 
-def entities(known: ir.Table, table: ir.Table | None, encoders: list[Encoder], name: str) -> ir.Table:
+def number_identities(engine: Engine, name: str, seen: Sequence[ir.Table], former: ir.Table | None) -> ir.Table:
+    """Ids from 1 for users or items: who acted first comes first, equals in the order of the text, those without events last.
+
+    So no id depends on what happens after its first event: neither on later events nor on where the training period ends.
+
+    Args:
+        engine: where tables are computed.
+        name: `users` or `items`.
+        seen: tables with the columns value and first, the time of the value's first event (null without any); values may repeat.
+        former: columns value and id of an earlier preparation: these values keep their ids, new ones come after them.
+
+    Returns:
+        A table with the columns value and id.
+    """
+    old = None if former is None else former.select("value", "id")
+    if not seen:
+        assert old is not None
+        return old
+    values = ibis.union(*seen) if len(seen) > 1 else seen[0]
+    values = values.group_by("value").agg(first=values["first"].min())
+    new = values if old is None else values.anti_join(old, "value")
+    last = 0 if old is None else engine.value(old["id"].max()) or 0
+    place = ibis.row_number().over(order_by=[new["first"].isnull(), new["first"], new["value"]])
+    numbered = new.select("value", id=(place + last + 1).cast("int32"))
+    return engine.keep(f"vocabulary {name}", numbered if old is None else ibis.union(old, numbered))
+
+
+def encoded(entities: Entities, encoders: list[Encoder]) -> ir.Table:
     """One row an id, row 0 for the unknown.
 
     Args:
-        known: the vocabulary of the ids.
-        table: from `read_entities`; some ids may lack a row.
-        encoders: encoders of the features.
-        name: what the id column is called, `item` or `user`.
+        entities: the items or the users.
+        encoders: encoders of their features.
 
     Returns:
-        The columns `name`, key (the raw id), for items title, and the encoded features, ordered by id.
+        The columns `item` or `user`, key (the raw id), for items title, and the encoded features, ordered by id.
     """
-    roles = [encoder.role for encoder in encoders]
-    unknown = ibis.memtable({"key": ["(unknown)"], name: [0]}, schema={"key": "string", name: "int32"})
-    rows = ibis.union(known.select(key=known["value"], **{name: known["id"]}), unknown)
-    if table is not None:
-        rows = rows.left_join(table, rows["key"] == table["id"]).drop("id")
-    rows = encode(rows, encoders, key=name)
+    role, known = entities.role, entities.known
+    unknown = ibis.memtable({"key": ["(unknown)"], role: [0]}, schema={"key": "string", role: "int32"})
+    rows = ibis.union(known.select(key=known["value"], **{role: known["id"]}), unknown)
+    if entities.rows is not None:
+        rows = rows.left_join(entities.rows, rows["key"] == entities.rows["id"]).drop("id")
+    rows = encode(rows, encoders, key=role)
     titled = "title" in rows.columns
-    title = {"title": ibis.coalesce(rows["title"], rows["key"]) if titled else rows["key"]} if name == "item" else {}
-    return rows.select(name, "key", **title, **{role: rows[role] for role in roles}).order_by(name)
+    title = {"title": ibis.coalesce(rows["title"], rows["key"]) if titled else rows["key"]} if role == "item" else {}
+    return rows.select(role, "key", **title, **{one.role: rows[one.role] for one in encoders}).order_by(role)

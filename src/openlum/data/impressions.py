@@ -1,5 +1,6 @@
 """The rows of step 3: what was shown to whom and when, its label, and how much of the user's history it may use."""
 
+from dataclasses import replace
 from typing import Any
 
 import ibis
@@ -19,6 +20,8 @@ def known_condition(schema: Schema) -> dict[str, Any]:
 
 def label_rule(schema: Schema) -> str:
     """In words: where the impressions and their labels come from."""
+    if schema.impressions and schema.impressions.label is None:
+        return f"the rows of {schema.impressions.path}, which have no labels"
     if schema.impressions:
         return f"the rows of {schema.impressions.path}, labelled by its column '{schema.impressions.label}'"
     if rule := schema.impressions_from_events:
@@ -27,19 +30,21 @@ def label_rule(schema: Schema) -> str:
 
 
 def open_impressions(intake: Intake, schema: Schema) -> Checked:
-    """The impression log: user, item (raw), time (microseconds), label, perhaps row, condition and context columns."""
+    """The impression log: user, item (raw), time (microseconds), label (null where it is not known), perhaps row, condition and
+    context columns."""
     log = schema.impressions
     assert log is not None
     columns = [
         Column("user", log.user, "identity"),
         Column("item", log.item, "identity"),
         Column("time", log.time, "moment", TICKS[schema.events.time_unit]),
-        Column("label", log.label, "label"),
+        *([Column("label", log.label, "label")] if log.label else []),
         *([Column("row", log.row, "row")] if log.row else []),
         *feature_columns("condition", known_condition(schema)),
         *feature_columns("context", log.context),
     ]
-    return intake.open("impressions", log.path, columns)
+    checked = intake.open("impressions", log.path, columns)
+    return checked if log.label else replace(checked, rows=checked.rows.mutate(label=ibis.null("float64")))
 
 
 def check_rows(engine: Engine, rows: ir.Table, log: ImpressionTable) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from pathlib import Path
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 
 from openlum.data.engine import FILE, ROW, Engine
 from openlum.data.files import Source, source
-from openlum.data.values import SECOND, Column, Converted, convert
+from openlum.data.values import DAY, SECOND, Column, Converted, convert
 from openlum.errors import InputError
 from openlum.schema import Schema
 
@@ -18,7 +19,11 @@ POSITION = "position"
 """Column of a row's number in its table over all files and all preparations, from 0."""
 KNOWN_ALREADY = "already in the dataset"
 """The reason for a row that repeats one of an earlier preparation: expected where logs overlap, so no sign of a bad log."""
+LABEL_LATER = "label of an earlier row that had none"
+"""The reason for a row that does nothing but bring the label of an earlier one, which takes it: no sign of a bad log either."""
+EXPECTED = (KNOWN_ALREADY, LABEL_LATER)
 TOP_REASONS = 5
+YEAR = 366 * DAY
 
 
 class SchemaError(InputError):
@@ -99,7 +104,7 @@ class Intake:
         # Where a value is no such thing the converted one is null, so this is told before that a key is missing.
         faults = [(where, text, column.role) for column, c in converted.items() for where, text in c.faults]
         faults += [(values[c.role].isnull(), f"no {c.role}", c.role) for c in columns if c.is_key]
-        faults += self._time_faults(values["time"]) if "time" in values else []
+        faults += self._time_faults(name, values) if "time" in values else []
         reason = ibis.cases(*[(where.fill_null(False), text) for where, text, _ in faults])
         rows = self._engine.view(name, raw.select(POSITION, **values, reason=reason))
         checked = Checked(name, found, raw, rows, {text: role for _, text, role in faults})
@@ -150,10 +155,18 @@ class Intake:
         except TypeError as error:
             raise InputError(f"{self._root / path}: {error}; name another column in the schema") from None
 
-    def _time_faults(self, value: ir.Value) -> list[tuple[ir.Value, str, str]]:
+    def _time_faults(self, name: str, values: Mapping[str, Any]) -> list[tuple[Any, str, str]]:
+        """Times too early or too late. What has no label yet may be to come, where the schema does not say `latest`."""
+        time, faults = values["time"], []
         early = f"before {self._schema.earliest}" if self._schema.earliest else "before 1970"
-        late = f"after {self._schema.latest}" if self._schema.latest else "in the future"
-        return [(value < self._earliest, early, "time"), (value > self._latest, late, "time")]
+        faults.append((time < self._earliest, early, "time"))
+        if self._schema.latest:
+            return [*faults, (time > self._latest, f"after {self._schema.latest}", "time")]
+        late = time > self._latest
+        if name == "impressions":
+            faults.append((time > self._latest + YEAR, "more than a year in the future", "time"))
+            late = late & values["label"].notnull() if "label" in values else ibis.literal(False)
+        return [*faults, (late, "in the future", "time")]
 
     def _count(self, checked: Checked, rows: ir.Table) -> None:
         name = checked.name
@@ -181,12 +194,12 @@ class Intake:
     def _check_share(self, checked: Checked) -> None:
         """Stop where too many rows are refused, with the most frequent reasons and where each was met first."""
         name, total = checked.name, self.counts[f"{checked.name}_in"]
-        expected = self.reasons.get(f"{name}: {KNOWN_ALREADY}", 0)
+        expected = sum(self.reasons.get(f"{name}: {reason}", 0) for reason in EXPECTED)
         bad, most = self.counts[f"{name}_rejected"] - expected, self._schema.max_rejected
         if bad <= most * total:
             return
         own = {text.removeprefix(f"{name}: "): n for text, n in self.reasons.items() if text.startswith(f"{name}: ")}
-        own.pop(KNOWN_ALREADY, None)
+        own = {reason: number for reason, number in own.items() if reason not in EXPECTED}
         top = sorted(own.items(), key=lambda pair: -pair[1])[:TOP_REASONS]
         shown = "; ".join(f"{reason} ({number:,}{self._example(checked, reason)})" for reason, number in top)
         rest = f"; and {len(own) - TOP_REASONS} more reasons" if len(own) > TOP_REASONS else ""

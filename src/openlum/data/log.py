@@ -13,7 +13,7 @@ import ibis.expr.types as ir
 
 from openlum.data.engine import Engine
 from openlum.data.impressions import check_rows, check_rule, impressions_of_events
-from openlum.data.intake import KNOWN_ALREADY, POSITION, Checked
+from openlum.data.intake import KNOWN_ALREADY, LABEL_LATER, POSITION, Checked
 from openlum.data.values import text
 from openlum.schema import Schema
 
@@ -124,7 +124,7 @@ def check_complete(engine: Engine, name: str, divided: Path, expected: int) -> N
 
 
 def clean(engine: Engine, part: Path, rules: LogRules, out: Path) -> ir.Table | None:
-    """Move one part into the log, without the rows that the rules refuse.
+    """Move one part into the log, without the rows that the rules refuse, and with the labels that came later than their rows.
 
     Args:
         engine: where tables are computed.
@@ -140,9 +140,12 @@ def clean(engine: Engine, part: Path, rules: LogRules, out: Path) -> ir.Table | 
     out.mkdir(parents=True, exist_ok=True)
     repeated = _repeated(engine, name, rows, rules.first) if rules.distinct else None
     left = rows if repeated is None else rows.anti_join(repeated, POSITION)
+    late = _late_labels(engine, name, left, rules.first) if "label" in rows.columns else None
+    left = left if late is None else _with_labels(left, late)
     crowds = _crowds(engine, name, left, rules.first, rules.most) if rules.most else None
     left = left if crowds is None else left.anti_join(crowds, POSITION)
-    refused = [found for found in (repeated, crowds) if found is not None]
+    late = None if late is None else late.filter(late["reason"].notnull()).select(POSITION, "reason")
+    refused = [found for found in (repeated, late, crowds) if found is not None]
     if not refused:
         shutil.move(part, out / part.name)
         return None
@@ -150,6 +153,51 @@ def clean(engine: Engine, part: Path, rules: LogRules, out: Path) -> ir.Table | 
     engine.write_parts(left.mutate(part=ibis.literal(number, "int32")), out)
     shutil.rmtree(part)
     return ibis.union(*refused) if len(refused) > 1 else refused[0]
+
+
+def _late_labels(engine: Engine, name: str, rows: ir.Table, first: int) -> ir.Table | None:
+    """Rows that are alike in all but position and label, where one lacks the label and another has it: one of them stays.
+
+    The earlier one stays. Where it lacks the label it takes that of the other, so that its row id, under which there may be
+    answers already, is that of the labelled row.
+
+    Returns:
+        The columns `POSITION`, reason (null where the row stays) and label (that it takes); None where there are no such rows.
+    """
+    key = ("row",) if "row" in rows.columns else KEY
+    waiting = engine.keep(f"{name} waiting", rows.filter(rows["label"].isnull()).select(key).distinct())
+    if not engine.value(waiting.count()):
+        return None
+    alike = [column for column in rows.columns if column not in (POSITION, "label")]
+    close = rows.semi_join(waiting, key)
+    position, missing = close[POSITION], close["label"].isnull()
+    close = close.mutate(
+        without=ibis.ifelse(missing, position, ibis.null("int64")).min().over(group_by=alike),
+        having=ibis.ifelse(missing, ibis.null("int64"), position).min().over(group_by=alike),
+    )
+    close = close.mutate(
+        label=ibis.ifelse(close[POSITION] == close["having"], close["label"], ibis.null("float64"))
+        .max()
+        .over(group_by=alike)
+    )
+    takes, brings = close[POSITION] == close["without"], close[POSITION] == close["having"]
+    early = close["without"] < close["having"]
+    found = close.filter(close["having"].notnull() & (takes | (brings & early)))
+    repeats = ibis.ifelse(found["having"] < first, KNOWN_ALREADY, "duplicate")
+    reason = ibis.cases(
+        (found[POSITION] == found["having"], LABEL_LATER),
+        (found["without"] > found["having"], repeats),
+        else_=ibis.null("string"),
+    )
+    return _kept_if_any(engine, f"{name} late labels", found.select(POSITION, "label", reason=reason))
+
+
+def _with_labels(rows: ir.Table, late: ir.Table) -> ir.Table:
+    """The rows that stay, with the labels that they take."""
+    went, came = late.filter(late["reason"].notnull()), late.filter(late["reason"].isnull())
+    rows = rows.anti_join(went, POSITION).left_join(came.select(POSITION, taken="label"), POSITION)
+    columns = [column for column in rows.columns if column not in ("label", "taken", f"{POSITION}_right")]
+    return rows.select(*columns, label=rows["label"].coalesce(rows["taken"]))
 
 
 def _repeated(engine: Engine, name: str, rows: ir.Table, first: int) -> ir.Table | None:

@@ -13,6 +13,7 @@ from openlum.config import load_settings
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.engine import Engine, open_engine
 from openlum.data.files import Source, blame, unreadable
+from openlum.data.former import blame_former
 from openlum.data.intake import SchemaError
 from openlum.data.preparation import Inputs, Preparation, Step
 from openlum.data.report import write_dataset_report
@@ -41,15 +42,16 @@ def prepare(schema: Path, out: Path) -> DatasetInfo:
 
 def append(
     dataset: Path,
-    events: Path,
+    events: Path | None = None,
     impressions: Path | None = None,
     items: Path | None = None,
     users: Path | None = None,
 ) -> DatasetInfo:
-    """Add a log to a dataset, which is replaced by the longer one, whole or not at all.
+    """Add files of one or several tables to a dataset, which is replaced by the longer one, whole or not at all.
 
     Old ids, scales and buckets stay, new values get new ids. Rows that the dataset has already are left out. Rows of the item
-    and the user table replace those of the same id. Splits move by the schema's rule.
+    and the user table replace those of the same id. An impression that had no label takes it from the row that brings it. Splits
+    move by the schema's rule.
 
     Args:
         dataset: from `prepare`.
@@ -62,12 +64,14 @@ def append(
         What was written, as in `dataset.json`.
 
     Raises:
-        InputError: as `prepare`; or the dataset has no such table.
+        InputError: as `prepare`; or no files are given; or the dataset has no such table, or is damaged.
     """
-    former = Dataset(dataset)
+    dataset, former = Path(dataset), Dataset(dataset)
     schema = former.info.data_schema
     given = {"events": events, "impressions": impressions, "items": items, "users": users}
-    tables = {name: path for name, path in given.items() if path is not None}
+    tables = {name: Path(path) for name, path in given.items() if path is not None}
+    if not tables:
+        raise InputError(f"{dataset}: nothing to append; give new files of events, impressions, items or users")
     changes = {}
     for name, path in tables.items():
         table = getattr(schema, name)
@@ -102,12 +106,12 @@ def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
 def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str) -> DatasetInfo:
     with open_engine(inputs.schema.engine, scratch) as engine, _progress() as step:
         sources: list[Source] = []
-        with _explained(engine, sources, where):
+        with _explained(engine, sources, where, inputs.former):
             return Preparation(engine, inputs, draft, scratch, step, sources).run()
 
 
 @contextmanager
-def _explained(engine: Engine, sources: Sequence[Source], where: str) -> Iterator[None]:
+def _explained(engine: Engine, sources: Sequence[Source], where: str, former: Dataset | None) -> Iterator[None]:
     """Turn the failure of a computation into a message that names the file, or the setting, to mend."""
     try:
         yield
@@ -118,6 +122,8 @@ def _explained(engine: Engine, sources: Sequence[Source], where: str) -> Iterato
             file, why = blame(source)
             if file:
                 raise unreadable(file, why) from None
+        if former and (message := blame_former(former.path)):
+            raise message from None
         raise engine.explain(error) or error from None
 
 

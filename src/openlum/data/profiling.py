@@ -29,6 +29,8 @@ class Shares:
     """Those labelled 1."""
     last: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     """Second of the last one."""
+    unlabelled: int = 0
+    """Impressions without a label, which are in no period."""
 
     def add(self, engine: Engine, name: Split, rows: ir.Table) -> None:
         """Count the rows of one part."""

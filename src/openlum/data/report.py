@@ -121,11 +121,15 @@ def _sizes(info: DatasetInfo) -> list[Size]:
     profile, days = info.profile, list(info.profile.days)
     shown = sum(split.impressions for split in profile.splits.values())
     positives = sum(split.positives for split in profile.splits.values())
+    unlabelled = info.counts.get("impressions_unlabelled", 0)
+    remarks = [f"{share(positives, shown)} positive"] * bool(shown) + [f"{count(unlabelled)} unlabelled"] * bool(
+        unlabelled
+    )
     return [
         Size("users", info.counts["users"], f"{count(sum(profile.lengths.values()))} with events"),
         Size("items", info.counts["items"], f"{count(max(profile.popularity))} with events"),
         Size("events", info.counts["events"], f"{days[0]} to {days[-1]}"),
-        Size("impressions", shown, f"{share(positives, shown)} positive" if shown else ""),
+        Size("impressions", shown + unlabelled, "; ".join(remarks)),
     ]
 
 

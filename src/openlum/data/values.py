@@ -63,7 +63,7 @@ class Column:
     @property
     def is_key(self) -> bool:
         """A row without it is refused."""
-        return "." not in self.role and self.role != "title"
+        return "." not in self.role and self.role not in ("title", "label")
 
 
 @dataclass(frozen=True)

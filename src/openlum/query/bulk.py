@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from openlum.artefact import fingerprint, whole_directory, write_json
-from openlum.data.dataset import SPLITS, Dataset, Impressions
+from openlum.data.dataset import Dataset, Impressions
 from openlum.data.packing import batches, question_windows
 from openlum.data.time_fields import by_key_then_time
 from openlum.errors import InputError
@@ -65,7 +65,7 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
         writer = KnowledgeWriter(directory, questions.names, judgements, settings.rows_per_part, settings.dtype)
         items = embed_items(model, len(dataset.vocabulary("items")))
         writer.items(items)
-        for split in SPLITS:
+        for split in dataset.impression_sets:
             impressions = dataset.impressions(split)
             if settings.as_of == "day":
                 impressions = before_the_day(dataset, impressions)
@@ -134,7 +134,7 @@ def answer_impressions(
     Args:
         model: that answers.
         dataset: with the histories.
-        impressions: of one split.
+        impressions: of one split, or those without a label.
         questions: asked of every impression.
         settings: of the run.
         items: (V, E) embeddings of the dataset's items.

@@ -52,9 +52,9 @@ def rank(
         InputError: dataset, knowledge and settings do not fit together.
     """
     prepared = Dataset(dataset)
+    check_rows(prepared)
     known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, known)
-    check_rows(prepared)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
@@ -253,7 +253,9 @@ def check_rows(dataset: Dataset) -> None:
     for split in SPLITS:
         labels = dataset.labels(split)
         if not labels:
-            raise InputError(f"{dataset.path}: has no {split} impressions; {remedy}")
+            unlabelled = dataset.info.counts.get("impressions_unlabelled", 0)
+            besides = f" (of {unlabelled:,} the label is missing)" if unlabelled else ""
+            raise InputError(f"{dataset.path}: has no {split} impressions with a label{besides}; {remedy}")
         if len(labels) < 2:
             raise InputError(
                 f"{dataset.path}: all {split} impressions have the label {labels.pop():.0f}, and rankers need both; {remedy}"

@@ -37,11 +37,13 @@ class Draft:
         if role.column is None:
             self.missing.append(f"{table}.{key}")
             choices = ", ".join(role.choices[:8]) or "no column fits"
-            self.add(1, f"{key}: {UNKNOWN}", f"choose one of: {choices}")
+            leave = "; take the line away if labels are not known yet" if key == "label" else ""
+            self.add(1, f"{key}: {UNKNOWN}", f"choose one of: {choices}{leave}")
             return
         seen = by_name(facts)(role.column)
         assert seen is not None
-        lost = f"; rows without one are refused: {seen.missing:.1%}" if seen.missing and key != "title" else ""
+        without = "have no label yet" if key == "label" else "are refused"
+        lost = f"; rows without one {without}: {seen.missing:.1%}" if seen.missing and key != "title" else ""
         self.add(1, f"{key}: {scalar(role.column)}", (note or seen.described()) + lost)
 
     def fields(self, key: str, fields: Sequence[Field]) -> None:
