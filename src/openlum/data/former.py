@@ -34,6 +34,7 @@ FITS: dict[str, Fits] = {
     "time": pa.types.is_floating,
 }
 """Type of a feature to what its raw values are in `log/`."""
+KINDS = ("condition", "item", "user", "context")
 KEYS: dict[str, Fits] = dict.fromkeys((POSITION, "user", "item", "time"), pa.types.is_integer)
 
 
@@ -51,7 +52,7 @@ class Former:
     def events(self) -> ir.Table:
         """The events of `log/`."""
         columns = KEYS | _features("condition", self.info.data_schema.events.condition)
-        return self._read("former events", "log/events", columns)
+        return self._read("former events", "log/events", columns, self.info.counts["events"])
 
     def impressions(self) -> ir.Table:
         """The impressions of `log/`."""
@@ -60,7 +61,7 @@ class Former:
         columns = KEYS | {"label": pa.types.is_floating}
         columns |= {"row": pa.types.is_integer} if schema.impressions.row else {}
         columns |= _features("condition", known_condition(schema)) | _features("context", schema.impressions.context)
-        return self._read("former impressions", "log/impressions", columns)
+        return self._read("former impressions", "log/impressions", columns, self.info.counts["impressions"])
 
     def entity_rows(self, role: str) -> ir.Table:
         """The rows of the item or the user table."""
@@ -74,7 +75,9 @@ class Former:
     def vocabulary(self, name: str) -> ir.Table:
         """The vocabulary `items`, `users` or KIND.FIELD."""
         columns = {"value": _is_text, "id": pa.types.is_integer, "count": pa.types.is_integer}
-        return self._read(f"former vocabulary {name}", f"vocab/{name}.parquet", columns)
+        sizes = {f"{kind}.{spec.name}": spec.size for kind in KINDS for spec in self.dataset.specs(kind)}
+        rows = self.info.counts[name] if name in ("items", "users") else sizes[name] - 1
+        return self._read(f"former vocabulary {name}", f"vocab/{name}.parquet", columns, rows)
 
     def encoders(self, kind: str) -> dict[str, Encoder]:
         """Role, KIND.FIELD, to the encoder that was learnt."""
@@ -85,14 +88,17 @@ class Former:
             if spec.name not in derived
         }
 
-    def _read(self, name: str, place: str, columns: Mapping[str, Fits]) -> ir.Table:
-        path = self.dataset.path / place
+    def _read(self, name: str, place: str, columns: Mapping[str, Fits], rows: int | None = None) -> ir.Table:
+        """A table of the dataset, of which every file must have these columns, and all together so many rows."""
+        path, counted = self.dataset.path / place, 0
         files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
         if not files:
             raise damaged(path, "is not there")
         for file in files:
             try:
-                there = pq.read_schema(file)
+                with pq.ParquetFile(file) as opened:
+                    there = opened.schema_arrow
+                    counted += opened.metadata.num_rows
             except (OSError, pa.ArrowException) as error:
                 raise damaged(file, f"cannot be read ({error})") from None
             if sorted(there.names) != sorted(columns):
@@ -101,6 +107,8 @@ class Former:
                 of = there.field(column).type
                 if not fits(of):
                     raise damaged(file, f"column '{column}' has the type {of}, which 'lum prepare' does not write")
+        if rows is not None and counted != rows:
+            raise damaged(path, f"has {counted:,} rows, but must have {rows:,}")
         return self.engine.read(name, path)
 
 
