@@ -31,13 +31,17 @@ def test_vocabulary_round_trip(
     assert loaded.decode([0]) == ["(unknown)"]
 
 
-def test_ids_go_by_count_then_value_and_training_is_counted(tmp_path: Path) -> None:
+def test_ids_go_by_first_event_then_value_and_training_is_counted(tmp_path: Path) -> None:
     events = random_events(8, items=60)
     info = prepare(write_log(tmp_path, {"events": events}), tmp_path / "dataset")
     training = [row for row, time in enumerate(events["time"]) if time < info.valid_time]
     for name, column in (("items", "item"), ("users", "user")):
-        whole, counts = Counter(events[column]), Counter(events[column][row] for row in training)
-        expected = sorted(whole, key=lambda value: (-whole[value], value))
+        counts = Counter(events[column][row] for row in training)
+        first = {
+            one: min(t for t, other in zip(events["time"], events[column], strict=True) if other == one)
+            for one in events[column]
+        }
+        expected = sorted(first, key=lambda value: (first[value], value))
         found = Dataset(tmp_path / "dataset").vocabulary(name)
         assert found.values == expected
         assert found.counts[1:].tolist() == [counts[value] for value in expected]

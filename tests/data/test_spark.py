@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from openlum.data.dataset import Dataset
+from openlum.data.intake import LABEL_LATER
 from openlum.data.market import MarketSettings, write_market
 from openlum.data.prepare import append, prepare
 from openlum.data.public import write
@@ -38,7 +40,7 @@ def with_spark(schema: Path) -> Path:
 
 def tables(dataset: Path) -> dict[str, pa.Table]:
     """Every table of a dataset, in the order of its key."""
-    keys = KEYS | {f"impressions/{split}": "row" for split in ("train", "valid", "test")}
+    keys = KEYS | {f"impressions/{split}": "row" for split in ("train", "valid", "test", "unlabelled")}
     keys |= {f"vocab/{file.name}": "id" for file in (dataset / "vocab").iterdir()}
     found = {name: pq.read_table(dataset / name).sort_by(key) for name, key in keys.items()}
     rejected = {f.name: pq.read_table(f).sort_by("row_number") for f in (dataset / "rejected").glob("*.parquet")}
@@ -71,12 +73,17 @@ def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp
     days[0]["events"]["item"][9] = "no such item"
     for column in days[0]["events"].values():
         column[11] = column[10]
+    waiting = {name: column[:4] for name, column in days[0]["shown"].items()}
+    days[0]["shown"]["click"][:4] = [None] * 4
+    days[1]["shown"] = {name: waiting[name] + column for name, column in days[1]["shown"].items()}
+    days[1]["shown"]["click"][3] = None
     for day, each in enumerate(days):
         write_log(tmp_path / f"day {day}", each, **SCHEMA)
     for name in ("duckdb", "spark"):
         schema = tmp_path / "day 0" / "schema.yaml"
         prepare(with_spark(schema) if name == "spark" else schema, tmp_path / name)
-        append(tmp_path / name, tmp_path / "day 1" / "events.parquet")
+        append(tmp_path / name, tmp_path / "day 1" / "events.parquet", tmp_path / "day 1" / "shown.parquet")
+    assert Dataset(tmp_path / "duckdb").info.rejected[f"impressions: {LABEL_LATER}"] == 3
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
