@@ -74,8 +74,8 @@ LUM = sorted({line for one in ALL if one.language == "bash" for line in commands
 
 
 def write_shop(directory: Path, log: Path) -> None:
-    """The log of a shop with the names that the pages use, made of the market's: three quarters, and a day that comes later."""
-    for name in ("log", "shown"):
+    """The log of a shop with the names that the pages use, made of the market's: three quarters, and days that come later."""
+    for name in ("log", "shown", "candidates"):
         (directory / name).mkdir()
     events = f"select * exclude (time), time as timestamp from '{log}/events.parquet'"
     events = f"select * replace (case feedback when 'click' then 'buy' else feedback end as feedback) from ({events})"
@@ -94,7 +94,10 @@ def write_shop(directory: Path, log: Path) -> None:
         "2026-01-02": "log/2026-01-02",
     }.items():
         shutil.copyfile(directory / f"{file}.parquet", directory / f"{target}.parquet")
-    duckdb.sql(f"from ({shown}) where timestamp >= {cut}").write_parquet(str(directory / "shown/2026-01-02.parquet"))
+    later = f"from ({shown}) where timestamp >= {cut}"
+    duckdb.sql(later).write_parquet(str(directory / "shown/2026-01-02.parquet"))
+    waiting = f"select * replace (timestamp + interval 9 second as timestamp, null::bigint as label) {later} limit 50"
+    duckdb.sql(waiting).write_parquet(str(directory / "candidates/2026-01-03.parquet"))
     shutil.copyfile(directory / "impressions.parquet", directory / "shown.parquet")
 
 

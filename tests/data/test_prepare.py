@@ -49,7 +49,10 @@ BAD_TABLES = {
     "list as id": ({"events": {"item": [["a"]] * 10}}, r"column 'item': expected a single value.*type array"),
     "no rows": ({"events": {name: [] for name in log()}}, r"events\.parquet: has no rows"),
     "too few": ({"events": {name: column[:2] for name, column in log().items()}}, r"2 usable events of 2.*at least 3"),
-    "all in one second": ({"events": {"time": [START] * 10}}, r"all happened in one second"),
+    "all in one second": (
+        {"events": {"time": [START] * 10}},
+        r"schema\.yaml: the first 80% .* all happened in one second",
+    ),
     "rule on words": (
         {"events": {"rating": ["good"] * 10}},
         r"impressions_from_events.*'rating' needs numbers, but is 'good' in one of 10",

@@ -7,8 +7,8 @@ import ibis.expr.types as ir
 
 from openlum.data.dataset import Split
 from openlum.data.engine import Engine
+from openlum.data.intake import SchemaError
 from openlum.data.values import SECOND
-from openlum.errors import InputError
 from openlum.schema import Splits
 
 HOUR = 3600 * SECOND
@@ -39,13 +39,16 @@ def boundaries(engine: Engine, events: ir.Table, splits: Splits) -> Boundaries:
     """The seconds of the events at the fractions `splits` of the time-ordered events.
 
     All events of one second fall into one period.
+
+    Raises:
+        SchemaError: nothing would be left to train on.
     """
     hours = _counted(engine, events, events["time"] // HOUR)
     count = sum(row["n"] for row in hours)
     # The small term keeps 0.29 * 100 from becoming 28.
     valid, test = (_second(engine, events, hours, int(part * count + 1e-9)) for part in (splits.valid, splits.test))
     if valid == engine.value(events["time"].min()) // SECOND:
-        raise InputError(
+        raise SchemaError(
             f"the first {splits.valid:.0%} of the events all happened in one second, so nothing is left to train on; "
             "check the time column and 'time_unit'"
         )
