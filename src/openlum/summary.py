@@ -23,10 +23,10 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
     summary: dict[str, Any] = {}
     ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
     if "rank" in steps:
-        metrics = read_json(ranker / "metrics.json", "lum rank")
+        metrics = read_json(ranker / "metrics.json", "lum rank", ["ranking", "comparisons"])
         summary |= {name: metrics[name] for name in RANKER_PARTS if name in metrics}
     if "retrieve" in steps:
-        found = read_json(retrieval / "metrics.json", "lum retrieve")
+        found = read_json(retrieval / "metrics.json", "lum retrieve", ["retrieval", "protocol"])
         summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
     if "query" in steps:
@@ -38,7 +38,7 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
 
 def query_part(knowledge: Path) -> dict[str, Any]:
     """The `query` part of `summary.json`, of the directory that `lum query` wrote."""
-    made = read_json(knowledge / "knowledge.json", "lum query")
+    made = read_json(knowledge / "knowledge.json", "lum query", ["rows", "seconds", "questions"])
     return {name: made[name] for name in ("rows", "seconds")} | {"questions": len(made["questions"])}
 
 

@@ -2,9 +2,12 @@
 
 import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.model.lexicon import Lexicon
+from openlum.model.settings import ModelConfig
 from openlum.schema import FieldSpec
 
 
@@ -43,3 +46,27 @@ def check_growth(mine: Mapping[str, Vocabulary], theirs: Mapping[str, Vocabulary
     for name, vocabulary in theirs.items():
         if name not in mine or vocabulary.values[: len(mine[name].values)] != mine[name].values:
             raise InputError(f"the ids of '{name}' in the dataset are not those of the model; {remedy}")
+
+
+def check_words(config: ModelConfig, lexicon: Lexicon, file: Path) -> None:
+    """Refuse a model whose vocabularies are not those of its configuration.
+
+    Args:
+        config: of the model.
+        lexicon: its vocabularies.
+        file: the configuration, for the message.
+
+    Raises:
+        InputError: names the first that is missing or of another size.
+    """
+    sizes = {"items": config.items}
+    sizes |= {
+        spec.name: spec.size for spec in config.condition if spec.in_vocabulary and spec.name not in config.time_fields
+    }
+    words = {"items": lexicon.items} | lexicon.conditions
+    for name, size in sizes.items():
+        there = len(words[name]) if name in words else 0
+        if there != size:
+            raise InputError(
+                f"{file}: '{name}' has {size - 1:,} values, but {max(there - 1, 0):,} in vocab/; run 'lum pretrain' again"
+            )
