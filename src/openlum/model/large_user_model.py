@@ -377,14 +377,14 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         file = directory / "config.json"
         config = parse_settings(read_json(file, "lum pretrain"), ModelConfig, where=str(file))
         lexicon = Lexicon.load(directory)
-        check_words(config, lexicon, file)
-        model = cls(config, lexicon)
+        check_words(config, lexicon, directory)
         weights = directory / "model.safetensors"
         try:
+            model = cls(config, lexicon)
             model.load_state_dict(load_file(weights, device=str(map_location)))
-        except RuntimeError:
+        except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, MemoryError):
             raise InputError(
-                f"{weights}: has not the weights of this version's models; run 'lum pretrain' again"
+                f"{weights}: has not the weights of this version's models, as {file.name} has them; run 'lum pretrain' again"
             ) from None
         except (OSError, SafetensorError) as error:
             raise InputError(f"{weights}: cannot be loaded ({error}); run 'lum pretrain' again") from None
