@@ -111,7 +111,8 @@ def code_of(entry: tuple[str, ...], package: Path = PACKAGE) -> str:
         name = ahead.pop()
         file = _file(name, package)
         if file and name not in reached and name not in BESIDE:
-            imported, reached[name] = _module(file, name if file.name == "__init__.py" else name.rpartition(".")[0])
+            above = name if file.name == "__init__.py" else name.rpartition(".")[0]
+            imported, reached[name] = _module(file.read_bytes(), above)
             ahead += imported
     return fingerprint(reached)
 
@@ -126,9 +127,9 @@ def _file(name: str, package: Path) -> Path | None:
 
 
 @cache
-def _module(file: Path, package: str) -> tuple[list[str], str]:
+def _module(source: bytes, package: str) -> tuple[list[str], str]:
     """What a module of a package imports, and a hash of its code: comments, layout and docstrings leave no trace."""
-    tree = ast.parse(file.read_bytes())
+    tree = ast.parse(source)
     imported = list(_imported(tree, package))
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
