@@ -57,7 +57,7 @@ def run(
     runs: Annotated[Path, typer.Option(help="Directory for runs/NAME.")] = Path("runs"),
     from_dir: Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")] = None,
 ) -> None:
-    """The whole chain from one experiment file. Steps whose inputs and settings have not changed are skipped.
+    """The whole chain from one experiment file. Steps whose inputs, settings and code have not changed are skipped.
 
     Examples:
 
