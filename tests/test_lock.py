@@ -96,7 +96,7 @@ def test_without_locks_of_the_file_system_the_process_is_looked_for(
     def unsupported(*_: object) -> None:
         raise OSError(next(iter(lock.WITHOUT_LOCKS)), "no locks here")
 
-    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     file = tmp_path / ".out.lock"
     file.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid(), "time": "then"}))
     with pytest.raises(InputError, match=f"process {os.getppid()} is writing"), locked(tmp_path / "out"):

@@ -260,17 +260,21 @@ def named_failures(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        unnamed = error.filename is None or error.filename2 is not None  # a copy names its source
-        if error.errno in DISK_FULL and unnamed:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    except InputError:
         raise
-    except Exception as error:  # safetensors, which is written in Rust, has an error of its own
-        number = re.search(r"os error (\d+)|code: (\d+)", str(error))
-        code = int(number[1] or number[2]) if number else 0
-        if code not in DISK_FULL:
+    except Exception as error:
+        code = _disk_full(error)
+        is_named = isinstance(error, OSError) and error.filename is not None and error.filename2 is None
+        if code is None or is_named:  # where there are two names, the first is that of the source of a copy
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
+
+
+def _disk_full(error: Exception) -> int | None:
+    """The number of an error of `DISK_FULL`, which safetensors (Rust) and `shutil` have in their text alone."""
+    told = re.findall(r"(?:os error|code:|Errno) (\d+)", str(error))
+    numbers = [getattr(error, "errno", None), *map(int, told)]
+    return next((number for number in numbers if number in DISK_FULL), None)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -20,7 +20,7 @@ Key = dict[str, str]
 """`code`, `settings` and the name of each input to a hash."""
 
 ENTRY: dict[Step, list[str]] = {
-    "data": ["openlum.data.market", "openlum.data.public"],
+    "data": ["openlum.data.market"],
     "prepare": ["openlum.data.prepare"],
     "pretrain": ["openlum.pretrain.train"],
     "query": ["openlum.query.bulk"],
@@ -35,25 +35,29 @@ BESIDE = {
     "openlum.bench.workers",
     "openlum.checksums",
     "openlum.data.report",
+    "openlum.errors",
     "openlum.keys",
     "openlum.lock",
     "openlum.memory",
     "openlum.pretrain.card",
 }
-"""Modules that change no result: pages for people, locks, keys, processes. What only they import does not count either."""
+"""Modules that change no result: messages, pages for people, locks, processes. What only they import does not count either."""
 PACKAGE = Path(__file__).parent
 
 
-def step_key(step: Step, settings: Any, inputs: Mapping[str, Path | Sequence[Path]]) -> Key:
+def step_key(
+    step: Step, settings: Any, inputs: Mapping[str, Path | Sequence[Path]], entry: Sequence[str] | None = None
+) -> Key:
     """The key of what a step would make now.
 
     Args:
         step: which.
         settings: everything that its result depends on beside its inputs, JSON-like.
         inputs: name to an artefact, or to files of the user.
+        entry: the modules that it begins in, where these are not those of `ENTRY`.
     """
     contents = {name: content_of(given) for name, given in inputs.items()}
-    return {"code": code_of(tuple(ENTRY[step])), "settings": fingerprint(settings)} | contents
+    return {"code": code_of(tuple(entry or ENTRY[step])), "settings": fingerprint(settings)} | contents
 
 
 def content_of(given: Path | Sequence[Path]) -> str:

@@ -11,7 +11,6 @@ cannot be trusted:
 """
 
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -68,9 +67,9 @@ def _take(file: Path, path: Path) -> int:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(content).encode(), 0)
                 return descriptor
-        except BaseException:
+        except OSError as error:  # a full disk, say
             os.close(descriptor)
-            raise
+            raise OSError(error.errno, error.strerror, str(file)) from error
         os.close(descriptor)
         if whose is not None:
             raise InputError(_refusal(path, file, whose))
@@ -78,6 +77,8 @@ def _take(file: Path, path: Path) -> int:
 
 def _take_descriptor(descriptor: int) -> dict[str, Any] | None:
     """Lock an open file; returns what it says of its holder where it is somebody else's, and None where it is ours now."""
+    import fcntl  # here, for on Windows, which has none, artefacts can be read
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         alone = True

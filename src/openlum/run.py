@@ -15,7 +15,7 @@ from openlum.artefact import named_failures, read_json, record_key, write_json
 from openlum.checksums import remember_checksums, store_checksums
 from openlum.config import Settings, load_settings
 from openlum.data.market import MarketSettings
-from openlum.data.public import takes_negatives
+from openlum.data.public import module_of, takes_negatives
 from openlum.errors import InputError
 from openlum.keys import Step, step_key, why_again
 from openlum.lock import locked
@@ -114,6 +114,7 @@ class Chain:
         inputs: Mapping[str, Path | Sequence[Path]],
         settings: Any,
         work: Callable[[Path], Any],
+        entry: Sequence[str] | None = None,
     ) -> None:
         """Run a step unless its directory holds what it would make of its inputs, settings and code as they are now.
 
@@ -123,9 +124,10 @@ class Chain:
             inputs: name to the artefact or the files that it reads.
             settings: everything else that its result depends on.
             work: writes the artefact to the path it is given.
+            entry: the modules that it begins in, where the step alone does not tell.
         """
         self.steps.append(name)
-        out, key = self.directory / artefact, step_key(name, settings, inputs)
+        out, key = self.directory / artefact, step_key(name, settings, inputs, entry)
         reason = why_again(out, key)
         store_checksums(self.directory / CHECKSUMS)
         if reason is None:
@@ -146,7 +148,8 @@ class Chain:
         """The first steps, down to the dataset."""
         inputs: dict[str, Path | Sequence[Path]] = {"log": self.directory / "log"}
         if self.experiment.data.schema_file is None:
-            self.step("data", "log", {}, self.experiment.data.model_dump(), self._write_log)
+            entry = [module_of(self.experiment.data.public)] if self.experiment.data.public else None
+            self.step("data", "log", {}, self.experiment.data.model_dump(), self._write_log, entry)
         else:
             inputs = {"schema": self.schema(), "tables": _tables(self.schema())}
         self.step("prepare", "dataset", inputs, None, self._prepare)
