@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openlum.artefact import MANIFEST
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.vocabulary import Vocabulary
 
@@ -30,7 +31,7 @@ def recode(
         put: ids to set afterwards.
         info: keys of `dataset.json` to replace.
     """
-    shutil.copytree(dataset.path, out)
+    shutil.copytree(dataset.path, out, ignore=shutil.ignore_patterns(MANIFEST))  # its checksums will not hold
     ids = {}
     for name, values in words.items():
         new = Vocabulary(values)
@@ -41,6 +42,8 @@ def recode(
         for spec in content[kind]:
             if f"{kind}.{spec['name']}" in words:
                 spec["size"] = len(words[f"{kind}.{spec['name']}"]) + 1
+    if "items" in words:
+        content["counts"]["items"] = len(words["items"])
     (out / "dataset.json").write_text(json.dumps(content))
     for name, order in (("sequences", "user"), *((split, "row") for split in SPLITS)):
         directory = out / (name if name == "sequences" else f"impressions/{name}")

@@ -1,10 +1,14 @@
 """Directories appear whole or not at all, and only ours are ever replaced."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from openlum.artefact import fingerprint, read_json, whole_directory, write_json
+from openlum.artefact import MANIFEST, fingerprint, read_json, read_manifest, whole_directory, write_json
+from openlum.cli import app
 from openlum.errors import InputError
 
 
@@ -64,6 +68,90 @@ def test_another_kind_is_not_replaced(tmp_path: Path) -> None:
     for _ in range(2):
         with whole_directory(tmp_path / "out", "model"):
             pass
-    refused = pytest.raises(InputError, match="out: is a model, and would be replaced by a ranker")
+    refused = pytest.raises(InputError, match=r"out: is a model, and would be replaced by a ranker")
     with refused, whole_directory(tmp_path / "out", "ranker"):
         pass
+
+
+def test_a_directory_with_the_manifest_of_another_program_is_never_replaced(tmp_path: Path) -> None:
+    write_json(tmp_path / "site" / MANIFEST, {"name": "a web page", "icons": []})
+    with (
+        pytest.raises(InputError, match=r"manifest\.json.*otherwise name another"),
+        whole_directory(tmp_path / "site", "model"),
+    ):
+        pytest.fail("must not get here")
+    assert [path.name for path in (tmp_path / "site").iterdir()] == [MANIFEST]
+
+
+def test_a_manifest_tells_kind_form_size_and_checksum_of_every_part(tmp_path: Path) -> None:
+    with whole_directory(tmp_path / "out", "model") as draft:
+        (draft / "deep").mkdir()
+        (draft / "deep" / "a").write_text("abc")
+        (draft / ".scratch").mkdir()
+        (draft / ".scratch" / "b").write_text("no part")
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
+    assert (manifest.kind, manifest.format, manifest.key) == ("model", 1, None)
+    ((name, part),) = manifest.parts.items()
+    assert (name, part.bytes) == ("deep/a", 3)
+    assert part.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_verify_reads_an_artefact_or_all_in_a_directory_and_names_what_differs(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        with whole_directory(tmp_path / "run" / name, "model") as draft:
+            (draft / "a").write_text("abc")
+            (draft / "b").write_text("abc")
+    for place in ("run", "run/one"):
+        done = CliRunner().invoke(app, ["verify", str(tmp_path / place)])
+        assert done.exit_code == 0, done.output
+        assert f"{4 if place == 'run' else 2} files are as they were written" in done.output
+    (tmp_path / "run/one/a").write_text("abd")
+    (tmp_path / "run/one/c").write_text("")
+    (tmp_path / "run/other/b").unlink()
+    error = CliRunner().invoke(app, ["verify", str(tmp_path / "run")]).exception
+    assert isinstance(error, InputError)
+    lines = str(error).splitlines()
+    assert [line.split(": ")[0] for line in lines] == [str(tmp_path / "run" / n) for n in ("one/c", "one/a", "other/b")]
+    assert all("'lum pretrain' makes it anew" in line for line in lines)
+    for nothing, message in ((tmp_path / "none", "no such directory"), (tmp_path, "has no manifest.json")):
+        nothing = nothing if "such" in message else tmp_path / "empty"
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=message):
+            raise CliRunner().invoke(app, ["verify", str(nothing)]).exception or AssertionError
+
+
+FULL = """
+import resource, sys
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from safetensors.numpy import save_file
+from openlum.artefact import whole_directory, write_json
+from openlum.cli import main
+
+many = np.random.default_rng(0).random(100_000)
+writers = {
+    "safetensors": lambda draft: save_file({"a": many}, draft / "a.safetensors"),
+    "parquet": lambda draft: pq.write_table(pa.table({"a": many}), draft / "a.parquet"),
+    "npz": lambda draft: np.savez(draft / "a.npz", a=many),
+    "json": lambda draft: write_json(draft / "a.json", many.tolist()),
+    "text": lambda draft: (draft / "a.txt").write_text("a" * 10**6),
+}
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a full disk, but for the number of the error
+for name, write in writers.items():
+    try:
+        with whole_directory("out", "ranker") as draft:
+            write(draft)
+    except OSError as error:
+        print(name, error.filename, error.strerror)
+sys.argv = ["lum", "market", "--users", "500", "--events", "20000", "--out", "made/log"]
+main()
+"""
+
+
+def test_a_full_disk_names_the_path_whatever_library_writes(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, check=False)
+    told = [line.split(" ", 2) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in told] == ["safetensors", "parquet", "npz", "json", "text"]
+    assert all(path.startswith(str(tmp_path)) and why == "File too large" for _, path, why in told)
+    assert (done.returncode, done.stderr.strip()) == (2, f"lum: {tmp_path / 'made/log'}: File too large")
+    assert not list((tmp_path / "made").iterdir())

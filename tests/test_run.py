@@ -1,9 +1,11 @@
 """The whole chain on a tiny market, through the command line."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 import openlum
+from openlum.lock import locked
 from tests.tiny import CONFIG, lum
 
 
@@ -70,11 +73,47 @@ def test_report_shows_an_example_user_in_words(finished: Path) -> None:
 
 
 def test_a_second_run_skips_every_step_and_says_so(finished: Path) -> None:
+    """Also where every file is touched."""
     before = (finished / "runs/tiny/summary.json").read_text()
+    for file in (finished / "runs/tiny").rglob("*"):
+        os.utime(file)
     done = lum("run", "tiny.yaml", cwd=finished)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("unchanged, skipped") == 6
     assert (finished / "runs/tiny/summary.json").read_text() == before
+
+
+def test_an_edited_or_half_deleted_output_is_made_again_and_the_line_says_why(finished: Path) -> None:
+    run = finished / "runs/tiny"
+    for damage in ((run / "retrieval/metrics.json").unlink, partial((run / "retrieval/metrics.json").write_text, "[]")):
+        before = (run / "summary.json").read_text()
+        damage()
+        done = lum("run", "tiny.yaml", cwd=finished)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("unchanged, skipped") == 5
+        assert "retrieval (output was edited: metrics.json)" in done.stdout
+        assert (run / "summary.json").read_text() == before
+
+
+def test_two_runs_of_one_directory_do_not_meet(finished: Path) -> None:
+    with locked(finished / "runs/tiny"):
+        done = lum("run", "tiny.yaml", cwd=finished)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"lum: {finished}/runs/tiny: process {os.getpid()} is writing it, since " + done.stderr.split("since ")[1]
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_dataset_that_was_appended_to_is_not_made_anew_without_the_log(finished: Path) -> None:
+    content = finished / "runs/tiny/dataset/dataset.json"
+    before = content.read_text()
+    content.write_text(before.replace('"preparations": 1', '"preparations": 2'))
+    done = lum("run", "tiny.yaml", cwd=finished)
+    content.write_text(before)
+    assert done.returncode == 2
+    assert "runs/tiny/dataset: logs were appended to it" in done.stderr
 
 
 def test_a_changed_setting_runs_what_depends_on_it_again(finished: Path) -> None:

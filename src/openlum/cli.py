@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from openlum.bench.command import bench
@@ -56,7 +57,7 @@ def run(
     runs: Annotated[Path, typer.Option(help="Directory for runs/NAME.")] = Path("runs"),
     from_dir: Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")] = None,
 ) -> None:
-    """The whole chain from one experiment file. Steps whose inputs and settings have not changed are skipped.
+    """The whole chain from one experiment file. Steps whose inputs, settings and code have not changed are skipped.
 
     Examples:
 
@@ -355,6 +356,29 @@ def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = No
     found = evaluate(dataset, model, out, _section(config, "retrieve", RetrieveSettings))
     _show_retrieval(found)
     console.print(f"written: {out}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="A directory that lum wrote: an artefact, or a whole runs/NAME.")],
+) -> None:
+    """Compare every file with the checksum that was written beside it. Exit status 2 names the files that differ.
+
+    Examples:
+
+        lum verify runs/market
+
+        lum verify data/ml-1m/dataset
+    """
+    from openlum.verify import artefacts_in
+    from openlum.verify import verify as compare
+
+    size = sum(part.bytes for manifest in artefacts_in(directory).values() for part in manifest.parts.values())
+    columns = TextColumn("verifying"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=size)
+        files = compare(directory, lambda _, read: shown.advance(task, read))
+    console.print(f"{files:,} files are as they were written", soft_wrap=True)
 
 
 def _section(config: Path | None, name: str, kind: type[S]) -> S:

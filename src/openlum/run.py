@@ -1,28 +1,32 @@
 """The whole chain from one experiment file. The steps meet only through the directories that they read and write."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
+from rich.markup import escape
 
-from openlum import __version__
-from openlum.artefact import fingerprint, read_json, write_json
+from openlum.artefact import named_failures, read_json, record_key, write_json
+from openlum.checksums import remember_checksums, store_checksums
 from openlum.config import Settings, load_settings
 from openlum.data.market import MarketSettings
-from openlum.data.public import takes_negatives
+from openlum.data.public import module_of, takes_negatives
 from openlum.errors import InputError
+from openlum.keys import Step, step_key, why_again
+from openlum.lock import locked
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.settings import QuerySettings
 from openlum.rank.settings import RankSettings
 from openlum.retrieve.settings import RetrieveSettings
 
-Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve"]
+CHECKSUMS = ".checksums.json"
+"""In the directory of a run: checksums of files as they were last seen, so that large ones are not read in every run."""
 
 
 class DataSettings(Settings):
@@ -99,30 +103,40 @@ class Chain:
     """The publisher's files of a public data set; otherwise they are downloaded."""
 
     def __post_init__(self) -> None:
-        self.keys: dict[str, str] = {}
-        self.state_file = self.directory / "steps.json"
-        self.state: dict[str, str] = _read_state(self.state_file)
+        self.steps: list[Step] = []
+        """Steps that were gone through, in order."""
+        remember_checksums(self.directory / CHECKSUMS)
 
-    def step(self, name: Step, artefact: str, inputs: list[Step], settings: Any, work: Callable[[Path], Any]) -> None:
-        """Run a step unless its directory is there and neither its inputs nor its settings have changed.
+    def step(
+        self,
+        name: Step,
+        artefact: str,
+        inputs: Mapping[str, Path | Sequence[Path]],
+        settings: Any,
+        work: Callable[[Path], Any],
+        entry: Sequence[str] | None = None,
+    ) -> None:
+        """Run a step unless its directory holds what it would make of its inputs, settings and code as they are now.
 
         Args:
             name: of the step.
             artefact: the directory that it writes, in the experiment's.
-            inputs: the steps that it reads from; those that this experiment leaves out do not count.
+            inputs: name to the artefact or the files that it reads.
             settings: everything else that its result depends on.
             work: writes the artefact to the path it is given.
+            entry: the modules that it begins in, where the step alone does not tell.
         """
-        key = fingerprint(name, __version__, settings, [self.keys[i] for i in inputs if i in self.keys])
-        self.keys[name] = key
-        out = self.directory / artefact
-        if self.state.get(name) == key and out.is_dir():
-            self.console.print(f"[dim]{name:9} unchanged, skipped: {out}[/dim]")
+        self.steps.append(name)
+        out, key = self.directory / artefact, step_key(name, settings, inputs, entry)
+        reason = why_again(out, key)
+        store_checksums(self.directory / CHECKSUMS)
+        if reason is None:
+            self.console.print(f"[dim]{name:9} unchanged, skipped: {escape(str(out))}[/dim]")
             return
-        self.console.print(f"[bold]{name:9}[/bold] {out}")
+        told = f" [dim]({escape(reason)})[/dim]" if reason else ""
+        self.console.print(f"[bold]{name:9}[/bold] {escape(str(out))}{told}", soft_wrap=True)
         work(out)
-        self.state[name] = key
-        write_json(self.state_file, self.state)
+        record_key(out, key)
 
     def schema(self) -> Path:
         """The schema of the log, which the data step has written or the user has."""
@@ -132,25 +146,32 @@ class Chain:
 
     def dataset(self) -> None:
         """The first steps, down to the dataset."""
+        inputs: dict[str, Path | Sequence[Path]] = {"log": self.directory / "log"}
         if self.experiment.data.schema_file is None:
-            self.step("data", "log", [], self.experiment.data.model_dump(), self._write_log)
-        self.step("prepare", "dataset", ["data"], _file_state(self.schema()), self._prepare)
+            entry = [module_of(self.experiment.data.public)] if self.experiment.data.public else None
+            self.step("data", "log", {}, self.experiment.data.model_dump(), self._write_log, entry)
+        else:
+            inputs = {"schema": self.schema(), "tables": _tables(self.schema())}
+        self.step("prepare", "dataset", inputs, None, self._prepare)
 
     def run(self) -> None:
         """All steps, in order."""
         experiment = self.experiment
         self.dataset()
         self.check_before_training()
-        pretraining = experiment.model.model_dump(), experiment.pretrain.model_dump()
-        self.step("pretrain", "model", ["prepare"], pretraining, self._pretrain)
+        dataset, model = self.directory / "dataset", self.directory / "model"
+        pretraining = [experiment.model.model_dump(), experiment.pretrain.model_dump()]
+        self.step("pretrain", "model", {"dataset": dataset}, pretraining, self._pretrain)
+        read = {"dataset": dataset, "model": model}
         if experiment.query:
-            self.step("query", "knowledge", ["prepare", "pretrain"], experiment.query.model_dump(), self._query)
+            self.step("query", "knowledge", read, experiment.query.model_dump(), self._query)
         if experiment.rank:
-            self.step("rank", "ranker", ["prepare", "query"], experiment.rank.model_dump(), self._rank)
+            knowledge, truth = self._knowledge_and_truth()
+            given = {"dataset": dataset, "knowledge": knowledge, "truth": truth}
+            inputs = {name: path for name, path in given.items() if path}
+            self.step("rank", "ranker", inputs, experiment.rank.model_dump(), self._rank)
         if experiment.retrieve:
-            self.step(
-                "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
-            )
+            self.step("retrieve", "retrieval", read, experiment.retrieve.model_dump(), self._retrieve)
 
     def check_before_training(self) -> None:
         """Find a misspelt question, or rows that rankers cannot learn from, now and not after an hour of training."""
@@ -197,6 +218,11 @@ class Chain:
     def _prepare(self, out: Path) -> None:
         from openlum.data.prepare import prepare
 
+        if _was_appended_to(out):
+            raise InputError(
+                f"{out}: logs were appended to it, and this would make it anew without them; "
+                "move it away, or go on with single steps (lum pretrain ...)"
+            )
         info = prepare(self.schema(), out)
         refused = sum(info.rejected.values())
         if refused or info.notes:
@@ -218,9 +244,13 @@ class Chain:
         from openlum.rank.run import rank
 
         assert self.experiment.rank is not None
-        knowledge = self.directory / "knowledge" if self.experiment.query else None
+        knowledge, truth = self._knowledge_and_truth()
+        rank(self.directory / "dataset", knowledge, out, self.experiment.rank, truth)
+
+    def _knowledge_and_truth(self) -> tuple[Path | None, Path | None]:
+        """What rankers are given beside the dataset, where there is such a thing."""
         truth = self.directory / "log" / "truth.parquet"
-        rank(self.directory / "dataset", knowledge, out, self.experiment.rank, truth if truth.exists() else None)
+        return self.directory / "knowledge" if self.experiment.query else None, truth if truth.exists() else None
 
     def _retrieve(self, out: Path) -> None:
         from openlum.retrieve.evaluate import retrieve
@@ -242,22 +272,23 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
         The content of `summary.json`, and the path of the report.
 
     Raises:
-        InputError: something in the experiment file or the data is the user's to mend.
+        InputError: something in the experiment file or the data is the user's to mend, or another process runs it.
     """
     from openlum.report import write_report
     from openlum.summary import write_summary
 
     experiment = load_settings(config, Experiment)
     directory = runs / experiment.name
-    directory.mkdir(parents=True, exist_ok=True)
-    chain = Chain(experiment, config, directory, console, from_dir)
-    chain.run()
-    resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
-    shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
-    _write_example(directory, experiment)
-    summary = write_summary(directory, list(chain.keys), experiment.pretrain.seed)
-    return summary, write_report(directory)
+    with locked(directory), named_failures(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        chain = Chain(experiment, config, directory, console, from_dir)
+        chain.run()
+        resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
+        shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
+        _write_example(directory, experiment)
+        summary = write_summary(directory, list(chain.steps), experiment.pretrain.seed)
+        return summary, write_report(directory)
 
 
 def _write_example(directory: Path, experiment: Experiment) -> None:
@@ -269,31 +300,18 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
     write_json(directory / "example.json", example_user(model, Dataset(directory / "dataset"), experiment.example))
 
 
-def _read_state(file: Path) -> dict[str, str]:
-    """What was done before; nothing where the file is absent or damaged, so that the steps run again."""
-    try:
-        return dict(read_json(file, "lum run"))
-    except (InputError, TypeError, ValueError):
-        return {}
-
-
-def _file_state(schema: Path) -> list[Any]:
-    """The schema's text and the size and age of the files that it names."""
+def _tables(schema: Path) -> list[Path]:
+    """The files of all tables that a schema names."""
     from openlum.data.files import find
+    from openlum.schema import Schema
 
+    content = load_settings(schema, Schema)
+    tables = content.events, content.items, content.users, content.impressions
+    return [file for table in tables if table for file in find(schema.parent, table.path)]
+
+
+def _was_appended_to(dataset: Path) -> bool:
     try:
-        text = schema.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{schema}: cannot be read ({error})") from None
-    except yaml.YAMLError:
-        return [text]  # 'prepare' says what is wrong with it
-    tables = (
-        [content.get(key) for key in ("events", "items", "users", "impressions")] if isinstance(content, dict) else []
-    )
-    paths = [str(table["path"]) for table in tables if isinstance(table, dict) and "path" in table]
-    try:
-        files = [file for path in paths for file in find(schema.parent, path)]
-    except InputError:
-        return [text]  # likewise
-    return [text, [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]]
+        return int(read_json(dataset / "dataset.json", "lum prepare").get("preparations", 1)) > 1
+    except (InputError, TypeError, ValueError):
+        return False

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from openlum import __version__
-from openlum.artefact import read_json, write_json
+from openlum.artefact import check_parts, read_json, write_json
 
 RANKER_PARTS = ("ranking", "comparisons", "calibration", "segments", "knowledge", "oracle")
 """What `summary.json` has of the ranker's `metrics.json`."""
@@ -22,11 +22,14 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
     """
     summary: dict[str, Any] = {}
     ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
+    check_parts(directory / "model", "model")
     if "rank" in steps:
-        metrics = read_json(ranker / "metrics.json", "lum rank")
+        check_parts(ranker, "ranker")
+        metrics = read_json(ranker / "metrics.json", "lum rank", ["ranking", "comparisons"])
         summary |= {name: metrics[name] for name in RANKER_PARTS if name in metrics}
     if "retrieve" in steps:
-        found = read_json(retrieval / "metrics.json", "lum retrieve")
+        check_parts(retrieval, "retrieval")
+        found = read_json(retrieval / "metrics.json", "lum retrieve", ["retrieval", "protocol"])
         summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
     if "query" in steps:
@@ -38,7 +41,8 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
 
 def query_part(knowledge: Path) -> dict[str, Any]:
     """The `query` part of `summary.json`, of the directory that `lum query` wrote."""
-    made = read_json(knowledge / "knowledge.json", "lum query")
+    check_parts(knowledge, "knowledge")
+    made = read_json(knowledge / "knowledge.json", "lum query", ["rows", "seconds", "questions"])
     return {name: made[name] for name in ("rows", "seconds")} | {"questions": len(made["questions"])}
 
 

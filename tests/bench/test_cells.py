@@ -133,6 +133,29 @@ def test_an_interrupted_benchmark_keeps_what_is_done(
     assert trained == ["later"]
 
 
+def test_a_damaged_outcome_is_trained_again(
+    dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    """And the plain one that a late one begins with."""
+    informed = Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
+    first = outcomes([PLAIN, informed], dataset, tmp_path)
+    for cell, again in ((PLAIN, ["dnn"]), (informed, ["dnn+knowledge"])):
+        file = cell.file(dataset.path, tmp_path)
+        content = file.read_bytes()
+        middle = len(content) // 2
+        for damage in (content[:middle], b"", b"[]", content[:middle] + b"\x55\xaa" + content[middle + 2 :]):
+            trained.clear()
+            file.write_bytes(damage)
+            found = outcomes([PLAIN, informed], dataset, tmp_path)
+            assert trained == again
+            assert all(np.array_equal(found[name].test, first[name].test) for name in first)
+    for cell in (PLAIN, informed):
+        cell.file(dataset.path, tmp_path).write_bytes(b"")
+    trained.clear()
+    outcomes([informed], dataset, tmp_path)
+    assert trained == ["dnn", "dnn+knowledge"]
+
+
 def test_a_failure_names_the_cell(dataset: Dataset, tmp_path: Path) -> None:
     wild = SETTINGS.model_copy(update={"learning_rate": 1e30})
     diverging = Cell("dcnv2", "dcnv2", wild, seed=0, knowledge=None)

@@ -251,6 +251,13 @@ def test_large_user_models_are_trained_several_at_a_time(tmp_path: Path, monkeyp
     assert trained[0].told["pretrain"]["validation"] != trained[1].told["pretrain"]["validation"]
     monkeypatch.setattr(chain, "_train", forbid)
     assert chain.build_knowledge(bench.experiment, place) == trained
+    for one in trained:  # what is damaged is made again
+        part = one.knowledge / "part-00000.parquet"
+        content = part.read_bytes()
+        part.write_bytes(content[:-1] + b"x")
+        with pytest.raises(AssertionError, match="done before"):
+            chain.build_knowledge(bench.experiment, place)
+        part.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +376,14 @@ def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found["difference"] == pytest.approx(difference)
 
     monkeypatch.setattr(retrieval, "_train", forbid)
+    kept = runs / "bench-tiny" / "retrieval" / "hstu-seed0.json"
+    content = kept.read_text()
+    for damage in (content[: len(content) // 2], "[]", content.replace("seconds", "second", 1)):
+        kept.write_text(damage)
+        assert isinstance(
+            lum_bench(*command, "--processes", "1").exception, AssertionError
+        )  # it would be trained again
+    kept.write_text(content)
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
     assert json.loads(file.read_text()) == result

@@ -29,7 +29,7 @@ FILES = {
     "users.parquet",
     "truth.parquet",
     "schema.yaml",
-    ".openlum",
+    "manifest.json",
 }
 SMALL = MarketSettings(users=300, items=300, sessions=10, seed=3)
 
@@ -156,7 +156,7 @@ def test_market_of_size_has_about_as_many_events(tmp_path: Path, users: int, eve
     assert (figures.users, figures.items) == (users, 1500)
     assert 0.85 * events < figures.events < 1.15 * events
     assert 0.05 < figures.click_rate < 0.4
-    assert figures.sizes.keys() == FILES - {".openlum"}
+    assert figures.sizes.keys() == FILES - {"manifest.json"}
 
 
 def test_chunks_do_not_grow_with_the_log() -> None:

@@ -55,8 +55,8 @@ def test_an_unknown_question_is_named(knowledge_dir: Path, dataset: Dataset) -> 
         ({"form": "user"}, "per impression"),
         ({"rows": 7}, "do not hold the 7 rows"),
         ({"width": 3}, "has no vectors of width 3"),
-        ({"width": "wide"}, "is damaged"),
-        ({"questions": 5}, "is damaged"),
+        ({"width": "wide"}, "key .width.: .*valid integer"),
+        ({"questions": 5}, "key .questions.: .*valid list"),
         ({"rows": 10**6}, "do not hold the 1000000 rows"),
     ],
 )

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from openlum.artefact import MANIFEST
 from openlum.data.dataset import Dataset, Split
 from openlum.errors import InputError
 from openlum.rank.batches import RankingData, Rows
@@ -168,7 +169,7 @@ def test_a_truth_that_does_not_fit_is_refused_before_training(
 def test_splits_that_cannot_be_judged_are_refused(
     split: Split, labels: float | None, message: str, dataset: Dataset, settings: RankSettings, tmp_path: Path
 ) -> None:
-    copied = Path(shutil.copytree(dataset.path, tmp_path / "dataset"))
+    copied = Path(shutil.copytree(dataset.path, tmp_path / "dataset", ignore=shutil.ignore_patterns(MANIFEST)))
     for file in (copied / "impressions" / split).glob("*.parquet"):
         table = pq.read_table(file)
         kept = table.slice(0, 0 if labels is None else len(table))

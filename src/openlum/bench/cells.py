@@ -4,18 +4,20 @@ Shapes: I rows of a split.
 """
 
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
-from openlum import __version__
-from openlum.artefact import fingerprint, read_json
+from openlum.artefact import fingerprint, named_failures
 from openlum.bench.workers import run_all
 from openlum.errors import InputError
+from openlum.keys import step_key
 from openlum.rank.settings import Architecture, RankSettings
 
 if TYPE_CHECKING:
@@ -45,11 +47,10 @@ class Cell:
 
     def key(self, dataset: Path) -> str:
         """Changes with everything that the result depends on."""
-        made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
-        known = self.knowledge and read_json(self.knowledge / "knowledge.json", "lum query")["fingerprint"]
+        inputs = {"dataset": dataset} | ({"knowledge": self.knowledge} if self.knowledge else {})
         unused = {"rankers", "seeds"} | (set() if self.knowledge else {"knowledge"})
         settings = self.settings.model_dump(exclude=unused)
-        return fingerprint(__version__, made, known, self.architecture, settings, self.seed)
+        return fingerprint(step_key("bench ranking", [self.architecture, settings, self.seed], inputs))
 
     def file(self, dataset: Path, store: Path) -> Path:
         """Where its outcome is kept."""
@@ -83,7 +84,7 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
     """
     store.mkdir(parents=True, exist_ok=True)
     late = [cell for cell in cells if cell.plain]
-    begins = [plain for cell in late if (plain := cell.plain) and not cell.file(dataset, store).exists()]
+    begins = [plain for cell in late if (plain := cell.plain) and not _kept(cell.file(dataset, store))]
     for wave in ([*(cell for cell in cells if not cell.plain), *begins], late):
         for cell, outcome in _run_wave(wave, dataset, store, processes):
             if cell in cells:
@@ -93,10 +94,11 @@ def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int)
 def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Cell, Outcome]]:
     """The same for cells none of which begins with another."""
     files = {cell: cell.file(dataset, store) for cell in cells}
-    missing = {files[cell]: cell for cell in cells if not files[cell].exists()}  # equal trainings share a file
+    kept = {file: _kept(file) for file in set(files.values())}
+    missing = {files[cell]: cell for cell in cells if kept[files[cell]] is None}  # equal trainings share a file
     for cell in cells:
-        if files[cell] not in missing:
-            yield cell, _read(files[cell])
+        if outcome := kept[files[cell]]:
+            yield cell, outcome
     # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
     ordered = sorted(missing.values(), key=lambda cell: (str(cell.knowledge), cell.architecture))
     for done, _ in run_all(partial(_train, dataset=dataset, store=store), ordered, processes):
@@ -115,14 +117,15 @@ def _train(cell: Cell, dataset: Path, store: Path) -> None:
     data, began, file = _data(cell, dataset), time.perf_counter(), cell.file(dataset, store)
     valid, test, best_epoch, seconds = _late(cell, data, dataset, store) if cell.plain else _fit(cell, data)
     temporary = file.with_suffix(".part.npz")
-    np.savez(
-        temporary,
-        valid=valid,
-        test=test,
-        valid_auc=auc(data.rows["valid"].label.numpy(), valid),
-        best_epoch=best_epoch,
-        seconds=seconds + time.perf_counter() - began,
-    )
+    with named_failures(file):
+        np.savez(
+            temporary,
+            valid=valid,
+            test=test,
+            valid_auc=auc(data.rows["valid"].label.numpy(), valid),
+            best_epoch=best_epoch,
+            seconds=seconds + time.perf_counter() - began,
+        )
     temporary.rename(file)
 
 
@@ -170,11 +173,22 @@ def _late(cell: Cell, data: "RankingData", dataset: Path, store: Path) -> tuple[
 
 
 def _read(file: Path) -> Outcome:
-    with np.load(file, allow_pickle=False) as found:
-        return Outcome(
-            found["valid"],
-            found["test"],
-            float(found["valid_auc"]),
-            int(found["best_epoch"]),
-            float(found["seconds"]),
-        )
+    outcome = _kept(file)
+    if outcome is None:
+        raise InputError(f"{file}: is missing or damaged; run 'lum bench' again, which makes it anew")
+    return outcome
+
+
+def _kept(file: Path) -> Outcome | None:
+    """What a training came to; None where its file is absent or damaged (its parts have checksums), so that it is made anew."""
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            return Outcome(
+                found["valid"],
+                found["test"],
+                float(found["valid_auc"]),
+                int(found["best_epoch"]),
+                float(found["seconds"]),
+            )
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
+        return None

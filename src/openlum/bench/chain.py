@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from openlum import __version__
-from openlum.artefact import fingerprint, read_json
+from openlum.artefact import fingerprint, read_json, record_key
 from openlum.bench.workers import run_all_shown
 from openlum.errors import InputError
+from openlum.keys import Key, step_key, why_again
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
 from openlum.run import Chain, Experiment
@@ -78,11 +79,12 @@ def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
     store.mkdir(parents=True, exist_ok=True)
     seeds = [experiment.pretrain.seed + number for number in range(place.models)]
     trainings = [_with_seed(experiment, seed) for seed in seeds]
-    missing = [one for one in trainings if not all(made.exists() for made in _places(one, dataset, store))]
+    missing = [one for one in trainings if not _is_made(one, dataset, store)]
     work = partial(_train, dataset=dataset, store=store)
     for one, _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
         place.console.print(
-            f"[dim]made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}[/dim]", soft_wrap=True
+            f"[dim]made      {escape(str(_places(one, dataset, store)[1]))}, seed {one.pretrain.seed}[/dim]",
+            soft_wrap=True,
         )
     return [_trained(one, dataset, store) for one in trainings]
 
@@ -92,11 +94,31 @@ def _with_seed(experiment: Experiment, seed: int) -> Experiment:
 
 
 def _places(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, Path]:
-    """Of the model and its answers: they change with everything that these depend on."""
+    """Of the model and its answers: their names change with everything that these depend on."""
     assert experiment.query is not None
-    made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
-    key = fingerprint(__version__, made, experiment.model.model_dump(), experiment.pretrain.model_dump())
-    return store / f"model-{key}", store / f"knowledge-{fingerprint(key, experiment.query.model_dump())}"
+    model, query_alone = (
+        fingerprint(_model_key(experiment, dataset)),
+        step_key("query", experiment.query.model_dump(), {}),
+    )
+    return store / f"model-{model}", store / f"knowledge-{fingerprint(model, query_alone)}"
+
+
+def _model_key(experiment: Experiment, dataset: Path) -> Key:
+    settings = [experiment.model.model_dump(), experiment.pretrain.model_dump()]
+    return step_key("pretrain", settings, {"dataset": dataset})
+
+
+def _knowledge_key(experiment: Experiment, dataset: Path, model: Path) -> Key:
+    assert experiment.query is not None
+    return step_key("query", experiment.query.model_dump(), {"dataset": dataset, "model": model})
+
+
+def _is_made(experiment: Experiment, dataset: Path, store: Path) -> bool:
+    """Whether the model and its answers are there, whole and as they were written."""
+    model, knowledge = _places(experiment, dataset, store)
+    if why_again(model, _model_key(experiment, dataset)) is not None:
+        return False
+    return why_again(knowledge, _knowledge_key(experiment, dataset, model)) is None
 
 
 def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
@@ -104,12 +126,16 @@ def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
     assert experiment.query is not None
     console, (model, knowledge), seed = Console(), _places(experiment, dataset, store), experiment.pretrain.seed
     try:
-        if not model.exists():
-            console.print(f"[bold]pretrain[/bold]  {model}, seed {seed}", soft_wrap=True)
+        key = _model_key(experiment, dataset)
+        if (reason := why_again(model, key)) is not None:
+            console.print(f"[bold]pretrain[/bold]  {escape(str(model))}, seed {seed} {reason}", soft_wrap=True)
             pretrain(dataset, model, experiment.model, experiment.pretrain)
-        if not knowledge.exists():
-            console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
+            record_key(model, key)
+        key = _knowledge_key(experiment, dataset, model)
+        if (reason := why_again(knowledge, key)) is not None:
+            console.print(f"[bold]query[/bold]     {escape(str(knowledge))} {reason}", soft_wrap=True)
             query(dataset, model, knowledge, experiment.query)
+            record_key(knowledge, key)
     except InputError as error:
         raise InputError(f"Large User Model, seed {seed}: {error}") from None
 

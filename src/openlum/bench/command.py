@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from openlum.errors import InputError
+from openlum.lock import locked
 
 if TYPE_CHECKING:
     from openlum.bench.chain import Place
@@ -73,9 +74,10 @@ def ranking(
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
-    result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
-    tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
-    written = _finish(place, json or place.directory / "ranking.json", result, *tables)
+    with locked(place.directory):
+        result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
+        tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
+        written = _finish(place, json or place.directory / "ranking.json", result, *tables)
     place.console.print(f"plot: {plot_ranking(result, written.with_suffix('.svg'))}", soft_wrap=True)
 
 
@@ -105,8 +107,9 @@ def ablation(
     if not loaded.ablations:
         raise InputError(f"'{dataset}' has no ablations")
     chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
-    result = bench_ablation(loaded, place, chosen)
-    _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
+    with locked(place.directory):
+        result = bench_ablation(loaded, place, chosen)
+        _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
 
 
 @bench.command()
@@ -136,9 +139,10 @@ def retrieval(
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
-    result = bench_retrieval(loaded, place, chosen)
-    tables = [retrieval_table(result), *([retrieval_comparison_table(result)] if result["comparisons"] else [])]
-    written = _finish(place, json or place.directory / "retrieval.json", result, *tables)
+    with locked(place.directory):
+        result = bench_retrieval(loaded, place, chosen)
+        tables = [retrieval_table(result), *([retrieval_comparison_table(result)] if result["comparisons"] else [])]
+        written = _finish(place, json or place.directory / "retrieval.json", result, *tables)
     place.console.print(f"plot: {plot_retrieval(result, written.with_suffix('.svg'))}", soft_wrap=True)
 
 

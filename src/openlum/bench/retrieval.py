@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
 from openlum.bench.chain import Place, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_shown
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.keys import step_key
 from openlum.pretrain.train import pretrain
 from openlum.rank.compare import compare_means
 from openlum.retrieve.evaluate import question_ranks
@@ -104,7 +104,7 @@ def _train(training: Training, dataset: Path, directory: Path, bench: RetrievalB
             made = _opponent(dataset, bench, name, seed, console)
     except InputError as error:
         raise InputError(f"{name}, seed {seed}: {error}") from None
-    made["key"] = key
+    made |= {"key": key, "checksum": fingerprint(made)}
     write_json(_file(training, directory), made)
     return made
 
@@ -139,10 +139,13 @@ def _opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, consol
 
 
 def _kept(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any] | None:
-    """What came of an equal training; None where there was none."""
-    file = _file(training, directory)
-    kept = read_json(file, "lum bench") if file.exists() else {}
-    return kept if kept.get("key") == _key(training, dataset, bench) else None
+    """What came of an equal training; None where there was none, or its file is damaged."""
+    try:
+        kept = read_json(_file(training, directory), "lum bench")
+    except InputError:
+        return None
+    key, checksum = kept.pop("key", None), kept.pop("checksum", None)
+    return kept if key == _key(training, dataset, bench) and checksum == fingerprint(kept) else None
 
 
 def _file(training: Training, directory: Path) -> Path:
@@ -156,8 +159,7 @@ def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
         settings: list[Any] = [bench.model_dump(exclude={"opponents", "protocol"})]
     else:
         settings = [bench.opponents[name].model_dump(), bench.retrieve.model_dump()]
-    made = read_json(dataset / "dataset.json", "lum prepare")["fingerprint"]
-    return fingerprint(__version__, "ranks", [made, *settings, seed])
+    return fingerprint(step_key("bench retrieval", [*settings, seed], {"dataset": dataset}))
 
 
 def _comparisons(

@@ -13,18 +13,19 @@ Shapes: U users, N events, I impressions, V items with item 0 (unknown), M value
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from openlum.artefact import read_json
+from openlum.artefact import check_parts, read_json, read_manifest
 from openlum.config import Settings, parse_settings
+from openlum.data.encoded import check_ids, encoded, event_offsets, values_of
 from openlum.data.profile import Profile
 from openlum.data.time_fields import moment_begins, time_fields
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.parts import Fits, damaged, list_of, number, read_parts, text, whole
 from openlum.schema import FieldSpec, Schema
 
 Split = Literal["train", "valid", "test"]
@@ -32,6 +33,9 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 UNLABELLED: Literal["unlabelled"] = "unlabelled"
 ImpressionSet = Literal[Split, "unlabelled"]
 """A split, or the impressions without a label, which are in none."""
+KINDS = ("condition", "item", "user", "context")
+"""Of fields."""
+MADE_BY = "lum prepare"
 
 
 class DatasetInfo(Settings):
@@ -133,12 +137,19 @@ class Dataset:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._manifest = check_parts(self.path, "dataset")
         file = self.path / "dataset.json"
         self.info = parse_settings(read_json(file, "lum prepare"), DatasetInfo, where=str(file))
 
     def vocabulary(self, name: str) -> Vocabulary:
         """The vocabulary `items`, `users` or KIND.FIELD."""
-        return Vocabulary.load(self.path / "vocab" / f"{name}.parquet")
+        file = self.path / "vocab" / f"{name}.parquet"
+        vocabulary = Vocabulary.load(file)
+        sizes = {f"{kind}.{spec.name}": spec.size for kind in KINDS for spec in self.specs(kind)}
+        size = sizes[name] if name in sizes else self._most(name) + 1
+        if len(vocabulary) != size:
+            raise damaged(file, f"has {len(vocabulary) - 1:,} values, not the {size - 1:,} of dataset.json", MADE_BY)
+        return vocabulary
 
     def vocabularies(self, kind: str) -> dict[str, Vocabulary]:
         """Field to vocabulary, for the categorical and multi fields of `condition`, `item`, `user` or `context`."""
@@ -156,22 +167,33 @@ class Dataset:
     @cached_property
     def sequences(self) -> Sequences:
         """Every user's events."""
-        table = _read(self.path / "sequences").sort_by("user")
-        lists = table["item"].combine_chunks()
-        offsets = lists.offsets.to_numpy().astype(np.int64)
-        offsets = offsets - offsets[0]
+        logged = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields]
+        lists = {"item": list_of(whole), "time": list_of(whole)}
+        lists |= {f"condition.{spec.name}": list_of(encoded(spec)) for spec in logged}
+        path = self.path / "sequences"
+        table = self._table("sequences", lists | dict.fromkeys(("user", "valid_at", "test_at"), whole)).sort_by("user")
+        offsets = event_offsets(table, list(lists), path)
         time = table["time"].combine_chunks().flatten().to_numpy().astype(np.int64)
+        item = table["item"].combine_chunks().flatten().to_numpy().astype(np.int64)
+        user = table["user"].to_numpy().astype(np.int64)
+        check_ids(item, self._most("items"), path, "item")
+        check_ids(user, self._most("users"), path, "user")
+        if (np.diff(user) == 0).any():
+            raise damaged(path, f"has user {user[:-1][np.diff(user) == 0][0]} twice", MADE_BY)
         first = np.zeros(len(time), bool)
         first[offsets[:-1][np.diff(offsets) > 0]] = True
-        logged = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields]
-        condition = {s.name: _values(table[f"condition.{s.name}"].combine_chunks().flatten(), s) for s in logged}
+        if (np.diff(time, prepend=time[:1])[~first] < 0).any():
+            raise damaged(path, "column 'time' is not in order", MADE_BY)
+        condition = {
+            s.name: values_of(table[f"condition.{s.name}"].combine_chunks().flatten(), s, path) for s in logged
+        }
         moment = moment_begins(time, first)
         condition |= self._time_fields(time, time[moment - 1], ~first[moment])
         return Sequences(
-            user=table["user"].to_numpy().astype(np.int64),
+            user=user,
             offsets=offsets,
             time=time,
-            item=lists.flatten().to_numpy().astype(np.int64),
+            item=item,
             condition=condition,
             moment=moment,
             valid_at=table["valid_at"].to_numpy().astype(np.int64),
@@ -180,7 +202,7 @@ class Dataset:
 
     def labels(self, split: Split) -> set[float]:
         """The different labels of a split."""
-        return set(_read(self.path / "impressions" / split, ["label"])["label"].unique().to_pylist())
+        return set(self._table(f"impressions/{split}", {"label": number})["label"].unique().to_pylist())
 
     @property
     def impression_sets(self) -> list[ImpressionSet]:
@@ -189,9 +211,21 @@ class Dataset:
 
     def impressions(self, split: ImpressionSet) -> Impressions:
         """The rows of one split, or those without a label."""
-        table = _read(self.path / "impressions" / split).sort_by("row")
+        here = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields and not s.feedback]
+        columns = dict.fromkeys(("row", "user", "time", "item", "prefix"), whole) | {"label": number}
+        columns |= {f"condition.{spec.name}": encoded(spec) for spec in here}
+        columns |= {f"context.{spec.name}": encoded(spec) for spec in self.info.context}
+        path = self.path / "impressions" / split
+        table = self._table(f"impressions/{split}", columns).sort_by("row")
         user, time = table["user"].to_numpy().astype(np.int64), table["time"].to_numpy().astype(np.int64)
         prefix = table["prefix"].to_numpy().astype(np.int64)
+        check_ids(user, self._most("users"), path, "user")
+        check_ids(table["item"].to_numpy(), self._most("items"), path, "item")
+        lengths = np.append(np.diff(self.sequences.offsets), 0)[
+            self.sequences.position_of(user)
+        ]  # 0 where there are none
+        if ((prefix < 0) | (prefix > lengths)).any():
+            raise damaged(path, "column 'prefix' counts more events than its users have", MADE_BY)
         condition: dict[str, np.ndarray] = {}
         for spec in self.info.condition:
             if spec.name in self.info.data_schema.time_fields:
@@ -200,7 +234,7 @@ class Dataset:
                 shape = (len(table), spec.width) if spec.type in ("multi", "vector") else (len(table),)
                 condition[spec.name] = np.zeros(shape, np.int64) if spec.size else np.full(shape, np.nan, np.float32)
             else:
-                condition[spec.name] = _values(table[f"condition.{spec.name}"].combine_chunks(), spec)
+                condition[spec.name] = values_of(table[f"condition.{spec.name}"].combine_chunks(), spec, path)
         condition |= self._times_of_rows(user, time, prefix)
         return Impressions(
             row=table["row"].to_numpy().astype(np.int64),
@@ -210,7 +244,9 @@ class Dataset:
             label=table["label"].to_numpy().astype(np.float32),
             prefix=prefix,
             condition=condition,
-            context={s.name: _values(table[f"context.{s.name}"].combine_chunks(), s) for s in self.info.context},
+            context={
+                s.name: values_of(table[f"context.{s.name}"].combine_chunks(), s, path) for s in self.info.context
+            },
         )
 
     def with_prefix(self, rows: Impressions, prefix: np.ndarray) -> Impressions:
@@ -220,18 +256,38 @@ class Dataset:
 
     def item_features(self) -> dict[str, np.ndarray]:
         """Field to (V,), (V, M) or (V, W); row = item id."""
-        table = _read(self.path / "items.parquet")
-        return {s.name: _values(table[f"item.{s.name}"].combine_chunks(), s) for s in self.info.item}
+        return self._features("item")
 
     def item_titles(self) -> list[str]:
         """(V,) a title for people to read; the raw id where the item has none."""
-        titles: list[str] = _read(self.path / "items.parquet")["title"].to_pylist()
+        titles: list[str] = self._table("items.parquet", {"title": text})["title"].to_pylist()
         return titles
 
     def user_features(self) -> dict[str, np.ndarray]:
         """Field to values by user id, as `item_features`."""
-        table = _read(self.path / "users.parquet")
-        return {s.name: _values(table[f"user.{s.name}"].combine_chunks(), s) for s in self.info.user}
+        return self._features("user")
+
+    def _features(self, kind: Literal["item", "user"]) -> dict[str, np.ndarray]:
+        name, specs = f"{kind}s.parquet", self.specs(kind)
+        if not specs:
+            return {}
+        table = self._table(name, {f"{kind}.{spec.name}": encoded(spec) for spec in specs})
+        if len(table) != self._most(f"{kind}s") + 1:
+            raise damaged(self.path / name, f"has {len(table):,} rows, not one for each id", MADE_BY)
+        return {s.name: values_of(table[f"{kind}.{s.name}"].combine_chunks(), s, self.path / name) for s in specs}
+
+    def _most(self, name: str) -> int:
+        """The largest id of `items` or `users`."""
+        if name not in self.info.counts:
+            raise damaged(self.path / "dataset.json", f"key 'counts.{name}' is missing", MADE_BY)
+        return self.info.counts[name]
+
+    def _table(self, name: str, columns: dict[str, Fits]) -> pa.Table:
+        """Read a part, unless the dataset is no more the one that was opened."""
+        now = read_manifest(self.path)
+        if (now and now.parts) != (self._manifest and self._manifest.parts):
+            raise InputError(f"{self.path}: another process has replaced it since it was opened; run this again")
+        return read_parts(self.path / name, columns, MADE_BY)
 
     def _times_of_rows(self, user: np.ndarray, time: np.ndarray, prefix: np.ndarray) -> dict[str, np.ndarray]:
         """Time fields of rows, (I,), that see `prefix` events."""
@@ -243,23 +299,3 @@ class Dataset:
     def _time_fields(self, time: np.ndarray, previous: np.ndarray, has_previous: np.ndarray) -> dict[str, np.ndarray]:
         schema = self.info.data_schema
         return time_fields(schema.time_fields, time, previous, has_previous, schema.gap_unit)
-
-
-def _read(directory: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return pq.read_table(directory, columns=columns)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise InputError(f"{directory}: cannot be read ({error}); run 'lum prepare' again") from None
-
-
-def _values(column: Any, spec: FieldSpec) -> np.ndarray:
-    """An Arrow column of encoded values as numpy: (n,), (n, M) padded with 0, or (n, W)."""
-    if spec.type == "categorical":
-        return column.to_numpy(zero_copy_only=False).astype(np.int64)
-    if spec.type == "numeric":
-        return column.to_numpy(zero_copy_only=False).astype(np.float32)
-    lengths = np.diff(column.offsets.to_numpy())
-    out = np.zeros((len(column), spec.width), np.int64 if spec.type == "multi" else np.float32)
-    place = np.arange(spec.width) < lengths[:, None]
-    out[place] = column.flatten().to_numpy(zero_copy_only=False)
-    return out

@@ -26,7 +26,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import track
 
-from openlum.artefact import whole_directory
+from openlum.artefact import files_of, whole_directory
 from openlum.config import Settings, parse_settings
 from openlum.data.market_tables import SCHEMA, item_table, log_tables, user_table
 from openlum.data.market_users import simulate_users
@@ -161,10 +161,7 @@ def market_figures(directory: Path) -> MarketFigures:
     rows = {name: pq.read_metadata(directory / f"{name}.parquet").num_rows for name in ("users", "items", "events")}
     with pq.ParquetFile(directory / "impressions.parquet") as file:
         clicks = sum(pc.sum(batch["label"]).as_py() for batch in file.iter_batches(columns=["label"]))
-    files = sorted(file for file in directory.iterdir() if not file.name.startswith("."))
-    return MarketFigures(
-        **rows, click_rate=clicks / rows["events"], sizes={file.name: file.stat().st_size for file in files}
-    )
+    return MarketFigures(**rows, click_rate=clicks / rows["events"], sizes=files_of(directory))
 
 
 def _simulate(settings: MarketSettings, world: World, first: int) -> dict[str, pa.Table]:

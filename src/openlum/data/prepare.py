@@ -18,7 +18,9 @@ from openlum.data.intake import SchemaError
 from openlum.data.preparation import Inputs, Preparation, Step
 from openlum.data.report import write_dataset_report
 from openlum.errors import InputError
+from openlum.lock import locked
 from openlum.schema import Schema
+from openlum.verify import verify
 
 
 def prepare(schema: Path, out: Path) -> DatasetInfo:
@@ -64,9 +66,21 @@ def append(
         What was written, as in `dataset.json`.
 
     Raises:
-        InputError: as `prepare`; or no files are given; or the dataset has no such table, or is damaged.
+        InputError: as `prepare`; or no files are given; or the dataset has no such table, or is damaged, or another process
+            writes it.
     """
-    dataset, former = Path(dataset), Dataset(dataset)
+    dataset = Path(dataset)
+    if not dataset.resolve().parent.is_dir():
+        raise InputError(f"{dataset}: no such directory; 'lum prepare' writes it")
+    with locked(dataset):  # from before the old log is read: what another process appends meanwhile would be lost
+        return _append(dataset, events, impressions, items, users)
+
+
+def _append(
+    dataset: Path, events: Path | None, impressions: Path | None, items: Path | None, users: Path | None
+) -> DatasetInfo:
+    former = Dataset(dataset)
+    verify(dataset)  # all that follows is computed from it: damage would be in the new one for good
     schema = former.info.data_schema
     given = {"events": events, "impressions": impressions, "items": items, "users": users}
     tables = {name: Path(path) for name, path in given.items() if path is not None}

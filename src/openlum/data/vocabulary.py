@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.errors import InputError
+from openlum.parts import damaged, read_parts, text, whole
 
 
 def hashed_id(value: str, rows: int) -> int:
@@ -62,10 +62,10 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path, made_by: str = "lum prepare") -> "Vocabulary":
         """Read what `save`, or `lum prepare`, wrote; `made_by` is the command that a message names."""
-        try:
-            table = pq.read_table(path, columns=["value", "id", "count"]).sort_by("id")
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such vocabulary; '{made_by}' writes it") from None
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not a vocabulary ({error}); run '{made_by}' again") from None
-        return cls(table["value"].to_pylist(), table["count"].to_numpy())
+        table = read_parts(path, {"value": text, "id": whole, "count": whole}, made_by).sort_by("id")
+        values = table["value"].to_pylist()
+        if None in values or len(set(values)) != len(values):
+            raise damaged(path, "is no vocabulary, for values are missing or there twice", made_by)
+        if (table["id"].to_numpy() != np.arange(1, len(values) + 1)).any():
+            raise damaged(path, "is no vocabulary, for its ids are not 1, 2 and so on", made_by)
+        return cls(values, table["count"].to_numpy())

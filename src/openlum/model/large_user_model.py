@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openlum.artefact import read_json, write_json
+from openlum.artefact import check_parts, read_json, write_json
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import window_start
@@ -26,7 +26,7 @@ from openlum.data.time_fields import time_fields
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions, erase_whole
 from openlum.model.fields import ConditionEncoder, ItemEncoder
-from openlum.model.fit import check_fields, check_growth
+from openlum.model.fit import check_fields, check_growth, check_words
 from openlum.model.lexicon import Lexicon, check_history, time_before
 from openlum.model.settings import ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
@@ -373,15 +373,18 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: the directory holds no model, or a damaged one.
         """
+        check_parts(directory, "model")
         file = directory / "config.json"
         config = parse_settings(read_json(file, "lum pretrain"), ModelConfig, where=str(file))
-        model = cls(config, Lexicon.load(directory))
+        lexicon = Lexicon.load(directory)
+        check_words(config, lexicon, directory)
         weights = directory / "model.safetensors"
         try:
+            model = cls(config, lexicon)
             model.load_state_dict(load_file(weights, device=str(map_location)))
-        except RuntimeError:
+        except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, MemoryError):
             raise InputError(
-                f"{weights}: has not the weights of this version's models; run 'lum pretrain' again"
+                f"{weights}: has not the weights of this version's models, as {file.name} has them; run 'lum pretrain' again"
             ) from None
         except (OSError, SafetensorError) as error:
             raise InputError(f"{weights}: cannot be loaded ({error}); run 'lum pretrain' again") from None

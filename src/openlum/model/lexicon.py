@@ -18,6 +18,7 @@ from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
 from openlum.model.batch import Fields, blank
 from openlum.model.settings import TAKEN, TAKEN_VALUES
+from openlum.parts import damaged, read_parts, text
 from openlum.schema import SECONDS, FieldSpec
 
 DAYS = "days since 1970"
@@ -83,15 +84,14 @@ class Lexicon:
         """Read what `save` wrote.
 
         Raises:
-            InputError: a file of it is missing.
+            InputError: a file of it is missing or damaged.
         """
         vocab = directory / "vocab"
-        try:
-            titles = pq.read_table(vocab / "titles.parquet")["title"].to_pylist()
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
-            raise InputError(
-                f"{vocab / 'titles.parquet'}: cannot be read ({error}); run 'lum pretrain' again"
-            ) from None
+        file = vocab / "titles.parquet"
+        titles = read_parts(file, {"title": text}, "lum pretrain")["title"].to_pylist()
+        items = Vocabulary.load(vocab / "items.parquet", "lum pretrain")
+        if len(titles) != len(items):
+            raise damaged(file, f"has {len(titles):,} titles of {len(items):,} items", "lum pretrain")
         conditions, features = (
             {
                 file.name.removeprefix(f"{kind}.").removesuffix(".parquet"): Vocabulary.load(file, "lum pretrain")
@@ -99,7 +99,7 @@ class Lexicon:
             }
             for kind in ("condition", "item")
         )
-        return cls(Vocabulary.load(vocab / "items.parquet", "lum pretrain"), titles, conditions, features)
+        return cls(items, titles, conditions, features)
 
     def encode_conditions(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec], strict: bool) -> Fields:
         """Raw condition values, one mapping a row, to fields, (n, ...). What a row does not name is *any*.

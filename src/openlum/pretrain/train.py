@@ -19,11 +19,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from openlum import __version__
-from openlum.artefact import fingerprint, whole_directory, write_json
+from openlum.artefact import fingerprint, named_failures, whole_directory, write_json
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
 from openlum.errors import InputError
+from openlum.keys import step_key
+from openlum.lock import locked
 from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, ModelSettings, default_device
 from openlum.model.settings import TAKEN
@@ -79,34 +80,30 @@ def pretrain(
         The `pretrain` part of `summary.json`.
 
     Raises:
-        InputError: there is nothing to train on, or the model to begin with does not fit.
+        InputError: there is nothing to train on, the model to begin with does not fit, or another process trains it.
     """
     dataset = Dataset(dataset_dir)
     old = None
     if init_from:
         old, model_settings = starting_point(init_from, dataset, model_settings, settings.protocol)
-    trained_on = fingerprint(
-        __version__,
-        dataset.info.fingerprint,
-        model_settings.model_dump(),
-        settings.model_dump(),
-        old and old.config.fingerprint,
-    )
+    inputs = {"dataset": dataset_dir} | ({"init_from": init_from} if init_from else {})
+    trained_on = fingerprint(step_key("pretrain", [model_settings.model_dump(), settings.model_dump()], inputs))
     work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
-    (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    model = build_model(
-        dataset, model_settings, settings.seed, settings.protocol, trained_on, old, settings.judge_weight > 0
-    )
-    model = model.to(default_device())
-    trainer = Trainer(model, dataset, settings, work)
-    trainer.run()
-    summary = trainer.summary()
-    with whole_directory(out, "model") as directory:
-        model.save_pretrained(directory)
-        write_card(directory, model, dataset.info, settings, summary)
-        write_json(directory / "pretrain.json", summary)
-        (directory / "metrics.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
-    shutil.rmtree(work / "checkpoints")
+    with locked(out), named_failures(work):
+        (work / "checkpoints").mkdir(parents=True, exist_ok=True)
+        model = build_model(
+            dataset, model_settings, settings.seed, settings.protocol, trained_on, old, settings.judge_weight > 0
+        )
+        model = model.to(default_device())
+        trainer = Trainer(model, dataset, settings, work)
+        trainer.run()
+        summary = trainer.summary()
+        with whole_directory(out, "model") as directory:
+            model.save_pretrained(directory)
+            write_card(directory, model, dataset.info, settings, summary)
+            write_json(directory / "pretrain.json", summary)
+            (directory / "metrics.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
+        shutil.rmtree(work / "checkpoints")
     return summary
 
 
@@ -292,16 +289,16 @@ class Trainer:
         if found:
             self.progress = Progression(**found)
         metrics = self.work / "metrics.jsonl"
-        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.progress.step]
         metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of metrics; infinity for half a line, where the machine stopped."""
+    """The step of a line of metrics; infinity for a damaged one, such as half a line where the machine stopped."""
     try:
         return float(json.loads(line)["step"])
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         return math.inf
 
 

@@ -9,10 +9,34 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ConfigDict, Field
 
-from openlum.artefact import read_json
+from openlum.artefact import check_parts, read_json
+from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.parts import Fits, damaged, list_of, number, read_parts, whole
+
+MADE_BY = "lum query"
+
+
+class KnowledgeInfo(Settings):
+    """What `knowledge.json` must tell a reader; what else it has is for people."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    form: str
+    """`impression`, or another that no ranker reads."""
+    questions: list[str]
+    """Names of the questions."""
+    judgements: list[str]
+    """FIELD=VALUE of what items were judged by."""
+    width: int = Field(ge=1)
+    """E."""
+    rows: int = Field(ge=0)
+    """In all parts."""
+    dataset: str
+    """Fingerprint of the dataset whose impressions were answered."""
 
 
 @dataclass(frozen=True)
@@ -64,35 +88,32 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
         InputError: it is not knowledge per impression of this very dataset, or parts of it are missing.
     """
     path = Path(path)
-    info = read_json(path / "knowledge.json", "lum query")
-    try:
-        form, questions, width, rows = info["form"], list(info["questions"]), int(info["width"]), int(info["rows"])
-        made_for, judgements = info["dataset"], list(info["judgements"])
-    except KeyError as error:
-        raise InputError(f"{path / 'knowledge.json'}: key {error} is missing; run 'lum query' again") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path / 'knowledge.json'}: is damaged ({error}); run 'lum query' again") from None
-    if form != "impression":
-        raise InputError(f"{path}: holds knowledge per {form}; a ranker needs it per impression")
-    if made_for != dataset.info.fingerprint:
+    check_parts(path, "knowledge")
+    file = path / "knowledge.json"
+    info = parse_settings(read_json(file, MADE_BY), KnowledgeInfo, where=str(file))
+    if info.form != "impression":
+        raise InputError(f"{path}: holds knowledge per {info.form}; a ranker needs it per impression")
+    if info.dataset != dataset.info.fingerprint:
         raise InputError(
-            f"{path}: was made for another dataset ({made_for}) than {dataset.path} ({dataset.info.fingerprint}); "
+            f"{path}: was made for another dataset ({info.dataset}) than {dataset.path} ({dataset.info.fingerprint}); "
             "run 'lum query' on this one"
         )
+    questions, judgements, width = info.questions, info.judgements, info.width
     answered = questions if answered is None else answered
     unknown = sorted(set(answered) - set(questions))
     if unknown:
         raise InputError(f"{path}: has no question '{unknown[0]}'; it has {', '.join(questions)}")
     matched = [f"similarity.{name}" for name in questions] + [f"judgement.{name}" for name in judgements]
-    row, answers, similarity = _read_parts(path, rows, matched, answered, width)
+    file = path / "items.parquet"
+    # Before memory is taken for answers of this width; copied, for Arrow's memory is read-only.
+    items = _vectors(_table(file, {"embedding": list_of(number)})["embedding"], width, file).copy()
+    if len(items) != len(dataset.vocabulary("items")):
+        raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
+    row, answers, similarity = _read_parts(path, info.rows, matched, answered, width)
     place = np.argsort(row, kind="stable")
     row = row[place]
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
-    file = path / "items.parquet"
-    items = _vectors(_table(file, ["embedding"])["embedding"], width, file).copy()  # Arrow's memory is read-only
-    if len(items) != len(dataset.vocabulary("items")):
-        raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
     return Knowledge(path, questions + judgements, answered, row, place, answers, similarity, items)
 
 
@@ -100,17 +121,17 @@ def _read_parts(
     path: Path, rows: int, matched: list[str], answered: list[str], width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row ids (n,), answers (n, Q, E) and the columns `matched`, (n, Q); one part at a time is in memory twice."""
+    columns = {"row": whole} | {f"answer.{name}": list_of(number) for name in answered} | dict.fromkeys(matched, number)
+    parts = sorted(path.glob("part-*.parquet"))
+    if sum(_rows(part) for part in parts) != rows:  # before memory is taken for them
+        raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again")
     row = np.empty(rows, np.int64)
     answers = np.empty((rows, len(answered), width), np.float16)
     similarity = np.empty((rows, len(matched)), np.float32)
     done = 0
-    columns = ["row", *(f"answer.{name}" for name in answered), *matched]
-    for part in sorted(path.glob("part-*.parquet")):
+    for part in parts:
         table = _table(part, columns)
         stop = done + len(table)
-        if stop > rows:
-            done = stop
-            break
         row[done:stop] = table["row"].to_numpy()
         for index, name in enumerate(answered):
             answers[done:stop, index] = _vectors(table[f"answer.{name}"], width, part)
@@ -125,19 +146,18 @@ def _read_parts(
                 found, where = similarity[done + wrong[0], index], row[done + wrong[0]]
                 raise InputError(f"{part}: column '{name}' is {found} in row {where}; run 'lum query' again")
         done = stop
-    if done != rows:
-        raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run 'lum query' again")
     return row, answers, similarity
 
 
-def _table(file: Path, columns: list[str]) -> pa.Table:
+def _rows(part: Path) -> int:
     try:
-        missing = sorted(set(columns) - set(pq.read_schema(file).names))
-        if missing:
-            raise InputError(f"{file}: column '{missing[0]}' is missing; run 'lum query' again")
-        return pq.read_table(file, columns=columns).combine_chunks()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{file}: cannot be read ({error}); run 'lum query' again") from None
+        return int(pq.read_metadata(part).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(part, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
+
+
+def _table(file: Path, columns: dict[str, Fits]) -> pa.Table:
+    return read_parts(file, columns, MADE_BY).combine_chunks()
 
 
 def _vectors(column: pa.ChunkedArray, width: int, file: Path) -> np.ndarray:

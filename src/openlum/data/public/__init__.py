@@ -8,7 +8,6 @@ label.
 import difflib
 import importlib
 from pathlib import Path
-from types import ModuleType
 
 from openlum.data.public.source import Publisher
 from openlum.errors import InputError
@@ -51,7 +50,7 @@ def write(
     Raises:
         InputError: there is no such data set, or its files are missing, broken or not whole; or it takes no negatives.
     """
-    module = _module(name)
+    module = importlib.import_module(module_of(name))
     if negatives is not None and not takes_negatives(name):
         raise InputError(f"'{name}': negatives are sampled for the data sets of Amazon only; leave --negatives out")
     more = {} if negatives is None else {"negatives": negatives}
@@ -69,11 +68,16 @@ def publishers() -> dict[str, Publisher]:
     return {name: importlib.import_module(module).PUBLISHERS[name] for name, module in DATASETS.items()}
 
 
-def _module(name: str) -> ModuleType:
+def module_of(name: str) -> str:
+    """The module that writes a public data set.
+
+    Raises:
+        InputError: there is no such data set.
+    """
     for known, module in DATASETS.items():
         start, any_word, _ = known.partition(ANY)
         if name == known or (any_word and name.startswith(start) and name != start):
-            return importlib.import_module(module)
+            return module
     near = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(DATASETS)}"
     raise InputError(f"no public data set '{name}'; {hint}")
