@@ -24,7 +24,8 @@ from openlum.data.profile import Profile
 from openlum.data.profiling import Shares, describe
 from openlum.data.sequences import eligible, sequences
 from openlum.data.splits import Boundaries, boundaries
-from openlum.data.values import TICKS, Column, feature_columns, text
+from openlum.data.text import text
+from openlum.data.values import TICKS, Column, feature_columns
 from openlum.errors import InputError
 from openlum.schema import Feature, Schema, time_field_specs
 
@@ -137,6 +138,7 @@ class Preparation:
         for log in logs:
             each = log.usable.group_by(role).agg(count=log.usable.count())
             each = log.met[role] = self.engine.keep(f"{role}s of {log.name}", each)
+            self.intake.note_ids(log.name, each.select(role))
             found = each.select("count", value=text(each[role]))
             seen.append(found if table is None else found.semi_join(table, found["value"] == table["id"]))
         if rows is not None:
@@ -146,7 +148,15 @@ class Preparation:
     def _former_vocabulary(self, name: str) -> ir.Table | None:
         if self.former is None:
             return None
-        return self.engine.read(f"former {name}", self.former.path / "vocab" / f"{name}.parquet")
+        file = self.former.path / "vocab" / f"{name}.parquet"
+        known = self.engine.read(f"former {name}", file)
+        other = known.filter(known["value"] != text(known["value"])).select("value", read=text(known["value"])).limit(1)
+        for row in self.engine.rows(other):
+            raise InputError(
+                f"{file}: has the value {row['value']!r}, which an older version wrote; it is {row['read']!r} now: prepare "
+                "the whole log anew"
+            )
+        return known
 
     def _write_logs(self, events: Checked, shown: Checked | None, users: ir.Table, items: ir.Table) -> None:
         """Write `log/`, in which no row is refused any more; and the refused rows."""
