@@ -25,8 +25,8 @@ from openlum.schema import EngineSettings
 NAN, INF = float("nan"), float("inf")
 BERLIN = dt.timezone(dt.timedelta(hours=2))
 TEXTS = [
-    *("7", "7.0", "-3.00", "-0.0", "-0", "0.0", "007", "007.0", "7.50", "1.10", "1.2.0", "7.", ".0", "+7.0", "1_000", "７.0", " 7 "),
-    *("7.0\n", "7.0 ", "", "\x00", "é", "x" * 5000, "1" * 400 + ".0", "1e5", "1E5", "1e+05", "1e+16", "1e-07", "1e-7", "12e+03"),
+    *("7", "7.0", "-3.00", "-0.0", "-0", "0.0", "007", "007.0", "7.50", "1.10", "1.2.0", "7.", ".0", "+7.0", "1_000", "７.0"),
+    *(" 7 ", "7.0\n", "7.0 ", "", "\x00", "é", "x" * 5000, "1" * 400 + ".0", "1e5", "1E5", "1e+05", "1e+16", "1e-07", "1e-7"),
     *("7.000000000000000000e+00", "0.000000000000000000e+00", "1e+999", "1.0E7", "1.2345678E7", "1.5E-7", "1.0E310", "1.0E+20"),
     *("True", "TRUE", "true", "tRUE", "False", "FALSE", "f", "nan", "None", "null", "inf", "True\n", "9.007199254740993e+15"),
 ]  # fmt: skip
@@ -34,10 +34,8 @@ COLUMNS = {
     "text": pa.array(TEXTS),
     "large text": pa.array(TEXTS, pa.large_string()),
     "dictionary": pa.array(TEXTS).dictionary_encode(),
-    "float64": pa.array(
-        [7.0, -0.0, 0.1, 4.5, 1e-7, 1e19, 1e22, 1e23, 1e300, 2.0**53, 2.0**63, 2.0**64, -(2.0**70), 1e37, 0.1 + 0.2, 1 / 3]
-        + [123456789.125, 5e-300, -1.5, NAN, INF, -INF, None]
-    ),
+    "float64": pa.array([7.0, -0.0, 0.1, 4.5, 1e-7, -1.5, 0.1 + 0.2, 1 / 3, 123456789.125, 5e-300, None]),
+    "large float64": pa.array([1e19, 1e22, 1e23, 1e300, 1e37, 2.0**53, 2.0**63, 2.0**64, -(2.0**70), NAN, INF, -INF]),
     "float32": pa.array(np.array([7, 0.1, 1 / 3, 16777216, 1e10, 6126.15625, 1606438.25, 1e-30, NAN, INF], np.float32)),
     "int8": pa.array([-128, 0, 7], pa.int8()),
     "uint64": pa.array([0, 2**64 - 1], pa.uint64()),
@@ -119,7 +117,9 @@ def test_the_text_of_a_value(value: Any, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[1], {"a": 1}, (1, 2), {1}, np.array([1, 2]), object(), dt.time(1), 1j, 10**5000], ids=lambda v: type(v).__name__
+    "value",
+    [[1], {"a": 1}, (1, 2), {1}, np.array([1, 2]), object(), dt.time(1), 1j, 10**5000],
+    ids=lambda v: type(v).__name__,
 )
 def test_what_is_no_single_value_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="is no single value"):

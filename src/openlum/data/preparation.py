@@ -24,7 +24,7 @@ from openlum.data.profile import Profile
 from openlum.data.profiling import Shares, describe
 from openlum.data.sequences import eligible, sequences
 from openlum.data.splits import Boundaries, boundaries
-from openlum.data.text import text
+from openlum.data.text import check_texts, text
 from openlum.data.values import TICKS, Column, feature_columns
 from openlum.errors import InputError
 from openlum.schema import Feature, Schema, time_field_specs
@@ -150,12 +150,7 @@ class Preparation:
             return None
         file = self.former.path / "vocab" / f"{name}.parquet"
         known = self.engine.read(f"former {name}", file)
-        other = known.filter(known["value"] != text(known["value"])).select("value", read=text(known["value"])).limit(1)
-        for row in self.engine.rows(other):
-            raise InputError(
-                f"{file}: has the value {row['value']!r}, which an older version wrote; it is {row['read']!r} now: prepare "
-                "the whole log anew"
-            )
+        check_texts(self.engine, known, str(file))
         return known
 
     def _write_logs(self, events: Checked, shown: Checked | None, users: ir.Table, items: ir.Table) -> None:

@@ -6,27 +6,16 @@ from decimal import Decimal
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 
 from openlum.data.canonical import DIGITS, EXPONENT, LARGEST_WHOLE, NUDGE, TRUTHS, WHOLE
+from openlum.data.engine import Engine
+from openlum.errors import InputError
 
 NO_VALUES = [
-    "nan",
-    "NaN",
-    "NAN",
-    "<NA>",
-    "NA",
-    "N/A",
-    "n/a",
-    "NaT",
-    "None",
-    "none",
-    "null",
-    "Null",
-    "NULL",
-    "nil",
-    "undefined",
-]
-NO_VALUES += [r"\N", "inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity"]
+    "nan", "NaN", "NAN", "NaT", "NA", "<NA>", "N/A", "n/a", "None", "none", "null", "Null", "NULL", "nil", "undefined", r"\N",
+    "inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity",
+]  # fmt: skip
 """Text that other programs write where a value is missing."""
 FEW_DIGITS = {"float64": "decimal(15, 6)", "float32": "decimal(6, 2)"}
 """Decimals that differ where their floats do: for most fractions a quick way to the fewest digits."""
@@ -144,6 +133,20 @@ def doubtful(identity: Any) -> dict[str, Any]:
     if of.is_string():
         notes["such as nan, None or null (kept as ids)"] = identity.isin(NO_VALUES)
     return notes
+
+
+def check_texts(engine: Engine, vocabulary: ir.Table, file: str) -> None:
+    """Refuse a vocabulary with values that are written otherwise today: new rows would not meet them.
+
+    Raises:
+        InputError: names the first.
+    """
+    value = vocabulary["value"]
+    for row in engine.rows(vocabulary.filter(value != text(value)).select("value", read=text(value)).limit(1)):
+        raise InputError(
+            f"{file}: an older version wrote the value {row['value']!r}, which is {row['read']!r} today; prepare the whole log "
+            "anew"
+        )
 
 
 def inexact(identity: Any) -> Any:
