@@ -1,13 +1,11 @@
-"""Any table of a dataset can be appended alone; and a dataset that is damaged, or tables of which nothing is left, are told."""
+"""Any table of a dataset can be appended alone, and tables of which nothing is left are told."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -115,70 +113,3 @@ def test_a_table_without_rows_is_named(tmp_path: Path, table: str) -> None:
     schema = write_log(tmp_path, written, impressions=SHOWN, items=ITEMS, users=USERS)
     with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows; expected at least one"):
         prepare(schema, tmp_path / "dataset")
-
-
-def rewrite(pattern: str, change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], Path]:
-    """A damage: the first file of a pattern with a changed table."""
-
-    def damage(dataset: Path) -> Path:
-        file = next(dataset.glob(pattern))
-        pq.write_table(change(pq.read_table(file)), file)
-        return file
-
-    return damage
-
-
-def overwrite(pattern: str, first: int) -> Callable[[Path], Path]:
-    """A damage: the first bytes of a file are noise."""
-
-    def damage(dataset: Path) -> Path:
-        file = next(dataset.glob(pattern))
-        content = file.read_bytes()
-        file.write_bytes(b"\xff" * first + content[first:])
-        return file
-
-    return damage
-
-
-def remove(pattern: str) -> Callable[[Path], Path]:
-    """A damage: a file or a directory is gone."""
-
-    def damage(dataset: Path) -> Path:
-        path = next(dataset.glob(pattern))
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return path
-
-    return damage
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "no events": (remove("log/events"), "is not there"),
-    "no vocabulary": (remove("vocab/item.kind.parquet"), "is not there"),
-    "no rejected rows": (remove("rejected"), "is not there"),
-    "foreign column": (rewrite("log/impressions/*/*", lambda t: t.append_column("x", t["user"])), "columns .*x"),
-    "other names": (
-        rewrite("log/users.parquet", lambda t: t.rename_columns(["x", "y"])),
-        "has the columns x, y, but must have id, user.city",
-    ),
-    "other type": (
-        rewrite("log/events/*/*", lambda t: t.set_column(0, t.column_names[0], t[0].cast(pa.string()))),
-        "has the type string",
-    ),
-    "rows lost": (rewrite("log/events/*/*", lambda t: t.slice(5)), "rows, but must have"),
-    "ids twice": (rewrite("vocab/users.parquet", lambda t: pa.concat_tables([t, t])), "16 rows, but must have 8"),
-    "noise": (overwrite("log/events/*/*", 300), "cannot be read"),
-    "no Parquet": (overwrite("log/items.parquet", 100_000), "cannot be read"),
-}
-
-
-def test_a_damaged_dataset_is_named_and_left_as_it_is(prepared: Path, tmp_path: Path) -> None:
-    write_log(tmp_path / "new", {"events": random_events(1, 20)})
-    for case, (damage, message) in DAMAGES.items():
-        dataset = Path(shutil.copytree(prepared, tmp_path / case))
-        path = damage(dataset)
-        with pytest.raises(InputError, match=message) as caught:
-            append(dataset, tmp_path / "new" / "events.parquet")
-        said = str(caught.value)
-        assert any(str(place) in said for place in (path, *path.parents) if dataset in place.parents), case
-        assert "prepare it anew from its logs" in said, case
-        assert Dataset(dataset).info.preparations == 1, case

@@ -12,13 +12,16 @@ import pytest
 import yaml
 
 from openlum.data.dataset import Dataset
+from openlum.data.engine import open_engine
 from openlum.data.intake import LABEL_LATER
 from openlum.data.market import MarketSettings, write_market
 from openlum.data.prepare import append, prepare
 from openlum.data.public import write
 from openlum.errors import InputError
+from openlum.schema import EngineSettings
 from tests.data.logs import random_events, write_log
 from tests.data.test_append import SCHEMA, log
+from tests.data.test_canonical import COLUMNS, texts_by, texts_in_python
 from tests.data.test_impressions import odd_names
 
 pytestmark = [
@@ -27,14 +30,14 @@ pytestmark = [
     ),
     pytest.mark.skipif(shutil.which("java") is None, reason="needs Java 17 or newer on the path"),
 ]
+SPARK = {"name": "spark", "spark": {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "4"}}
 KEYS = {"sequences": "user", "items.parquet": "item", "users.parquet": "user"}
 
 
 def with_spark(schema: Path) -> Path:
     """The same schema with Spark as its engine."""
-    spark = {"name": "spark", "spark": {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "4"}}
     other = schema.with_name("spark.yaml")
-    other.write_text(yaml.safe_dump(yaml.safe_load(schema.read_text()) | {"engine": spark}, sort_keys=False))
+    other.write_text(yaml.safe_dump(yaml.safe_load(schema.read_text()) | {"engine": SPARK}, sort_keys=False))
     return other
 
 
@@ -85,6 +88,12 @@ def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp
         append(tmp_path / name, tmp_path / "day 1" / "events.parquet", tmp_path / "day 1" / "shown.parquet")
     assert Dataset(tmp_path / "duckdb").info.rejected[f"impressions: {LABEL_LATER}"] == 3
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+def test_every_type_of_value_has_the_texts_of_python(tmp_path: Path) -> None:
+    settings = EngineSettings.model_validate(SPARK)
+    with open_engine(settings, tmp_path / "scratch") as engine:
+        assert texts_by(engine, COLUMNS, tmp_path / "columns.parquet") == texts_in_python(COLUMNS)
 
 
 def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> None:

@@ -1,5 +1,6 @@
 """What must hold of the model whatever its weights are."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -202,6 +203,19 @@ def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
 def test_a_wrong_question_says_what_is_wrong(model: LargeUserModel, history, question, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.recommend(history, question)
+
+
+def test_items_are_known_in_any_type_and_a_warning_says_where_none_is(model: LargeUserModel) -> None:
+    history = [{"item": "i3"}, {"item": np.str_("never seen")}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.recommend(history)
+        assert torch.equal(model.ask(history, [{}]), model.ask([{"item": b"i3"}, {"item": 5}], [{}]))
+        model.predict_feedback(history, ["i4", 7.0])
+    with pytest.warns(UserWarning, match="knows none of the 2 items of the history: 1, 'x'"):
+        model.recommend([{"item": 1}, {"item": "x"}])
+    with pytest.warns(UserWarning, match="knows none of the 1 items to be judged: 'x'"):
+        model.predict_feedback(history, ["x"])
 
 
 def test_a_missing_model_says_how_to_make_one(tmp_path) -> None:

@@ -1,7 +1,10 @@
 """Raw values of questions and histories as ids and numbers."""
 
 import datetime as dt
+import warnings
+from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from openlum.data.vocabulary import Vocabulary, hashed_id
@@ -27,6 +30,23 @@ def test_hashed_values_have_the_ids_of_prepare() -> None:
     assert encode(QUERY, 5) == hashed_id("5", 10)
     assert encode(WORDS, ["a", "b"]).tolist() == [hashed_id("a", 10), hashed_id("b", 10), 0]
     assert encode(WORDS, "a").tolist() == [hashed_id("a", 10), 0, 0]
+    assert encode(QUERY, True) == encode(QUERY, "TRUE") == hashed_id("true", 10)
+    assert encode(QUERY, 5.0) == encode(QUERY, "5.0") == encode(QUERY, Decimal("5.00")) == hashed_id("5", 10)
+    assert (
+        encode(WORDS, "a|5.0").tolist()
+        == encode(WORDS, np.array(["a", "5"])).tolist()
+        == encode(WORDS, ["a", 5]).tolist()
+    )
+
+
+def test_only_where_every_item_is_unknown_is_there_a_warning() -> None:
+    lexicon = Lexicon(Vocabulary(["7", "8"]), ["(unknown)", "7", "8"], {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lexicon.item_ids([7.0, "9"], "of the history").tolist() == [1, 0]
+        assert lexicon.item_ids([], "of the history").tolist() == []
+    with pytest.warns(UserWarning, match=r"none of the 4 items of the history: 9, '10', 11\.5 \.\.\."):
+        assert lexicon.item_ids([9, "10", 11.5, "x"], "of the history").tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(("value", "index"), [(0.5, 1), (1, 1), (1.01, 2), (2.5, 2), ("10", 3), (11, 4), (1e300, 4)])

@@ -17,6 +17,8 @@ NUMBER = "file_row_number"
 """DuckDB's own name for the number of a row in its file."""
 ROWS_PER_GROUP = 20_480
 """Threads share the work by row groups, and the row of a user is large."""
+UTF8_OR_HEX = "CREATE TEMPORARY MACRO utf8_or_hex(content) AS coalesce(try(decode(content)), lower(hex(content)))"
+"""For `text.utf8_or_hex`."""
 
 
 class DuckDBEngine(Engine):
@@ -39,6 +41,7 @@ class DuckDBEngine(Engine):
             "preserve_insertion_order = false",  # row numbers come from the files, so no order need be kept in memory
         ):
             self._connection.raw_sql(f"SET {setting}")
+        self._connection.raw_sql(UTF8_OR_HEX)
 
     def scan(self, name: str, files: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""

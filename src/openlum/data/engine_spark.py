@@ -42,6 +42,9 @@ LOCAL = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8"}
 
 EPOCH_US = "CREATE OR REPLACE TEMPORARY FUNCTION epoch_us(moment TIMESTAMP) RETURNS BIGINT RETURN unix_micros(moment)"
 """For `values.epoch_us`."""
+UTF8_OR_HEX = """CREATE OR REPLACE TEMPORARY FUNCTION utf8_or_hex(content BINARY) RETURNS STRING
+RETURN if(is_valid_utf8(cast(content AS STRING)), cast(content AS STRING), lower(hex(content)))"""
+"""For `text.utf8_or_hex`."""
 
 
 class SparkEngine(Engine):
@@ -69,7 +72,8 @@ class SparkEngine(Engine):
             self._session = builder.getOrCreate()
         except (PySparkException, Py4JError, RuntimeError) as error:
             raise InputError(f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark'") from None
-        self._session.sql(EPOCH_US)
+        for function in (EPOCH_US, UTF8_OR_HEX):
+            self._session.sql(function)
         self._scratch = scratch / "kept"
         super().__init__(ibis.pyspark.connect(self._session))
 

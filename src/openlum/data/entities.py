@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from openlum.data.engine import Engine
 from openlum.data.features import Encoder, encode
 from openlum.data.intake import POSITION, Intake
+from openlum.data.text import text
 from openlum.data.values import Column, feature_columns
 from openlum.schema import ItemTable, UserTable
 
@@ -38,13 +39,16 @@ def read_entities(engine: Engine, intake: Intake, kind: str, table: ItemTable | 
 
     The first row of an id counts; the others are refused.
     """
-    columns = [Column("id", table.id), *feature_columns(kind, table.features)]
+    columns = [Column("id", table.id, "identity"), *feature_columns(kind, table.features)]
     if isinstance(table, ItemTable) and table.title:
-        columns.append(Column("title", table.title))
+        columns.append(Column("title", table.title, "title"))
     name = f"{kind}s_table"
     checked = intake.open(name, table.path, columns)
+    usable = checked.usable
+    intake.note_ids(name, usable.select("id").distinct())
+    usable = usable.mutate(id=text(usable["id"]))
     place = ibis.row_number().over(group_by="id", order_by=POSITION)
-    rows = engine.keep(name, checked.usable.mutate(place=place))
+    rows = engine.keep(name, usable.mutate(place=place))
     repeated = rows.filter(rows["place"] > 0).select(POSITION, reason=ibis.literal("duplicate"))
     intake.finish(checked, [repeated], rejected)
     return rows.filter(rows["place"] == 0).drop("place", POSITION)

@@ -95,6 +95,7 @@ def source(root: Path, path: str, columns: Sequence[str], scratch: Path) -> Sour
         counts.append(count)
         for column in columns:
             of = _plain(schema.field(column).type)
+            check_type(str(file), column, of)
             first, expected = types.setdefault(column, (file, of))
             if of != expected:
                 raise InputError(
@@ -124,6 +125,13 @@ def check_columns(file: str, wanted: Sequence[str], there: Sequence[str]) -> Non
             near = same or difflib.get_close_matches(column, there, n=1)
             hint = f"did you mean '{near[0]}'? It" if near else "the file"
             raise InputError(f"{file}: no column '{column}'; {hint} has the columns {', '.join(there)}")
+
+
+def check_type(file: str, column: str, of: pa.DataType) -> None:
+    """Refuse decimals of more than 38 digits, which DuckDB reads as floats."""
+    of = of.value_type if pa.types.is_list(of) else of
+    if pa.types.is_decimal(of) and of.precision > 38:
+        raise InputError(f"{file}: column '{column}' is {of}; expected 38 digits at most: write it as text")
 
 
 def _look(file: Path, readable: str) -> tuple[pa.Schema, int]:

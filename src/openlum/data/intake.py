@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 
 from openlum.data.engine import FILE, ROW, Engine
 from openlum.data.files import Source, source
+from openlum.data.text import doubtful
 from openlum.data.values import DAY, SECOND, Column, Converted, convert
 from openlum.errors import InputError
 from openlum.schema import Schema
@@ -111,6 +112,17 @@ class Intake:
         cut = {f"cut {column.name}": c.cut for column, c in converted.items() if c.cut is not None}
         self._count(checked, raw.select(POSITION, reason=reason, **cut))
         return checked
+
+    def note_ids(self, name: str, ids: ir.Table) -> None:
+        """Note the ids of a table that may stand for several, or for none; `ids` has each different one once, in one column."""
+        (role,) = ids.columns
+        words = doubtful(ids[role])
+        if not words:
+            return
+        counts = ids.aggregate(**{f"n{index}": where.sum() for index, where in enumerate(words.values())})
+        for note, number in zip(words, self._engine.rows(counts)[0].values(), strict=True):
+            if number:
+                self.notes[f"{name}: different values of '{role}' {note}"] = int(number)
 
     def finish(self, checked: Checked, removed: Sequence[ir.Table], rejected: Path) -> None:
         """Count and write the refused rows of a table.

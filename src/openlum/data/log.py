@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 from openlum.data.engine import Engine
 from openlum.data.impressions import check_rows, check_rule, impressions_of_events
 from openlum.data.intake import KNOWN_ALREADY, LABEL_LATER, POSITION, Checked
-from openlum.data.values import text
+from openlum.data.text import text
 from openlum.schema import Schema
 
 MISSING_ITEM = "item not in the item table"

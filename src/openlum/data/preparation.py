@@ -16,7 +16,7 @@ from openlum.data.engine import Engine
 from openlum.data.entities import Entities, encoded, number_identities, read_entities
 from openlum.data.features import Encoders, encode, learn, write_vocabulary
 from openlum.data.files import Source
-from openlum.data.former import Former, damaged
+from openlum.data.former import Former
 from openlum.data.impressions import impressions, label_rule, open_impressions
 from openlum.data.intake import POSITION, Checked, Intake
 from openlum.data.log import Log, LogRules, check_complete, clean, divide, strangers, with_identities
@@ -25,7 +25,8 @@ from openlum.data.profile import Profile
 from openlum.data.profiling import Shares, describe
 from openlum.data.sequences import eligible, sequences
 from openlum.data.splits import Boundaries, boundaries
-from openlum.data.values import TICKS, Column, feature_columns, text
+from openlum.data.text import text
+from openlum.data.values import TICKS, Column, feature_columns
 from openlum.errors import InputError
 from openlum.schema import Feature, Schema, time_field_specs
 
@@ -100,9 +101,8 @@ class Preparation:
         """Begin `rejected/` with what earlier preparations refused."""
         if self.former:
             former = self.former.dataset.path / "rejected"
-            if not former.is_dir():
-                raise damaged(former, "is not there")
-            shutil.copytree(former, self.draft / "rejected")
+            if former.is_dir():
+                shutil.copytree(former, self.draft / "rejected")
         (self.draft / "rejected").mkdir(exist_ok=True)
 
     def _open(self) -> dict[str, Checked]:
@@ -152,6 +152,7 @@ class Preparation:
         for name, log in logs.items():
             each = log.usable.group_by(role).agg(first=log.usable["time"].min())
             each = log.met[role] = self.engine.keep(f"{role}s of {name}", each)
+            self.intake.note_ids(name, each.select(role))
             found = each.select(first=each["first"] if name == "events" else ibis.null("int64"), value=text(each[role]))
             seen.append(found if table is None else found.semi_join(table, found["value"] == table["id"]))
         if rows is not None:
@@ -167,7 +168,7 @@ class Preparation:
             checked = logs.get(name)
             rows = [with_identities(self.engine, checked, users.known, items.known)] if checked else []
             if self.former:
-                rows.append(self.former.events() if name == "events" else self.former.impressions())
+                rows.append(self.former.log(name))
             rules = LogRules(
                 first=self.before.get(f"{name}_in", 0),
                 distinct="row" not in rows[0].columns,

@@ -13,7 +13,6 @@ from openlum.config import load_settings
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.engine import Engine, open_engine
 from openlum.data.files import Source, blame, unreadable
-from openlum.data.former import blame_former
 from openlum.data.intake import SchemaError
 from openlum.data.preparation import Inputs, Preparation, Step
 from openlum.data.report import write_dataset_report
@@ -120,12 +119,12 @@ def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
 def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str) -> DatasetInfo:
     with open_engine(inputs.schema.engine, scratch) as engine, _progress() as step:
         sources: list[Source] = []
-        with _explained(engine, sources, where, inputs.former):
+        with _explained(engine, sources, where):
             return Preparation(engine, inputs, draft, scratch, step, sources).run()
 
 
 @contextmanager
-def _explained(engine: Engine, sources: Sequence[Source], where: str, former: Dataset | None) -> Iterator[None]:
+def _explained(engine: Engine, sources: Sequence[Source], where: str) -> Iterator[None]:
     """Turn the failure of a computation into a message that names the file, or the setting, to mend."""
     try:
         yield
@@ -136,8 +135,6 @@ def _explained(engine: Engine, sources: Sequence[Source], where: str, former: Da
             file, why = blame(source)
             if file:
                 raise unreadable(file, why) from None
-        if former and (message := blame_former(former.path)):
-            raise message from None
         raise engine.explain(error) or error from None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
+from openlum.data.canonical import canonical
 from openlum.data.intake import POSITION, SchemaError
 from openlum.data.values import SECOND
 from openlum.schema import Feature, Holdout
@@ -19,7 +20,7 @@ def eligible(events: ir.Table, holdout: Holdout, features: Mapping[str, Feature]
     column = events[f"condition.{holdout.field}"]
     match features[holdout.field].type:
         case "categorical":
-            return column.isin(holdout.values).fill_null(False)
+            return column.isin([canonical(value) for value in holdout.values]).fill_null(False)
         case "numeric":
             try:
                 return column.isin([float(value) for value in holdout.values]).fill_null(False)

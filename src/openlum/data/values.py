@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 import ibis
 
+from openlum.data.canonical import LIST_MARK
+from openlum.data.text import LARGEST_FLOAT, inexact, text
 from openlum.schema import Feature
 
-Kind = Literal["identity", "categorical", "multi", "numeric", "vector", "time", "moment", "label", "row"]
+Kind = Literal["identity", "categorical", "multi", "numeric", "vector", "time", "moment", "label", "row", "title"]
 
 SECOND = 1_000_000
 """Times are compared in microseconds."""
 DAY = 86_400 * SECOND
 TICKS = {"s": SECOND, "ms": 1_000, "us": 1}
-LIST_MARK = "|"
-"""Stands between the values of a list in CSV."""
 _LARGEST = 1e37  # fits into float32
 _FARTHEST = 9e15  # microseconds; as a float still exact, and centuries away
 
@@ -32,6 +32,7 @@ _EXPECTED = {
     "moment": "a timestamp, or a number of the schema's 'time_unit' since 1970",
     "label": "0 or 1",
     "row": "a whole number",
+    "title": "a single value (text or a number)",
 }
 
 
@@ -72,7 +73,7 @@ class Converted:
 
     Attributes:
         value: text, list of text, float64, list of float32, or microseconds as int64; time features are days since 1970, and
-            identities may still be integers, which are quicker to count and to join than their text.
+            identities are of the file's type, for their text, `text`, is made of the different ones alone.
         faults: where a value cannot be used, each with the reason in words.
         cut: where a list is longer than what is kept of it.
     """
@@ -118,11 +119,13 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
     scalar = of.is_string() or of.is_numeric() or of.is_boolean()
     moment = of.is_timestamp() or of.is_date()
     match column.kind:
-        case "identity" if of.is_integer():
-            return raw, None, None
-        case "identity" | "categorical" if scalar or moment:
+        case "identity" if _is_single(of):
+            return _identity(raw), None, None
+        case "title" if of.is_string():
+            return raw.nullif(""), None, None
+        case "categorical" | "title" if _is_single(of):
             return text(raw), None, None
-        case "multi" if of.is_string() or (of.is_array() and not of.value_type.is_nested()):
+        case "multi" if of.is_string() or (of.is_array() and _is_single(of.value_type)):
             values = raw.split(LIST_MARK) if of.is_string() else raw
             values = values.map(text).filter(lambda value: value.notnull())
             return values[: column.size], None, values.length() > column.size
@@ -138,20 +141,28 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
         case "label" if scalar:
             value, wrong = _number(raw)
             return value, wrong | ~value.isin([0.0, 1.0]), None
-        case "row" if scalar:
-            value, wrong = _number(raw)
-            return value.try_cast("int64"), wrong | (value != value.floor()) | (value.abs() >= _FARTHEST), None
+        case "row" if of.is_integer() or of.is_decimal() or of.is_floating() or of.is_string():
+            raw = raw.strip() if of.is_string() else raw
+            written = text(raw)
+            whole = ibis.ifelse(written.re_search("^-?[0-9]+$"), written.try_cast("int64"), ibis.null("int64"))
+            value = ibis.ifelse(inexact(raw), ibis.null("int64"), whole)
+            return value, written.notnull() & value.isnull(), None
     raise TypeError(f"column '{column.name}': expected {column.expected}, found the type {of}")
 
 
-def text(raw: Any) -> Any:
-    """Any scalar as text: whole floats without '.0'; NaN and empty text are missing."""
-    if raw.type().is_decimal():
-        raw = raw.cast("float64")
+def _is_single(of: Any) -> bool:
+    """Whether a type of the engine is that of one value which has a text."""
+    moment = of.is_timestamp() or of.is_date()
+    return moment or of.is_string() or of.is_numeric() or of.is_boolean() or of.is_binary() or of.is_uuid()
+
+
+def _identity(raw: Any) -> Any:
+    """An id in the type of its file, null where it is missing; a float is never -0, which some engines tell from 0."""
     if raw.type().is_floating():
-        whole = ibis.ifelse(raw == raw.floor(), raw.try_cast("int64").cast("string"), ibis.null("string"))
-        return ibis.ifelse(raw.isnan(), ibis.null("string"), ibis.coalesce(whole, raw.cast("string")))
-    return raw.cast("string").nullif("")
+        return ibis.cases((raw.abs() > LARGEST_FLOAT, ibis.null(raw.type())), (raw == 0, 0), else_=raw).cast(raw.type())
+    if raw.type().is_string():
+        return raw.nullif("")
+    return text(raw) if raw.type().is_binary() else raw
 
 
 def _number(raw: Any) -> tuple[Any, Any]:

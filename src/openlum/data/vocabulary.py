@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openlum.data.canonical import canonical
 from openlum.parts import damaged, read_parts, text, whole
 
 
 def hashed_id(value: str, rows: int) -> int:
-    """The id, 1 to `rows`, of a value of a hashed field; the same in every engine."""
+    """The id, 1 to `rows`, of the canonical text of a value of a hashed field; the same in every engine."""
     return int(hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()[:7], 16) % rows + 1
 
 
@@ -46,8 +47,17 @@ class Vocabulary:
         return len(self.values) + 1
 
     def encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Ids of raw values, (n,) int64; 0 for those not in the vocabulary."""
-        return np.fromiter((self._ids.get(str(value), 0) for value in values), np.int64, len(values))
+        """Ids of raw values, (n,) int64; 0 for those that are missing or not in the vocabulary.
+
+        Raises:
+            InputError: a value is a list, a mapping or the like.
+        """
+        return np.fromiter(map(self._id, values), np.int64, len(values))
+
+    def _id(self, value: Any) -> int:
+        # Most are text that needs no change: it is looked up as it is.
+        known = self._ids.get(value) if isinstance(value, str) else None
+        return self._ids.get(canonical(value) or "", 0) if known is None else known
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """Raw values of ids; id 0 reads `(unknown)`."""

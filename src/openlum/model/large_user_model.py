@@ -234,7 +234,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         state, asked = self._read_and_encode(list(history), [question or {}])
         user = torch.zeros(len(items), dtype=torch.int64)
         condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in asked.condition.items()}
-        item = torch.from_numpy(self.lexicon.items.encode(list(items)))
+        item = torch.from_numpy(self.lexicon.item_ids(list(items), "to be judged"))
         about = Questions(condition, user, asked.prefix.expand(len(items)), item).to(self.device)
         chances = [logits.softmax(1).tolist() for logits in self.judge(state, about)]
         return [
@@ -255,7 +255,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         begin = int(window_start(np.array([len(history)]), self.config.settings.max_events)[0])
         times = [event.get("time") for event in history]
         condition = self._conditions(history[begin:], times, begin, strict=False)
-        items = torch.from_numpy(self.lexicon.items.encode([event["item"] for event in history[begin:]]))
+        items = torch.from_numpy(self.lexicon.item_ids([event["item"] for event in history[begin:]], "of the history"))
         n = len(items)
         state = self.read(History(items, condition, torch.tensor([0, n])).to(self.device), with_answers=False)[1]
         each = [

@@ -1,6 +1,7 @@
 """The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from openlum.data.canonical import LIST_MARK, canonical
 from openlum.data.dataset import Dataset
 from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
@@ -31,7 +33,7 @@ def check_history(history: Sequence[Mapping[str, Any]]) -> None:
     """Every event has an item, times are numbers, and no event lies before an earlier one."""
     last = -math.inf
     for number, event in enumerate(history):
-        if event.get("item") is None:
+        if canonical(event.get("item")) is None:
             raise InputError(f"event {number} of the history has no 'item'")
         time = event.get("time")
         if time is not None:
@@ -101,6 +103,22 @@ class Lexicon:
         )
         return cls(items, titles, conditions, features)
 
+    def item_ids(self, values: Sequence[Any], of: str) -> np.ndarray:
+        """Ids of raw items, (n,) int64; 0 for those that the model does not know.
+
+        Warns where it knows none of them, for then the ids are probably not those that it was trained with.
+
+        Args:
+            values: raw ids.
+            of: what they are items of, for the warning.
+        """
+        ids = self.items.encode(values)
+        if len(ids) and not ids.any():
+            some = ", ".join(repr(value) for value in list(values)[:3])
+            some += " ..." if len(ids) > 3 else ""
+            warnings.warn(f"the model knows none of the {len(ids)} items {of}: {some}", UserWarning, stacklevel=2)
+        return ids
+
     def encode_conditions(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec], strict: bool) -> Fields:
         """Raw condition values, one mapping a row, to fields, (n, ...). What a row does not name is *any*.
 
@@ -143,7 +161,9 @@ class Lexicon:
                     f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}"
                 )
             return value
-        several = spec.type == "multi" and isinstance(value, list | tuple | set)
+        if spec.type == "multi" and isinstance(value, str):
+            value = value.split(LIST_MARK)  # as in the columns of a table
+        several = spec.type == "multi" and isinstance(value, list | tuple | set | frozenset | np.ndarray)
         values = list(value) if several else [value]
         ids = self._ids(spec, values)
         if strict and (ids == 0).any():
@@ -157,7 +177,8 @@ class Lexicon:
     def _ids(self, spec: FieldSpec, values: list[Any]) -> np.ndarray:
         """Ids of raw values, (n,) int64; 0 for those that have none."""
         if spec.hashed:
-            return np.array([0 if v is None else hashed_id(str(v), spec.size - 1) for v in values], np.int64)
+            texts = [canonical(value) for value in values]
+            return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
         return self.conditions[spec.name].encode(values)
 
     def _unknown(self, spec: FieldSpec) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openlum.data.values import LIST_MARK
+from openlum.data.canonical import LIST_MARK, canonical
 
 Kind = Literal["empty", "boolean", "integer", "number", "text", "moment", "list", "nested"]
 
@@ -188,8 +188,8 @@ def _look_at_lists(values: pa.Array, seen: dict[str, Any]) -> Facts:
 def _counted(values: pa.Array) -> dict[str, Any]:
     counts = pc.value_counts(values)
     top = pc.select_k_unstable(counts.field("counts"), min(50, len(counts)), [("", "descending")])
-    common = [str(value) for value in counts.field("values").take(top).to_pylist()]
-    return {"distinct": len(counts), "common": [value.removesuffix(".0") for value in common]}
+    common = [canonical(value) or "" for value in counts.field("values").take(top).to_pylist()]
+    return {"distinct": len(counts), "common": common}
 
 
 def _shown(number: float) -> str:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from openlum.data.canonical import LIST_MARK
 from openlum.data.propose.facts import NEARLY_ALL, Facts
 from openlum.data.propose.names import ACTIONS, AMOUNTS, CLOCK, CODES, PASSING, ROW, has, rank, reaction, words
-from openlum.data.values import LIST_MARK
 
 Table = Literal["events", "impressions", "items", "users"]
 
