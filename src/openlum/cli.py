@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from openlum.bench.command import bench
 from openlum.config import Settings, load_settings
+from openlum.console import new_console
 from openlum.errors import InputError
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
     help="The Large User Model: knowledge construction, querying and utilization. Start with `lum run configs/market.yaml`.",
 )
 app.add_typer(bench, name="bench")
-console = Console()
+console = new_console()
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file whose section is used.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write; it appears whole or not at all.")]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
+from rich.text import Text
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
@@ -117,9 +118,9 @@ class Chain:
         self.keys[name] = key
         out = self.directory / artefact
         if self.state.get(name) == key and out.is_dir():
-            self.console.print(f"[dim]{name:9} unchanged, skipped: {out}[/dim]")
+            self.console.print(f"{name:9} unchanged, skipped: {out}", style="dim", soft_wrap=True)
             return
-        self.console.print(f"[bold]{name:9}[/bold] {out}")
+        self.console.print(Text.assemble((f"{name:9}", "bold"), f" {out}"), soft_wrap=True)
         work(out)
         self.state[name] = key
         write_json(self.state_file, self.state)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json
 from openlum.bench.workers import run_all_shown
+from openlum.console import new_console
 from openlum.errors import InputError
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
@@ -82,7 +84,7 @@ def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
     work = partial(_train, dataset=dataset, store=store)
     for one, _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
         place.console.print(
-            f"[dim]made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}[/dim]", soft_wrap=True
+            f"made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}", style="dim", soft_wrap=True
         )
     return [_trained(one, dataset, store) for one in trainings]
 
@@ -102,13 +104,13 @@ def _places(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, P
 def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
     """Train the model, and write its answers, unless they are there."""
     assert experiment.query is not None
-    console, (model, knowledge), seed = Console(), _places(experiment, dataset, store), experiment.pretrain.seed
+    console, (model, knowledge), seed = new_console(), _places(experiment, dataset, store), experiment.pretrain.seed
     try:
         if not model.exists():
-            console.print(f"[bold]pretrain[/bold]  {model}, seed {seed}", soft_wrap=True)
+            console.print(Text.assemble(("pretrain", "bold"), f"  {model}, seed {seed}"), soft_wrap=True)
             pretrain(dataset, model, experiment.model, experiment.pretrain)
         if not knowledge.exists():
-            console.print(f"[bold]query[/bold]     {knowledge}", soft_wrap=True)
+            console.print(Text.assemble(("query", "bold"), f"     {knowledge}"), soft_wrap=True)
             query(dataset, model, knowledge, experiment.query)
     except InputError as error:
         raise InputError(f"Large User Model, seed {seed}: {error}") from None

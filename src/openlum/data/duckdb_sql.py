@@ -1,7 +1,12 @@
 """Names, values and paths as DuckDB's SQL writes them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from openlum.errors import InputError
+
+PATTERN = "*?["
 
 
 def quoted(text: str) -> str:
@@ -15,8 +20,15 @@ def identifier(name: str) -> str:
 
 
 def no_pattern(path: str | Path) -> str:
-    """A path in which DuckDB sees no pattern."""
-    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path))
+    """An absolute path in which DuckDB sees no pattern.
+
+    Raises:
+        InputError: it has a backslash beside a sign of patterns, which DuckDB takes for a separator then.
+    """
+    signs = os.path.abspath(path)
+    if "\\" in signs and any(sign in signs for sign in PATTERN):
+        raise InputError(f"{path}: a path with a backslash and one of {', '.join(PATTERN)} cannot be read; rename it")
+    return "".join(f"[{sign}]" if sign in PATTERN else sign for sign in signs)
 
 
 def file_list(files: Sequence[str | Path]) -> str:

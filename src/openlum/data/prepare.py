@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeElapsedColumn
 
 from openlum.artefact import whole_directory, write_json
 from openlum.config import load_settings
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.engine import Engine, open_engine
 from openlum.data.files import Source, blame, unreadable
@@ -124,7 +124,7 @@ def _explained(engine: Engine, sources: Sequence[Source], where: str) -> Iterato
 @contextmanager
 def _progress() -> Iterator[Step]:
     """A bar with the step at work; yields the function that announces the next one."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    columns = SpinnerColumn(), "{task.description}", BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with new_progress(*columns, console=new_console(stderr=True), transient=True) as shown:
         task = shown.add_task("preparing", total=1.0)
         yield lambda description, done: shown.update(task, description=description, completed=done)
