@@ -30,6 +30,8 @@ BLOCK = 1 << 24
 """Bytes that are read at a time. A quote that is not closed within so many is malformed."""
 DAMAGE = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
 """What reading a damaged file raises, beside `OSError`."""
+PIECE = 1 << 16
+"""Bytes that are read at a time where something is odd."""
 
 _LINE = re.compile(rb"[^\r\n]*(\r\n|\r|\n)?")
 _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
@@ -128,17 +130,18 @@ class CsvFile:
         block, line, total, foreign, ended = self._read_ahead, self._line, 0, 0, False
         while block or not ended:
             more = self.file.read(BLOCK)
-            block, ended = block + more, not more
-            rows = read_rows(block, self.dialect, columns, line, ended)
-            block, line = block[rows.size :], line + rows.lines
-            total, foreign = total + len(rows.table), foreign + rows.not_utf8
-            yield rows
+            block, ended, place = block + more, not more, 0
+            for rows in read_block(block, self.dialect, columns, line, ended):
+                place, line = place + rows.size, line + rows.lines
+                total, foreign = total + len(rows.table), foreign + rows.not_utf8
+                yield rows
+            block = block[place:]
         if foreign > FOREIGN * total:
             raise not_utf8(self.path, f"{foreign:,} of {total:,} lines")
 
 
-def read_rows(block: bytes, dialect: Dialect, columns: Sequence[str], line: int, ended: bool) -> Rows:
-    """Read the rows of a block that begins where a row does.
+def read_block(block: bytes, dialect: Dialect, columns: Sequence[str], line: int, ended: bool = True) -> Iterator[Rows]:
+    """Read a block that begins where a row does: all of it at once, or where something is odd in it, piece by piece.
 
     Args:
         block: part of a file.
@@ -147,9 +150,22 @@ def read_rows(block: bytes, dialect: Dialect, columns: Sequence[str], line: int,
         line: number of the block's first line in the file.
         ended: the file ends with the block; otherwise its last row may be incomplete, and is left.
     """
-    size = len(block) if ended else _whole_rows(block)
-    rows = _read_well_formed(block[:size], dialect, columns) if size else None
-    return rows or _RowByRow(block, dialect, columns, line, ended).read()
+    place, size, careful = 0, len(block), False
+    while place < len(block):
+        piece, last = block[place : place + size], place + size >= len(block)
+        whole = len(piece) if ended and last else _whole_rows(piece)
+        rows = _read_well_formed(piece[:whole], dialect, columns) if whole else None
+        if rows is None and not careful:
+            size, careful = PIECE, True
+            continue
+        rows = rows or _RowByRow(piece, dialect, columns, line, ended and last).read()
+        if rows.size:
+            yield rows
+            place, line, size = place + rows.size, line + rows.lines, PIECE
+        elif last:
+            return
+        else:
+            size *= 2
 
 
 def not_utf8(path: Path, why: str, encoding: str = "latin1") -> InputError:
@@ -163,37 +179,44 @@ def _count_lines(data: bytes) -> int:
 
 def _whole_rows(block: bytes) -> int:
     """How many bytes of a block are whole rows, as far as the number of quotes tells."""
-    end = len(block)
-    quotes = block.count(b'"')
-    while end:
-        # What follows the last line end, without a `\r` that a `\n` may follow in the next block.
-        start = max(block.rfind(b"\n", 0, end), block.rfind(b"\r", 0, min(end, len(block) - 1))) + 1
-        quotes -= block.count(b'"', start, end)
-        if quotes % 2 == 0:
-            return start
-        end = start - 1 if start else 0
-    return 0
+    end, outside = len(block), block.count(b'"') % 2 == 0
+    while True:
+        quote = block.rfind(b'"', 0, end)
+        if outside:
+            # A `\n` may follow a last `\r` in the next block.
+            line_end = max(block.rfind(b"\n", quote + 1, end), block.rfind(b"\r", quote + 1, min(end, len(block) - 1)))
+            if line_end >= 0:
+                return line_end + 1
+        if quote < 0:
+            return 0
+        end, outside = quote, not outside
+
+
+def _is_well_quoted(block: bytes, delimiter: bytes) -> bool:
+    """Whether every quote surely begins a field, ends one, or is doubled in one."""
+    if b'""' in block and re.search(rb'(?:\A|[\r\n%b])(?:"")++(?!["\r\n%b]|\Z)' % (delimiter, delimiter), block):
+        return False  # something after an empty field's quotes
+    parts = block.replace(b'""', b"").split(b'"')
+    around = b"\r\n" + delimiter
+    between = set(parts[2:-1:2])
+    return (
+        len(parts) % 2 == 1
+        and all(part and part[0] in around and part[-1] in around for part in between)
+        and (not parts[0] or parts[0][-1] in around)
+        and (len(parts) == 1 or not parts[-1] or parts[-1][0] in around)
+    )
 
 
 def _read_well_formed(block: bytes, dialect: Dialect, columns: Sequence[str]) -> Rows | None:
     """The rows of a block in which every row is well formed; None if there may be others."""
     quoted = b'"' in block
-    if quoted:
-        delimiter = re.escape(dialect.delimiter.encode())
-        rest = re.sub(rb'(\A|[\r\n]|%b)"[^"]*+(?:""[^"]*+)*+"(?=[\r\n]|%b|\Z)' % (delimiter, delimiter), rb"\1", block)
-        if re.search(rb'(?:\A|[\r\n]|%b)"' % delimiter, rest):
-            return None
-    odd: list[pa.csv.InvalidRow] = []
-
-    def skip(row: pa.csv.InvalidRow) -> str:
-        odd.append(row)
-        return "skip"
-
+    if quoted and not _is_well_quoted(block, dialect.delimiter.encode()):
+        return None
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(block),
             pa.csv.ReadOptions(column_names=dialect.columns),
-            pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=quoted, invalid_row_handler=skip),
+            pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=quoted),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(dialect.columns, pa.string()),
                 include_columns=list(columns),
@@ -202,8 +225,6 @@ def _read_well_formed(block: bytes, dialect: Dialect, columns: Sequence[str]) ->
             ),
         )
     except pa.ArrowInvalid:
-        return None
-    if odd:
         return None
     for name, of in FAULT_TYPES.items():
         table = table.append_column(name, pa.nulls(len(table), of))
@@ -240,6 +261,8 @@ class _RowByRow:
                     break
             self._add(values, fault, self.block[place:after])
             self.line, place = self.line + _count_lines(self.block[place:after]), after
+            if fault and len(self.block) > PIECE:
+                break
         table = pa.table({name: pa.array(v, FAULT_TYPES.get(name, pa.string())) for name, v in self.values.items()})
         return Rows(table, place, self.line - first, len(self.faults), self.faults.count(NOT_UTF8))
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openlum.data.csv_rows import BLOCK, DAMAGE, FAULT, FOREIGN, CsvFile, not_utf8, open_csv, read_rows
+from openlum.data.csv_rows import BLOCK, DAMAGE, FAULT, FOREIGN, CsvFile, not_utf8, open_csv, read_block
 from openlum.data.files import check_names, one_line, unreadable
 from openlum.data.paths import find, partition
 from openlum.errors import InputError
@@ -113,14 +113,16 @@ def _csv_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
     try:
         with open_csv(file) as opened:
             text, whole = _some_csv(opened, file, share)
-        columns = opened.dialect.columns
-        rows = read_rows(text, opened.dialect, columns, line=2, ended=True)
     except DAMAGE as error:
         raise unreadable(str(file), one_line(error)) from None
-    if rows.not_utf8 > FOREIGN * len(rows.table):
-        raise not_utf8(file, f"{rows.not_utf8:,} of {len(rows.table):,} lines looked at")
-    good = rows.table.filter(pc.is_null(rows.table[FAULT])).select(columns)
-    return good, len(good) if whole else None
+    columns = opened.dialect.columns
+    parts = list(read_block(text, opened.dialect, columns, line=2))
+    foreign, total = sum(part.not_utf8 for part in parts), sum(len(part.table) for part in parts)
+    if foreign > FOREIGN * total:
+        raise not_utf8(file, f"{foreign:,} of {total:,} lines looked at")
+    empty = pa.table({column: pa.array([], pa.string()) for column in columns})
+    good = [part.table.filter(pc.is_null(part.table[FAULT])).select(columns) for part in parts]
+    return pa.concat_tables([empty, *good]), total if whole else None
 
 
 def _some_csv(opened: CsvFile, file: Path, share: int) -> tuple[bytes, bool]:
