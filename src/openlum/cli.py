@@ -378,6 +378,9 @@ def main() -> None:
     except InputError as error:
         print(f"lum: {error}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        print(f"lum: memory ran out ({error}); use smaller settings, or a machine with more", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         print(f"lum: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)

@@ -30,10 +30,8 @@ class Engine(ABC):
 
     failures: tuple[type[Exception], ...]
     """What a computation raises where a file is damaged, or memory or disk run out."""
-
-    def explain(self, error: Exception) -> Exception | None:
-        """The message for a failure that the user can mend; None for others."""
-        return None
+    more_memory: str
+    """What to do where memory runs out, in words."""
 
     reserved: tuple[str, ...] = ()
     """Names, in lower case, that no column of a file may have, because the back end gives them to columns of its own."""

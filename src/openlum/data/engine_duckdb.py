@@ -10,7 +10,6 @@ import ibis.expr.types as ir
 
 from openlum.data.duckdb_sql import file_list, identifier
 from openlum.data.engine import FILE, ROW, Engine
-from openlum.errors import InputError
 from openlum.schema import EngineSettings
 
 FILE_INDEX, ROW_INDEX = "file_index", "file_row_number"
@@ -28,6 +27,7 @@ class DuckDBEngine(Engine):
     """
 
     failures = (duckdb.Error,)
+    more_memory = "give more with 'engine.memory' in the schema, or lower 'engine.events_per_part'"
     reserved = (FILE_INDEX, ROW_INDEX)
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
@@ -73,19 +73,6 @@ class DuckDBEngine(Engine):
         """See `Engine.write`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection.to_parquet(table, path, row_group_size=ROWS_PER_GROUP)
-
-    def explain(self, error: Exception) -> Exception | None:
-        """See `Engine.explain`."""
-        said = str(error).splitlines()[0]
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return InputError(
-                f"{said}; give more with 'engine.memory' in the schema, or lower 'engine.events_per_part'"
-            )
-        if "No space left" in said:
-            return InputError(
-                f"{said}; 'engine.scratch' in the schema names another directory for what memory cannot hold"
-            )
-        return None
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -58,6 +58,7 @@ class SparkEngine(Engine):
     """
 
     failures = (PySparkException, Py4JError)
+    more_memory = "give more with 'spark.executor.memory' and 'spark.driver.memory' under 'engine.spark' in the schema"
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         if shutil.which("java") is None and "spark.remote" not in settings.spark:

@@ -92,18 +92,17 @@ def source(root: Path, path: str, columns: Sequence[str], scratch: Path, reserve
     return Source(path, files, types, malformed)
 
 
-def blame(source: Source) -> tuple[str, str]:
-    """The first file of a table that cannot be read to its end, and why; called when a computation has failed."""
-    for file in source.files:
-        try:
-            with pq.ParquetFile(file.parquet) as opened:
-                for batch in opened.iter_batches():
-                    batch.validate(full=True)
-        except MemoryError:
-            raise
-        except (OSError, pa.ArrowException) as error:
-            return file.path, one_line(error)
-    return "", ""
+def damage(file: DataFile) -> str:
+    """Why a file cannot be read to its end, in words; empty where it can."""
+    try:
+        with pq.ParquetFile(file.parquet) as opened:
+            for batch in opened.iter_batches():
+                batch.validate(full=True)
+    except MemoryError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        return one_line(error)
+    return ""
 
 
 def check_columns(file: str, wanted: Sequence[str], there: Sequence[str]) -> None:
