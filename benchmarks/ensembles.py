@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from openlum.artefact import read_json, write_json
 from openlum.bench.cells import Outcome
 from openlum.bench.chain import Place, build_knowledge
 from openlum.bench.ranking import run_with_progress, seed_cells
 from openlum.bench.settings import bench_file, changed, load_bench
+from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.page import figure, terminal_table
 from openlum.rank.batches import RankingData
@@ -48,7 +48,7 @@ def main() -> None:
     file, result = bench_file(options.dataset), read_json(options.ranking, "lum bench ranking")
     bench, told = load_bench(file), result["bench"]
     directory = options.runs / f"bench-{bench.experiment.name}"
-    place = Place(file, directory, Console(), None, told["seeds"], told["models"])
+    place = Place(file, directory, new_console(), None, told["seeds"], told["models"])
     settings, dataset = bench.experiment.rank, Dataset(directory / "dataset")
     assert settings is not None
     trained = build_knowledge(bench.experiment, place)

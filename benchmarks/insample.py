@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from openlum.artefact import write_json
 from openlum.bench.chain import Place, build_dataset
 from openlum.bench.settings import Bench, bench_file, load_bench
+from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.data.packing import training_end
 from openlum.model import LargeUserModel
@@ -70,7 +70,11 @@ def main() -> None:
     file = bench_file(options.dataset)
     bench = load_bench(file)
     place = Place(
-        file, options.runs / f"bench-{bench.experiment.name}", Console(), options.from_dir, list(range(options.seeds))
+        file,
+        options.runs / f"bench-{bench.experiment.name}",
+        new_console(),
+        options.from_dir,
+        list(range(options.seeds)),
     )
     dataset = Dataset(build_dataset(bench.experiment, place))
     rows = [_judge(bench, dataset, variant, options.ranker, place.seeds) for variant in _variants(bench, dataset)]

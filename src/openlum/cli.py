@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from openlum.bench.command import bench
 from openlum.config import Settings, load_settings
+from openlum.console import new_console, new_progress
 from openlum.errors import InputError
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
     help="The Large User Model: knowledge construction, querying and utilization. Start with `lum run configs/market.yaml`.",
 )
 app.add_typer(bench, name="bench")
-console = Console()
+console = new_console()
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file whose section is used.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write; it appears whole or not at all.")]
@@ -374,9 +374,9 @@ def verify(
     from openlum.verify import verify as compare
 
     size = sum(part.bytes for manifest in artefacts_in(directory).values() for part in manifest.parts.values())
-    columns = TextColumn("verifying"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=size)
+    columns = "{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with new_progress(*columns, console=new_console(stderr=True), transient=True) as shown:
+        task = shown.add_task("verifying", total=size)
         files = compare(directory, lambda _, read: shown.advance(task, read))
     console.print(f"{files:,} files are as they were written", soft_wrap=True)
 
@@ -414,6 +414,9 @@ def main() -> None:
         app()
     except InputError as error:
         print(f"lum: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"lum: memory ran out ({error}); use smaller settings, or a machine with more", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         print(f"lum: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)

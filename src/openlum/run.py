@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from openlum.artefact import named_failures, read_json, record_key, write_json
 from openlum.checksums import remember_checksums, store_checksums
@@ -131,10 +131,10 @@ class Chain:
         reason = why_again(out, key)
         store_checksums(self.directory / CHECKSUMS)
         if reason is None:
-            self.console.print(f"[dim]{name:9} unchanged, skipped: {escape(str(out))}[/dim]")
+            self.console.print(f"{name:9} unchanged, skipped: {out}", style="dim", soft_wrap=True)
             return
-        told = f" [dim]({escape(reason)})[/dim]" if reason else ""
-        self.console.print(f"[bold]{name:9}[/bold] {escape(str(out))}{told}", soft_wrap=True)
+        again = (f" ({reason})", "dim") if reason else ""
+        self.console.print(Text.assemble((f"{name:9}", "bold"), f" {out}", again), soft_wrap=True)
         work(out)
         record_key(out, key)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from openlum.artefact import fingerprint, read_json, record_key
 from openlum.bench.workers import run_all_shown
+from openlum.console import new_console
 from openlum.errors import InputError
 from openlum.keys import Key, step_key, why_again
 from openlum.pretrain.train import pretrain
@@ -83,8 +84,7 @@ def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
     work = partial(_train, dataset=dataset, store=store)
     for one, _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
         place.console.print(
-            f"[dim]made      {escape(str(_places(one, dataset, store)[1]))}, seed {one.pretrain.seed}[/dim]",
-            soft_wrap=True,
+            f"made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}", style="dim", soft_wrap=True
         )
     return [_trained(one, dataset, store) for one in trainings]
 
@@ -124,16 +124,16 @@ def _is_made(experiment: Experiment, dataset: Path, store: Path) -> bool:
 def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
     """Train the model, and write its answers, unless they are there."""
     assert experiment.query is not None
-    console, (model, knowledge), seed = Console(), _places(experiment, dataset, store), experiment.pretrain.seed
+    console, (model, knowledge), seed = new_console(), _places(experiment, dataset, store), experiment.pretrain.seed
     try:
         key = _model_key(experiment, dataset)
         if (reason := why_again(model, key)) is not None:
-            console.print(f"[bold]pretrain[/bold]  {escape(str(model))}, seed {seed} {reason}", soft_wrap=True)
+            console.print(Text.assemble(("pretrain", "bold"), f"  {model}, seed {seed} {reason}"), soft_wrap=True)
             pretrain(dataset, model, experiment.model, experiment.pretrain)
             record_key(model, key)
         key = _knowledge_key(experiment, dataset, model)
         if (reason := why_again(knowledge, key)) is not None:
-            console.print(f"[bold]query[/bold]     {escape(str(knowledge))} {reason}", soft_wrap=True)
+            console.print(Text.assemble(("query", "bold"), f"     {knowledge} {reason}"), soft_wrap=True)
             query(dataset, model, knowledge, experiment.query)
             record_key(knowledge, key)
     except InputError as error:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from openlum.console import new_console
 from openlum.errors import InputError
 from openlum.lock import locked
 
@@ -170,7 +170,7 @@ def _begin(
     file = bench_file(name)
     loaded = load_bench(file)
     directory, processes = runs / f"bench-{loaded.experiment.name}", processes or default_processes()
-    return loaded, Place(file, directory, Console(), from_dir, list(range(seeds)), models or seeds, processes)
+    return loaded, Place(file, directory, new_console(), from_dir, list(range(seeds)), models or seeds, processes)
 
 
 def _finish(place: "Place", file: Path, result: dict[str, Any], *tables: Table) -> Path:

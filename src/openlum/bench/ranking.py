@@ -136,7 +136,7 @@ def run_with_progress(cells: list[Cell], what: str, place: Place) -> dict[Cell, 
             outcomes[cell] = outcome
             bar.advance(task)
             told = f"validation AUC {outcome.valid_auc:.4f}, epoch {outcome.best_epoch}, {outcome.seconds:.0f} s"
-            place.console.print(f"[dim]{what}: {cell.name}, seed {cell.seed}: {told}[/dim]")
+            place.console.print(f"{what}: {cell.name}, seed {cell.seed}: {told}", style="dim")
     return outcomes
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from openlum.artefact import fingerprint, read_json, write_json
 from openlum.bench.chain import Place, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_shown
+from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.keys import step_key
@@ -79,7 +81,7 @@ def _make(dataset: Path, bench: RetrievalBench, opponents: list[str], place: Pla
         found[one] = made
         for method, metrics in _methods(one[0], made["metrics"]).items():
             told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            place.console.print(f"[dim]{method}, seed {one[1]}: {told}[/dim]", soft_wrap=True)
+            place.console.print(f"{method}, seed {one[1]}: {told}", style="dim", soft_wrap=True)
     return found
 
 
@@ -95,8 +97,8 @@ def _methods(name: str, part: Any) -> dict[str, Any]:
 
 def _train(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any]:
     """Train, rank every user's held-out item, and keep what came of it."""
-    (name, seed), console, key = training, Console(), _key(training, dataset, bench)
-    console.print(f"[bold]retrieval[/bold] {name}, seed {seed}")
+    (name, seed), console, key = training, new_console(), _key(training, dataset, bench)
+    console.print(Text.assemble(("retrieval", "bold"), f" {name}, seed {seed}"))
     try:
         if name == LUM:
             made = _large_user_model(dataset, directory / f"model-seed{seed}", bench, seed)
@@ -125,7 +127,7 @@ def _opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, consol
 
     def note(epoch: int, reached: float) -> None:
         curve.append(reached)
-        console.print(f"[dim]  epoch {epoch}: validation NDCG@10 {reached:.4f}[/dim]")
+        console.print(f"  epoch {epoch}: validation NDCG@10 {reached:.4f}", style="dim")
 
     model = fit_sequential(prepared, bench.opponents[name], seed, note)
     held_out = HeldOut(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)

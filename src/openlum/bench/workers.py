@@ -11,8 +11,9 @@ from itertools import islice
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from openlum.console import new_progress
 from openlum.errors import InputError
 
 Task = TypeVar("Task")
@@ -68,8 +69,8 @@ def run_all_shown(
 
 def tasks_bar(console: Console, shown: bool = True) -> Progress:
     """How many tasks are done, of how many, and since when; gone when it ends."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return Progress(*columns, console=console, transient=True, disable=not shown)
+    columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return new_progress(*columns, console=console, transient=True, disable=not shown)
 
 
 def default_processes() -> int:

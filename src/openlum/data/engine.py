@@ -10,31 +10,12 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from openlum.errors import InputError
 from openlum.schema import EngineSettings
 
 FILE = "__lum_file"
-"""Column that `Engine.scan` adds: the index of a row's file."""
+"""Column that `Engine.scan` adds: the number of a row's file, from 0 in the order in which it was given them."""
 ROW = "__lum_row"
 """Column that `Engine.scan` adds: a row's number in its file, from 1."""
-PATH = "__lum_path"
-"""Column of a row's file while a scan is made."""
-
-
-def check_names(file: str, names: Sequence[str], kept: str = "") -> None:
-    """Refuse a file with columns that an engine cannot tell from each other, or from its own.
-
-    Raises:
-        InputError: with the names.
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(name.lower(), name)
-        if other is not name:
-            raise InputError(f"{file}: columns '{other}' and '{name}' differ in case only; rename one of them")
-    for name in (FILE, ROW, PATH, kept):
-        if name in seen:
-            raise InputError(f"{file}: column '{seen[name]}': this name is kept for the numbers of rows; rename it")
 
 
 class Engine(ABC):
@@ -49,14 +30,18 @@ class Engine(ABC):
 
     failures: tuple[type[Exception], ...]
     """What a computation raises where a file is damaged, or memory or disk run out."""
+    more_memory: str
+    """What to do where memory runs out, in words."""
 
-    def explain(self, error: Exception) -> Exception | None:
-        """The message for a failure that the user can mend; None for others."""
-        return None
+    reserved: tuple[str, ...] = ()
+    """Names, in lower case, that no column of a file may have, because the back end gives them to columns of its own."""
 
     @abstractmethod
-    def scan(self, name: str, files: Sequence[str]) -> ir.Table:
-        """The rows of Parquet files of one schema, not yet read, with the columns `FILE` and `ROW` added."""
+    def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
+        """Some columns of Parquet files that have them in the same types, not yet read, with `FILE` and `ROW` added.
+
+        The paths are absolute, and may hold any sign.
+        """
 
     @abstractmethod
     def keep(self, name: str, table: ir.Table) -> ir.Table:

@@ -7,14 +7,13 @@ from pathlib import Path
 import duckdb
 import ibis
 import ibis.expr.types as ir
-import pyarrow.parquet as pq
 
-from openlum.data.engine import FILE, PATH, ROW, Engine, check_names
-from openlum.errors import InputError
+from openlum.data.duckdb_sql import file_list, identifier
+from openlum.data.engine import FILE, ROW, Engine
 from openlum.schema import EngineSettings
 
-NUMBER = "file_row_number"
-"""DuckDB's own name for the number of a row in its file."""
+FILE_INDEX, ROW_INDEX = "file_index", "file_row_number"
+"""DuckDB's own columns: the place of a row's file in the list of files, and the row's in its file, both from 0."""
 ROWS_PER_GROUP = 20_480
 """Threads share the work by row groups, and the row of a user is large."""
 UTF8_OR_HEX = "CREATE TEMPORARY MACRO utf8_or_hex(content) AS coalesce(try(decode(content)), lower(hex(content)))"
@@ -30,6 +29,8 @@ class DuckDBEngine(Engine):
     """
 
     failures = (duckdb.Error,)
+    more_memory = "give more with 'engine.memory' in the schema, or lower 'engine.events_per_part'"
+    reserved = (FILE_INDEX, ROW_INDEX)
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         super().__init__(ibis.duckdb.connect(temp_directory=str(scratch / "spill")))
@@ -43,19 +44,10 @@ class DuckDBEngine(Engine):
             self._connection.raw_sql(f"SET {setting}")
         self._connection.raw_sql(UTF8_OR_HEX)
 
-    def scan(self, name: str, files: Sequence[str]) -> ir.Table:
+    def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""
-        check_names(files[0], pq.read_schema(files[0]).names, kept=NUMBER)
-        table = self._connection.read_parquet(
-            files, table_name=name, filename=PATH, file_row_number=True, hive_partitioning=False
-        )
-        if len(files) == 1:
-            table = table.mutate(**{FILE: ibis.literal(0, "int64")})
-        else:
-            places = ibis.memtable({"_name": list(files), FILE: list(range(len(files)))})
-            places = self.keep(f"{name} files", places)
-            table = table.join(places, table[PATH] == places["_name"]).drop("_name")
-        return table.mutate(**{ROW: table[NUMBER] + 1}).drop(PATH, NUMBER)
+        added = f"{FILE_INDEX} AS {FILE}, {ROW_INDEX} + 1 AS {ROW}"
+        return self._read(name, files, ", ".join([*map(identifier, columns), added]))
 
     def keep(self, name: str, table: ir.Table) -> ir.Table:
         """See `Engine.keep`."""
@@ -72,26 +64,18 @@ class DuckDBEngine(Engine):
 
     def read(self, name: str, path: Path) -> ir.Table:
         """See `Engine.read`."""
-        files = [str(path)] if path.is_file() else sorted(str(file) for file in path.rglob("*.parquet"))
-        return self._connection.read_parquet(files, table_name=name, hive_partitioning=False)
+        return self._read(name, [path] if path.is_file() else sorted(path.rglob("*.parquet")), "*")
+
+    def _read(self, name: str, files: Sequence[str | Path], selected: str) -> ir.Table:
+        # Not Ibis's `read_parquet`, which takes paths for patterns.
+        rows = f"read_parquet({file_list(files)}, hive_partitioning = false)"
+        self._connection.raw_sql(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT {selected} FROM {rows}")
+        return self._connection.table(name)
 
     def write(self, table: ir.Table, path: Path) -> None:
         """See `Engine.write`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection.to_parquet(table, path, row_group_size=ROWS_PER_GROUP)
-
-    def explain(self, error: Exception) -> Exception | None:
-        """See `Engine.explain`."""
-        said = str(error).splitlines()[0]
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return InputError(
-                f"{said}; give more with 'engine.memory' in the schema, or lower 'engine.events_per_part'"
-            )
-        if "No space left" in said:
-            return InputError(
-                f"{said}; 'engine.scratch' in the schema names another directory for what memory cannot hold"
-            )
-        return None
 
     def close(self) -> None:
         """See `Engine.close`."""

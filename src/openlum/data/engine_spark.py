@@ -3,6 +3,7 @@
 The paths of the schema, the output and `engine.scratch` must lie where the driver and all workers see them.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,14 +15,15 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.data.engine import FILE, PATH, ROW, Engine, check_names
+from openlum.data.engine import FILE, ROW, Engine
+from openlum.data.files import check_names
 from openlum.errors import InputError
 from openlum.schema import EngineSettings
 
 try:
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql import functions as F
 except ImportError as error:
     raise InputError(f"engine 'spark' needs PySpark ({error}): pip install 'openlum[spark]'") from None
@@ -59,6 +61,7 @@ class SparkEngine(Engine):
     """
 
     failures = (PySparkException, Py4JError)
+    more_memory = "give more with 'spark.executor.memory' and 'spark.driver.memory' under 'engine.spark' in the schema"
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         if shutil.which("java") is None and "spark.remote" not in settings.spark:
@@ -74,25 +77,39 @@ class SparkEngine(Engine):
             raise InputError(f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark'") from None
         for function in (EPOCH_US, UTF8_OR_HEX):
             self._session.sql(function)
-        self._scratch = scratch / "kept"
+        self._scratch = scratch
         super().__init__(ibis.pyspark.connect(self._session))
 
-    def scan(self, name: str, files: Sequence[str]) -> ir.Table:
+    def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""
-        check_names(files[0], pq.read_schema(files[0]).names)
-        rows = self._session.read.parquet(*[_place(Path(file)) for file in files])
-        path = F.expr(r"url_decode(replace(regexp_replace(_metadata.file_path, '^file:/+', '/'), '+', '%2B'))")
-        rows = rows.select("*", path.alias(PATH), F.col("_metadata.row_index").alias(ROW))
+        for file in files:
+            names = pq.read_schema(file).names
+            check_names(file, names, used=names)  # Spark does not read a file with two columns of one name
+        links = self._link(name, files)
+        rows = self._session.read.option("recursiveFileLookup", "true").parquet(
+            *(_no_pattern(_place(link)) for link in links)
+        )
+        number = F.regexp_extract("_metadata.file_name", r"^(\d+)", 1).cast("bigint")
+        rows = rows.select(*map(_column, columns), number.alias(FILE), (F.col("_metadata.row_index") + 1).alias(ROW))
         for field in pq.read_schema(files[0]):
-            if pa.types.is_timestamp(field.type) and field.type.unit == "ns":  # Spark has no such type: see SETTINGS
-                rows = rows.withColumn(field.name, F.timestamp_micros((F.col(field.name) / 1000).cast("bigint")))
-        places = [(str(Path(file).resolve()), index) for index, file in enumerate(files)]
-        numbered = F.broadcast(self._session.createDataFrame(places, f"{PATH} string, {FILE} bigint"))
-        return self._view(name, rows.withColumn(ROW, F.col(ROW) + 1).join(numbered, PATH).drop(PATH))
+            nanos = pa.types.is_timestamp(field.type) and field.type.unit == "ns"
+            if nanos and field.name in columns:  # Spark has no such type: see SETTINGS
+                rows = rows.withColumn(field.name, F.timestamp_micros((_column(field.name) / 1000).cast("bigint")))
+        return self._view(name, rows)
+
+    def _link(self, name: str, files: Sequence[str]) -> list[Path]:
+        """Links to files, called by their numbers: Spark takes paths for patterns and leaves files called `_...` out."""
+        directory = self._scratch / "files" / _plain(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        links = [directory / f"{number}.parquet" for number in range(len(files))]
+        for link, file in zip(links, files, strict=True):
+            link.unlink(missing_ok=True)
+            link.symlink_to(file)
+        return links
 
     def keep(self, name: str, table: ir.Table) -> ir.Table:
         """See `Engine.keep`."""
-        path = self._scratch / _plain(name)
+        path = self._scratch / "kept" / _plain(name)
         self._frame(table).write.mode("overwrite").parquet(_place(path))
         return self.read(name, path)
 
@@ -124,7 +141,7 @@ class SparkEngine(Engine):
 
     def read(self, name: str, path: Path) -> ir.Table:
         """See `Engine.read`."""
-        return self._view(name, self._session.read.parquet(_place(path)).drop("part"))
+        return self._view(name, self._session.read.parquet(_no_pattern(_place(path))).drop("part"))
 
     def close(self) -> None:
         """Nothing: one session serves all preparations of a process."""
@@ -141,7 +158,16 @@ class SparkEngine(Engine):
 
 def _place(path: Path) -> str:
     # Not `as_uri`: Hadoop does not decode what it escapes.
-    return f"file://{path.resolve()}"
+    return f"file://{os.path.abspath(path)}"
+
+
+def _no_pattern(place: str) -> str:
+    """A path in which Spark sees no pattern."""
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", place)
+
+
+def _column(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def _plain(name: str) -> str:

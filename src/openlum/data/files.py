@@ -1,20 +1,35 @@
-"""The files of a table: found, looked at before anything is computed, and CSV turned into Parquet."""
+"""The files of a table: looked at before anything is computed, brought to one type a column, and CSV turned into Parquet."""
 
-import csv
 import difflib
-import gzip
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openlum.data.column_types import common_types, fits, is_empty, plain_type
+from openlum.data.csv_rows import DAMAGE, FAULT_TYPES, open_csv
+from openlum.data.paths import find, partition
 from openlum.errors import InputError
 
-ENDINGS = (".parquet", ".csv", ".csv.gz")
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a table."""
+
+    path: str
+    """As the team has it."""
+    parquet: str
+    """What the engine reads: the file itself, or the Parquet made of it."""
+    rows: int
+    """How many it has."""
+    types: dict[str, pa.DataType]
+    """The wanted columns that are in the file, with the type there; null where all of its values are missing."""
+    partition: dict[str, str | None]
+    """The wanted columns that the file's directories have, with their values."""
 
 
 @dataclass(frozen=True)
@@ -23,98 +38,71 @@ class Source:
 
     name: str
     """The path as the schema has it, for messages."""
-    files: list[str]
-    """The team's files."""
-    parquet: list[str]
-    """What the engine reads instead of each: the file itself, or the Parquet made of it."""
-    counts: list[int]
-    """Rows of each."""
+    files: list[DataFile]
+    types: dict[str, pa.DataType]
+    """The type of each wanted column over all files; null where it has no value at all."""
+    malformed: int
+    """Malformed lines of CSV, which are rows too."""
 
     @property
     def rows(self) -> int:
         """Rows of all files."""
-        return sum(self.counts)
+        return sum(file.rows for file in self.files)
 
     @property
     def starts(self) -> list[int]:
         """How many rows lie in the files before each."""
-        return [0, *itertools.accumulate(self.counts)][:-1]
+        return [0, *itertools.accumulate(file.rows for file in self.files)][:-1]
 
-    def at(self, index: int, row: int) -> str:
-        """FILE: row N, in words."""
-        return f"{self.files[index]}: row {row:,}"
-
-
-def find(root: Path, path: str) -> list[Path]:
-    """The files that a path of the schema names: one, those in a directory, or those that fit a pattern.
-
-    Raises:
-        InputError: there is none, or one that is neither Parquet nor CSV.
-    """
-    named = root / path
-    if named.is_file():
-        if any(mark in str(named) for mark in "*?["):
-            raise InputError(f"{named}: file names with *, ? or [ are read as patterns; rename the file")
-        found = [named]
-    elif named.is_dir():
-        found = sorted(f for f in named.rglob("*") if f.name.endswith(ENDINGS) and not f.name.startswith(("_", ".")))
-        if not found:
-            raise InputError(f"{named}: no file in this directory ends in {', '.join(ENDINGS)}")
-    elif any(mark in path for mark in "*?["):
-        start = Path(named.anchor) if named.is_absolute() else Path()
-        found = sorted(f for f in start.glob(str(named.relative_to(named.anchor))) if f.is_file())
-        if not found:
-            raise InputError(f"{named}: no file fits this pattern; the schema names it")
-    else:
-        raise InputError(f"{named}: no such file; the schema names it")
-    for file in found:
-        if not file.name.endswith(ENDINGS):
-            raise InputError(f"{file}: expected a file that ends in {', '.join(ENDINGS)}")
-    return found
+    def layouts(self) -> list[list[int]]:
+        """The numbers of the files that have rows, those with the same types in the same columns together."""
+        groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for number, file in enumerate(self.files):
+            if file.rows:
+                key = tuple(sorted((name, str(of)) for name, of in file.types.items()))
+                groups.setdefault(key, []).append(number)
+        return list(groups.values())
 
 
-def source(root: Path, path: str, columns: Sequence[str], scratch: Path) -> Source:
+def source(root: Path, path: str, columns: Sequence[str], scratch: Path, reserved: Collection[str] = ()) -> Source:
     """Find the files of a table and check that they fit together.
 
     Args:
         root: the directory that `path` starts from.
         path: of the table, as the schema has it.
-        columns: names that every file must have.
+        columns: names that every file with rows must have, or its directories.
         scratch: directory for Parquet made of CSV.
+        reserved: names, in lower case, that no column may have.
 
     Raises:
-        InputError: a file is missing, damaged, without rows or without a column, or two differ in the type of one.
+        InputError: a file is missing, damaged, without a column, or two differ in the type of one; or there are no rows.
     """
-    files = find(root, path)
-    parquet = [str(_as_parquet(file, columns, scratch / f"{number}")) for number, file in enumerate(files)]
-    types: dict[str, tuple[Path, pa.DataType]] = {}
-    counts = []
-    for file, readable in zip(files, parquet, strict=True):
-        schema, count = _look(file, readable)
-        check_columns(str(file), columns, schema.names)
-        counts.append(count)
-        for column in columns:
-            of = _plain(schema.field(column).type)
-            check_type(str(file), column, of)
-            first, expected = types.setdefault(column, (file, of))
-            if of != expected:
-                raise InputError(
-                    f"{file}: column '{column}' is {of}, but {expected} in {first}; write the files with one schema"
-                )
-    if not sum(counts):
+    wanted = list(dict.fromkeys(columns))
+    files, malformed = [], 0
+    for number, file in enumerate(find(root, path)):
+        readable, odd = str(file), 0
+        if not file.name.lower().endswith(".parquet"):
+            readable = str(scratch / f"{number}.parquet")
+            odd = _csv_to_parquet(file, wanted, Path(readable))
+        files.append(_look(str(file), os.path.abspath(readable), wanted, reserved, internal=odd > 0))
+        malformed += odd
+    if not any(file.rows for file in files):
         raise InputError(f"{root / path}: has no rows; expected at least one")
-    return Source(path, [str(file) for file in files], parquet, counts)
+    types = {column: _one_type(files, column) for column in wanted}
+    return Source(path, files, types, malformed)
 
 
-def blame(source: Source) -> tuple[str, str]:
-    """The first file of a table that cannot be read to its end, and why; called when a computation has failed."""
-    for file, readable in zip(source.files, source.parquet, strict=True):
-        try:
-            for batch in pq.ParquetFile(readable).iter_batches():
+def damage(file: DataFile) -> str:
+    """Why a file cannot be read to its end, in words; empty where it can."""
+    try:
+        with pq.ParquetFile(file.parquet) as opened:
+            for batch in opened.iter_batches():
                 batch.validate(full=True)
-        except (OSError, pa.ArrowException) as error:
-            return file, _one_line(error)
-    return "", ""
+    except MemoryError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        return one_line(error)
+    return ""
 
 
 def check_columns(file: str, wanted: Sequence[str], there: Sequence[str]) -> None:
@@ -134,71 +122,102 @@ def check_type(file: str, column: str, of: pa.DataType) -> None:
         raise InputError(f"{file}: column '{column}' is {of}; expected 38 digits at most: write it as text")
 
 
-def _look(file: Path, readable: str) -> tuple[pa.Schema, int]:
-    try:
-        with pq.ParquetFile(readable) as opened:
-            return opened.schema_arrow, opened.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(str(file), _one_line(error)) from None
-
-
 def unreadable(file: str, why: str) -> InputError:
     """The message for a damaged file."""
     return InputError(f"{file}: cannot be read ({why}); mend or write the file again")
 
 
-def _plain(of: pa.DataType) -> pa.DataType:
-    """The type without what does not matter to us: large, dictionary-encoded or view layouts."""
-    if pa.types.is_dictionary(of):
-        return _plain(of.value_type)
-    if pa.types.is_large_string(of) or pa.types.is_string_view(of):
-        return pa.string()
-    if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
-        return pa.list_(_plain(of.value_type))
-    return of
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
 
 
-def _as_parquet(file: Path, columns: Sequence[str], draft: Path) -> Path:
-    """The file itself, or Parquet with the rows of a CSV file as text, in their order."""
-    if file.suffix == ".parquet":
-        return file
+def _look(path: str, readable: str, wanted: list[str], reserved: Collection[str], internal: bool) -> DataFile:
+    """What a file has of the wanted columns; `internal`: and of those for malformed lines."""
     try:
-        delimiter, there = csv_header(file)
-        check_columns(str(file), columns, there)
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        # Guesses from a sample break on a later row, and a guess at the header may skip rows: nothing is guessed.
-        text = _literal(dict.fromkeys(there, "VARCHAR"))
-        read = f"read_csv({_literal(str(file))}, header=true, auto_detect=false, delim={_literal(delimiter)}, "
-        read += f"quote='\"', escape='\"', columns={text})"
-        picked = ", ".join('"' + name.replace('"', '""') + '"' for name in dict.fromkeys(columns))
-        with duckdb.connect() as connection:
-            connection.execute(f"COPY (SELECT {picked} FROM {read}) TO {_literal(str(draft))} (FORMAT parquet)")
-    except (duckdb.Error, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise unreadable(str(file), _one_line(error)) from None
-    return draft
+        with pq.ParquetFile(readable) as opened:
+            schema, rows = opened.schema_arrow, opened.metadata.num_rows
+    except MemoryError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, one_line(error)) from None
+    directories = partition(path)
+    here = [column for column in wanted if column in schema.names]
+    elsewhere = {column: directories[column] for column in wanted if column in directories and column not in here}
+    if rows:
+        check_columns(path, wanted, [*schema.names, *elsewhere])
+    check_names(path, schema.names, here, reserved)
+    types = {column: plain_type(schema.field(column).type) if rows else pa.null() for column in here}
+    for column, of in types.items():
+        check_type(path, column, of)
+    return DataFile(path, readable, rows, types | (FAULT_TYPES if internal else {}), elsewhere)
 
 
-def csv_header(file: Path) -> tuple[str, list[str]]:
-    """The delimiter and the columns of a CSV file, from its first line; a column without a name is called `unnamed N`."""
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-        line = lines.readline().decode("utf-8-sig")
-    if not line.strip():
-        raise InputError(f"{file}: is empty; expected a line with the names of the columns")
-    delimiter = max(",;\t", key=line.count)
-    columns = next(csv.reader([line], delimiter=delimiter))
-    columns = [column or f"unnamed {number}" for number, column in enumerate(columns, 1)]
-    repeated = {column for column in columns if columns.count(column) > 1}
-    if repeated:
-        raise InputError(f"{file}: column '{min(repeated)}' is there twice; rename one")
-    return delimiter, columns
+def check_names(file: str, names: Sequence[str], used: Sequence[str], reserved: Collection[str] = ()) -> None:
+    """Refuse a file in which a column that is used cannot be told from another, or has a name of our own.
+
+    Raises:
+        InputError: with the names.
+    """
+    for column in used:
+        same = [name for name in names if name.lower() == column.lower()]
+        if same.count(column) > 1:
+            raise InputError(f"{file}: column '{column}' is there {same.count(column)} times; keep one")
+        if len(same) > 1:
+            first, other = same[:2]
+            raise InputError(f"{file}: columns '{first}' and '{other}' differ in case only; rename one of them")
+    for name in names:
+        if name.lower() in reserved:
+            raise InputError(f"{file}: column '{name}': this name is kept for the numbers of rows; rename it")
 
 
-def _literal(value: str | Mapping[str, str]) -> str:
-    """A constant in SQL."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
-    return "'" + value.replace("'", "''") + "'"
+def _one_type(files: Sequence[DataFile], column: str) -> pa.DataType:
+    """The type of a column over all files; where one of them has no value of it, its type there becomes null.
+
+    Raises:
+        InputError: two files differ in the type.
+    """
+    typed = [file for file in files if column in file.types]
+    text = [pa.string()] * any(file.partition.get(column) is not None for file in files)
+    for look_closer in (False, True):
+        if look_closer:
+            for file in typed:
+                if is_empty(file.parquet, column):
+                    file.types[column] = pa.null()
+        for of in common_types([*(file.types[column] for file in typed), *text]):
+            if all(_same(file, column, of) for file in typed):
+                return of
+    first, other = _two_that_differ(files, column)
+    raise InputError(
+        f"{other.path}: column '{column}' is {other.types.get(column, 'text')}, but {first.types.get(column, 'text')} in "
+        f"{first.path}; write the files with one schema"
+    )
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split("\n\n")[0].split())
+def _same(file: DataFile, column: str, of: pa.DataType) -> bool:
+    return file.types[column] in (of, pa.null()) or fits(file.parquet, column, of)
+
+
+def _two_that_differ(files: Sequence[DataFile], column: str) -> tuple[DataFile, DataFile]:
+    """The first file with values in a column, and the first whose type there is another."""
+    filled = [file for file in files if file.rows and not pa.types.is_null(file.types.get(column, pa.string()))]
+    kinds = [file.types.get(column, pa.string()) for file in filled]
+    return filled[0], next(file for file, of in zip(filled, kinds, strict=True) if of != kinds[0])
+
+
+def _csv_to_parquet(file: Path, columns: Sequence[str], out: Path) -> int:
+    """Write the rows of a CSV file as Parquet, as text and in their order; returns how many are malformed."""
+    malformed = 0
+    try:
+        with open_csv(file) as opened:
+            here = [column for column in columns if column in opened.dialect.columns]
+            check_columns(str(file), columns, [*opened.dialect.columns, *partition(file)])
+            out.parent.mkdir(parents=True, exist_ok=True)
+            schema = pa.schema([*((column, pa.string()) for column in here), *FAULT_TYPES.items()])
+            with pq.ParquetWriter(out, schema) as writer:
+                for rows in opened.rows(here):
+                    writer.write_table(rows.table)
+                    malformed += rows.malformed
+    except DAMAGE as error:
+        raise unreadable(str(file), one_line(error)) from None
+    return malformed

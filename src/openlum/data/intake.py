@@ -9,15 +9,15 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
+from openlum.data.csv_rows import FAULT, LINE, TEXT
 from openlum.data.engine import FILE, ROW, Engine
 from openlum.data.files import Source, source
+from openlum.data.raw_table import POSITION, raw_table
 from openlum.data.text import doubtful
 from openlum.data.values import DAY, SECOND, Column, Converted, convert
 from openlum.errors import InputError
 from openlum.schema import Schema
 
-POSITION = "position"
-"""Column of a row's number in its table over all files and all preparations, from 0."""
 KNOWN_ALREADY = "already in the dataset"
 """The reason for a row that repeats one of an earlier preparation: expected where logs overlap, so no sign of a bad log."""
 LABEL_LATER = "label of an earlier row that had none"
@@ -39,7 +39,7 @@ class Checked:
     """`events`, `impressions`, `items_table` or `users_table`."""
     source: Source
     raw: ir.Table
-    """`FILE`, `ROW`, `POSITION`, and each role as it is in the files."""
+    """From `raw_table`."""
     rows: ir.Table
     """`POSITION`, each role converted, and `reason`, null where the row is usable."""
     suspects: dict[str, str]
@@ -97,9 +97,10 @@ class Intake:
         Raises:
             InputError: a file cannot be read, a column is of a wrong type, or too many rows have faults.
         """
-        found = source(self._root, path, [column.name for column in columns], self._scratch / name)
+        names = [column.name for column in columns]
+        found = source(self._root, path, names, self._scratch / name, (FILE, ROW, *self._engine.reserved))
         self._sources.append(found)
-        raw = self._number(name, found, columns)
+        raw = raw_table(self._engine, name, found, columns, before=self._before.get(f"{name}_in", 0))
         converted = {column: self._convert(raw, column, path) for column in columns}
         values = {column.role: c.value for column, c in converted.items()}
         # Where a value is no such thing the converted one is null, so this is told before that a key is missing.
@@ -107,6 +108,7 @@ class Intake:
         faults += [(values[c.role].isnull(), f"no {c.role}", c.role) for c in columns if c.is_key]
         faults += self._time_faults(name, values) if "time" in values else []
         reason = ibis.cases(*[(where.fill_null(False), text) for where, text, _ in faults])
+        reason = ibis.coalesce(raw[FAULT], reason) if found.malformed else reason
         rows = self._engine.view(name, raw.select(POSITION, **values, reason=reason))
         checked = Checked(name, found, raw, rows, {text: role for _, text, role in faults})
         cut = {f"cut {column.name}": c.cut for column, c in converted.items() if c.cut is not None}
@@ -139,27 +141,13 @@ class Intake:
             faulty = ibis.union(faulty, table)
         self._check_share(checked)
         if self.counts[f"{name}_rejected"]:
-            files = ibis.memtable({FILE: list(range(len(checked.source.files))), "_name": checked.source.files})
+            paths = [file.path for file in checked.source.files]
+            files = ibis.memtable({FILE: list(range(len(paths))), "_name": paths})
             rows = faulty.join(checked.raw, POSITION).join(files, FILE).order_by(POSITION)
-            columns = {c: rows[c] for c in checked.raw.columns if c not in (FILE, ROW, POSITION)}
-            self._engine.write(
-                rows.select(file=rows["_name"], row_number=rows[ROW], reason=rows["reason"], **columns), rejected
-            )
-
-    def _number(self, name: str, found: Source, columns: Sequence[Column]) -> ir.Table:
-        """The raw columns of a table by role, numbered over all files."""
-        raw = self._engine.scan(f"{name}_raw", found.parquet)
-        first = self._before.get(f"{name}_in", 0) - 1
-        starts = [first + start for start in found.starts]
-        if len(starts) == 1:
-            position = raw[ROW] + starts[0]
-        else:
-            offsets = ibis.memtable({"_index": list(range(len(starts))), "_start": starts})
-            offsets = self._engine.keep(f"{name} offsets", offsets)
-            raw = raw.join(offsets, raw[FILE] == offsets["_index"])
-            position = raw[ROW] + raw["_start"]
-        raw = raw.select(FILE, ROW, **{POSITION: position}, **{column.role: raw[column.name] for column in columns})
-        return self._engine.view(f"{name} numbered", raw)
+            lines = {"line_number": rows[LINE], "line": rows[TEXT]} if checked.source.malformed else {}
+            columns = {c: rows[c] for c in checked.raw.columns if c not in (FILE, ROW, POSITION, FAULT, LINE, TEXT)}
+            named = {"file": rows["_name"], "row_number": rows[ROW], "reason": rows["reason"]}
+            self._engine.write(rows.select(**named, **lines, **columns), rejected)
 
     def _convert(self, raw: ir.Table, column: Column, path: str) -> Converted:
         try:
@@ -184,7 +172,16 @@ class Intake:
         name = checked.name
         self.counts |= {f"{name}_in": checked.source.rows, name: checked.source.rows, f"{name}_rejected": 0}
         cut = {column: rows[column].fill_null(False).sum() for column in rows.columns if column.startswith("cut ")}
-        found = self._engine.rows(rows.aggregate(faulty=rows["reason"].count(), **cut))[0]
+        position = {"least": rows[POSITION].min(), "most": rows[POSITION].max()}
+        found = self._engine.rows(rows.aggregate(rows=rows.count(), faulty=rows["reason"].count(), **position, **cut))[
+            0
+        ]
+        expected, first = checked.source.rows, self._before.get(f"{name}_in", 0)
+        if (found["rows"], found["least"], found["most"]) != (expected, first, first + expected - 1):
+            raise RuntimeError(
+                f"{name}: {found['rows']:,} rows were read, numbers {found['least']} to {found['most']}, but there are "
+                f"{expected:,} in the files, from number {first} on"
+            )
         for column in cut:
             if found[column]:
                 note = f"{name}: lists of '{column.removeprefix('cut ')}' longer than 'max_values' (cut)"
@@ -223,12 +220,13 @@ class Intake:
     def _example(self, checked: Checked, reason: str) -> str:
         """Where a fault was met first, and what was found."""
         role, position = checked.suspects.get(reason), self._first.get((checked.name, reason))
-        if position is None or role is None:
+        if position is None:
             return ""
-        there = checked.raw.filter(checked.raw[POSITION] == position).select(FILE, ROW, found=role)
-        row = self._engine.rows(there)[0]
-        found = "" if reason == f"no {role}" else f": {row['found']!r}"
-        return f", first in {checked.source.at(row[FILE], row[ROW])}{found}"
+        number, value = (ROW, role) if role else (LINE, TEXT)  # only a malformed line is about no column
+        there = checked.raw.filter(checked.raw[POSITION] == position)
+        row = self._engine.rows(there.select(FILE, number, value))[0]
+        where = f"{checked.source.files[row[FILE]].path}: {'row' if role else 'line'} {row[number]:,}"
+        return f", first in {where}" + ("" if reason == f"no {role}" else f": {row[value]!r}")
 
 
 def moment(key: str, date: str, of_day: time) -> int:

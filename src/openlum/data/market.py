@@ -23,11 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
-from rich.console import Console
-from rich.progress import track
 
 from openlum.artefact import files_of, whole_directory
 from openlum.config import Settings, parse_settings
+from openlum.console import new_console, tracked
 from openlum.data.market_tables import SCHEMA, item_table, log_tables, user_table
 from openlum.data.market_users import simulate_users
 from openlum.data.market_world import World
@@ -127,8 +126,7 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
                 chunks = (_simulate(settings, world, first) for first in starts)
             writers: dict[str, pq.ParquetWriter] = {}
             rows = 0
-            console = Console(stderr=True)
-            for tables in track(chunks, "simulating users", total=len(starts), console=console, transient=True):
+            for tables in tracked(chunks, "simulating users", len(starts), new_console(stderr=True)):
                 for name, table in tables.items():
                     if "row" in table.column_names:  # counted from 0 in every chunk
                         place = table.column_names.index("row")

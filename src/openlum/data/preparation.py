@@ -311,7 +311,7 @@ class Preparation:
             fingerprint=fingerprint(
                 former.fingerprint if former else "",
                 schema.model_dump(mode="json", exclude={"engine"}),
-                [_sha256(file) for source in self.sources for file in source.files],
+                [_sha256(file.path) for source in self.sources for file in source.files],
                 counts,
             ),
         )

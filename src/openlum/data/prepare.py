@@ -1,18 +1,21 @@
 """From an event log to `dataset/`: read, check, encode, order, split. The layout is described in `dataset.py`."""
 
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+import pyarrow as pa
+from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeElapsedColumn
 
 from openlum.artefact import whole_directory, write_json
 from openlum.config import load_settings
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.engine import Engine, open_engine
-from openlum.data.files import Source, blame, unreadable
+from openlum.data.files import DataFile, Source, damage, one_line, unreadable
 from openlum.data.intake import SchemaError
 from openlum.data.preparation import Inputs, Preparation, Step
 from openlum.data.report import write_dataset_report
@@ -20,6 +23,9 @@ from openlum.errors import InputError
 from openlum.lock import locked
 from openlum.schema import Schema
 from openlum.verify import verify
+
+DISK_FULL = re.compile(r"No space left|[Qq]uota exceeded|max_temp_directory_size")
+OUT_OF_MEMORY = re.compile(r"[Oo]ut ?[Oo]f ?[Mm]emory|bad_alloc|Java heap space|GC overhead limit")
 
 
 def prepare(schema: Path, out: Path) -> DatasetInfo:
@@ -103,45 +109,71 @@ def check(schema: Path) -> DatasetInfo:
     """
     settings = load_settings(schema, Schema)
     with tempfile.TemporaryDirectory(prefix="lum-", dir=settings.engine.scratch) as draft:
-        return _compute(Inputs(settings, Path(schema).parent), Path(draft), Path(draft) / ".scratch", str(schema))
+        inputs, scratch = Inputs(settings, Path(schema).parent), Path(draft) / ".scratch"
+        return _compute(inputs, Path(draft), scratch, str(schema), {draft: scratch})
 
 
 def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
     with whole_directory(out, "dataset") as draft:
         chosen = inputs.schema.engine.scratch
         scratch = Path(tempfile.mkdtemp(prefix="lum-", dir=chosen)) if chosen else draft / ".scratch"
-        info = _compute(inputs, draft, scratch, where)
+        info = _compute(inputs, draft, scratch, where, {str(out): draft, chosen or str(out): scratch})
         write_json(draft / "dataset.json", info.model_dump(mode="json"))
         write_dataset_report(info, draft / "report.html")
     return info
 
 
-def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str) -> DatasetInfo:
+def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str, written: Mapping[str, Path]) -> DatasetInfo:
     with open_engine(inputs.schema.engine, scratch) as engine, _progress() as step:
         sources: list[Source] = []
-        with _explained(engine, sources, where):
+        with _explained(engine, sources, written, where):
             return Preparation(engine, inputs, draft, scratch, step, sources).run()
 
 
 @contextmanager
-def _explained(engine: Engine, sources: Sequence[Source], where: str) -> Iterator[None]:
-    """Turn the failure of a computation into a message that names the file, or the setting, to mend."""
+def _explained(engine: Engine, sources: Sequence[Source], written: Mapping[str, Path], where: str) -> Iterator[None]:
+    """Turn the failure of a computation into a message that names the file, the directory or the setting to mend.
+
+    Args:
+        engine: at work.
+        sources: the files that are read.
+        written: the directories that are written, by the names that the user has for them.
+        where: the schema, for messages.
+    """
     try:
         yield
     except SchemaError as error:
         raise InputError(f"{where}: {error}") from None
+    except (OSError, MemoryError, pa.ArrowException, *engine.failures) as error:
+        # A machine without room also fails to read sound files, so this comes first.
+        if DISK_FULL.search(str(error)):
+            full = min(written, key=lambda name: shutil.disk_usage(written[name]).free)
+            raise InputError(
+                f"{full}: no space left on this disk; free some, name another --out, or with 'engine.scratch' in the schema "
+                "another directory for intermediate tables"
+            ) from None
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            raise InputError(f"memory ran out ({one_line(error)}); {engine.more_memory}") from None
+        for file in (file for source in sources for file in source.files):
+            if why := damage(file) or _engine_damage(engine, file):
+                raise unreadable(file.path, why) from None
+        raise
+
+
+def _engine_damage(engine: Engine, file: DataFile) -> str:
+    """Why the engine cannot read a file, in words; empty where it can."""
+    columns = [column for column, of in file.types.items() if not pa.types.is_null(of)]
+    try:
+        engine.keep("read once more", engine.scan("once more", [file.parquet], columns))
     except engine.failures as error:
-        for source in sources:
-            file, why = blame(source)
-            if file:
-                raise unreadable(file, why) from None
-        raise engine.explain(error) or error from None
+        return one_line(error)
+    return ""
 
 
 @contextmanager
 def _progress() -> Iterator[Step]:
     """A bar with the step at work; yields the function that announces the next one."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    columns = SpinnerColumn(), "{task.description}", BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with new_progress(*columns, console=new_console(stderr=True), transient=True) as shown:
         task = shown.add_task("preparing", total=1.0)
         yield lambda description, done: shown.update(task, description=description, completed=done)

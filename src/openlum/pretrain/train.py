@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from openlum.artefact import fingerprint, named_failures, whole_directory, write_json
+from openlum.console import new_progress
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
 from openlum.errors import InputError
@@ -313,5 +314,5 @@ def _optimizer(model: LargeUserModel, settings: PretrainSettings) -> torch.optim
 
 
 def _progress_bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
-    return Progress(*columns, TimeRemainingColumn(), refresh_per_second=2)
+    columns = "{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}"
+    return new_progress(*columns, TimeRemainingColumn(), refresh_per_second=2)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from openlum.artefact import fingerprint, whole_directory, write_json
+from openlum.console import tracked
 from openlum.data.dataset import Dataset, Impressions
 from openlum.data.packing import batches, question_windows
 from openlum.data.time_fields import by_key_then_time
@@ -151,7 +151,7 @@ def answer_impressions(
     # A question costs about what a token does, half an event.
     steps = list(batches(windows, settings.batch_events, extra=sizes * each // 2))
     done = first = 0
-    for batch in track(steps, f"query {what}", transient=True):
+    for batch in tracked(steps, f"query {what}"):
         members = sizes[done : done + len(batch)]
         index = order[first : first + members.sum()]
         done, first = done + len(batch), first + int(members.sum())

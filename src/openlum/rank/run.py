@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from openlum.artefact import whole_directory, write_json
+from openlum.console import new_progress
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
 from openlum.rank.alone import knowledge_alone
@@ -263,5 +264,5 @@ def check_rows(dataset: Dataset) -> None:
 
 
 def _progress_bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
-    return Progress(*columns, TimeRemainingColumn(), refresh_per_second=2, transient=True)
+    columns = "{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}"
+    return new_progress(*columns, TimeRemainingColumn(), refresh_per_second=2, transient=True)

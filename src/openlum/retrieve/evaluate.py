@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from openlum.artefact import whole_directory, write_json
+from openlum.console import tracked
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
@@ -73,7 +73,7 @@ def question_ranks(
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     with torch.inference_mode():
         e = model.items()  # (V, E)
-    for turn in track(held_out.turns(settings.batch_users), "retrieve", transient=True):
+    for turn in tracked(held_out.turns(settings.batch_users), "retrieve"):
         for name, answers in _answers(model, dataset, held_out, turn, asked, settings.known).items():
             ranks[name].append(held_out.rank(turn, answers @ e.T))
     return {name: np.concatenate(found) for name, found in ranks.items()}, held_out

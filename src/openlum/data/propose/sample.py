@@ -1,6 +1,6 @@
 """A sample of a table, from all over its files, without reading the rest."""
 
-import gzip
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import csv
 
-from openlum.data.files import csv_header, find, unreadable
+from openlum.data.csv_rows import BLOCK, DAMAGE, FAULT, FOREIGN, CsvFile, not_utf8, open_csv, read_block
+from openlum.data.files import check_names, one_line, unreadable
+from openlum.data.paths import find, partition
 from openlum.errors import InputError
 
 MOST_FILES = 16
@@ -57,13 +59,14 @@ def take_sample(path: str, rows: int) -> Sample:
         raise InputError(str(error).removesuffix("; the schema names it")) from None
     chosen = _spread(files, MOST_FILES)
     share = math.ceil(rows / len(chosen))
-    parts = [_parquet_rows(file, share) if file.suffix == ".parquet" else _csv_rows(file, share) for file in chosen]
+    parts = [_rows(file, share) for file in chosen]
+    if not any(len(part) for part, _ in parts):
+        raise InputError(f"{path}: has no rows; expected at least one")
     try:
-        table = pa.concat_tables([part for part, _ in parts], promote_options="permissive")
+        # A file without rows says nothing about types.
+        table = pa.concat_tables([part for part, _ in parts if len(part)], promote_options="permissive")
     except pa.ArrowException as error:
         raise InputError(f"{path}: its files differ in their columns ({error}); write them with one schema") from None
-    if not len(table):
-        raise InputError(f"{path}: has no rows; expected at least one")
     counts = [count for _, count in parts if count is not None]
     known = len(counts) == len(files)
     return Sample(path, len(files), sum(counts) if known else None, table.combine_chunks())
@@ -74,6 +77,20 @@ def _spread(values: Sequence[T], most: int) -> list[T]:
     if len(values) <= most:
         return list(values)
     return [values[round(place * (len(values) - 1) / max(most - 1, 1))] for place in range(most)]
+
+
+def _rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
+    """Rows of a file, with the columns of its directories, and how many it has, where that is known."""
+    read = _parquet_rows if file.name.lower().endswith(".parquet") else _csv_rows
+    table, count = read(file, share)
+    check_names(str(file), table.column_names, table.column_names)
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if column.null_count == len(column):  # without a value it may be of any type
+            table = table.set_column(place, name, pa.nulls(len(column)))
+    for name, value in partition(file).items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+    return table, count
 
 
 def _parquet_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
@@ -92,56 +109,50 @@ def _parquet_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
 
 
 def _csv_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
-    """Rows of a CSV file as text, and how many it has if these are all."""
+    """Rows of a CSV file as text, and how many it has if these are all; malformed lines are left out."""
     try:
-        delimiter, columns = csv_header(file)
-        rows, whole = _some_csv(file, share)
-        table = csv.read_csv(
-            pa.BufferReader(b"".join(rows) or b"\n"),
-            csv.ReadOptions(column_names=columns),
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), null_values=[""], strings_can_be_null=True
-            ),
-        )
-    except (UnicodeDecodeError, pa.ArrowException, EOFError, gzip.BadGzipFile) as error:
-        why = " ".join(str(error).split())
-        if "utf" in why.lower():
-            raise InputError(
-                f"{file}: is not UTF-8 ({why}); convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW"
-            ) from None
-        raise unreadable(str(file), why) from None
-    return table, len(table) if whole else None
+        with open_csv(file) as opened:
+            text, whole = _some_csv(opened, file, share)
+    except DAMAGE as error:
+        raise unreadable(str(file), one_line(error)) from None
+    columns = opened.dialect.columns
+    parts = list(read_block(text, opened.dialect, columns, line=2))
+    foreign, total = sum(part.not_utf8 for part in parts), sum(len(part.table) for part in parts)
+    if foreign > FOREIGN * total:
+        raise not_utf8(file, f"{foreign:,} of {total:,} lines looked at")
+    empty = pa.table({column: pa.array([], pa.string()) for column in columns})
+    good = [part.table.filter(pc.is_null(part.table[FAULT])).select(columns) for part in parts]
+    return pa.concat_tables([empty, *good]), total if whole else None
 
 
-def _some_csv(file: Path, share: int) -> tuple[list[bytes], bool]:
+def _some_csv(opened: CsvFile, file: Path, share: int) -> tuple[bytes, bool]:
     """Rows from places all over a file, without the header, and whether these are all."""
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
-        opened.readline()
-        start = opened.tell()
-        rows = list(islice(_csv_split(opened), share))
-        if not opened.read(1):
-            return rows, True
-        # In the middle of a value of several lines one can't tell where a row begins: then the first rows must do.
-        if file.suffix == ".gz" or any(row.count(b"\n") > 1 for row in rows):
-            return rows, False
-        each = math.ceil(share / MOST_PLACES)
-        rows = rows[:each]
-        for place in range(1, MOST_PLACES):
-            opened.seek(start + (file.stat().st_size - start) * place // MOST_PLACES)
-            opened.readline()
-            rows += islice(opened, each)
-    return rows, False
+    # Latin-1 stands for bytes here: what it decodes it encodes again. Lines end as they do.
+    lines = io.TextIOWrapper(opened.file, "latin-1", newline="")
+    lines.seek(opened.start)
+    rows = list(islice(_csv_split(lines), share))
+    if not lines.read(1):
+        return "".join(rows).encode("latin-1"), True
+    # In the middle of a value of several lines one can't tell where a row begins: then the first rows must do.
+    if file.name.lower().endswith(".gz") or any(set("\r\n") & set(row.rstrip("\r\n")) for row in rows):
+        return "".join(rows).encode("latin-1"), False
+    each = math.ceil(share / MOST_PLACES)
+    rows = rows[:each]
+    for place in range(1, MOST_PLACES):
+        lines.seek(opened.start + (file.stat().st_size - opened.start) * place // MOST_PLACES)
+        lines.readline()
+        rows += islice(lines, each)
+    return "".join(rows).encode("latin-1"), False
 
 
-def _csv_split(lines: Iterable[bytes]) -> Iterator[bytes]:
+def _csv_split(lines: Iterable[str]) -> Iterator[str]:
     """Rows of one or more lines: inside quotes a line goes on."""
-    row: list[bytes] = []
-    quotes = 0
+    row: list[str] = []
+    quotes = size = 0
     for line in lines:
         row.append(line)
-        quotes += line.count(b'"')
-        if quotes % 2 == 0:
-            yield b"".join(row)
-            row = []
-    yield b"".join(row)
+        quotes, size = quotes + line.count('"'), size + len(line)
+        if quotes % 2 == 0 or size > BLOCK:
+            yield "".join(row)
+            row, quotes, size = [], 0, 0
+    yield "".join(row)

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import wrap_file
+from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
+from openlum.console import new_console, new_progress
 from openlum.errors import InputError
 
-console = Console(stderr=True)
+console = new_console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def check_count(publisher: Publisher, file: str, what: str, found: int, publishe
         raise InputError(f"{differ}; this is another file: {_remedy(publisher)}")
     if not partial:
         raise InputError(f"{differ}; get the file again, or give --partial to take what is there")
-    console.print(f"{escape(differ)}; taken as it is (--partial)", soft_wrap=True, highlight=False)
+    console.print(f"{differ}; taken as it is (--partial)", soft_wrap=True, highlight=False)
 
 
 def _remedy(publisher: Publisher) -> str:
@@ -149,8 +148,9 @@ def _fetch(publisher: Publisher, url: str, path: Path) -> Path:
     try:
         with urllib.request.urlopen(url, timeout=60) as response:
             size = int(response.headers.get("Content-Length") or 0)
-            with wrap_file(response, size, description=path.name, console=console, transient=True) as bytes_in:
-                _copy(bytes_in, path)
+            columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn()
+            with new_progress(*columns, console=console, transient=True) as shown:
+                _copy(shown.wrap_file(response, size, description=path.name), path)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"{url}: cannot be downloaded ({error}); {_remedy(publisher)}") from None
     if size and path.stat().st_size != size:

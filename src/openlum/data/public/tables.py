@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from openlum.data.duckdb_sql import file_list, no_pattern, quoted
 from openlum.errors import InputError
 
 
@@ -49,12 +50,12 @@ def read_csv(
     for path, names in zip(files, given, strict=False):
         if names != given[0]:
             raise InputError(f"{path}: other columns than in {files[0]}; get both files again")
-    types = ", ".join(f"{_quoted(name)}: {_quoted(columns.get(name, 'VARCHAR'))}" for name in given[0])
+    types = ", ".join(f"{quoted(name)}: {quoted(columns.get(name, 'VARCHAR'))}" for name in given[0])
     return connection.sql(
         f"""SELECT {", ".join(f'"{name}"' for name in columns)}
-        FROM read_csv([{", ".join(_quoted(_no_pattern(path)) for path in files)}],
-            columns = {{{types}}}, header = {header}, auto_detect = false, strict_mode = true, encoding = {_quoted(encoding)},
-            delim = {_quoted(delimiter)}, quote = {_quoted(quote)}, escape = {_quoted(quote)})"""
+        FROM read_csv({file_list(files)},
+            columns = {{{types}}}, header = {header}, auto_detect = false, strict_mode = true, encoding = {quoted(encoding)},
+            delim = {quoted(delimiter)}, quote = {quoted(quote)}, escape = {quoted(quote)})"""
     )
 
 
@@ -62,7 +63,7 @@ def read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, *, numbered: bool = False
 ) -> duckdb.DuckDBPyRelation:
     """A Parquet file as a relation; with its rows `numbered`, in the column `file_row_number`."""
-    return connection.read_parquet(_no_pattern(path), file_row_number=numbered)
+    return connection.read_parquet(no_pattern(path), file_row_number=numbered)
 
 
 def save(relation: duckdb.DuckDBPyRelation, path: Path, origin: str) -> int:
@@ -98,13 +99,3 @@ def _header(path: Path, columns: Mapping[str, str], delimiter: str, encoding: st
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)} in its first line; get the publisher's file again")
     return names
-
-
-def _no_pattern(path: Path) -> str:
-    """A path in which DuckDB sees no pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
-
-
-def _quoted(text: str) -> str:
-    """Text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,98 @@
+"""Which files a path of the schema names, and the columns that their directories hold."""
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from openlum.errors import InputError
+
+ENDINGS = (".parquet", ".csv", ".csv.gz")
+MARKS = "*?["
+"""A name with one of these is a pattern, unless a file or a directory is called just so."""
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+"""The value of a directory whose rows have none."""
+
+
+def find(root: Path, path: str) -> list[Path]:
+    """Return the files that a path of the schema names: one, those below a directory, or those that fit a pattern.
+
+    Names that begin with `_` or `.` are not data (drafts, check points, logs of other tools), unless the path itself says
+    them. `_dt=2026-01-01` is the directory of a column.
+
+    Raises:
+        InputError: there is none, or one that is neither Parquet nor CSV.
+    """
+    named = root / path
+    if named.is_file():
+        files = [named]
+    elif named.is_dir():
+        files = sorted(_below(named, set()))
+        if not files:
+            raise InputError(f"{named}: no file in this directory ends in {', '.join(ENDINGS)}")
+    elif any(mark in path for mark in MARKS):
+        start = Path(Path(path).anchor) if Path(path).is_absolute() else root
+        matches = set(_matches(start, Path(path).relative_to(Path(path).anchor).parts))
+        walked: set[str] = set()
+        files = sorted({file for m in matches for file in ([m] if m.is_file() else _below(m, walked))})
+        if not files:
+            raise InputError(f"{named}: no file fits this pattern; the schema names it")
+    else:
+        raise InputError(f"{named}: no such file; the schema names it")
+    for file in files:
+        if not file.name.lower().endswith(ENDINGS):
+            raise InputError(f"{file}: expected a file that ends in {', '.join(ENDINGS)}")
+    return files
+
+
+def partition(file: str | Path) -> dict[str, str | None]:
+    """Return the columns in a file's directories (`dt=2026-01-01/`) with their values, which are text or missing."""
+    pairs = [name.split("=", 1) for name in Path(os.path.abspath(file)).parent.parts if "=" in name.lstrip("=")]
+    return {unquote(name): None if value in ("", NO_VALUE) else unquote(value) for name, value in pairs}
+
+
+def _below(directory: Path, walked: set[str]) -> Iterator[Path]:
+    """The files at any depth below a directory; one that links lead to twice is read once."""
+    for place, directories, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(place)
+        if real in walked:
+            directories.clear()
+            continue
+        walked.add(real)
+        directories[:] = sorted(name for name in directories if not _is_private(name))
+        for name in names:
+            if name.lower().endswith(ENDINGS) and not _is_private(name):
+                yield Path(place, name)
+
+
+def _matches(directory: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    """What fits a pattern, part by part; private names fit only parts that begin like them."""
+    first, rest = parts[0], parts[1:]
+    if first == "**":
+        if rest:
+            yield from _matches(directory, rest)
+        else:
+            yield directory
+        for entry in _entries(directory):
+            if entry.is_dir() and not entry.is_symlink() and not _is_private(entry.name):
+                yield from _matches(entry, parts)
+        return
+    if any(mark in first for mark in MARKS) and not (directory / first).exists():
+        fits = [e for e in _entries(directory) if fnmatch.fnmatchcase(e.name, first)]
+        fits = [e for e in fits if not _is_private(e.name) or first[0] == e.name[0]]
+    else:
+        fits = [directory / first]
+    for entry in fits:
+        if rest and entry.is_dir():
+            yield from _matches(entry, rest)
+        elif not rest and entry.exists():
+            yield entry
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
