@@ -9,7 +9,6 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, ModelSettings, default_device
 from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
-from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from openlum.pretrain.checkpoint import Progression, load_checkpoint, save_checkpoint
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
@@ -37,23 +36,6 @@ from openlum.pretrain.validation import ValidationSet, validate, validation_set
 from openlum.schedule import cosine_rate
 
 LOG_EVERY = 10
-
-
-@dataclass
-class Progression:
-    """Where a training stands."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    """Batches done of this epoch."""
-    best_loss: float | None = None
-    best_validation: dict[str, float] = field(default_factory=dict)
-    without_gain: int = 0
-    """Validations since the best."""
-    events: int = 0
-    seconds: float = 0.0
-    """Spent in steps, without validation."""
 
 
 def pretrain(
@@ -285,12 +267,12 @@ class Trainer:
             curves.add_scalar(f"{kind}/{name}", value, self.progress.step)
 
     def _checkpoint(self) -> None:
-        save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, vars(self.progress))
+        save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, self.progress)
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
-        if found:
-            self.progress = Progression(**found)
+        progress = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
+        if progress:
+            self.progress = progress
         metrics = self.work / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.progress.step]

@@ -1,0 +1,68 @@
+"""Checks of what a caller passes to a function: the message names the argument and what was expected."""
+
+import operator
+import os
+import reprlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from openlum.errors import InputError
+
+T = TypeVar("T")
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path from text or a path, with `~` expanded.
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+
+    Raises:
+        InputError: it is neither, or empty.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{name}: expected a path, as text or pathlib.Path, found {shown(value)}")
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InputError(f"{name}: expected a path, found {shown(value)}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{name}: {path}: there is no such home directory") from None
+
+
+def as_path_or_none(name: str, value: Any) -> Path | None:
+    """The same where the argument may be left out."""
+    return None if value is None else as_path(name, value)
+
+
+def check_kind(name: str, value: Any, kind: type[T]) -> T:
+    """The value, which is of a kind, such as the settings of a step.
+
+    Raises:
+        InputError: it is of another.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: expected {kind.__module__}.{kind.__qualname__}, found {shown(value)}")
+    return value
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """A whole number, of Python's or NumPy's.
+
+    Raises:
+        InputError: it is none (`True` and `2.0` are none), or less than `least`.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name}: expected a whole number from {least} on, found {shown(value)}")
+    return number
+
+
+def shown(value: Any) -> str:
+    """A value and its type for a message, on one short line."""
+    return f"{' '.join(reprlib.repr(value).split())} ({type(value).__name__})"
