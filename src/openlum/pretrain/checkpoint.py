@@ -130,7 +130,7 @@ def _sha256(file: Path) -> str:
 
 def _state_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """PARAMETER/KEY to a tensor of the optimizer's state. Its settings are the training's."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}/{key}": value
         for parameter, state in optimizer.state.items()
