@@ -60,7 +60,7 @@ def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: P
     settings = RetrieveSettings(
         questions={"any": {}, "five": {"rating": 5}}, at=[3], exclude_seen=exclude_seen, batch_users=3
     )
-    metrics = retrieve(small_dataset.path, tmp_path / "model", tmp_path / "out", settings)
+    metrics = retrieve(str(small_dataset.path), str(tmp_path / "model"), str(tmp_path / "out"), settings)
     sequences = small_dataset.sequences
     ranks = []
     for place in range(len(sequences.user)):

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openlum.arguments import as_path
 from openlum.artefact import read_json
 from openlum.config import Settings, parse_settings
 from openlum.data.profile import Profile
@@ -128,7 +129,7 @@ class Dataset:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path("path", path)
         file = self.path / "dataset.json"
         self.info = parse_settings(read_json(file, "lum prepare"), DatasetInfo, where=str(file))
 

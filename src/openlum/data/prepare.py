@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from openlum.arguments import as_path
 from openlum.artefact import whole_directory, write_json
 from openlum.config import load_settings
 from openlum.data.dataset import Dataset, DatasetInfo
@@ -20,7 +21,7 @@ from openlum.errors import InputError
 from openlum.schema import Schema
 
 
-def prepare(schema: Path, out: Path) -> DatasetInfo:
+def prepare(schema: str | Path, out: str | Path) -> DatasetInfo:
     """Turn an event log and its tables into the directory `out`, which `Dataset` reads.
 
     Rows that cannot be used are refused: they lie in `rejected/` with file, row and reason, and are counted in the result. The
@@ -36,15 +37,16 @@ def prepare(schema: Path, out: Path) -> DatasetInfo:
     Raises:
         InputError: a file or a column is missing, empty or of a wrong type, too many rows are refused, or too little is left.
     """
-    return _write(Inputs(load_settings(schema, Schema), Path(schema).parent), out, where=str(schema))
+    schema, out = as_path("schema", schema), as_path("out", out)
+    return _write(Inputs(load_settings(schema, Schema), schema.parent), out, where=str(schema))
 
 
 def append(
-    dataset: Path,
-    events: Path,
-    impressions: Path | None = None,
-    items: Path | None = None,
-    users: Path | None = None,
+    dataset: str | Path,
+    events: str | Path,
+    impressions: str | Path | None = None,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
 ) -> DatasetInfo:
     """Add a log to a dataset, which is replaced by the longer one, whole or not at all.
 
@@ -64,10 +66,12 @@ def append(
     Raises:
         InputError: as `prepare`; or the dataset has no such table.
     """
+    dataset = as_path("dataset", dataset)
+    given = {"impressions": impressions, "items": items, "users": users}
+    tables = {"events": as_path("events", events)}
+    tables |= {name: as_path(name, path) for name, path in given.items() if path is not None}
     former = Dataset(dataset)
     schema = former.info.data_schema
-    given = {"events": events, "impressions": impressions, "items": items, "users": users}
-    tables = {name: path for name, path in given.items() if path is not None}
     changes = {}
     for name, path in tables.items():
         table = getattr(schema, name)
@@ -78,15 +82,16 @@ def append(
     return _write(inputs, dataset, where=f"{dataset}/dataset.json")
 
 
-def check(schema: Path) -> DatasetInfo:
+def check(schema: str | Path) -> DatasetInfo:
     """What `prepare` would write: the same checks and counts; nothing is left behind.
 
     Raises:
         InputError: as `prepare`.
     """
+    schema = as_path("schema", schema)
     settings = load_settings(schema, Schema)
     with tempfile.TemporaryDirectory(prefix="lum-", dir=settings.engine.scratch) as draft:
-        return _compute(Inputs(settings, Path(schema).parent), Path(draft), Path(draft) / ".scratch", str(schema))
+        return _compute(Inputs(settings, schema.parent), Path(draft), Path(draft) / ".scratch", str(schema))
 
 
 def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from openlum import __version__
+from openlum.arguments import as_path, as_path_or_none, check_kind
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
@@ -39,11 +40,11 @@ LOG_EVERY = 10
 
 
 def pretrain(
-    dataset_dir: Path,
-    out: Path,
+    dataset_dir: str | Path,
+    out: str | Path,
     model_settings: ModelSettings,
     settings: PretrainSettings,
-    init_from: Path | None = None,
+    init_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train a Large User Model and write `model/`.
 
@@ -63,6 +64,10 @@ def pretrain(
     Raises:
         InputError: there is nothing to train on, or the model to begin with does not fit.
     """
+    dataset_dir, out = as_path("dataset_dir", dataset_dir), as_path("out", out)
+    init_from = as_path_or_none("init_from", init_from)
+    check_kind("model_settings", model_settings, ModelSettings)
+    check_kind("settings", settings, PretrainSettings)
     dataset = Dataset(dataset_dir)
     old = None
     if init_from:

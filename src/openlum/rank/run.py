@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from openlum.arguments import as_path, as_path_or_none, check_kind
 from openlum.artefact import whole_directory, write_json
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
@@ -30,7 +31,11 @@ from openlum.rank.train import Fit, fit
 
 
 def rank(
-    dataset: Path, knowledge: Path | None, out: Path, settings: RankSettings, truth: Path | None = None
+    dataset: str | Path,
+    knowledge: str | Path | None,
+    out: str | Path,
+    settings: RankSettings,
+    truth: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train the rankers and write `ranker/`.
 
@@ -51,6 +56,9 @@ def rank(
     Raises:
         InputError: dataset, knowledge and settings do not fit together.
     """
+    dataset, knowledge = as_path("dataset", dataset), as_path_or_none("knowledge", knowledge)
+    out, truth = as_path("out", out), as_path_or_none("truth", truth)
+    check_kind("settings", settings, RankSettings)
     prepared = Dataset(dataset)
     known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, known)
