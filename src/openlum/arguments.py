@@ -1,10 +1,15 @@
 """Checks of what a caller passes to a function: the message names the argument and what was expected."""
 
+import datetime as dt
+import numbers
 import operator
 import os
 import reprlib
+import uuid
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from openlum.errors import InputError
 
@@ -61,6 +66,24 @@ def whole_number(name: str, value: Any, least: int) -> int:
     if number is None or number < least:
         raise InputError(f"{name}: expected a whole number from {least} on, found {shown(value)}")
     return number
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a raw value is absent: None, not-a-number, and what pandas has for them."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # pandas.NA has no truth; an array has several
+        return type(value).__name__ == "NAType"
+
+
+def check_single(where: str, value: Any) -> None:
+    """Refuse what cannot be an id or a category: a list, say.
+
+    Raises:
+        InputError: begins with `where`.
+    """
+    if not isinstance(value, str | bytes | numbers.Number | np.generic | dt.date | uuid.UUID):
+        raise InputError(f"{where} is {shown(value)}; expected a single value, text or a number")
 
 
 def shown(value: Any) -> str:

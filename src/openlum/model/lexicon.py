@@ -1,10 +1,8 @@
 """The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
 
 import math
-import numbers
 import operator
 import reprlib
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from openlum.arguments import shown
+from openlum.arguments import check_single, is_missing
 from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
 from openlum.data.vocabulary import Vocabulary, hashed_id
@@ -29,24 +27,6 @@ from openlum.schema import SECONDS, FieldSpec
 DAYS = "days since 1970"
 """The unit of a time; ISO 8601 text is accepted for it."""
 _DATES = (date, np.datetime64)
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a raw value is absent: None, not-a-number, and what pandas has for them."""
-    try:
-        return value is None or bool(value != value)
-    except (TypeError, ValueError):  # pandas.NA has no truth; an array has several
-        return type(value).__name__ == "NAType"
-
-
-def check_single(where: str, value: Any) -> None:
-    """Refuse what cannot be an id or a category: a list, say.
-
-    Raises:
-        InputError: begins with `where`.
-    """
-    if not isinstance(value, str | bytes | numbers.Number | np.generic | date | uuid.UUID):
-        raise InputError(f"{where} is {shown(value)}; expected a single value, text or a number")
 
 
 @dataclass(frozen=True)
