@@ -6,6 +6,7 @@ import operator
 import os
 import reprlib
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ import numpy as np
 from openlum.errors import InputError
 
 T = TypeVar("T")
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 80
 
 
 def as_path(name: str, value: Any) -> Path:
@@ -72,8 +75,8 @@ def is_missing(value: Any) -> bool:
     """Whether a raw value is absent: None, not-a-number, and what pandas has for them."""
     try:
         return value is None or bool(value != value)
-    except (TypeError, ValueError):  # pandas.NA has no truth; an array has several
-        return type(value).__name__ == "NAType"
+    except Exception:  # pandas.NA has no truth; an array has several; Decimal('sNaN') compares with nothing
+        return isinstance(value, Decimal) or type(value).__name__ == "NAType"
 
 
 def check_single(where: str, value: Any) -> None:
@@ -88,4 +91,9 @@ def check_single(where: str, value: Any) -> None:
 
 def shown(value: Any) -> str:
     """A value and its type for a message, on one short line."""
-    return f"{' '.join(reprlib.repr(value).split())} ({type(value).__name__})"
+    return f"{brief(value)} ({type(value).__name__})"
+
+
+def brief(value: Any) -> str:
+    """A value for a message, on one short line."""
+    return " ".join(_repr.repr(value).split())

@@ -149,8 +149,11 @@ def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
     out = np.empty(array.shape)
     for place, value in np.ndenumerate(array):
         single = isinstance(value, numbers.Number | np.bool_) and not isinstance(value, complex)
-        if not single or is_missing(value):
+        try:
+            if not single or is_missing(value):
+                raise TypeError
+            out[place] = float(value)
+        except (TypeError, OverflowError):
             where = f" at index {', '.join(map(str, place))}" if place else ""
-            raise InputError(f"the {name}{where} is {shown(value)}; expected a number")
-        out[place] = float(value)
+            raise InputError(f"the {name}{where} is {shown(value)}; expected a number") from None
     return out

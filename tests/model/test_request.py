@@ -24,8 +24,7 @@ MOST = 8
 """Events that an answer looks back."""
 
 
-@pytest.fixture(scope="module")
-def timed() -> LargeUserModel:
+def timed_model() -> LargeUserModel:
     """A model that uses the time."""
     sizes = {"scenario": 4, "hour": 25, "weekday": 8, "gap": GAP_BUCKETS + 2}
     config = ModelConfig(
@@ -41,6 +40,11 @@ def timed() -> LargeUserModel:
     model = LargeUserModel(config, lexicon).eval()
     wake(model)
     return model
+
+
+@pytest.fixture(scope="module")
+def timed() -> LargeUserModel:
+    return timed_model()
 
 
 def event(number: int, time: Any = None) -> dict[str, Any]:

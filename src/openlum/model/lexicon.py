@@ -2,7 +2,6 @@
 
 import math
 import operator
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from openlum.arguments import check_single, is_missing
+from openlum.arguments import brief, check_single, is_missing
 from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
 from openlum.data.vocabulary import Vocabulary, hashed_id
@@ -129,7 +128,7 @@ class Lexicon:
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if is_missing(value):
             raise InputError(
-                f"condition field '{spec.name}': {value!r} is no value; leave the field out to ask for any"
+                f"condition field '{spec.name}': {brief(value)} is no value; leave the field out to ask for any"
             )
         if spec.type in ("numeric", "vector"):
             return _numbers(spec, value)
@@ -145,7 +144,7 @@ class Lexicon:
             check_single(f"condition field '{spec.name}'", one)
         ids = self._ids(spec, values)
         if strict and (ids == 0).any():
-            raise InputError(f"condition field '{spec.name}': {value!r} {self._unknown(spec)}")
+            raise InputError(f"condition field '{spec.name}': {brief(value)} {self._unknown(spec)}")
         if spec.type == "categorical":
             return int(ids[0])
         padded = torch.zeros(spec.width, dtype=torch.int64)
@@ -171,7 +170,9 @@ def _own_id(spec: FieldSpec, value: Any) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < spec.size:
-        raise InputError(f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}")
+        raise InputError(
+            f"condition field '{spec.name}': {brief(value)} is not a whole number from 0 to {spec.size - 1}"
+        )
     return number
 
 
@@ -189,9 +190,7 @@ def _numbers(spec: FieldSpec, value: Any) -> Tensor:
     except (TypeError, ValueError, OverflowError):
         vector = np.empty(0)
     if len(vector) != spec.width or not np.isfinite(vector).all():
-        raise InputError(
-            f"condition field '{spec.name}': {reprlib.repr(value)} is not a list of {spec.width} finite numbers"
-        )
+        raise InputError(f"condition field '{spec.name}': {brief(value)} is not a list of {spec.width} finite numbers")
     return torch.from_numpy(vector).float()
 
 
@@ -213,4 +212,4 @@ def _number(spec: FieldSpec, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         pass
     wanted = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a finite number"
-    raise InputError(f"condition field '{spec.name}': {reprlib.repr(value)} is not {wanted}")
+    raise InputError(f"condition field '{spec.name}': {brief(value)} is not {wanted}")
