@@ -10,8 +10,6 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from openlum.arguments import as_path
 from openlum.errors import InputError
 
-FILES = ["*.json", "*.safetensors", "vocab/*.parquet", "README.md"]
-"""What a model consists of."""
 PATIENCE = 10.0
 """Seconds for the Hub to answer at all."""
 
@@ -59,7 +57,7 @@ def _from_the_hub(name: str, options: dict[str, Any]) -> Path:
     try:
         unreachable = "" if options.get("local_files_only") else _unreachable(name, options)
         local = {"local_files_only": True} if unreachable else {}
-        return Path(snapshot_download(name, **options | local, allow_patterns=FILES))
+        return Path(snapshot_download(name, **options | local))
     except TypeError as error:
         raise InputError(f"from_pretrained: {error}") from None
     except GatedRepoError:
