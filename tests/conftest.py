@@ -70,4 +70,4 @@ def _prepare_small(directory: Path) -> None:
         impressions_from_events={"field": "rating", "at_least": 4},
         gap_unit="s",
     )
-    prepare(schema, directory / "dataset")
+    prepare(str(schema), str(directory / "dataset"))

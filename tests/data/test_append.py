@@ -152,7 +152,7 @@ def test_appending_twice_keeps_every_refused_row(tmp_path: Path) -> None:
         more["time"] = [time + 86_400 * day for time in more["time"]]
         more["item"][3] = None
         write_log(tmp_path / "b", {"events": more})
-        info = append(tmp_path / "dataset", tmp_path / "b" / "events.parquet")
+        info = append(str(tmp_path / "dataset"), str(tmp_path / "b" / "events.parquet"))
     assert info.preparations == 3
     assert info.rejected == {"events: no user": 1, "events: no item": 2}
     files = sorted(path.name for path in (tmp_path / "dataset" / "rejected").iterdir())

@@ -1,6 +1,7 @@
 """A small model with every type of field, and random histories for it."""
 
 import copy
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -56,10 +57,10 @@ def wake(model: LargeUserModel) -> None:
             torch.nn.init.normal_(parameter, std=0.05)
 
 
-@pytest.fixture(scope="session", params=["transformer", "hstu"])
-def model(request: pytest.FixtureRequest) -> LargeUserModel:
+def small_model(encoder: Literal["transformer", "hstu"]) -> LargeUserModel:
+    """The model of the fixture."""
     config = ModelConfig(
-        settings=ModelSettings(encoder=request.param, width=32, layers=3, heads=2, embedding_width=16, max_events=64),
+        settings=ModelSettings(encoder=encoder, width=32, layers=3, heads=2, embedding_width=16, max_events=64),
         condition=CONDITION,
         item=ITEM,
         items=ITEMS,
@@ -72,6 +73,11 @@ def model(request: pytest.FixtureRequest) -> LargeUserModel:
     wake(model)
     model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
     return model
+
+
+@pytest.fixture(scope="session", params=["transformer", "hstu"])
+def model(request: pytest.FixtureRequest) -> LargeUserModel:
+    return small_model(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -194,9 +194,9 @@ def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
         ([{"scenario": "scenario1"}], {}, "has no 'item'"),
         ([{"item": "i1"}], {"colour": "red"}, "'colour': the model has scenario"),
         ([{"item": "i1"}], {"scenario": "attic"}, "'attic' was not in the training data"),
-        ([{"item": "i1"}], {"price": "cheap"}, "'cheap' is not a number"),
-        ([{"item": "i1"}], {"price": [1, 2]}, "is not a number"),
-        ([{"item": "i1"}], {"query": [1.0, 2.0]}, "not a list of 5 numbers"),
+        ([{"item": "i1"}], {"price": "cheap"}, "'cheap' is not a finite number"),
+        ([{"item": "i1"}], {"price": [1, 2]}, "is not a finite number"),
+        ([{"item": "i1"}], {"query": [1.0, 2.0]}, "not a list of 5 finite numbers"),
         ([{"item": "i1"}], {"words": 5}, "5 was not in the training data"),
     ],
 )

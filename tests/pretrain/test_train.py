@@ -146,7 +146,7 @@ def test_changing_the_validation_and_test_periods_changes_no_weight(small_datase
 
 
 def test_the_model_directory_is_whole(small_dataset: Dataset, tmp_path: Path) -> None:
-    summary = pretrain(small_dataset.path, tmp_path / "model", golden.SHAPE, SETTINGS)
+    summary = pretrain(str(small_dataset.path), str(tmp_path / "model"), golden.SHAPE, SETTINGS)
     model = LargeUserModel.from_pretrained(tmp_path / "model")
     assert sum(p.numel() for p in model.parameters()) == summary["parameters"]
     assert read_json(tmp_path / "model" / "pretrain.json", "lum pretrain") == summary

@@ -78,7 +78,8 @@ def test_knowledge_has_every_row_and_true_similarities(
 ) -> None:
     model.save_pretrained(tmp_path / "model")
     settings = QuerySettings(questions=QUESTIONS, rows_per_part=100)
-    summary = query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", settings)
+    paths = [str(path) for path in (small_dataset.path, tmp_path / "model", tmp_path / "knowledge")]
+    summary = query(*paths, settings)
     parts = sorted((tmp_path / "knowledge").glob("part-*.parquet"))
     assert len(parts) > 1
     table = pq.read_table(parts).sort_by("row")

@@ -34,7 +34,7 @@ def test_rank_writes_what_it_returns(
     dataset: Dataset, knowledge_dir: Path, truth: Path, settings: RankSettings, tmp_path: Path
 ) -> None:
     short = settings.model_copy(update={"max_epochs": 2})
-    summary = rank(dataset.path, knowledge_dir, tmp_path / "ranker", short, truth)
+    summary = rank(str(dataset.path), str(knowledge_dir), str(tmp_path / "ranker"), short, str(truth))
     names = ["dnn", "dnn+knowledge", "din", "din+knowledge"]
     assert json.loads((tmp_path / "ranker" / "metrics.json").read_text()) == summary
     assert list(summary["ranking"]) == list(summary["validation"]) == names

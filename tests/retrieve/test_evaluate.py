@@ -38,11 +38,20 @@ def test_equal_scores_count_against() -> None:
     assert rank_of_target(torch.zeros(1, 7), torch.tensor([3])).item() == 7
 
 
-def test_scores_that_are_no_numbers_count_against() -> None:
-    """Nor must a model that diverged."""
-    scores = torch.tensor([[0.1, torch.nan, 0.3], [torch.nan] * 3])
-    assert rank_of_target(scores, torch.tensor([1, 0])).tolist() == [3, 3]
-    assert rank_of_target(scores, torch.tensor([2, 0])).tolist() == [2, 3]
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    """A model that diverged has no rank, neither of its target nor of what it scores well."""
+    scores = torch.tensor([[0.1, 0.2, 0.3], [-torch.inf, torch.nan, 0.3]])
+    for target in (1, 2):
+        with pytest.raises(InputError, match="score of item 1 in row 1 is nan"):
+            rank_of_target(scores, torch.tensor([0, target]))
+
+
+@pytest.mark.parametrize(
+    ("rank", "at"), [([1, np.nan], [1]), ([0], [1]), ([], [1]), (3, [1]), ([1], [0]), ([1], 10), ([1], [1.5])]
+)
+def test_ranks_and_cut_offs_that_are_none_are_refused(rank: object, at: object) -> None:
+    with pytest.raises(InputError, match=r"rank|at"):
+        ranking_metrics(rank, at)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("at", [[0], [10, -5], [10, 10]])
@@ -60,7 +69,7 @@ def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: P
     settings = RetrieveSettings(
         questions={"any": {}, "five": {"rating": 5}}, at=[3], exclude_seen=exclude_seen, batch_users=3
     )
-    metrics = retrieve(small_dataset.path, tmp_path / "model", tmp_path / "out", settings)
+    metrics = retrieve(str(small_dataset.path), str(tmp_path / "model"), str(tmp_path / "out"), settings)
     sequences = small_dataset.sequences
     ranks = []
     for place in range(len(sequences.user)):

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from openlum.arguments import as_path
 from openlum.artefact import check_parts, read_json, read_manifest
 from openlum.config import Settings, parse_settings
 from openlum.data.encoded import check_ids, encoded, event_offsets, values_of
@@ -136,7 +137,7 @@ class Dataset:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path("path", path)
         self._manifest = check_parts(self.path, "dataset")
         file = self.path / "dataset.json"
         self.info = parse_settings(read_json(file, "lum prepare"), DatasetInfo, where=str(file))

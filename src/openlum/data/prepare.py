@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeElapsedColumn
 
+from openlum.arguments import as_path
 from openlum.artefact import whole_directory, write_json
 from openlum.config import load_settings
 from openlum.console import new_console, new_progress
@@ -28,7 +29,7 @@ DISK_FULL = re.compile(r"No space left|[Qq]uota exceeded|max_temp_directory_size
 OUT_OF_MEMORY = re.compile(r"[Oo]ut ?[Oo]f ?[Mm]emory|bad_alloc|Java heap space|GC overhead limit")
 
 
-def prepare(schema: Path, out: Path) -> DatasetInfo:
+def prepare(schema: str | Path, out: str | Path) -> DatasetInfo:
     """Turn an event log and its tables into the directory `out`, which `Dataset` reads.
 
     Rows that cannot be used are refused: they lie in `rejected/` with file, row and reason, and are counted in the result. The
@@ -44,15 +45,16 @@ def prepare(schema: Path, out: Path) -> DatasetInfo:
     Raises:
         InputError: a file or a column is missing, empty or of a wrong type, too many rows are refused, or too little is left.
     """
-    return _write(Inputs(load_settings(schema, Schema), Path(schema).parent), out, where=str(schema))
+    schema, out = as_path("schema", schema), as_path("out", out)
+    return _write(Inputs(load_settings(schema, Schema), schema.parent), out, where=str(schema))
 
 
 def append(
-    dataset: Path,
-    events: Path | None = None,
-    impressions: Path | None = None,
-    items: Path | None = None,
-    users: Path | None = None,
+    dataset: str | Path,
+    events: str | Path | None = None,
+    impressions: str | Path | None = None,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
 ) -> DatasetInfo:
     """Add files of one or several tables to a dataset, which is replaced by the longer one, whole or not at all.
 
@@ -74,23 +76,21 @@ def append(
         InputError: as `prepare`; or no files are given; or the dataset has no such table, or is damaged, or another process
             writes it.
     """
-    dataset = Path(dataset)
+    dataset = as_path("dataset", dataset)
+    given = {"events": events, "impressions": impressions, "items": items, "users": users}
+    tables = {name: as_path(name, path) for name, path in given.items() if path is not None}
+    if not tables:
+        raise InputError(f"{dataset}: nothing to append; give new files of events, impressions, items or users")
     if not dataset.resolve().parent.is_dir():
         raise InputError(f"{dataset}: no such directory; 'lum prepare' writes it")
     with locked(dataset):  # from before the old log is read: what another process appends meanwhile would be lost
-        return _append(dataset, events, impressions, items, users)
+        return _append(dataset, tables)
 
 
-def _append(
-    dataset: Path, events: Path | None, impressions: Path | None, items: Path | None, users: Path | None
-) -> DatasetInfo:
+def _append(dataset: Path, tables: Mapping[str, Path]) -> DatasetInfo:
     former = Dataset(dataset)
     verify(dataset)  # all that follows is computed from it: damage would be in the new one for good
     schema = former.info.data_schema
-    given = {"events": events, "impressions": impressions, "items": items, "users": users}
-    tables = {name: Path(path) for name, path in given.items() if path is not None}
-    if not tables:
-        raise InputError(f"{dataset}: nothing to append; give new files of events, impressions, items or users")
     changes = {}
     for name, path in tables.items():
         table = getattr(schema, name)
@@ -101,15 +101,16 @@ def _append(
     return _write(inputs, dataset, where=f"{dataset}/dataset.json")
 
 
-def check(schema: Path) -> DatasetInfo:
+def check(schema: str | Path) -> DatasetInfo:
     """What `prepare` would write: the same checks and counts; nothing is left behind.
 
     Raises:
         InputError: as `prepare`.
     """
+    schema = as_path("schema", schema)
     settings = load_settings(schema, Schema)
     with tempfile.TemporaryDirectory(prefix="lum-", dir=settings.engine.scratch) as draft:
-        inputs, scratch = Inputs(settings, Path(schema).parent), Path(draft) / ".scratch"
+        inputs, scratch = Inputs(settings, schema.parent), Path(draft) / ".scratch"
         return _compute(inputs, Path(draft), scratch, str(schema), {draft: scratch})
 
 

@@ -1,5 +1,6 @@
 """Time known at the moment of a question, as condition fields: one function for training and for every way of asking."""
 
+import datetime as dt
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,18 @@ def time_fields(
         bucket = np.minimum(np.log2(1.0 + gap).astype(np.int64), GAP_BUCKETS - 1)
         fields["gap"] = np.where(has_previous, bucket + FIRST_EVENT + 1, FIRST_EVENT)
     return {name: fields[name] for name in names}
+
+
+def utc_seconds(moment: dt.date | np.datetime64) -> float:
+    """Seconds since 1970 of a date or time of Python, NumPy or pandas, which is UTC where it names no other zone; not-a-number of
+    NaT."""
+    if isinstance(moment, np.datetime64):
+        return float("nan") if np.isnat(moment) else int(moment.astype("datetime64[us]").astype(np.int64)) / 1e6
+    if moment != moment:  # pandas.NaT
+        return float("nan")
+    if not isinstance(moment, dt.datetime):
+        moment = dt.datetime.combine(moment, dt.time())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def by_key_then_time(key: np.ndarray, seconds: np.ndarray) -> np.ndarray:

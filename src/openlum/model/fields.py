@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from openlum.model.batch import Fields
 from openlum.schema import FieldSpec
 
+FARTHEST = 1e6
+"""Numbers count as at most this many deviations from their mean: sums of much larger ones overflow to what is no number."""
+
 
 def known_ids(ids: Tensor, rows: int) -> Tensor:
     """Ids of a table's rows. Those beyond came into the vocabulary after training: they become 0, unknown."""
@@ -40,7 +43,8 @@ class Field(nn.Module):
             return (self.table(x) * named).sum(1) / named.sum(1).clamp(min=1)
         x = x.unsqueeze(-1) if x.dim() == 1 else x
         known = ~x.isnan().any(-1, keepdim=True)
-        return self.linear(torch.cat([torch.nan_to_num(x), known.to(x.dtype)], -1))
+        x = torch.cat([torch.nan_to_num(x).clamp(-FARTHEST, FARTHEST), known.to(x.dtype)], -1)
+        return self.linear(x.to(self.linear.weight.dtype))
 
 
 class TokenEncoder(nn.Module):

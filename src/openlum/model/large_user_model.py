@@ -9,32 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
+from openlum.arguments import as_path, whole_number
 from openlum.artefact import check_parts, read_json, write_json
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
-from openlum.data.packing import window_start
-from openlum.data.time_fields import time_fields
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions, erase_whole
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.fit import check_fields, check_growth, check_words
-from openlum.model.lexicon import Lexicon, check_history, time_before
+from openlum.model.lexicon import Lexicon
+from openlum.model.pretrained import available_device, model_directory
+from openlum.model.request import Request, check_items, check_question, encode_request
 from openlum.model.settings import ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
+from openlum.tensors import read_tensors, write_tensors
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
 REMEDY = "pretrain again on this dataset"
-NO_MODEL = "no such directory, and no model of that name on the Hub; 'lum pretrain' writes one"
 
 
 def default_device() -> torch.device:
@@ -185,9 +182,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Ask one user's history questions, in raw values.
 
         Args:
-            history: the user's events, oldest first: `item` (raw id), condition fields by name, and `time` (seconds since
-                1970) if the model uses time. Fields left out are *any*.
-            questions: condition fields by name, and `time`, each optional: `{}` asks "what next?".
+            history: the user's events, oldest first: `item` (raw id), condition fields by name, and `time`: seconds since 1970 or
+                a datetime, which is UTC where it names no zone. Fields left out are *any*.
+            questions: condition fields by name, and `time`, each optional: `{}` asks "what next?". A question sees the events in
+                the seconds before its time; without one, all.
 
         Returns:
             (Q, E) answers of unit length.
@@ -195,10 +193,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: an event without `item`, or an unknown field or value.
         """
-        if not len(questions) or not all(isinstance(question, Mapping) for question in questions):
-            raise InputError("expected one question or more, each a mapping of condition fields to values such as {}")
-        state, asked = self._read_and_encode(list(history), questions)
-        return self.answer(state, asked)
+        request = encode_request(self.lexicon, self.config, history, questions)
+        state = self._read_request(request)
+        return self.answer(state, request.questions.to(self.device))[request.place]
 
     @torch.inference_mode()
     def predict_feedback(
@@ -224,18 +221,19 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         fields = self.config.judged
         if not fields:
             raise InputError("the model judges no items: pretrain it with pretrain.judge_weight above 0")
-        if isinstance(items, str) or not len(items):
-            raise InputError(f"items: expected a list of one item or more, found {items!r}")
-        told = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(question or {}))
+        items = check_items(items)
+        asked = check_question(question)
+        told = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(asked))
         if told:
             raise InputError(
                 f"condition field '{told[0]}' is feedback, which is what is predicted; leave it out of the question"
             )
-        state, asked = self._read_and_encode(list(history), [question or {}])
+        request = encode_request(self.lexicon, self.config, history, [asked])
+        state, one = self._read_request(request), request.questions
         user = torch.zeros(len(items), dtype=torch.int64)
-        condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in asked.condition.items()}
-        item = torch.from_numpy(self.lexicon.item_ids(list(items), "to be judged"))
-        about = Questions(condition, user, asked.prefix.expand(len(items)), item).to(self.device)
+        condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in one.condition.items()}
+        item = torch.from_numpy(self.lexicon.item_ids(items, "to be judged"))
+        about = Questions(condition, user, one.prefix.expand(len(items)), item).to(self.device)
         chances = [logits.softmax(1).tolist() for logits in self.judge(state, about)]
         return [
             {"item": raw}
@@ -246,54 +244,38 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             for index, raw in enumerate(items)
         ]
 
-    def _read_and_encode(
-        self, history: list[Mapping[str, Any]], questions: Sequence[Mapping[str, Any]]
-    ) -> tuple[UserState, Questions]:
-        """One user's raw history and raw questions to its state, and to questions that see all of it."""
-        self.eval()
-        check_history(history)
-        begin = int(window_start(np.array([len(history)]), self.config.settings.max_events)[0])
-        times = [event.get("time") for event in history]
-        condition = self._conditions(history[begin:], times, begin, strict=False)
-        items = torch.from_numpy(self.lexicon.item_ids([event["item"] for event in history[begin:]], "of the history"))
-        n = len(items)
-        state = self.read(History(items, condition, torch.tensor([0, n])).to(self.device), with_answers=False)[1]
-        each = [
-            self._conditions([question], [*times, question.get("time")], len(history), strict=True)
-            for question in questions
-        ]
-        asked = {spec.name: torch.cat([fields[spec.name] for fields in each]) for spec in self.config.condition}
-        user, prefix = torch.zeros(len(each), dtype=torch.int64), torch.full((len(each),), n)
-        return state, Questions(asked, user, prefix).to(self.device)
-
+    @torch.inference_mode()
     def recommend(
         self, history: Sequence[Mapping[str, Any]], question: Mapping[str, Any] | None = None, k: int = 10
     ) -> list[dict[str, Any]]:
-        """A user's top items under a question; items of the history are left out.
+        """A user's top items under a question; items of the events that it sees are left out.
 
         Args:
             history: as in `ask`.
-            question: condition fields by name; none asks "what next?".
+            question: condition fields by name, and `time`; none asks "what next?".
             k: how many items.
 
         Returns:
             `item` (raw id), `title` and `similarity` (cosine) of each, best first.
         """
-        if not isinstance(k, int) or k < 1:
-            raise InputError(f"k: expected a whole number from 1 on, found {k!r}")
-        history = list(history)
-        answer = self.ask(history, [question or {}])[0]
-        with torch.inference_mode():
-            similarity = self.items() @ answer  # (V,)
-            similarity[0] = -torch.inf
-            similarity[torch.from_numpy(self.lexicon.items.encode([event["item"] for event in history]))] = -torch.inf
-            best = similarity.topk(min(k, int(similarity.isfinite().sum())))
+        k = whole_number("k", k, least=1)
+        request = encode_request(self.lexicon, self.config, history, [check_question(question)])
+        answer = self.answer(self._read_request(request), request.questions.to(self.device))[0]
+        met = self.lexicon.items.encode([event["item"] for event in history[: request.seen[0]]])
+        similarity = self.items() @ answer  # (V,)
+        similarity[0] = -torch.inf
+        similarity[torch.from_numpy(met)] = -torch.inf
+        best = similarity.topk(min(k, int(similarity.isfinite().sum())))
         raw = self.lexicon.items.decode(best.indices.cpu().numpy())
         titles = [self.lexicon.titles[index] for index in best.indices.tolist()]
         return [
             {"item": item, "title": title, "similarity": score}
             for item, title, score in zip(raw, titles, best.values.tolist(), strict=True)
         ]
+
+    def _read_request(self, request: Request) -> UserState:
+        self.eval()
+        return self.read(request.history.to(self.device), with_answers=False)[1]
 
     def check_fit(self, dataset: Dataset) -> None:
         """Refuse data whose fields and ids do not mean what the model learned.
@@ -307,72 +289,39 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         mine = {"items": self.lexicon.items} | self.lexicon.conditions
         check_growth(mine, {"items": dataset.vocabulary("items")} | dataset.vocabularies("condition"), REMEDY)
 
-    def _conditions(
-        self, events: Sequence[Mapping[str, Any]], times: Sequence[float | None], begin: int, strict: bool
-    ) -> Fields:
-        """Conditions of events or questions, of which the first has its time at `times[begin]`."""
-        rows = [{name: value for name, value in event.items() if name not in ("item", "time")} for event in events]
-        fields = self.lexicon.encode_conditions(rows, self.config.condition, strict)
-        timed = [index for index in range(len(events)) if times[begin + index] is not None]
-        if timed and self.config.time_fields:
-            now = [int(times[begin + index]) for index in timed]  # type: ignore[arg-type]
-            earlier = [time_before(times, begin + index) for index in timed]
-            moments = (
-                np.array(now),
-                np.array([time or 0 for time in earlier]),
-                np.array([time is not None for time in earlier]),
-            )
-            for name, values in time_fields(self.config.time_fields, *moments, self.config.gap_unit).items():
-                fields[name][timed] = torch.from_numpy(values)
-        return fields
-
     def _save_pretrained(self, save_directory: Path) -> None:
         write_json(save_directory / "config.json", self.config.model_dump())
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, save_directory / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(self.state_dict(), save_directory / "model.safetensors", {"format": "pt"})
         self.lexicon.save(save_directory)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "LargeUserModel":
-        """Load a model from a local directory, or from the Hub by its name; options are those of `PyTorchModelHubMixin`.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        map_location: str | torch.device = "cpu",
+        **options: Any,
+    ) -> "LargeUserModel":
+        """Load a model from a local directory, or from the Hub by its name.
+
+        Args:
+            pretrained_model_name_or_path: the directory, or OWNER/NAME.
+            map_location: the device that computes.
+            options: of `huggingface_hub.snapshot_download`, such as `revision`, `token` and `local_files_only`.
 
         Raises:
             InputError: there is none, or a damaged one.
         """
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
-        except HFValidationError as error:  # such as 'runs/market/model', where that is no directory
-            raise InputError(f"{pretrained_model_name_or_path}: {NO_MODEL}") from error
+        return cls.load(model_directory(pretrained_model_name_or_path, options), map_location)
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, revision: str | None, cache_dir: str | Path | None, force_download: bool,
-        local_files_only: bool, token: str | bool | None, map_location: str | torch.device = "cpu", **_: Any,
-    ) -> "LargeUserModel":  # fmt: skip
-        directory = Path(model_id)
-        if not directory.is_dir():
-            try:
-                directory = Path(
-                    snapshot_download(
-                        model_id,
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        force_download=force_download,
-                        local_files_only=local_files_only,
-                        token=token,
-                    )
-                )
-            except (OSError, ValueError, HfHubHTTPError) as error:
-                raise InputError(f"{model_id}: {NO_MODEL}") from error
-        return cls.load(directory, map_location)
-
-    @classmethod
-    def load(cls, directory: Path, map_location: str | torch.device = "cpu") -> "LargeUserModel":
+    def load(cls, directory: str | Path, map_location: str | torch.device = "cpu") -> "LargeUserModel":
         """Load a model from a local directory.
 
         Raises:
-            InputError: the directory holds no model, or a damaged one.
+            InputError: the directory holds no model, or a damaged one; or there is no such device.
         """
+        directory, device = as_path("directory", directory), available_device(map_location)
         check_parts(directory, "model")
         file = directory / "config.json"
         config = parse_settings(read_json(file, "lum pretrain"), ModelConfig, where=str(file))
@@ -381,11 +330,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         weights = directory / "model.safetensors"
         try:
             model = cls(config, lexicon)
-            model.load_state_dict(load_file(weights, device=str(map_location)))
+            model.load_state_dict(read_tensors(weights, "run 'lum pretrain' again"))
         except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, MemoryError):
             raise InputError(
                 f"{weights}: has not the weights of this version's models, as {file.name} has them; run 'lum pretrain' again"
             ) from None
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{weights}: cannot be loaded ({error}); run 'lum pretrain' again") from None
-        return model.to(map_location).eval()
+        return model.to(device).eval()

@@ -1,10 +1,11 @@
 """The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
 
 import math
+import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from openlum.arguments import brief, check_single, is_missing
 from openlum.data.canonical import LIST_MARK, canonical
 from openlum.data.dataset import Dataset
+from openlum.data.time_fields import utc_seconds
 from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
 from openlum.model.batch import Fields, blank
@@ -25,31 +28,7 @@ from openlum.schema import SECONDS, FieldSpec
 
 DAYS = "days since 1970"
 """The unit of a time; ISO 8601 text is accepted for it."""
-MOST_SECONDS = 1e12
-"""Times beyond this are no seconds since 1970."""
-
-
-def check_history(history: Sequence[Mapping[str, Any]]) -> None:
-    """Every event has an item, times are numbers, and no event lies before an earlier one."""
-    last = -math.inf
-    for number, event in enumerate(history):
-        if canonical(event.get("item")) is None:
-            raise InputError(f"event {number} of the history has no 'item'")
-        time = event.get("time")
-        if time is not None:
-            if not isinstance(time, int | float) or not abs(time) < MOST_SECONDS:
-                raise InputError(f"event {number} of the history: 'time' is {time!r}, not seconds since 1970")
-            if time < last:
-                raise InputError(
-                    f"event {number} of the history lies before the one ahead of it; give the oldest first"
-                )
-            last = time
-
-
-def time_before(times: Sequence[float | None], index: int) -> int | None:
-    """The last known time strictly before that of event `index`, in whole seconds."""
-    now = int(times[index])  # type: ignore[arg-type]
-    return next((int(t) for t in reversed(times[:index]) if t is not None and int(t) < now), None)
+_DATES = (date, np.datetime64)
 
 
 @dataclass(frozen=True)
@@ -119,13 +98,21 @@ class Lexicon:
             warnings.warn(f"the model knows none of the {len(ids)} items {of}: {some}", UserWarning, stacklevel=2)
         return ids
 
-    def encode_conditions(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec], strict: bool) -> Fields:
+    def encode_conditions(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        specs: list[FieldSpec],
+        strict: bool,
+        name_of_row: Callable[[int], str] | None = None,
+    ) -> Fields:
         """Raw condition values, one mapping a row, to fields, (n, ...). What a row does not name is *any*.
 
         Args:
             rows: field to raw value.
             specs: the condition fields.
-            strict: refuse values that were not in the training data (a question); otherwise they are *unknown* (a history).
+            strict: refuse missing values and those that were not in the training data (a question); otherwise they are *any* and
+                *unknown* (a history).
+            name_of_row: the name of a row for messages, of its index.
 
         Raises:
             InputError: a row names a field that the model does not have, or has an unfit value.
@@ -133,10 +120,16 @@ class Lexicon:
         known = {spec.name: spec for spec in specs}
         fields = blank(specs, len(rows))
         for index, row in enumerate(rows):
-            for name, value in row.items():
-                if name not in known:
-                    raise InputError(f"condition field '{name}': the model has {', '.join(known) or 'no fields'}")
-                fields[name][index] = self._encode(known[name], value, strict)
+            try:
+                for name, value in row.items():
+                    if name not in known:
+                        raise InputError(f"condition field '{name}': the model has {', '.join(known) or 'no fields'}")
+                    if strict or not is_missing(value):
+                        fields[name][index] = self._encode(known[name], value, strict)
+            except InputError as error:
+                if name_of_row is None:
+                    raise
+                raise InputError(f"{name_of_row(index)}: {error}") from None
         return fields
 
     def encode_question(self, name: str, question: Mapping[str, Any], specs: list[FieldSpec]) -> Fields:
@@ -151,23 +144,27 @@ class Lexicon:
         return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
 
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
+        if is_missing(value):
+            raise InputError(
+                f"condition field '{spec.name}': {brief(value)} is no value; leave the field out to ask for any"
+            )
         if spec.type in ("numeric", "vector"):
             return _numbers(spec, value)
         if spec.edges is not None:
             return _bucket(spec, value)
         if not spec.hashed and spec.name not in self.conditions:  # a time field: its ids are its values
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < spec.size:
-                raise InputError(
-                    f"condition field '{spec.name}': {value!r} is not a whole number from 0 to {spec.size - 1}"
-                )
-            return value
+            return _own_id(spec, value)
         if spec.type == "multi" and isinstance(value, str):
             value = value.split(LIST_MARK)  # as in the columns of a table
         several = spec.type == "multi" and isinstance(value, list | tuple | set | frozenset | np.ndarray)
-        values = list(value) if several else [value]
+        values = list(value) if several and np.ndim(value) else [value]
+        if not strict:
+            values = [one for one in values if not is_missing(one)]
+        for one in values:
+            check_single(f"condition field '{spec.name}'", one)
         ids = self._ids(spec, values)
         if strict and (ids == 0).any():
-            raise InputError(f"condition field '{spec.name}': {value!r} {self._unknown(spec)}")
+            raise InputError(f"condition field '{spec.name}': {brief(value)} {self._unknown(spec)}")
         if spec.type == "categorical":
             return int(ids[0])
         padded = torch.zeros(spec.width, dtype=torch.int64)
@@ -187,10 +184,22 @@ class Lexicon:
         return f"was not in the training data, which has {', '.join(self.conditions[spec.name].values[:8])} ..."
 
 
+def _own_id(spec: FieldSpec, value: Any) -> int:
+    """The id of a time field, which is its value."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < spec.size:
+        raise InputError(
+            f"condition field '{spec.name}': {brief(value)} is not a whole number from 0 to {spec.size - 1}"
+        )
+    return number
+
+
 def _bucket(spec: FieldSpec, value: Any) -> int:
-    """The id of a number in buckets; 0, *any*, for not-a-number."""
-    number = _number(spec, value)
-    return 0 if np.isnan(number) else 1 + int(np.searchsorted(spec.edges or [], number, side="left"))
+    """The id of a number in buckets."""
+    return 1 + int(np.searchsorted(spec.edges or [], _number(spec, value), side="left"))
 
 
 def _numbers(spec: FieldSpec, value: Any) -> Tensor:
@@ -198,21 +207,30 @@ def _numbers(spec: FieldSpec, value: Any) -> Tensor:
     if spec.type == "numeric":
         return torch.tensor((_number(spec, value) - spec.mean) / spec.std)
     try:
-        numbers = torch.tensor([float(v) for v in value])
-    except (TypeError, ValueError):
-        numbers = torch.empty(0)
-    if len(numbers) != spec.width:
-        raise InputError(f"condition field '{spec.name}': {value!r} is not a list of {spec.width} numbers")
-    return numbers
+        vector = np.array([float(v) for v in _listed(value)])
+    except (TypeError, ValueError, OverflowError):
+        vector = np.empty(0)
+    if len(vector) != spec.width or not np.isfinite(vector).all():
+        raise InputError(f"condition field '{spec.name}': {brief(value)} is not a list of {spec.width} finite numbers")
+    return torch.from_numpy(vector).float()
+
+
+def _listed(value: Any) -> Sequence[Any] | np.ndarray | Tensor:
+    """The value, which is in an order; text and sets are not numbers in an order."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | Tensor):
+        raise TypeError
+    return value
 
 
 def _number(spec: FieldSpec, value: Any) -> float:
-    """A number, or for a time the days since 1970 of ISO 8601 text, which is UTC where it names no other zone."""
+    """A finite number; for a time the days since 1970, also of a date or ISO 8601 text, which is UTC where it names no zone."""
     try:
-        if spec.unit == DAYS and isinstance(value, str | date):
-            time = datetime.fromisoformat(str(value))
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / SECONDS["d"]
-        return float(value)
+        if spec.unit == DAYS and isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        number = utc_seconds(value) / SECONDS["d"] if spec.unit == DAYS and isinstance(value, _DATES) else float(value)
+        if math.isfinite(number):
+            return number
     except (TypeError, ValueError, OverflowError):
-        wanted = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a number"
-        raise InputError(f"condition field '{spec.name}': {value!r} is not {wanted}") from None
+        pass
+    wanted = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a finite number"
+    raise InputError(f"condition field '{spec.name}': {brief(value)} is not {wanted}")

@@ -1,6 +1,11 @@
-"""The model card: what a model was trained on and how well it does."""
+"""The model card: what a model was trained on and how well it does.
+
+Names and ids come from a log that others wrote, so none of them is Markdown, HTML or code here.
+"""
 
 import datetime as dt
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,7 @@ Trained with openlum {version} on {events:,} events of {users:,} users and {item
 from openlum import LargeUserModel
 
 model = LargeUserModel.from_pretrained("path/to/this/model")
-model.recommend(history=[{{"item": "{example}"}}], question={{}}, k=10)
+model.recommend(history=[{{"item": {example}}}], question={{}}, k=10)
 ```
 
 | | |
@@ -54,19 +59,25 @@ def write_card(
     data = ModelCardData(library_name="openlum", tags=["recommender-system", "large-user-model"])
     card = TEMPLATE.format(
         data=data.to_yaml(),
-        name=info.name,
+        name=literal(info.name),
         version=__version__,
         events=info.counts["events"],
         users=info.counts["users"],
         items=info.counts["items"],
         held_out=HELD_OUT[settings.protocol].format(valid=day),
-        fields=", ".join(spec.name for spec in model.config.condition) or "(none)",
-        example=model.lexicon.items.values[0],
+        fields=", ".join(literal(spec.name) for spec in model.config.condition) or "(none)",
+        example=repr(model.lexicon.items.values[0]),
         parameters=summary["parameters"],
         shape=f"{shape.width}, {shape.layers}, {shape.heads}, {shape.embedding_width}",
         steps=summary["steps"],
         epochs=summary["epochs"],
-        start=f"\n| initialised from | the model with the fingerprint `{start}` |" if start else "",
-        figures="\n".join(f"| {name} | {value:.4f} |" for name, value in summary["validation"].items()),
+        start=f"\n| initialised from | the model with the fingerprint {literal(start)} |" if start else "",
+        figures="\n".join(f"| {literal(name)} | {value:.4f} |" for name, value in summary["validation"].items()),
     )
     ModelCard(card).save(directory / "README.md")
+
+
+def literal(text: str) -> str:
+    """Text as Markdown that shows it as it is, on one line: no mark-up, link, image, cell of a table or HTML."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return re.sub(r"([\\`*_\[\]|~$!#])", r"\\\1", html.escape(line, quote=False))

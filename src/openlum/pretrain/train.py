@@ -9,7 +9,6 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from openlum.arguments import as_path, as_path_or_none, check_kind
 from openlum.artefact import fingerprint, named_failures, whole_directory, write_json
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
@@ -30,7 +30,7 @@ from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, ModelSettings, default_device
 from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
-from openlum.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from openlum.pretrain.checkpoint import Progression, load_checkpoint, save_checkpoint
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
@@ -41,29 +41,12 @@ from openlum.schedule import cosine_rate
 LOG_EVERY = 10
 
 
-@dataclass
-class Progression:
-    """Where a training stands."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    """Batches done of this epoch."""
-    best_loss: float | None = None
-    best_validation: dict[str, float] = field(default_factory=dict)
-    without_gain: int = 0
-    """Validations since the best."""
-    events: int = 0
-    seconds: float = 0.0
-    """Spent in steps, without validation."""
-
-
 def pretrain(
-    dataset_dir: Path,
-    out: Path,
+    dataset_dir: str | Path,
+    out: str | Path,
     model_settings: ModelSettings,
     settings: PretrainSettings,
-    init_from: Path | None = None,
+    init_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train a Large User Model and write `model/`.
 
@@ -83,6 +66,10 @@ def pretrain(
     Raises:
         InputError: there is nothing to train on, the model to begin with does not fit, or another process trains it.
     """
+    dataset_dir, out = as_path("dataset_dir", dataset_dir), as_path("out", out)
+    init_from = as_path_or_none("init_from", init_from)
+    check_kind("model_settings", model_settings, ModelSettings)
+    check_kind("settings", settings, PretrainSettings)
     dataset = Dataset(dataset_dir)
     old = None
     if init_from:
@@ -283,12 +270,12 @@ class Trainer:
             curves.add_scalar(f"{kind}/{name}", value, self.progress.step)
 
     def _checkpoint(self) -> None:
-        save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, vars(self.progress))
+        save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, self.progress)
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
-        if found:
-            self.progress = Progression(**found)
+        progress = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
+        if progress:
+            self.progress = progress
         metrics = self.work / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.progress.step]

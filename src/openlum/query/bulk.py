@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openlum.arguments import as_path, check_kind
 from openlum.artefact import fingerprint, whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset, Impressions
@@ -33,7 +34,7 @@ AS_OF = {
 }
 
 
-def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings) -> dict[str, Any]:
+def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, settings: QuerySettings) -> dict[str, Any]:
     """Ask every impression's questions and write `knowledge/`, in the form *per impression*.
 
     Args:
@@ -49,6 +50,9 @@ def query(dataset_dir: Path, model_dir: Path, out: Path, settings: QuerySettings
         InputError: the dataset's fields are not the model's, or a question does not fit the model.
     """
     began = time.perf_counter()
+    dataset_dir, model_dir = as_path("dataset_dir", dataset_dir), as_path("model_dir", model_dir)
+    out = as_path("out", out)
+    check_kind("settings", settings, QuerySettings)
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
     model.check_fit(dataset)

@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, rankdata, t
 
+from openlum.arguments import shown, whole_number
+from openlum.arrays import figures, groups, labels, scores
+from openlum.errors import InputError
+
 SMALLEST_FREEDOM = 0.1
 """With less, one user or item has all but a few of the rows."""
 
@@ -55,11 +59,13 @@ def compare_auc(
         a: S arrays of predictions (n,), one a seed.
         b: the same for the other ranker, of the same seeds.
     """
-    positive = label > 0
+    positive = labels(label) > 0
+    user, item = groups("user", user, len(positive)), groups("item", item, len(positive))
+    pairs = _paired(a, b, len(positive), scores)
     m, rest = int(positive.sum()), int((~positive).sum())
     if not m or not rest:
         return Comparison(float("nan"), (float("nan"), float("nan")), float("nan"))
-    by_seed = [_components(positive, x) - _components(positive, y) for x, y in zip(a, b, strict=True)]  # S of (n,)
+    by_seed = [_components(positive, x) - _components(positive, y) for x, y in pairs]  # S of (n,)
     of_seeds = np.array([won[positive].mean() for won in by_seed])  # (S,)
     won = np.mean(by_seed, axis=0)  # (n,)
     difference = float(of_seeds.mean())
@@ -87,7 +93,9 @@ def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b
         a: S arrays of the rows' figures (n,), one a seed.
         b: the same for the other method, of the same seeds.
     """
-    by_seed = np.array([x - y for x, y in zip(a, b, strict=True)])  # (S, n)
+    user = groups("user", user)
+    item = groups("item", item, len(user))
+    by_seed = np.array([x - y for x, y in _paired(a, b, len(user), figures)])  # (S, n)
     of_rows = by_seed.mean(0) - by_seed.mean()  # (n,)
 
     def variance(who: np.ndarray) -> float:
@@ -119,13 +127,16 @@ def bootstrap_auc(
         resamples: how many times users, items and pairs are drawn with replacement.
         seed: of the draws.
     """
-    positive = label > 0
+    positive = labels(label) > 0
+    user, item = groups("user", user, len(positive)), groups("item", item, len(positive))
+    resamples, seed = whole_number("resamples", resamples, 2), whole_number("seed", seed, 0)
+    pairs = _paired(a, b, len(positive), scores)
     if positive.all() or not positive.any():
         return float("nan"), float("nan")
-    first, second = ([_WeightedAuc(positive, prediction) for prediction in predictions] for predictions in (a, b))
+    aucs = [(_WeightedAuc(positive, x), _WeightedAuc(positive, y)) for x, y in pairs]
 
     def differences(weight: np.ndarray) -> np.ndarray:
-        return np.array([x(weight) - y(weight) for x, y in zip(first, second, strict=True)])  # (S,)
+        return np.array([x(weight) - y(weight) for x, y in aucs])  # (S,)
 
     def variance(who: np.ndarray) -> float:
         clusters = int(who.max()) + 1
@@ -143,6 +154,25 @@ def bootstrap_auc(
         return float(found.standard_error**2)
 
     return _judged(differences(np.ones(len(label))), [positive, ~positive], user, item, variance).ci95
+
+
+def _paired(
+    a: Any, b: Any, rows: int, kind: Callable[[str, Any, int], np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The arrays (n,) of two methods, checked by `kind`, seed by seed."""
+    if not rows:
+        raise InputError("there are no rows to compare two methods on")
+    for name, every in (("a", a), ("b", b)):
+        if not isinstance(every, Sequence | np.ndarray) or isinstance(every, str | bytes) or not len(every):
+            raise InputError(f"{name}: expected a list of arrays, one a seed, found {shown(every)}")
+    if len(a) != len(b):
+        raise InputError(f"a has {len(a)} seeds and b {len(b)}; give the same seeds of both")
+    names = ("prediction of seed {} of " + name for name in "ab")
+    first, second = (
+        [kind(name.format(seed), one, rows) for seed, one in enumerate(every)]
+        for name, every in zip(names, (a, b), strict=True)
+    )
+    return list(zip(first, second, strict=True))
 
 
 def _judged(

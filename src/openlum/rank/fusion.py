@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from openlum.arrays import groups, labels, probabilities, table
 from openlum.errors import InputError
 
 Calibration = Callable[[np.ndarray], np.ndarray]
@@ -41,7 +42,7 @@ class Fusion:
 
     def logit(self, x: np.ndarray) -> np.ndarray:
         """Numbers (I, X) to log-odds, (I,) float64."""
-        return np.asarray(x @ self.weight + self.bias)
+        return np.asarray(table("numbers", x, len(self.weight)) @ self.weight + self.bias)
 
 
 def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -50,18 +51,8 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     Raises:
         InputError: one is no probability, or not finite; or there are not as many of both.
     """
-    probability, numbers = np.asarray(probability), np.asarray(numbers)
-    if probability.ndim != 1 or numbers.ndim != 2 or len(probability) != len(numbers):
-        raise InputError(
-            f"fusion: probabilities {probability.shape} and numbers {numbers.shape}; expected (rows,) and (rows, columns)"
-        )
-    odd = np.flatnonzero(~((probability >= 0) & (probability <= 1)))
-    if len(odd):
-        raise InputError(f"fusion: the probability at index {odd[0]} is {probability[odd[0]]}; expected 0 to 1")
-    wrong = np.argwhere(~np.isfinite(numbers))
-    if len(wrong):
-        row, column = wrong[0]
-        raise InputError(f"fusion: column {column} of the numbers is {numbers[row, column]} at index {row}")
+    numbers = table("numbers", numbers)
+    probability = probabilities("probability", probability, len(numbers))
     return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
 
 
@@ -86,7 +77,14 @@ def with_probabilities(numbers: np.ndarray, names: list[str], several: list[str]
         numbers: similarities, and log-odds of judgements.
         names: of the Q numbers.
         several: names of the judgements whose probabilities are wanted too.
+
+    Raises:
+        InputError: there are not as many names as numbers, or a name of `several` is none of them.
     """
+    numbers = table("numbers", numbers, len(names))
+    unknown = [name for name in several if name not in names]
+    if unknown:
+        raise InputError(f"fusion: there is no number '{unknown[0]}'; there are: {', '.join(names)}")
     return np.concatenate([numbers, expit(numbers[:, [names.index(name) for name in several]])], 1)
 
 
@@ -96,18 +94,22 @@ def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
     Raises:
         InputError: all labels are the same, or one is neither 0 nor 1, or there are not as many of both.
     """
-    x, label = np.asarray(x), np.asarray(label)
-    if x.ndim != 2 or label.shape != (len(x),):
-        raise InputError(f"fusion: numbers {x.shape} and labels {label.shape}; expected (rows, columns) and (rows,)")
-    odd = np.flatnonzero(~((label == 0) | (label == 1)))
-    if len(odd):
-        raise InputError(f"fusion: the label at index {odd[0]} is {label[odd[0]]}; expected 0 or 1")
+    x, label = _rows(x, label)
     if len(np.unique(label)) < 2:
         raise InputError("fusion: all labels are the same; its weights come from rows with both")
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, label)
     scaler, regression = fitted[0], fitted[1]
     weight = regression.coef_[0] / scaler.scale_
     return Fusion(weight, float(regression.intercept_[0] - weight @ scaler.mean_))
+
+
+def _rows(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (I, X), at least one a row, and as many labels, (I,)."""
+    label = labels(label)
+    x = table("numbers", x)
+    if len(x) != len(label) or not x.shape[1]:
+        raise InputError(f"fusion: numbers {x.shape} and labels {label.shape}; expected (rows, columns) and (rows,)")
+    return x, label
 
 
 def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
@@ -120,9 +122,15 @@ def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
         probability: of validation rows, (I,).
         label: theirs, (I,).
     """
+    label = labels(label)
     nothing = np.empty((len(label), 0))
     fusion = fit_fusion(fused_inputs(probability, nothing), label)
-    return lambda other: fusion(fused_inputs(other, np.empty((len(other), 0))))
+
+    def calibrated(other: np.ndarray) -> np.ndarray:
+        other = probabilities("probability", other)
+        return fusion(fused_inputs(other, np.empty((len(other), 0))))
+
+    return calibrated
 
 
 def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusion, np.ndarray]:
@@ -144,11 +152,13 @@ def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusio
     Raises:
         InputError: all labels are the same.
     """
+    x, label = _rows(x, label)
+    user = groups("user", user, len(label))
     whole = fit_fusion(x, label)
     out = whole(x)
     if len(np.unique(user)) < FOLDS:
         return whole, out
-    centre = x.mean(0)  # (X,)
+    centre = x.mean(0, keepdims=True)  # (1, X)
     for others, own in GroupKFold(FOLDS).split(x, label, user):
         if len(np.unique(label[others])) > 1:
             weight = fit_fusion(x[others], label[others]).weight

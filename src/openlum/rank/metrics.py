@@ -1,5 +1,8 @@
 """How good predictions are. All figures are over all rows, never over a sample.
 
+Arrays may be of any library and number format. Labels are 0 or 1, predictions are numbers, probabilities are from 0 to 1, and
+nothing is missing; otherwise every metric raises an `InputError` that names the index.
+
 Shapes: n rows.
 """
 
@@ -7,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
+
+from openlum.arrays import groups, labels, probabilities, scores
 
 
 def metrics(label: np.ndarray, prediction: np.ndarray, user: np.ndarray, calibrated: np.ndarray) -> dict[str, float]:
@@ -27,7 +32,8 @@ def over_seeds(figures: list[float]) -> dict[str, Any]:
 
 def auc(label: np.ndarray, prediction: np.ndarray) -> float:
     """Probability that a positive row is predicted higher than a negative one; not-a-number with one class only."""
-    positive = label > 0
+    positive = labels(label) > 0
+    prediction = scores("prediction", prediction, len(positive))
     wins, losses = int(positive.sum()), int((~positive).sum())
     if not wins or not losses:
         return float("nan")
@@ -40,6 +46,8 @@ def gauc(label: np.ndarray, prediction: np.ndarray, user: np.ndarray) -> float:
 
     Users with one class only have no AUC and are left out.
     """
+    label = labels(label)
+    prediction, user = scores("prediction", prediction, len(label)), groups("user", user, len(label))
     order = np.lexsort((prediction, user))
     user, prediction, positive = user[order], prediction[order], label[order] > 0
     n = len(user)
@@ -61,12 +69,14 @@ def gauc(label: np.ndarray, prediction: np.ndarray, user: np.ndarray) -> float:
 
 
 def log_loss(label: np.ndarray, prediction: np.ndarray) -> float:
-    """Mean binary cross-entropy."""
-    p = np.clip(prediction.astype(np.float64), 1e-7, 1 - 1e-7)
+    """Mean binary cross-entropy of probabilities."""
+    label = labels(label)
+    p = np.clip(probabilities("probability", prediction, len(label)).astype(np.float64), 1e-7, 1 - 1e-7)
     return float(-np.mean(label * np.log(p) + (1 - label) * np.log1p(-p)))
 
 
 def normalised_entropy(label: np.ndarray, prediction: np.ndarray) -> float:
     """Log loss over that of always predicting the rows' mean label (He et al. 2014); below 1 is better than that."""
+    label = labels(label)
     base = log_loss(label, np.full(len(label), label.mean()))
     return log_loss(label, prediction) / base if base > 1e-6 else float("nan")

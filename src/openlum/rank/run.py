@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
+from openlum.arguments import as_path, as_path_or_none, check_kind
 from openlum.artefact import whole_directory, write_json
 from openlum.console import new_progress
 from openlum.data.dataset import SPLITS, Dataset
@@ -31,7 +32,11 @@ from openlum.rank.train import Fit, fit
 
 
 def rank(
-    dataset: Path, knowledge: Path | None, out: Path, settings: RankSettings, truth: Path | None = None
+    dataset: str | Path,
+    knowledge: str | Path | None,
+    out: str | Path,
+    settings: RankSettings,
+    truth: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train the rankers and write `ranker/`.
 
@@ -52,6 +57,9 @@ def rank(
     Raises:
         InputError: dataset, knowledge and settings do not fit together.
     """
+    dataset, knowledge = as_path("dataset", dataset), as_path_or_none("knowledge", knowledge)
+    out, truth = as_path("out", out), as_path_or_none("truth", truth)
+    check_kind("settings", settings, RankSettings)
     prepared = Dataset(dataset)
     check_rows(prepared)
     known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)

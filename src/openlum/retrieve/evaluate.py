@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openlum.arguments import as_path, check_kind
 from openlum.artefact import whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
@@ -23,7 +24,9 @@ from openlum.retrieve.settings import RetrieveSettings
 from openlum.schema import FieldSpec
 
 
-def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSettings) -> dict[str, Any]:
+def retrieve(
+    dataset_dir: str | Path, model_dir: str | Path, out: str | Path, settings: RetrieveSettings
+) -> dict[str, Any]:
     """Rank every item for every user who has one held out, and write `metrics.json`.
 
     Args:
@@ -38,6 +41,9 @@ def retrieve(dataset_dir: Path, model_dir: Path, out: Path, settings: RetrieveSe
     Raises:
         InputError: no user has a held-out event, or a question does not fit the model.
     """
+    dataset_dir, model_dir = as_path("dataset_dir", dataset_dir), as_path("model_dir", model_dir)
+    out = as_path("out", out)
+    check_kind("settings", settings, RetrieveSettings)
     ranks, held_out = question_ranks(dataset_dir, model_dir, settings)
     metrics = {name: ranking_metrics(found, settings.at) for name, found in ranks.items()}
     with whole_directory(out, "retrieval") as directory:

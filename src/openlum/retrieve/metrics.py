@@ -9,14 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openlum.arguments import shown, whole_number
+from openlum.arrays import figures
+from openlum.errors import InputError
+
 
 def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
     """Rank of one item among all, 1 is best, (n,) int64. Items with an equal score count as ranked before it.
 
     Args:
         scores: (n, V); items that do not take part have minus infinity.
-        target: (n,) item ids; one with minus infinity is behind all others, as is one whose score is not a number.
+        target: (n,) item ids; one with minus infinity is behind all others.
+
+    Raises:
+        InputError: a score is not-a-number, as those of a model that diverged are.
     """
+    if scores.isnan().any():
+        row, item = scores.isnan().nonzero()[0].tolist()
+        raise InputError(f"the score of item {item} in row {row} is nan; has the model diverged?")
     own = scores.gather(1, target[:, None])
     return (~(scores < own)).sum(1)
 
@@ -32,10 +42,19 @@ def ranking_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict
 
 
 def user_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[str, np.ndarray]:
-    """The same of every user, (n,) each."""
-    ranks = np.asarray(rank, np.float64)
+    """The same of every user, (n,) each.
+
+    Raises:
+        InputError: a rank is no number from 1 on, or there is none; or a cut-off is none.
+    """
+    ranks = figures("rank", rank).astype(np.float64)
+    if not len(ranks) or ranks.min() < 1:
+        raise InputError(f"rank: expected one or more, from 1 on, found {min(ranks, default='none')}")
+    if not isinstance(at, Sequence):
+        raise InputError(f"at: expected a list of cut-offs, found {shown(at)}")
     metrics = {}
     for k in at:
+        k = whole_number("at", k, 1)
         hit = ranks <= k
         metrics[f"hr@{k}"] = hit.astype(np.float64)
         metrics[f"ndcg@{k}"] = hit / np.log2(1 + ranks)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from openlum.errors import InputError
 from openlum.rank.rankers.base import Ranker
@@ -17,6 +17,7 @@ from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.rankers.sim import Sim
 from openlum.rank.settings import GENERATIVE, Architecture, RankerConfig
+from openlum.tensors import write_tensors
 
 __all__ = ["GRADIENT", "AnyRanker", "load_ranker", "new_network", "save_ranker"]
 
@@ -31,7 +32,7 @@ def new_network(config: RankerConfig) -> Ranker | GenerativeRanker:
 
 def save_ranker(ranker: AnyRanker, file: Path) -> None:
     """Write what a ranker learned and its configuration as one safetensors file."""
-    save_file(ranker.tensors(), file, metadata={"ranker": ranker.config.model_dump_json()})
+    write_tensors(ranker.tensors(), file, metadata={"ranker": ranker.config.model_dump_json()})
 
 
 def load_ranker(file: Path) -> AnyRanker:

@@ -1,0 +1,170 @@
+"""Whatever a notebook passes: an error that says what is wrong, or a sound result; never anything else."""
+
+import datetime as dt
+import uuid
+from collections import deque
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openlum.errors import InputError
+from openlum.model import LargeUserModel
+from openlum.rank.compare import bootstrap_auc, compare_auc, compare_means
+from openlum.rank.features import KnowledgeFeatures
+from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities
+from openlum.rank.metrics import auc, gauc, log_loss, metrics, normalised_entropy
+from openlum.retrieve.metrics import user_metrics
+
+from .model.conftest import ITEMS, small_model
+from .model.test_request import timed_model
+
+CALLS = 150
+"""Of each function."""
+fuzz = settings(max_examples=CALLS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+SINGLE: list[Any] = [
+    None, True, False, 0, -1, 3, 10**400, 2.5, np.nan, np.inf, -np.inf, 1e300, -0.0, 1j, "", "i1", "i2", "home", "nan", "\0",
+    "2025-01-01", b"i1", Decimal("1.5"), Decimal("sNaN"), Fraction(1, 3), uuid.UUID(int=5), dt.date(2025, 1, 1), dt.time(3),
+    dt.timedelta(5), dt.datetime(2025, 1, 1), dt.datetime(1, 1, 1, tzinfo=dt.UTC), dt.datetime.max, pd.NA, pd.NaT,
+    pd.Timestamp("2025-01-01", tz="Asia/Tokyo"), np.int64(3), np.uint8(200), np.float16(0.5), np.float32("nan"), np.bool_(True),
+    np.str_("i3"), np.datetime64("NaT"), np.datetime64("2025-01-01"), np.timedelta64(5, "s"), object(), object, len,
+    torch.tensor(1.0), torch.tensor(3), np.array(3), np.array("i1"), 1_735_700_000, 1_735_700_000_000,
+]  # fmt: skip
+SEVERAL: list[Any] = [
+    [], (), {}, set(), [None], [[]], [{}], {"i1"}, {"item": "i1"}, range(3), deque([0.5]), iter([1]), np.arange(3),
+    np.arange(5.0), np.empty(0), np.empty((0, 2)), np.ones((4, 2)), np.ma.array([1.0, 2.0], mask=[True, False]), torch.ones(5),
+    torch.ones(4, 2).half(), pd.Series(["i1", None]), pd.Series([1, 0]), pd.DataFrame({"item": ["i1"]}), [1, "a"], [1.0, np.nan],
+    ["i1", "i2"], "text",
+]  # fmt: skip
+anything = st.one_of(st.sampled_from(SINGLE), st.sampled_from(SEVERAL), st.floats(), st.integers(), st.text(max_size=5))
+
+FIELDS = ["item", "time", "scenario", "words", "price", "query", "rating", "hour", "weekday", "gap", "colour", ""]
+USUAL = {
+    "item": "i3", "time": 1_735_700_000, "scenario": "home", "words": ["words1"], "price": 0.5, "query": [0.5] * 5, "hour": 3,
+}  # fmt: skip
+
+
+def mostly(usual: st.SearchStrategy[Any], other: st.SearchStrategy[Any] = anything) -> st.SearchStrategy[Any]:
+    """The usual four times in five, so that calls are wrong in one place and not everywhere."""
+    return st.integers(0, 4).flatmap(lambda draw: usual if draw else other)
+
+
+def rows(least: int) -> st.SearchStrategy[Any]:
+    """Events or questions of which some fields are odd."""
+    row = st.lists(st.sampled_from(FIELDS[:10] if least else FIELDS), max_size=4).flatmap(
+        lambda names: st.fixed_dictionaries({name: mostly(st.just(USUAL.get(name, "rating1"))) for name in names})
+    )
+    with_item = row.map(lambda fields: {"item": "i1"} | fields) if least else row.map(_without_item)
+    return mostly(st.lists(mostly(with_item), min_size=1, max_size=4))
+
+
+def _without_item(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "item"}
+
+
+def sound_or_refused(call: Callable[[], Any], check: Callable[[Any], bool]) -> None:
+    """Nothing but a result that passes or an `InputError` on few lines."""
+    try:
+        assert check(call())
+    except InputError as error:
+        message = str(error)
+    else:
+        return
+    assert 0 < len(message) < 1000
+    assert "\n" not in message
+
+
+@pytest.fixture(scope="module", params=["with every type of field", "with times"])
+def lum(request: pytest.FixtureRequest) -> LargeUserModel:
+    return timed_model() if request.param == "with times" else small_model("transformer")
+
+
+@fuzz
+@given(history=rows(1), questions=rows(0))
+def test_ask(lum: LargeUserModel, history: Any, questions: Any) -> None:
+    sound_or_refused(
+        lambda: lum.ask(history, questions),
+        lambda found: len(found) == len(questions) and torch.allclose(found.norm(dim=1), torch.ones(len(found))),
+    )
+
+
+one_question = rows(0).map(lambda rows: rows[0] if isinstance(rows, list) and rows else rows)
+
+
+@fuzz
+@given(history=rows(1), question=one_question, k=mostly(st.just(3)))
+def test_recommend(lum: LargeUserModel, history: Any, question: Any, k: Any) -> None:
+    sound_or_refused(
+        lambda: lum.recommend(history, question, k),
+        lambda found: len(found) <= min(k, ITEMS - 1) and all(abs(row["similarity"]) < 1.001 for row in found),
+    )
+
+
+@fuzz
+@given(history=rows(1), items=mostly(st.just(["i1", "i9"])), question=one_question)
+def test_predict_feedback(lum: LargeUserModel, history: Any, items: Any, question: Any) -> None:
+    field = lum.config.judged[0].name
+    sound_or_refused(
+        lambda: lum.predict_feedback(history, items, question),
+        lambda found: len(found) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in found),
+    )
+
+
+COLUMN = [0.25, 0.75, 0.5, 0.25, 1.0]
+column = mostly(
+    st.sampled_from([COLUMN, np.array(COLUMN), torch.tensor(COLUMN).bfloat16(), pd.Series(COLUMN, dtype=object)]),
+    st.one_of(anything, st.lists(anything, min_size=5, max_size=5)),
+)
+LABEL = [0, 1, 0, 1, 1]
+label = mostly(st.sampled_from([LABEL, np.array(LABEL, bool), pd.Series(LABEL).astype("Int8")]), anything)
+ids = mostly(
+    st.sampled_from([list("aabbc"), np.arange(5)]), st.one_of(anything, st.lists(anything, min_size=5, max_size=5))
+)
+table = mostly(
+    st.sampled_from([np.ones((5, 2)), torch.eye(5)[:, :2].half(), [[1, 2]] * 5]),
+    st.one_of(anything, st.lists(st.lists(anything, min_size=2, max_size=2), min_size=5, max_size=5)),
+)
+FIGURES: dict[str, Callable[..., Any]] = {
+    "auc": lambda y, p, user, x: auc(y, p),
+    "gauc": lambda y, p, user, x: gauc(y, p, user),
+    "log_loss": lambda y, p, user, x: log_loss(y, p),
+    "normalised_entropy": lambda y, p, user, x: normalised_entropy(y, p),
+    "metrics": lambda y, p, user, x: list(metrics(y, p, user, p).values()),
+    "compare_auc": lambda y, p, user, x: compare_auc(y, user, user, [p], [[0.1, 0.2, 0.3, 0.4, 0.5]]).difference,
+    "compare_means": lambda y, p, user, x: compare_means(user, user, x, x).difference,
+    "bootstrap_auc": lambda y, p, user, x: bootstrap_auc(y, user, user, [p], [p], resamples=2),
+    "user_metrics": lambda y, p, user, x: user_metrics(p, [1])["mrr"],
+    "fusion": lambda y, p, user, x: cross_fit(fused_inputs(p, x), y, user)[1],
+    "fit_fusion": lambda y, p, user, x: fit_fusion(x, y)(x),
+    "with_probabilities": lambda y, p, user, x: with_probabilities(x, ["a", "b"], ["a"]),
+    "calibration": lambda y, p, user, x: calibration(p, y)(p),
+}
+
+
+def _in_range(found: Any) -> bool:
+    """Finite, or the not-a-number of a figure that such rows do not have: one class has no AUC."""
+    return not np.isinf(np.asarray(found, float)).any()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@settings(max_examples=CALLS // 2, deadline=None)
+@given(y=label, p=column, user=ids, x=table)
+def test_figures(name: str, y: Any, p: Any, user: Any, x: Any) -> None:
+    sound_or_refused(lambda: FIGURES[name](y, p, user, x), _in_range)
+
+
+@fuzz
+@given(
+    answers=mostly(st.just(torch.ones(4, 2, 3))), target=mostly(st.just(torch.ones(4, 3))), similarity=mostly(st.none())
+)
+def test_knowledge_features(answers: Any, target: Any, similarity: Any) -> None:
+    features = KnowledgeFeatures(2, 3, 5)
+    sound_or_refused(lambda: features(answers, target, similarity), lambda found: found.shape == (4, 5))
