@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
 
 from openlum import __version__
 from openlum.artefact import fingerprint, read_json, write_json
-from openlum.config import Settings, load_settings
+from openlum.config import Question, Settings, load_settings
 from openlum.data.market import MarketSettings
 from openlum.data.public import takes_negatives
 from openlum.errors import InputError
@@ -21,6 +20,8 @@ from openlum.pretrain.settings import PretrainSettings
 from openlum.query.settings import QuerySettings
 from openlum.rank.settings import RankSettings
 from openlum.retrieve.settings import RetrieveSettings
+from openlum.schema import Schema
+from openlum.yaml_file import dump_yaml
 
 Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve"]
 
@@ -34,7 +35,7 @@ class DataSettings(Settings):
     """Fetch a public data set by name, as `lum data NAME` does."""
     partial: bool = False
     """public: accept fewer rows or files than were published."""
-    negatives: int | None = Field(None, ge=1)
+    negatives: int | None = Field(None, ge=1, le=1000)
     """public, a data set of Amazon: rank each review among so many sampled negatives."""
     schema_file: str | None = None
     """Your own log: its schema, relative to the experiment file."""
@@ -55,7 +56,7 @@ class DataSettings(Settings):
 class Experiment(Settings):
     """An experiment file."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
     """Names the directory runs/NAME."""
     data: DataSettings
     """The log."""
@@ -69,7 +70,7 @@ class Experiment(Settings):
     """Step 3; null leaves it out."""
     retrieve: RetrieveSettings | None = RetrieveSettings()
     """Retrieval; null leaves it out."""
-    example: dict[str, dict[str, Any]] = {"any": {}}
+    example: dict[str, Question] = {"any": {}}
     """Questions that the report asks an example user: name to condition fields and raw values."""
 
     @model_validator(mode="after")
@@ -252,8 +253,7 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
     directory.mkdir(parents=True, exist_ok=True)
     chain = Chain(experiment, config, directory, console, from_dir)
     chain.run()
-    resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
+    (directory / "config.resolved.yaml").write_text(dump_yaml(experiment.model_dump(mode="json")), encoding="utf-8")
     shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
     _write_example(directory, experiment)
     summary = write_summary(directory, list(chain.keys), experiment.pretrain.seed)
@@ -277,23 +277,11 @@ def _read_state(file: Path) -> dict[str, str]:
         return {}
 
 
-def _file_state(schema: Path) -> list[Any]:
-    """The schema's text and the size and age of the files that it names."""
+def _file_state(file: Path) -> list[Any]:
+    """The schema's content and the size and age of the files that it names."""
     from openlum.data.files import find
 
-    try:
-        text = schema.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{schema}: cannot be read ({error})") from None
-    except yaml.YAMLError:
-        return [text]  # 'prepare' says what is wrong with it
-    tables = (
-        [content.get(key) for key in ("events", "items", "users", "impressions")] if isinstance(content, dict) else []
-    )
-    paths = [str(table["path"]) for table in tables if isinstance(table, dict) and "path" in table]
-    try:
-        files = [file for path in paths for file in find(schema.parent, path)]
-    except InputError:
-        return [text]  # likewise
-    return [text, [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]]
+    schema = load_settings(file, Schema)
+    tables = [table for table in (schema.events, schema.items, schema.users, schema.impressions) if table]
+    files = [found for table in tables for found in find(file.parent, table.path)]
+    return [schema.model_dump(), [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]]

@@ -9,7 +9,7 @@ from openlum.config import S, Settings, load_settings, parse_settings
 from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
-from openlum.rank.settings import Architecture
+from openlum.rank.settings import Architecture, Seed
 from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.run import Experiment
@@ -49,7 +49,7 @@ class RankingBench(Settings):
     tune: dict[Architecture, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
     """Every ranker to what it is tuned over: changes of `rank`, one training each, judged by validation AUC. All have as many,
     with knowledge too."""
-    tune_seed: int = 100
+    tune_seed: Seed = 100
     """Seed of the tuning's trainings."""
 
     @model_validator(mode="after")

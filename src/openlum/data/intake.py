@@ -12,7 +12,7 @@ from openlum.data.engine import FILE, ROW, Engine
 from openlum.data.files import Source, source
 from openlum.data.values import SECOND, Column, Converted, convert
 from openlum.errors import InputError
-from openlum.schema import Schema
+from openlum.schema import Schema, moment
 
 POSITION = "position"
 """Column of a row's number in its table over all files and all preparations, from 0."""
@@ -69,8 +69,8 @@ class Intake:
         before: Mapping[str, int],
     ) -> None:
         self._engine, self._schema, self._root, self._scratch = engine, schema, root, scratch
-        self._earliest = moment("earliest", schema.earliest, time.min) if schema.earliest else 0
-        self._latest = moment("latest", schema.latest, time.max) if schema.latest else _now()
+        self._earliest = moment(schema.earliest, time.min) if schema.earliest else 0
+        self._latest = moment(schema.latest, time.max) if schema.latest else _now()
         self._before, self._sources = before, sources
         self._first: dict[tuple[str, str], int] = {}
         self.counts: dict[str, int] = {}
@@ -204,19 +204,6 @@ class Intake:
         row = self._engine.rows(there)[0]
         found = "" if reason == f"no {role}" else f": {row['found']!r}"
         return f", first in {checked.source.at(row[FILE], row[ROW])}{found}"
-
-
-def moment(key: str, date: str, of_day: time) -> int:
-    """A date or time (ISO 8601, UTC if it does not say) in microseconds since 1970; `of_day` completes a date."""
-    try:
-        found = datetime.fromisoformat(date)
-    except ValueError:
-        raise SchemaError(f"key '{key}': '{date}' is no date; expected 2025-12-31 or 2025-12-31T23:59:59") from None
-    if len(date) == len("2025-12-31"):
-        found = datetime.combine(found.date(), of_day)
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return round(found.timestamp() * SECOND)
 
 
 def _now() -> int:

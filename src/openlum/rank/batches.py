@@ -5,6 +5,7 @@ Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N event
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -319,7 +320,7 @@ def check_questions(settings: KnowledgeSettings, asked: list[str], judgements: l
     chosen_questions(asked, settings.direct_questions)
 
 
-def _kept_events(dataset: Dataset, where: dict[str, list[str]] | None) -> np.ndarray:
+def _kept_events(dataset: Dataset, where: dict[str, list[Any]] | None) -> np.ndarray:
     """(N,) bool: which events are behaviours.
 
     Raises:
