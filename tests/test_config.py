@@ -32,7 +32,7 @@ def test_every_key_of_a_shipped_config_has_a_comment(path: Path) -> None:
 
 def experiment(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "experiment.yaml"
-    path.write_text("name: x\ndata: {public: ml-1m}\n" + text)
+    path.write_text("name: x\n" + ("" if text.startswith("data:") else "data: {public: ml-1m}\n") + text)
     return path
 
 

@@ -29,13 +29,7 @@ def whole_directory(path: str | Path, kind: Kind) -> Iterator[Path]:
         InputError: there is something else at `path`.
     """
     path = Path(path).resolve()
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file; name a directory to write to")
-    if path.exists() and any(path.iterdir()) and not (path / MARK).exists():
-        raise InputError(f"{path}: holds files that lum did not write; name a new or an empty directory")
-    former_kind = (path / MARK).read_text() if (path / MARK).exists() else ""
-    if former_kind and former_kind != kind:
-        raise InputError(f"{path}: is a {former_kind}, and would be replaced by a {kind}; name another directory")
+    check_replaceable(path, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     draft.mkdir()
@@ -51,6 +45,36 @@ def whole_directory(path: str | Path, kind: Kind) -> Iterator[Path]:
             os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_replaceable(path: Path, kind: Kind) -> None:
+    """Make sure that a directory can be written: nothing is there yet, or an older artefact of the same kind.
+
+    Raises:
+        InputError: there is something else, or the directory around it cannot be written to.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; name a directory to write to")
+    if path.exists() and any(path.iterdir()) and not (path / MARK).exists():
+        raise InputError(f"{path}: holds files that lum did not write; name a new or an empty directory")
+    former_kind = (path / MARK).read_text() if (path / MARK).exists() else ""
+    if former_kind and former_kind != kind:
+        raise InputError(f"{path}: is a {former_kind}, and would be replaced by a {kind}; name another directory")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that a file or a directory can be made at `path`, in directories that are there or can be made.
+
+    Raises:
+        InputError: one of them is a file, or may not be written to.
+    """
+    around = next(parent for parent in path.resolve().parents if parent.exists())
+    if not around.is_dir():
+        raise InputError(f"{path}: {around} is a file; name another place")
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write to {around}; name another place")
 
 
 def fingerprint(*parts: Any) -> str:

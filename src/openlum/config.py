@@ -1,6 +1,7 @@
 """What an experiment is made of: typed settings, read from YAML, with errors that a reader can act on."""
 
 import difflib
+import re
 import reprlib
 import types
 import typing
@@ -26,17 +27,24 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """True is no number; a whole number may be written 1e6."""
         assert info.field_name is not None
         annotation = _plain(cls.model_fields[info.field_name].annotation)
-        several = isinstance(value, list | tuple)
-        kind = _element(annotation) if several else annotation
-        if kind in (int, float) and any(isinstance(one, bool) for one in (value if several else [value])):
-            raise ValueError("expected a number, not true or false")
-        return value
+        if isinstance(value, list | tuple):
+            return [_number(one, _element(annotation)) for one in value]
+        return _number(value, annotation)
 
 
 S = TypeVar("S", bound=Settings)
+
+
+def _number(value: Any, kind: Any) -> Any:
+    if isinstance(value, bool) and kind in (int, float):
+        raise ValueError("expected a number, not true or false")
+    if kind is int and isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?[eE][0-9]{1,2}", value.strip()):
+        return int(float(value))
+    return value
 
 
 def _check_raw(value: Any) -> Any:
@@ -97,7 +105,7 @@ def _line(lines: Mapping[Key, int], location: Key) -> str:
 
 
 def _explain(kind: type[BaseModel], detail: Any) -> str:
-    path = ".".join(str(part) for part in detail["loc"]) or "(top level)"
+    path = ".".join(str(part) for part in detail["loc"])
     given = detail.get("input")
     shown = f" (found {_SHORT.repr(given)})" if isinstance(given, str | int | float | bool) else ""
     match detail["type"]:
@@ -117,7 +125,7 @@ def _explain(kind: type[BaseModel], detail: Any) -> str:
             message = "expected text; put it in quotes"
         case _:
             message = detail["msg"].removeprefix("Value error, ")
-    return f"key '{path}': {message}{shown}"
+    return f"key '{path}': {message}{shown}" if path else message
 
 
 def _model_at(kind: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:

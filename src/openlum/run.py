@@ -1,7 +1,7 @@
 """The whole chain from one experiment file. The steps meet only through the directories that they read and write."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -153,35 +153,24 @@ class Chain:
                 "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
             )
 
-    def check_before_training(self) -> None:
-        """Find a misspelt question, or rows that rankers cannot learn from, now and not after an hour of training."""
+    def check_before_training(self, rankings: Sequence[RankSettings] = ()) -> None:
+        """Find now what would stop a step after an hour of training.
+
+        Args:
+            rankings: settings that rankers will be trained with beside the experiment's own.
+
+        Raises:
+            InputError: names the experiment file and the key, the directory or the part of the dataset.
+        """
+        from openlum.checks import check_before_training
         from openlum.data.dataset import Dataset
-        from openlum.model import Lexicon
-        from openlum.model.settings import judges_of
-        from openlum.query.questions import QuestionSet, judgement_names
-        from openlum.retrieve.evaluate import check_known
 
-        dataset, experiment = Dataset(self.directory / "dataset"), self.experiment
-        lexicon, specs = Lexicon.of(dataset), dataset.specs("condition")
-        sections = [experiment.example, experiment.retrieve.questions if experiment.retrieve else {}]
+        chosen, own = self.experiment, [self.experiment.rank] if self.experiment.rank else []
+        sections = chosen.model, chosen.pretrain, chosen.query, [*own, *rankings], chosen.retrieve, chosen.example
         try:
-            asked = QuestionSet(lexicon, specs, experiment.query.questions if experiment.query else {}).names
-            for questions in sections:
-                for name, question in questions.items():
-                    lexicon.encode_question(name, question, specs)
-            check_known(specs, experiment.retrieve.known if experiment.retrieve else {})
-            if experiment.rank and experiment.query:
-                from openlum.rank.batches import check_questions
-
-                judges = experiment.query.judge and experiment.pretrain.judge_weight > 0
-                judgements = judgement_names(lexicon, judges_of(specs)) if judges else []
-                check_questions(experiment.rank.knowledge, asked, judgements)
+            check_before_training(Dataset(self.directory / "dataset"), self.directory, *sections)
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
-        if experiment.rank:
-            from openlum.rank.run import check_rows
-
-            check_rows(dataset)
 
     # Each step's modules are imported when it runs: a skipped one costs nothing.
 

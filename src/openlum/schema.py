@@ -298,17 +298,19 @@ class Schema(Settings):
             kind = self.events.condition[rule.field].type
             if kind in ("multi", "vector"):
                 raise ValueError(
-                    f"'impressions_from_events.field': '{rule.field}' is {kind}; name a field of one number"
+                    f"key 'impressions_from_events.field': '{rule.field}' is {kind}; name a field of one number"
                 )
         if holdout := self.holdout:
             kind = self.events.condition[holdout.field].type
             if kind not in ("categorical", "numeric"):
-                raise ValueError(f"'holdout.field': '{holdout.field}' is {kind}; name a categorical or numeric field")
+                raise ValueError(
+                    f"key 'holdout.field': '{holdout.field}' is {kind}; name a categorical or numeric field"
+                )
             if kind == "numeric":
                 odd = [value for value in holdout.values if not _is_number(value)]
                 if odd:
                     raise ValueError(
-                        f"'holdout.values': expected numbers, for '{holdout.field}' is numeric (found {odd[0]!r})"
+                        f"key 'holdout.values': expected numbers, for '{holdout.field}' is numeric (found {odd[0]!r})"
                     )
 
 

@@ -1,7 +1,8 @@
 """YAML files: read with one plain meaning for every value and a line for every mistake, and written so that they read back.
 
 YAML 1.1 has surprises: `on` is true, `010` is 8, `1:30` is 90 and `2025-12-31` is a date. Here an unquoted value is null, true,
-false, or a number in decimal digits as JSON writes them; everything else is text, as it stands. Nothing is ever made of a tag.
+false, or a number that is written as it is printed; everything else is text as it stands, such as `010`, `7.10` and `1e3`, which
+may be ids. Settings that are numbers or switches take them from text too (`config.py`). Nothing is ever made of a tag.
 """
 
 import codecs
@@ -38,9 +39,9 @@ _TAG = "tag:yaml.org,2002:"
 _PLAIN = {
     "null": (r"~|null|Null|NULL|", "~nN\0"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    "int": (r"-?(0|[1-9][0-9]*)", "-0123456789"),
     "float": (
-        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        r"-?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
     "merge": (r"<<", "<"),
@@ -262,7 +263,9 @@ def _scalar(node: ScalarNode, key: Key) -> Any:
     number = math.nan if written[-1].isalpha() else float(written)
     if not math.isfinite(number):
         raise _mistake(node, key, f"{written} is not a finite number; expected one, or text in quotes")
-    return int(written) if kind == "int" else number
+    if kind == "int":
+        return int(written)
+    return number if "e" in written.lower() or repr(number) == written else written
 
 
 def _wrong_tag(node: Node, key: Key) -> InputError:
@@ -283,6 +286,12 @@ class _Dumper(yaml.SafeDumper):
         """Every value is written out."""
         return True
 
+    def represent_str(self, data: str) -> ScalarNode:
+        """Line breaks and other signs that are not printed are escaped: PyYAML does not read back all that it writes."""
+        return self.represent_scalar(_TAG + "str", data, style=None if data.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 for _kind, (_pattern, _first) in _PLAIN.items():
     for _class in (_Resolver, _Dumper):

@@ -75,8 +75,8 @@ def test_a_file_that_there_is_not_is_named() -> None:
             "ablation 'early fusion, answers': knowledge cannot enter 'hstu' like this",
         ),
         (
-            "  retrieve: null",
-            "  retrieve: null\n  query: null",
+            "  rank:\n    history_where: {feedback: [click]}",
+            "  rank: null",
             "'ranking' and 'ablations' need the experiment's 'query' and 'rank'",
         ),
     ],

@@ -82,7 +82,7 @@ def test_the_unknown_item_is_no_candidate(small_dataset: Dataset) -> None:
     scores[:, 0] = 9
     scores[turn, held_out.target] = 1
     assert (held_out.rank(turn, scores) == 1).all()
-    assert held_out.protocol()["candidates"] == ITEMS - 1
+    assert held_out.protocol("both")["candidates"] == ITEMS - 1
 
 
 def test_an_unknown_item_is_not_held_out(small_dataset: Dataset, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ class Ablation(Settings):
             name: changed(getattr(experiment, name), getattr(self, name), f"ablation '{self.label}', {name}")
             for name in sections
         }
-        return experiment.model_copy(update=found)
+        content = experiment.model_dump(exclude_unset=True) | {name: one.model_dump() for name, one in found.items()}
+        return parse_settings(content, Experiment, where=f"ablation '{self.label}'")
 
 
 class Bench(Settings):

@@ -1,6 +1,5 @@
 """The model card: what a model was trained on and how well it does."""
 
-import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from openlum import __version__
 from openlum.data.dataset import DatasetInfo
+from openlum.data.packing import kept_from_training
 from openlum.model import LargeUserModel
 from openlum.pretrain.settings import PretrainSettings
-
-HELD_OUT = {
-    "time": "events from {valid} on",
-    "last": "the last two events of every user",
-    "both": "events from {valid} on, and the last two events of every user",
-}
 
 TEMPLATE = """---
 {data}
@@ -50,7 +44,6 @@ def write_card(
     """Write `README.md` beside a saved model."""
     shape = model.config.settings
     start = model.config.initialised_from
-    day = dt.datetime.fromtimestamp(info.valid_time, dt.UTC).date().isoformat()
     data = ModelCardData(library_name="openlum", tags=["recommender-system", "large-user-model"])
     card = TEMPLATE.format(
         data=data.to_yaml(),
@@ -59,7 +52,7 @@ def write_card(
         events=info.counts["events"],
         users=info.counts["users"],
         items=info.counts["items"],
-        held_out=HELD_OUT[settings.protocol].format(valid=day),
+        held_out=kept_from_training(info, settings.protocol),
         fields=", ".join(spec.name for spec in model.config.condition) or "(none)",
         example=model.lexicon.items.values[0],
         parameters=summary["parameters"],

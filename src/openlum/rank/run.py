@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from openlum.artefact import whole_directory, write_json
-from openlum.data.dataset import SPLITS, Dataset
+from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.checks import check_ranking
 from openlum.rank.compare import compare_auc
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
@@ -52,9 +53,9 @@ def rank(
         InputError: dataset, knowledge and settings do not fit together.
     """
     prepared = Dataset(dataset)
+    check_ranking(prepared, settings)
     known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, known)
-    check_rows(prepared)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
@@ -243,21 +244,6 @@ def _oracle(test: Rows, truth: Path) -> dict[str, float]:
     if len(odd):
         raise InputError(f"{truth}: the probability of row {row[odd[0]]} is {probability[odd[0]]}; expected 0 to 1")
     return {"auc": auc(test.label.numpy(), probability[found])}
-
-
-def check_rows(dataset: Dataset) -> None:
-    """Every split must have rows with both labels, or there is nothing to learn or to judge."""
-    remedy = (
-        "check the impressions and 'splits' in the schema, or leave rankers out ('rank: null' in an experiment file)"
-    )
-    for split in SPLITS:
-        labels = dataset.labels(split)
-        if not labels:
-            raise InputError(f"{dataset.path}: has no {split} impressions; {remedy}")
-        if len(labels) < 2:
-            raise InputError(
-                f"{dataset.path}: all {split} impressions have the label {labels.pop():.0f}, and rankers need both; {remedy}"
-            )
 
 
 def _progress_bar() -> Progress:

@@ -28,9 +28,7 @@ class Line:
 
 def scalar(value: Any) -> str:
     """A value as YAML, quoted where it must be."""
-    escaped = isinstance(value, str) and not value.isprintable()
-    style = '"' if escaped else None
-    text = dump_yaml(value, width=10**6, default_flow_style=True, allow_unicode=not escaped, default_style=style)
+    text = dump_yaml(value, width=10**6, default_flow_style=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
