@@ -74,6 +74,12 @@ class ConditionField(Feature):
     feedback: bool = False
     """The field is the user's reaction (rating, click or skip): never known when an impression is ranked."""
 
+    @model_validator(mode="after")
+    def _feedback_has_few_values(self) -> "ConditionField":
+        if self.feedback and self.hash_rows:
+            raise ValueError("feedback is told value by value, so it cannot be hashed: leave out 'hash_rows'")
+        return self
+
 
 class EventTable(Settings):
     """The behaviour log: one row an event."""

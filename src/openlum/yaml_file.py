@@ -210,8 +210,8 @@ class _Builder:
                 raise _mistake(key_node, key, f"{written or 'nothing'} as a key; a key is text: put it in quotes")
             name, line = _scalar(key_node, key), key_node.start_mark.line + 1
             if name in lines:
-                twice = f"the key '{name}' is there twice, first in line {lines[name]}"
-                raise _mistake(key_node, (*key, name), f"{twice}; remove one of them")
+                twice = f"is there twice, first in line {lines[name]}; remove one of them"
+                raise _mistake(key_node, (*key, name), twice)
             lines[name] = line
             if key_node.tag == _MERGE:
                 for taken, pair in self._merged(child, key):

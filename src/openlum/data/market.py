@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from openlum.artefact import whole_directory
+from openlum.capacity import check_space
 from openlum.config import Settings, parse_settings
 from openlum.data.market_tables import SCHEMA, item_table, log_tables, user_table
 from openlum.data.market_users import simulate_users
@@ -35,6 +36,10 @@ from openlum.errors import InputError
 
 ROWS_PER_CHUNK = 100_000
 """About how many events `market_of_size` lets be simulated at a time."""
+
+
+BYTES_OF_AN_EVENT = 15
+"""On the disk, with its impression and its probability, at least."""
 
 
 class MarketSettings(Settings):
@@ -115,6 +120,8 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
     """
     if processes < 1:
         raise InputError(f"--processes {processes}: at least one is needed")
+    events = settings.users * settings.sessions * settings.slate
+    check_space(Path(out), BYTES_OF_AN_EVENT * events, f"a market of up to {events:,.0f} events")
     world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
     starts = range(0, settings.users, settings.users_per_chunk)
     with whole_directory(out, "log") as draft:

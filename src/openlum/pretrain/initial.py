@@ -136,6 +136,7 @@ def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
     judges = {
         f"judges.{index}.2.{part}": words.conditions[spec.name]
         for index, spec in enumerate(config.feedback)  # `taken` has no vocabulary
+        if spec.name in words.conditions  # nor have buckets
         for part in ("weight", "bias")
     }
     return tables | judges
