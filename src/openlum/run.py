@@ -153,11 +153,12 @@ class Chain:
                 "retrieve", "retrieval", ["prepare", "pretrain"], experiment.retrieve.model_dump(), self._retrieve
             )
 
-    def check_before_training(self, rankings: Sequence[RankSettings] = ()) -> None:
+    def check_before_training(self, rankings: Sequence[RankSettings] = (), directory: Path | None = None) -> None:
         """Find now what would stop a step after an hour of training.
 
         Args:
             rankings: settings that rankers will be trained with beside the experiment's own.
+            directory: that models and what comes after them are written to; by default the experiment's.
 
         Raises:
             InputError: names the experiment file and the key, the directory or the part of the dataset.
@@ -168,7 +169,7 @@ class Chain:
         chosen, own = self.experiment, [self.experiment.rank] if self.experiment.rank else []
         sections = chosen.model, chosen.pretrain, chosen.query, [*own, *rankings], chosen.retrieve, chosen.example
         try:
-            check_before_training(Dataset(self.directory / "dataset"), self.directory, *sections)
+            check_before_training(Dataset(self.directory / "dataset"), directory or self.directory, *sections)
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
 

@@ -57,7 +57,7 @@ def check_before_training(experiment: Experiment, place: Place, rankings: Sequen
     Raises:
         InputError: names the file and the key, or the part of the dataset; see `checks.py`.
     """
-    _chain(experiment, place).check_before_training(rankings)
+    _chain(experiment, place).check_before_training(rankings, place.directory / "models")
 
 
 def _chain(experiment: Experiment, place: Place) -> Chain:
