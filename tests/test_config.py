@@ -1,11 +1,15 @@
 """Settings: every shipped file loads, and a wrong key is named with what it might have been."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from openlum.config import load_settings
+from openlum.config import Settings, load_settings, parse_settings
 from openlum.errors import InputError
+from openlum.pretrain.settings import PretrainSettings
+from openlum.rank.settings import RankSettings, TreeSettings
+from openlum.retrieve.sequential import SequentialSettings
 from openlum.run import Experiment
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -32,7 +36,7 @@ def test_every_key_of_a_shipped_config_has_a_comment(path: Path) -> None:
 
 def experiment(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "experiment.yaml"
-    path.write_text("name: x\ndata: {public: ml-1m}\n" + text)
+    path.write_text("name: x\n" + ("" if text.startswith("data:") else "data: {public: ml-1m}\n") + text)
     return path
 
 
@@ -52,12 +56,33 @@ def experiment(tmp_path: Path, text: str) -> Path:
         ("pretrain: {protocol: time}", "'time' trains on what 'retrieve' holds out"),
         ("data: {}", "exactly one of"),
         ("pretrain: [1", "not valid YAML"),
+        ("model: 5", r"key 'model': expected keys and values .found 5. .line 3."),
+        ("model:", "key 'model': expected keys and values, and there is nothing"),
+        ("rank: {rankers: dnn}", r"key 'rank\.rankers': expected a list, \[a, b\] .found 'dnn'."),
+        ("retrieve: {at: [10, 0, -1, -2, -3, -4, -5, -6]}", "and 2 more$"),
+        ("model: {width: 60.5}", "fractional part"),
+        ("query:\n  judge: yes\n  judge: no", r"key 'query\.judge': is there twice, first in line 4; .*line 5"),
+        ("data: {schema_file: 5}", r"key 'data\.schema_file': expected text; put it in quotes .found 5."),
     ],
 )
 def test_a_wrong_experiment_is_explained(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_settings(experiment(tmp_path, text), Experiment)
     assert "experiment.yaml" in str(caught.value)
+
+
+def test_a_number_is_read_however_it_is_written(tmp_path: Path) -> None:
+    text = "pretrain: {learning_rate: 1e-3, batch_events: 1e3, epochs: 1_000, warmup: .05, negatives: '64'}"
+    found = load_settings(experiment(tmp_path, text), Experiment).pretrain
+    assert (found.learning_rate, found.batch_events, found.epochs) == (1e-3, 1000, 1000)
+    assert (found.warmup, found.negatives) == (0.05, 64)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, "nan", "inf", 10**400, 10**5000, True])
+@pytest.mark.parametrize("kind", [PretrainSettings, RankSettings, TreeSettings, SequentialSettings])
+def test_no_number_of_settings_is_endless_or_true(kind: type[Settings], value: object) -> None:
+    with pytest.raises(InputError, match=r"python: key 'learning_rate': "):
+        parse_settings({"learning_rate": value}, kind, where="python")
 
 
 def test_an_experiment_that_is_no_mapping(tmp_path: Path) -> None:

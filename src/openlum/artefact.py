@@ -86,7 +86,7 @@ def whole_directory(path: str | Path, kind: Kind) -> Iterator[Path]:
     with locked(path):
         draft = path.with_name(f".{path.name}.draft")
         recover(path)
-        _check_replaceable(path, kind)
+        check_replaceable(path, kind)
         shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed: with the lock there is no other
         draft.mkdir()
         try:
@@ -96,20 +96,6 @@ def whole_directory(path: str | Path, kind: Kind) -> Iterator[Path]:
                 _put(draft, path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _check_replaceable(path: Path, kind: Kind) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file; name a directory to write to")
-    if not path.exists() or not any(path.iterdir()):
-        return
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise InputError(
-            f"{path}: holds files that lum did not write (it has no {MANIFEST}); name a new or an empty directory"
-        )
-    if manifest.kind != kind:
-        raise InputError(f"{path}: is a {manifest.kind}, and would be replaced by a {kind}; name another directory")
 
 
 def _put(draft: Path, path: Path) -> None:
@@ -275,6 +261,40 @@ def _disk_full(error: Exception) -> int | None:
     told = re.findall(r"(?:os error|code:|Errno) (\d+)", str(error))
     numbers = [getattr(error, "errno", None), *map(int, told)]
     return next((number for number in numbers if number in DISK_FULL), None)
+
+
+def check_replaceable(path: Path, kind: Kind) -> None:
+    """Make sure that a directory can be written: nothing is there yet, or an older artefact of the same kind.
+
+    Raises:
+        InputError: there is something else, or the directory around it cannot be written to.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; name a directory to write to")
+    check_writable(path)
+    if not path.exists() or not any(path.iterdir()):
+        return
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise InputError(
+            f"{path}: holds files that lum did not write (it has no {MANIFEST}); name a new or an empty directory"
+        )
+    if manifest.kind != kind:
+        raise InputError(f"{path}: is a {manifest.kind}, and would be replaced by a {kind}; name another directory")
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that a file or a directory can be made at `path`, in directories that are there or can be made.
+
+    Raises:
+        InputError: one of them is a file, or may not be written to.
+    """
+    around = next(parent for parent in path.resolve().parents if parent.exists())
+    if not around.is_dir():
+        raise InputError(f"{path}: {around} is a file; name another place")
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write to {around}; name another place")
 
 
 def fingerprint(*parts: Any) -> str:

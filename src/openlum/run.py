@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
 from openlum.artefact import named_failures, read_json, record_key, write_json
 from openlum.checksums import remember_checksums, store_checksums
-from openlum.config import Settings, load_settings
+from openlum.config import Question, Settings, load_settings
 from openlum.data.market import MarketSettings
 from openlum.data.public import module_of, takes_negatives
 from openlum.errors import InputError
@@ -24,6 +23,8 @@ from openlum.pretrain.settings import PretrainSettings
 from openlum.query.settings import QuerySettings
 from openlum.rank.settings import RankSettings
 from openlum.retrieve.settings import RetrieveSettings
+from openlum.schema import Schema
+from openlum.yaml_file import dump_yaml
 
 CHECKSUMS = ".checksums.json"
 """In the directory of a run: checksums of files as they were last seen, so that large ones are not read in every run."""
@@ -38,7 +39,7 @@ class DataSettings(Settings):
     """Fetch a public data set by name, as `lum data NAME` does."""
     partial: bool = False
     """public: accept fewer rows or files than were published."""
-    negatives: int | None = Field(None, ge=1)
+    negatives: int | None = Field(None, ge=1, le=1000)
     """public, a data set of Amazon: rank each review among so many sampled negatives."""
     schema_file: str | None = None
     """Your own log: its schema, relative to the experiment file."""
@@ -59,7 +60,7 @@ class DataSettings(Settings):
 class Experiment(Settings):
     """An experiment file."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
     """Names the directory runs/NAME."""
     data: DataSettings
     """The log."""
@@ -73,7 +74,7 @@ class Experiment(Settings):
     """Step 3; null leaves it out."""
     retrieve: RetrieveSettings | None = RetrieveSettings()
     """Retrieval; null leaves it out."""
-    example: dict[str, dict[str, Any]] = {"any": {}}
+    example: dict[str, Question] = {"any": {}}
     """Questions that the report asks an example user: name to condition fields and raw values."""
 
     @model_validator(mode="after")
@@ -173,35 +174,25 @@ class Chain:
         if experiment.retrieve:
             self.step("retrieve", "retrieval", read, experiment.retrieve.model_dump(), self._retrieve)
 
-    def check_before_training(self) -> None:
-        """Find a misspelt question, or rows that rankers cannot learn from, now and not after an hour of training."""
+    def check_before_training(self, rankings: Sequence[RankSettings] = (), directory: Path | None = None) -> None:
+        """Find now what would stop a step after an hour of training.
+
+        Args:
+            rankings: settings that rankers will be trained with beside the experiment's own.
+            directory: that models and what comes after them are written to; by default the experiment's.
+
+        Raises:
+            InputError: names the experiment file and the key, the directory or the part of the dataset.
+        """
+        from openlum.checks import check_before_training
         from openlum.data.dataset import Dataset
-        from openlum.model import Lexicon
-        from openlum.model.settings import judges_of
-        from openlum.query.questions import QuestionSet, judgement_names
-        from openlum.retrieve.evaluate import check_known
 
-        dataset, experiment = Dataset(self.directory / "dataset"), self.experiment
-        lexicon, specs = Lexicon.of(dataset), dataset.specs("condition")
-        sections = [experiment.example, experiment.retrieve.questions if experiment.retrieve else {}]
+        chosen, own = self.experiment, [self.experiment.rank] if self.experiment.rank else []
+        sections = chosen.model, chosen.pretrain, chosen.query, [*own, *rankings], chosen.retrieve, chosen.example
         try:
-            asked = QuestionSet(lexicon, specs, experiment.query.questions if experiment.query else {}).names
-            for questions in sections:
-                for name, question in questions.items():
-                    lexicon.encode_question(name, question, specs)
-            check_known(specs, experiment.retrieve.known if experiment.retrieve else {})
-            if experiment.rank and experiment.query:
-                from openlum.rank.batches import check_questions
-
-                judges = experiment.query.judge and experiment.pretrain.judge_weight > 0
-                judgements = judgement_names(lexicon, judges_of(specs)) if judges else []
-                check_questions(experiment.rank.knowledge, asked, judgements)
+            check_before_training(Dataset(self.directory / "dataset"), directory or self.directory, *sections)
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
-        if experiment.rank:
-            from openlum.rank.run import check_rows
-
-            check_rows(dataset)
 
     # Each step's modules are imported when it runs: a skipped one costs nothing.
 
@@ -283,8 +274,7 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
         directory.mkdir(parents=True, exist_ok=True)
         chain = Chain(experiment, config, directory, console, from_dir)
         chain.run()
-        resolved = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        (directory / "config.resolved.yaml").write_text(resolved, encoding="utf-8")
+        (directory / "config.resolved.yaml").write_text(dump_yaml(experiment.model_dump(mode="json")), encoding="utf-8")
         shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
         _write_example(directory, experiment)
         summary = write_summary(directory, list(chain.steps), experiment.pretrain.seed)
@@ -303,7 +293,6 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
 def _tables(schema: Path) -> list[Path]:
     """The files of all tables that a schema names."""
     from openlum.data.files import find
-    from openlum.schema import Schema
 
     content = load_settings(schema, Schema)
     tables = content.events, content.items, content.users, content.impressions

@@ -1,12 +1,13 @@
 """What a log is: the tables a team brings, the role of each column, and the typed fields that come out of them."""
 
+import math
 import re
-from datetime import date
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from openlum.config import Settings
+from openlum.config import RawValue, Settings
 
 FeatureType = Literal["categorical", "multi", "numeric", "vector", "time"]
 FieldType = Literal["categorical", "multi", "numeric", "vector"]
@@ -35,11 +36,11 @@ class Feature(Settings):
     1970, standardised)."""
     column: str | None = None
     """The column in the table, where it is not the feature's own name."""
-    min_count: int = Field(1, ge=1)
+    min_count: int = Field(1, ge=1, le=10**12)
     """categorical, multi: values seen less often in the training period become id 0 (unknown)."""
-    hash_rows: int | None = Field(None, ge=1)
+    hash_rows: int | None = Field(None, ge=1, le=10**9)
     """categorical, multi: no vocabulary; values are hashed to this many ids. For fields with very many values."""
-    max_values: int = Field(8, ge=1)
+    max_values: int = Field(8, ge=1, le=10_000)
     """multi: how many values of a row are kept, in the row's order."""
     buckets: int | None = Field(None, ge=2, le=1000)
     """numeric, time: not standardised but cut into this many buckets of equally many training rows, one id each."""
@@ -47,7 +48,7 @@ class Feature(Settings):
     """numeric: rows with less are refused."""
     maximum: float | None = None
     """numeric: rows with more are refused."""
-    width: int | None = Field(None, ge=1)
+    width: int | None = Field(None, ge=1, le=100_000)
     """vector: its width."""
 
     @model_validator(mode="after")
@@ -72,6 +73,12 @@ class ConditionField(Feature):
 
     feedback: bool = False
     """The field is the user's reaction (rating, click or skip): never known when an impression is ranked."""
+
+    @model_validator(mode="after")
+    def _feedback_has_few_values(self) -> "ConditionField":
+        if self.feedback and self.hash_rows:
+            raise ValueError("feedback is told value by value, so it cannot be hashed: leave out 'hash_rows'")
+        return self
 
 
 class EventTable(Settings):
@@ -152,7 +159,7 @@ class Holdout(Settings):
 
     field: str
     """A condition field of the event log."""
-    values: list[str]
+    values: list[RawValue] = Field(min_length=1)
     """Only events with one of these values can be held out."""
 
 
@@ -176,17 +183,25 @@ class EngineSettings(Settings):
 
     name: Literal["duckdb", "spark"] = "duckdb"
     """`duckdb`: in this process. `spark`: PySpark (extra `[spark]`), on this machine or a cluster."""
-    memory: str = Field("4GB", pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B$")
+    memory: str = Field("4GB", pattern=r"^\d{1,9}(\.\d{1,9})?\s?[KMGT]i?B$")
     """duckdb: tables beyond this much memory go to `scratch`. The process as a whole needs about 1 GB more."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     """duckdb: threads; by default one a core."""
     scratch: str | None = None
     """Directory for what does not fit into memory, and for intermediate tables; by default beside the output. Spark's workers
     must see it."""
-    events_per_part: int = Field(8_000_000, ge=1)
+    events_per_part: int = Field(8_000_000, ge=1, le=10**12)
     """duckdb: about how many events are ordered at a time; each part is a file of the dataset."""
     spark: dict[str, str] = {}
     """spark: settings of the session, such as `spark.master: yarn`."""
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_that_there_may_be(cls, memory: str) -> str:
+        number, unit = re.fullmatch(r"([\d.]+)\s?([KMGT])i?B", memory).groups()  # type: ignore[union-attr]
+        if not 10**7 <= float(number) * 1000 ** ("KMGT".index(unit) + 1) <= 10**15:
+            raise ValueError("expected 10MB to 1000TB")
+        return memory
 
 
 class Schema(Settings):
@@ -216,7 +231,7 @@ class Schema(Settings):
     """Rows before this date (ISO 8601) are refused; by default those before 1970."""
     latest: str | None = None
     """Rows after this date (ISO 8601) are refused; by default nothing after now is accepted."""
-    max_user_events: int | None = Field(None, ge=1)
+    max_user_events: int | None = Field(None, ge=1, le=10**12)
     """All events of users with more than this are refused: robots, shared accounts. By default nobody's."""
     max_rejected: float = Field(0.01, ge=0, le=1)
     """`prepare` stops where more than this part of a table's rows is refused: a fraction, or text such as 1%."""
@@ -237,8 +252,21 @@ class Schema(Settings):
 
     @field_validator("earliest", "latest", mode="before")
     @classmethod
-    def _unquoted_date(cls, value: Any) -> Any:
-        return value.isoformat() if isinstance(value, date) else value  # YAML reads 2025-12-31 as a date
+    def _date(cls, value: Any) -> Any:
+        return value.isoformat() if isinstance(value, date) else value
+
+    @field_validator("earliest", "latest")
+    @classmethod
+    def _is_a_date(cls, value: str | None) -> str | None:
+        if value is not None:
+            moment(value, time.min)
+        return value
+
+    @model_validator(mode="after")
+    def _earliest_is_before_latest(self) -> "Schema":
+        if self.earliest and self.latest and moment(self.earliest, time.min) > moment(self.latest, time.max):
+            raise ValueError(f"earliest ({self.earliest}) must come before latest ({self.latest})")
+        return self
 
     @model_validator(mode="after")
     def _one_source_of_impressions(self) -> "Schema":
@@ -247,6 +275,7 @@ class Schema(Settings):
         for key, rule in (("impressions_from_events", self.impressions_from_events), ("holdout", self.holdout)):
             if rule and rule.field not in self.events.condition:
                 raise ValueError(f"'{key}.field' names '{rule.field}', which is no condition field of 'events'")
+        self._types_of_rules()
         if self.impressions_from_events and not self.events.condition[self.impressions_from_events.field].feedback:
             raise ValueError(
                 f"'impressions_from_events.field' names '{self.impressions_from_events.field}', which would be known before the "
@@ -269,6 +298,34 @@ class Schema(Settings):
         if clash:
             raise ValueError(f"condition field '{clash.pop()}' has the name of a time field; rename one")
         return self
+
+    def _types_of_rules(self) -> None:
+        """The fields that rules name have values that a rule can be about."""
+        if rule := self.impressions_from_events:
+            kind = self.events.condition[rule.field].type
+            if kind in ("multi", "vector"):
+                raise ValueError(
+                    f"key 'impressions_from_events.field': '{rule.field}' is {kind}; name a field of one number"
+                )
+        if holdout := self.holdout:
+            kind = self.events.condition[holdout.field].type
+            if kind not in ("categorical", "numeric"):
+                raise ValueError(
+                    f"key 'holdout.field': '{holdout.field}' is {kind}; name a categorical or numeric field"
+                )
+            if kind == "numeric":
+                odd = [value for value in holdout.values if not _is_number(value)]
+                if odd:
+                    raise ValueError(
+                        f"key 'holdout.values': expected numbers, for '{holdout.field}' is numeric (found {odd[0]!r})"
+                    )
+
+
+def _is_number(value: str | int | float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
 
 
 class FieldSpec(Settings):
@@ -299,6 +356,22 @@ class FieldSpec(Settings):
     def in_vocabulary(self) -> bool:
         """Its ids stand for the values of a vocabulary, unless it is a time field."""
         return self.type in ("categorical", "multi") and not self.hashed and self.edges is None
+
+
+def moment(text: str, of_day: time) -> int:
+    """A date or time (ISO 8601, UTC if it does not say) in microseconds since 1970; `of_day` completes a date.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        try:
+            instant = datetime.combine(date.fromisoformat(text), of_day)
+        except ValueError:
+            instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no date; expected 2025-12-31 or 2025-12-31T23:59:59") from None
+    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def time_field_specs(schema: Schema) -> list[FieldSpec]:

@@ -161,12 +161,12 @@ def test_a_benchmark_of_ones_own_log(tmp_path: Path, trained: list[str]) -> None
 @pytest.mark.parametrize(
     ("what", "part", "content", "message"),
     [
-        ("ranking", "experiment", {"query": {"questions": {"click": {"feedbak": "click"}}}}, "question 'click'"),
+        ("ranking", "experiment", {"query": {"questions": {"click": {"feedbak": "click"}}}}, "query: question 'click'"),
         (
             "ablation",
             "ablations",
             [{"table": "use", "label": "odd", "query": {"questions": {"q": {"x": 1}}}}],
-            "question 'q'",
+            "query: question 'q'",
         ),
         (
             "ranking",
@@ -199,7 +199,19 @@ def test_a_benchmark_of_ones_own_log(tmp_path: Path, trained: list[str]) -> None
             ],
             "rank.knowledge: the knowledge has no question 'feedback=click'; it has click, skip",
         ),
-        ("retrieval", "retrieval", {"retrieve": {"questions": {"any": {"x": 1}}}}, "question 'any'"),
+        ("retrieval", "retrieval", {"retrieve": {"questions": {"any": {"x": 1}}}}, "retrieve: question 'any'"),
+        (
+            "ranking",
+            "ranking",
+            {"tune": {"dnn": [{"dropout": 0.1}, {"history_where": {"feedback": ["clck"]}}]}},
+            "rank.history_where.feedback: the dataset has no value 'clck'; it has ",
+        ),
+        (
+            "retrieval",
+            "retrieval",
+            {"opponents": {"wide": {"model": {"width": 65536, "layers": 1000, "heads": 2}}}},
+            "training 'wide' of ",
+        ),
         ("retrieval", "retrieval", {"retrieve": {"known": {"told": ["feedback"]}}}, "retrieve.known.told: 'feedback'"),
     ],
 )

@@ -50,6 +50,11 @@ def test_a_file_that_there_is_not_is_named() -> None:
             "label: int8, query: {dtype: int4}",
             "ablation 'int8', query: key 'dtype'",
         ),
+        (
+            "label: int8, query: {dtype: int8}",
+            "label: int8, pretrain: {protocol: last}",
+            "ablation 'int8': pretrain.protocol 'last' trains on the test period",
+        ),
         ("label: int8", "label: width 32", "the label 'width 32' is taken"),
         ("label: int8", "label: whole method", "the label 'whole method' is taken"),
         (
@@ -75,8 +80,8 @@ def test_a_file_that_there_is_not_is_named() -> None:
             "ablation 'early fusion, answers': knowledge cannot enter 'hstu' like this",
         ),
         (
-            "  retrieve: null",
-            "  retrieve: null\n  query: null",
+            "  rank:\n    history_where: {feedback: [click]}",
+            "  rank: null",
             "'ranking' and 'ablations' need the experiment's 'query' and 'rank'",
         ),
     ],

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from openlum.data.dataset import Dataset
+from openlum.data.packing import Protocol, kept_from_training, training_end
 from openlum.errors import InputError
 from openlum.retrieve.held_out import HeldOut
+from openlum.schema import Holdout
 from tests.recode import recode
 
 ITEMS = 21
@@ -82,7 +84,7 @@ def test_the_unknown_item_is_no_candidate(small_dataset: Dataset) -> None:
     scores[:, 0] = 9
     scores[turn, held_out.target] = 1
     assert (held_out.rank(turn, scores) == 1).all()
-    assert held_out.protocol()["candidates"] == ITEMS - 1
+    assert held_out.protocol("both")["candidates"] == ITEMS - 1
 
 
 def test_an_unknown_item_is_not_held_out(small_dataset: Dataset, tmp_path: Path) -> None:
@@ -97,3 +99,34 @@ def test_without_held_out_events_the_message_says_why(small_dataset: Dataset) ->
     nobody.sequences.test_at[:] = np.diff(nobody.sequences.offsets)
     with pytest.raises(InputError, match="no user has three events"):
         HeldOut(nobody, "test", ITEMS, exclude_seen=True)
+
+
+def test_the_protocol_says_what_holdout_does(small_dataset: Dataset) -> None:
+    def protocol(dataset: Dataset) -> dict[str, str]:
+        return HeldOut(dataset, "test", ITEMS, exclude_seen=True).protocol("last")
+
+    plain, limited = protocol(small_dataset), Dataset(small_dataset.path)
+    assert plain["held_out"].startswith("of each user with at least three events, the last event; ")
+    assert plain["kept_from_training"] == "of each user with at least three events, the last two"
+    holdout = Holdout(field="rating", values=["5", 4])
+    schema = limited.info.data_schema.model_copy(update={"holdout": holdout})
+    limited.info = limited.info.model_copy(update={"data_schema": schema})
+    said = protocol(limited)
+    assert said["held_out"].startswith(
+        "of each user with at least three events whose rating is 5 or 4, the last of these; "
+    )
+    assert said["kept_from_training"].endswith(
+        "at least three events whose rating is 5 or 4, all events from the last but one of these on"
+    )
+
+
+@pytest.mark.parametrize("protocol", ["time", "last", "both"])
+def test_what_is_said_to_be_kept_from_training_is_kept(small_dataset: Dataset, protocol: Protocol) -> None:
+    sequences, info = small_dataset.sequences, small_dataset.info
+    end, words = training_end(small_dataset, protocol), kept_from_training(info, protocol)
+    for place, (begin, stop) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
+        times, number = sequences.time[begin:stop], stop - begin
+        kept = times < info.valid_time if " UTC on" in words else np.ones(number, bool)
+        if "the last two" in words and number >= 3:
+            kept &= np.arange(number) < number - 2
+        assert end[place] == kept.sum()

@@ -9,7 +9,7 @@ import numpy as np
 
 from openlum.bench.chain import Place, build_dataset, build_knowledge, check_before_training
 from openlum.bench.ranking import comparison, knowledge_alone_of, predictions_of, run_with_progress, seed_cells
-from openlum.bench.settings import NO_KNOWLEDGE, WHOLE_METHOD, Ablation, Bench
+from openlum.bench.settings import NO_KNOWLEDGE, WHOLE_METHOD, Ablation, Bench, changed
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.run import judge
@@ -29,10 +29,10 @@ def bench_ablation(bench: Bench, place: Place, tables: list[str]) -> dict[str, A
     prepared = Dataset(build_dataset(bench.experiment, place))
     chosen = [WHOLE, *(one for one in bench.ablations if one.table in tables)]
     assert bench.experiment.rank is not None
-    plain = RankingData(prepared, bench.experiment.rank)
-    for one in chosen:
-        check_before_training(one.of(bench.experiment), place)
     ranker = bench.ablation_ranker
+    for one in chosen:
+        check_before_training(one.of(bench.experiment), place, [changed(bench.experiment.rank, {"rankers": [ranker]})])
+    plain = RankingData(prepared, bench.experiment.rank)
     cells = {NO_KNOWLEDGE: seed_cells(NO_KNOWLEDGE, ranker, bench.experiment.rank, [], place.seeds)}
     alone = {}
     for ablation in chosen:

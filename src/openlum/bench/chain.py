@@ -1,5 +1,6 @@
 """The steps up to knowledge, for a benchmark: nothing is made twice that has not changed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from openlum.errors import InputError
 from openlum.keys import Key, step_key, why_again
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
+from openlum.rank.settings import RankSettings
 from openlum.run import Chain, Experiment
 from openlum.summary import query_part
 
@@ -46,13 +48,18 @@ def build_dataset(experiment: Experiment, place: Place) -> Path:
     return place.directory / "dataset"
 
 
-def check_before_training(experiment: Experiment, place: Place) -> None:
+def check_before_training(experiment: Experiment, place: Place, rankings: Sequence[RankSettings] = ()) -> None:
     """Find now what would stop an experiment, whose dataset there is, after an hour of training.
 
+    Args:
+        experiment: the chain.
+        place: where it runs.
+        rankings: settings that rankers will be trained with beside the experiment's own.
+
     Raises:
-        InputError: a question does not fit the dataset, or its rows teach a ranker nothing.
+        InputError: names the file and the key, or the part of the dataset; see `checks.py`.
     """
-    _chain(experiment, place).check_before_training()
+    _chain(experiment, place).check_before_training(rankings, place.directory / "models")
 
 
 def _chain(experiment: Experiment, place: Place) -> Chain:

@@ -70,7 +70,7 @@ def ranking(
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import comparison_table, plot_ranking, ranking_table
 
-    loaded, place = _begin(dataset, runs, from_dir, seeds, models, processes)
+    loaded, place = _begin(dataset, runs, from_dir, json, seeds, models, processes)
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
@@ -103,7 +103,7 @@ def ablation(
     from openlum.bench.ablation import bench_ablation
     from openlum.bench.report import ablation_table
 
-    loaded, place = _begin(dataset, runs, from_dir, seeds, models, processes)
+    loaded, place = _begin(dataset, runs, from_dir, json, seeds, models, processes)
     if not loaded.ablations:
         raise InputError(f"'{dataset}' has no ablations")
     chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
@@ -135,7 +135,7 @@ def retrieval(
     from openlum.bench.report import plot_retrieval, retrieval_comparison_table, retrieval_table
     from openlum.bench.retrieval import bench_retrieval
 
-    loaded, place = _begin(dataset, runs, from_dir, seeds, None, processes)
+    loaded, place = _begin(dataset, runs, from_dir, json, seeds, None, processes)
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
@@ -156,9 +156,16 @@ def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
 
 
 def _begin(
-    name: str, runs: Path, from_dir: Path | None, seeds: int, models: int | None, processes: int | None
+    name: str,
+    runs: Path,
+    from_dir: Path | None,
+    json: Path | None,
+    seeds: int,
+    models: int | None,
+    processes: int | None,
 ) -> tuple["Bench", "Place"]:
     """The benchmark that is named, and where and how it runs."""
+    from openlum.artefact import check_writable
     from openlum.bench.chain import Place
     from openlum.bench.settings import bench_file, load_bench
     from openlum.bench.workers import default_processes
@@ -167,6 +174,10 @@ def _begin(
         raise InputError(
             f"--models {models}: with {seeds} seeds no more than {seeds} trainings are used; raise --seeds"
         )
+    if json and json.is_dir():
+        raise InputError(f"--json {json}: is a directory; name a file in it")
+    if json:
+        check_writable(json)
     file = bench_file(name)
     loaded = load_bench(file)
     directory, processes = runs / f"bench-{loaded.experiment.name}", processes or default_processes()

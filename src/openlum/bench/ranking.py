@@ -40,9 +40,8 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
     prepared = Dataset(build_dataset(bench.experiment, place))
+    check_before_training(bench.experiment, place, _tried(bench, rankers))
     data = RankingData(prepared, bench.experiment.rank)
-    for knowledge in _ways_in(bench, rankers):
-        check_before_training(bench.experiment.model_copy(update={"rank": knowledge}), place)
     trained = build_knowledge(bench.experiment, place)
     methods: list[Method] = [(name, name, []) for name in rankers]
     methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
@@ -92,13 +91,12 @@ def knowledge_alone_of(trained: Trained, settings: RankSettings, dataset: Datase
     return knowledge_alone(RankingData(dataset, settings, load_knowledge(trained.knowledge, dataset, [])))
 
 
-def _ways_in(bench: Bench, rankers: list[Architecture]) -> list[RankSettings]:
-    """Settings with every way in which knowledge enters one of the rankers, the experiment's own first."""
+def _tried(bench: Bench, rankers: list[Architecture]) -> list[RankSettings]:
+    """All settings that rankers are tuned over, each with its own ranker alone."""
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
-    tried = [changed(bench.experiment.rank, changes) for name in rankers for changes in bench.ranking.tune[name]]
-    ways = {settings.knowledge.model_dump_json(): settings for settings in [bench.experiment.rank, *tried]}
-    return list(ways.values())
+    own = bench.experiment.rank
+    return [changed(own, changes | {"rankers": [name]}) for name in rankers for changes in bench.ranking.tune[name]]
 
 
 def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Place) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from openlum.errors import InputError
 from openlum.keys import step_key
 from openlum.pretrain.train import pretrain
 from openlum.rank.compare import compare_means
+from openlum.retrieve.checks import check_sequential
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics, user_metrics
@@ -44,9 +45,11 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     chosen = bench.retrieval
     assert chosen is not None
     dataset = build_dataset(bench.experiment, place)
-    asked = bench.experiment.model_copy(update={"query": None, "rank": None, "retrieve": chosen.retrieve})
-    check_before_training(asked, place)
+    sections = {"model": chosen.model, "pretrain": chosen.pretrain, "retrieve": chosen.retrieve}
+    check_before_training(bench.experiment.model_copy(update={"query": None, "rank": None} | sections), place)
     prepared = Dataset(dataset)
+    for name in opponents:
+        check_sequential(prepared, name, chosen.opponents[name])
     made, seeds = _make(dataset, chosen, opponents, place), place.seeds
     by_seed: list[Metrics] = [_of_seed(made, seed, opponents, "metrics") for seed in seeds]
     ranks: list[Ranks] = [_of_seed(made, seed, opponents, "ranks") for seed in seeds]
@@ -57,7 +60,7 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
             for name in by_seed[0]
         },
         "comparisons": _comparisons(ranks, held_out, chosen, opponents),
-        "retrieval_protocol": held_out.protocol(),
+        "retrieval_protocol": held_out.protocol("last"),
         "bench": {
             "dataset": bench.experiment.name,
             "protocol": chosen.protocol,

@@ -9,7 +9,7 @@ from openlum.config import S, Settings, load_settings, parse_settings
 from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
-from openlum.rank.settings import Architecture
+from openlum.rank.settings import Architecture, Seed
 from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.run import Experiment
@@ -49,7 +49,7 @@ class RankingBench(Settings):
     tune: dict[Architecture, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
     """Every ranker to what it is tuned over: changes of `rank`, one training each, judged by validation AUC. All have as many,
     with knowledge too."""
-    tune_seed: int = 100
+    tune_seed: Seed = 100
     """Seed of the tuning's trainings."""
 
     @model_validator(mode="after")
@@ -92,7 +92,8 @@ class Ablation(Settings):
             name: changed(getattr(experiment, name), getattr(self, name), f"ablation '{self.label}', {name}")
             for name in sections
         }
-        return experiment.model_copy(update=found)
+        content = experiment.model_dump(exclude_unset=True) | {name: one.model_dump() for name, one in found.items()}
+        return parse_settings(content, Experiment, where=f"ablation '{self.label}'")
 
 
 class Bench(Settings):

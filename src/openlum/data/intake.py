@@ -16,7 +16,7 @@ from openlum.data.raw_table import POSITION, raw_table
 from openlum.data.text import doubtful
 from openlum.data.values import DAY, SECOND, Column, Converted, convert
 from openlum.errors import InputError
-from openlum.schema import Schema
+from openlum.schema import Schema, moment
 
 KNOWN_ALREADY = "already in the dataset"
 """The reason for a row that repeats one of an earlier preparation: expected where logs overlap, so no sign of a bad log."""
@@ -75,8 +75,8 @@ class Intake:
         before: Mapping[str, int],
     ) -> None:
         self._engine, self._schema, self._root, self._scratch = engine, schema, root, scratch
-        self._earliest = moment("earliest", schema.earliest, time.min) if schema.earliest else 0
-        self._latest = moment("latest", schema.latest, time.max) if schema.latest else _now()
+        self._earliest = moment(schema.earliest, time.min) if schema.earliest else 0
+        self._latest = moment(schema.latest, time.max) if schema.latest else _now()
         self._before, self._sources = before, sources
         self._first: dict[tuple[str, str], int] = {}
         self.counts: dict[str, int] = {}
@@ -227,19 +227,6 @@ class Intake:
         row = self._engine.rows(there.select(FILE, number, value))[0]
         where = f"{checked.source.files[row[FILE]].path}: {'row' if role else 'line'} {row[number]:,}"
         return f", first in {where}" + ("" if reason == f"no {role}" else f": {row[value]!r}")
-
-
-def moment(key: str, date: str, of_day: time) -> int:
-    """A date or time (ISO 8601, UTC if it does not say) in microseconds since 1970; `of_day` completes a date."""
-    try:
-        found = datetime.fromisoformat(date)
-    except ValueError:
-        raise SchemaError(f"key '{key}': '{date}' is no date; expected 2025-12-31 or 2025-12-31T23:59:59") from None
-    if len(date) == len("2025-12-31"):
-        found = datetime.combine(found.date(), of_day)
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return round(found.timestamp() * SECOND)
 
 
 def _now() -> int:

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from openlum.artefact import files_of, whole_directory
+from openlum.capacity import check_space
 from openlum.config import Settings, parse_settings
 from openlum.console import new_console, tracked
 from openlum.data.market_tables import SCHEMA, item_table, log_tables, user_table
@@ -36,26 +37,30 @@ ROWS_PER_CHUNK = 100_000
 """About how many events `market_of_size` lets be simulated at a time."""
 
 
+BYTES_OF_AN_EVENT = 15
+"""On the disk, with its impression and its probability, at least."""
+
+
 class MarketSettings(Settings):
     """The size and the character of the simulated marketplace."""
 
-    users: int = Field(1000, ge=1)
+    users: int = Field(1000, ge=1, le=10**9)
     """How many users."""
-    items: int = Field(1500, ge=100)
+    items: int = Field(1500, ge=100, le=10**8)
     """How many items."""
-    sessions: float = Field(15.0, ge=1)
+    sessions: float = Field(15.0, ge=1, le=100_000)
     """Sessions of a user, on average; some users have many more than others."""
     slate: int = Field(8, ge=1, le=50)
     """Items shown in a session, at most."""
     interests: int = Field(3, ge=2, le=20)
     """Interests of a user at any time."""
-    days: int = Field(60, ge=2)
+    days: int = Field(60, ge=2, le=3650)
     """Length of the log, from 2025-01-01 on."""
-    interest_days: float = Field(120.0, gt=0)
+    interest_days: float = Field(120.0, gt=0, le=1e6)
     """Days until an interest gives way to another, on average."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """The same settings give the same files, byte by byte."""
-    users_per_chunk: int = Field(500, ge=1)
+    users_per_chunk: int = Field(500, ge=1, le=10**7)
     """Users simulated and written at a time: what memory is needed for."""
 
 
@@ -114,6 +119,8 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
     """
     if processes < 1:
         raise InputError(f"--processes {processes}: at least one is needed")
+    events = settings.users * settings.sessions * settings.slate
+    check_space(Path(out), BYTES_OF_AN_EVENT * events, f"a market of up to {events:,.0f} events")
     world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
     starts = range(0, settings.users, settings.users_per_chunk)
     with whole_directory(out, "log") as draft:

@@ -5,11 +5,12 @@ Shapes: U users of the dataset, B stretches in a batch, L events of a batch, end
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
 
-from openlum.data.dataset import Dataset, Sequences
+from openlum.data.dataset import Dataset, DatasetInfo, Sequences
 
 Protocol = Literal["time", "last", "both"]
 
@@ -49,6 +50,20 @@ def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     if protocol == "time":
         return by_time
     return sequences.valid_at if protocol == "last" else np.minimum(by_time, sequences.valid_at)
+
+
+def eligible_events(info: DatasetInfo) -> str:
+    """The events that the leave-last-out split can hold out, in words."""
+    holdout = info.data_schema.holdout
+    return "events" if holdout is None else f"events whose {holdout.field} is {' or '.join(map(str, holdout.values))}"
+
+
+def kept_from_training(info: DatasetInfo, protocol: Protocol) -> str:
+    """The events that `training_end` leaves out, in words."""
+    late = f"events from {datetime.fromtimestamp(info.valid_time, UTC):%Y-%m-%d %H:%M:%S} UTC on"
+    last = f"of each user with at least three {eligible_events(info)}, "
+    last += "the last two" if info.data_schema.holdout is None else "all events from the last but one of these on"
+    return {"time": late, "last": last, "both": f"{late}; and {last}"}[protocol]
 
 
 def training_events(sequences: Sequences, end: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import ibis
 import ibis.expr.types as ir
 
 from openlum.data.canonical import canonical
-from openlum.data.intake import POSITION, SchemaError
+from openlum.data.intake import POSITION
 from openlum.data.values import SECOND
 from openlum.schema import Feature, Holdout
 
@@ -18,16 +18,9 @@ FEWEST = 3
 def eligible(events: ir.Table, holdout: Holdout, features: Mapping[str, Feature]) -> ir.Value:
     """Where an event may be held out for retrieval; read before its condition is encoded."""
     column = events[f"condition.{holdout.field}"]
-    match features[holdout.field].type:
-        case "categorical":
-            return column.isin([canonical(value) for value in holdout.values]).fill_null(False)
-        case "numeric":
-            try:
-                return column.isin([float(value) for value in holdout.values]).fill_null(False)
-            except ValueError:
-                raise SchemaError(f"key 'holdout.values': expected numbers, for '{holdout.field}' is numeric") from None
-        case other:
-            raise SchemaError(f"key 'holdout.field': '{holdout.field}' is {other}; name a categorical or numeric field")
+    if features[holdout.field].type == "numeric":
+        return column.isin([float(value) for value in holdout.values]).fill_null(False)
+    return column.isin([canonical(value) for value in holdout.values]).fill_null(False)
 
 
 def sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,11 @@ class Lexicon:
             raise InputError(f"question '{name}': {error}") from None
 
     def judged_values(self, spec: FieldSpec) -> list[str]:
-        """The values of one of `judges_of`, R raw values in the order of the model's logits."""
+        """The values of one of `judges_of`, R raw values, or bounds of buckets, in the order of the model's logits."""
+        if spec.edges is not None:
+            bounds = [f"{edge:.9g}" for edge in spec.edges]
+            between = [f"{low} to {high}" for low, high in pairwise(bounds)]
+            return [f"to {bounds[0]}", *between, f"above {bounds[-1]}"] if bounds else ["any number"]
         return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
 
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:

@@ -39,22 +39,22 @@ class ModelSettings(Settings):
     """Blocks of the user encoder."""
     conditions: bool = True
     """Whether condition fields are read. Without them it is a next-item model, whatever it is asked."""
-    width: int = Field(64, ge=8)
+    width: int = Field(64, ge=8, le=65_536)
     """D: width of the user encoder."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, le=1000)
     """Blocks of the user encoder."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=4096)
     """Attention heads; `width` must be a multiple of twice this."""
-    embedding_width: int = Field(64, ge=4)
+    embedding_width: int = Field(64, ge=4, le=65_536)
     """E: width of item embeddings and answers."""
-    field_width: int = Field(16, ge=1)
+    field_width: int = Field(16, ge=1, le=65_536)
     """Width of one field's embedding, before fields are joined; the item's id has `embedding_width`."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """Chance that an item's id is hidden in a step of training, where items have fields. Above 0, an item that training has not
     met is told by its fields alone; with 0 by the noise that its id began with, and by having been a negative."""
-    max_events: int = Field(256, ge=2)
+    max_events: int = Field(256, ge=2, le=1_000_000)
     """How many events back an answer looks."""
 
     @model_validator(mode="after")

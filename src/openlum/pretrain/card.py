@@ -3,7 +3,6 @@
 Names and ids come from a log that others wrote, so none of them is Markdown, HTML or code here.
 """
 
-import datetime as dt
 import html
 import re
 from pathlib import Path
@@ -13,14 +12,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from openlum import __version__
 from openlum.data.dataset import DatasetInfo
+from openlum.data.packing import kept_from_training
 from openlum.model import LargeUserModel
 from openlum.pretrain.settings import PretrainSettings
-
-HELD_OUT = {
-    "time": "events from {valid} on",
-    "last": "the last two events of every user",
-    "both": "events from {valid} on, and the last two events of every user",
-}
 
 TEMPLATE = """---
 {data}
@@ -55,7 +49,6 @@ def write_card(
     """Write `README.md` beside a saved model."""
     shape = model.config.settings
     start = model.config.initialised_from
-    day = dt.datetime.fromtimestamp(info.valid_time, dt.UTC).date().isoformat()
     data = ModelCardData(library_name="openlum", tags=["recommender-system", "large-user-model"])
     card = TEMPLATE.format(
         data=data.to_yaml(),
@@ -64,7 +57,7 @@ def write_card(
         events=info.counts["events"],
         users=info.counts["users"],
         items=info.counts["items"],
-        held_out=HELD_OUT[settings.protocol].format(valid=day),
+        held_out=kept_from_training(info, settings.protocol),
         fields=", ".join(literal(spec.name) for spec in model.config.condition) or "(none)",
         example=repr(model.lexicon.items.values[0]),
         parameters=summary["parameters"],

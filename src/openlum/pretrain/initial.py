@@ -1,6 +1,7 @@
 """What a training begins with: a new model, or one with the weights of a model of the same log when it was shorter."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,24 @@ def build_model(
     judges: bool = True,
 ) -> LargeUserModel:
     """A new model for a dataset's fields and catalogue, with the weights of an `old` one if there is one."""
-    lexicon = Lexicon.of(dataset)
+    torch.manual_seed(seed)
+    model = untrained(
+        dataset,
+        Lexicon.of(dataset),
+        settings,
+        protocol=protocol,
+        fingerprint=trained_on,
+        initialised_from=old.config.fingerprint if old else "",
+        learned_to_judge=judges,
+    )
+    model.item_encoder.set_features(to_tensors(dataset.item_features()))
+    if old:
+        copy_weights(old, model)
+    return model
+
+
+def untrained(dataset: Dataset, lexicon: Lexicon, settings: ModelSettings, **training: Any) -> LargeUserModel:
+    """A model for a dataset's fields and catalogue, without the items' features; `training` are further keys of `ModelConfig`."""
     schema = dataset.info.data_schema
     config = ModelConfig(
         settings=settings,
@@ -36,18 +54,10 @@ def build_model(
         items=len(lexicon.items),
         time_fields=schema.time_fields,
         gap_unit=schema.gap_unit,
-        protocol=protocol,
-        fingerprint=trained_on,
-        initialised_from=old.config.fingerprint if old else "",
-        learned_to_judge=judges,
         valid_time=dataset.info.valid_time,
+        **training,
     )
-    torch.manual_seed(seed)
-    model = LargeUserModel(config, lexicon)
-    model.item_encoder.set_features(to_tensors(dataset.item_features()))
-    if old:
-        copy_weights(old, model)
-    return model
+    return LargeUserModel(config, lexicon)
 
 
 def starting_point(
@@ -126,6 +136,7 @@ def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
     judges = {
         f"judges.{index}.2.{part}": words.conditions[spec.name]
         for index, spec in enumerate(config.feedback)  # `taken` has no vocabulary
+        if spec.name in words.conditions  # nor have buckets
         for part in ("weight", "bias")
     }
     return tables | judges

@@ -27,10 +27,11 @@ from openlum.errors import InputError
 from openlum.keys import step_key
 from openlum.lock import locked
 from openlum.memory import peak_memory_bytes
-from openlum.model import History, LargeUserModel, ModelSettings, default_device
+from openlum.model import History, LargeUserModel, Lexicon, ModelSettings, default_device
 from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checkpoint import Progression, load_checkpoint, save_checkpoint
+from openlum.pretrain.checks import check_events, check_pretraining
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
@@ -74,6 +75,7 @@ def pretrain(
     old = None
     if init_from:
         old, model_settings = starting_point(init_from, dataset, model_settings, settings.protocol)
+    check_pretraining(dataset, Lexicon.of(dataset), model_settings, settings, out)
     inputs = {"dataset": dataset_dir} | ({"init_from": init_from} if init_from else {})
     trained_on = fingerprint(step_key("pretrain", [model_settings.model_dump(), settings.model_dump()], inputs))
     work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
@@ -116,18 +118,14 @@ class Trainer:
     ) -> None:
         self.model, self.dataset, self.settings, self.work = model, dataset, settings, work
         self.end = training_end(dataset, settings.protocol) if end is None else end
-        if not self.end.sum():
-            raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
+        contrasted = TAKEN in model.config.judged
+        check_events(dataset, self.end, contrasted)
         trained = training_events(dataset.sequences, self.end)  # (M,)
         items = np.bincount(dataset.sequences.item[trained], minlength=model.config.items)  # (V,)
         met = torch.from_numpy(items > 0).to(model.device)
         model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
         catalogue = model.item_encoder.candidates().cpu()
-        others = Contemporaries(dataset.sequences, trained) if TAKEN in model.config.judged else None
-        if others and (self.end > 0).sum() < 2:
-            raise InputError(
-                f"{dataset.path}: one user alone, so nothing to tell what was taken from; set pretrain.judge_weight to 0"
-            )
+        others = Contemporaries(dataset.sequences, trained) if contrasted else None
         self.objective = Objective(model.config, settings, items / items.sum(), catalogue, others)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed

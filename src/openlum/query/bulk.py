@@ -23,6 +23,7 @@ from openlum.data.time_fields import by_key_then_time
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
+from openlum.query.checks import check_knowledge_fits
 from openlum.query.knowledge import KnowledgeWriter
 from openlum.query.questions import QuestionSet, judgement_names
 from openlum.query.settings import QuerySettings
@@ -64,6 +65,7 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
         raise InputError(f"{model_dir}: was trained on a part of what is now the validation period; pretrain again")
     questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
     judgements = judgement_names(model.lexicon, model.config.judged) if settings.judge else []
+    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(judgements), out)
     rows = 0
     with whole_directory(out, "knowledge") as directory:
         writer = KnowledgeWriter(directory, questions.names, judgements, settings.rows_per_part, settings.dtype)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from openlum.config import Settings
+from openlum.config import Question, Settings
 
 FROM_ROW = "$row"
 """A question's value that stands for the impression's own."""
@@ -16,7 +16,7 @@ ALL_FIELDS = "*"
 class QuerySettings(Settings):
     """Settings of `lum query`."""
 
-    questions: dict[str, dict[str, Any]] = Field(default={"any": {}}, min_length=1)
+    questions: dict[str, Question] = Field(default={"any": {}}, min_length=1, max_length=1000)
     """Name to question: condition fields and their raw values. `$row` takes the impression's own value, and `"*": $row` does so
     for every field not named; what is not named is *any*."""
     judge: bool = True
@@ -26,9 +26,9 @@ class QuerySettings(Settings):
     """What an answer knows: all events before the impression, or only those before its day (UTC), as a nightly run would."""
     dtype: Literal["float16", "int8"] = "float16"
     """How vectors are stored. `int8` halves the size; similarities and judgements stay as they are."""
-    batch_events: int = Field(4096, ge=16)
+    batch_events: int = Field(4096, ge=16, le=10**8)
     """Events and questions in a batch."""
-    rows_per_part: int = Field(100_000, ge=1)
+    rows_per_part: int = Field(100_000, ge=1, le=10**8)
     """Rows of a Parquet part."""
 
     @field_validator("questions")

@@ -5,6 +5,7 @@ Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N event
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from openlum.rank.settings import (
     RankerConfig,
     RankSettings,
 )
+from openlum.schema import FieldSpec
 
 
 @dataclass
@@ -151,9 +153,7 @@ class RankingData:
 
     def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
-        # Of behaviours the time fields are left out, for end-to-end models too: with them those are worse (docs/experiments.md).
-        times = dataset.info.data_schema.time_fields
-        self.behaviour_specs = [spec for spec in dataset.specs("condition") if spec.name not in times]
+        self.behaviour_specs = behaviour_specs(dataset)
         sequences = dataset.sequences
         self.kept = kept = _kept_events(dataset, settings.history_where)  # (N,) bool
         self.kept_before = np.concatenate([[0], np.cumsum(kept)])  # (N + 1,)
@@ -187,9 +187,6 @@ class RankingData:
         settings = settings or self.settings
         if with_knowledge and not settings.informs(architecture):
             raise InputError(f"rank.knowledge: '{architecture}' has no inputs for knowledge; set fusion to 'late'")
-        info = self.dataset.info
-        asked = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
-        kinds = (("user", info.user), ("condition", asked), ("context", info.context))
         shape = None
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
@@ -202,16 +199,7 @@ class RankingData:
                 probabilities=of_several_values(numbers, known) if chosen.late else [],
                 width=self.knowledge.items.shape[1],
             )
-        return RankerConfig(
-            architecture=architecture,
-            settings=settings,
-            features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
-            item=info.item,
-            behaviour=self.behaviour_specs,
-            items=len(self.dataset.vocabulary("items")),
-            users=len(self.dataset.vocabulary("users")),
-            knowledge=shape,
-        )
+        return plain_config(self.dataset, architecture, settings).model_copy(update={"knowledge": shape})
 
     def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
         """What the ranker `config` reads of rows `index`, (B,), of a split."""
@@ -297,6 +285,29 @@ class RankingData:
         )
 
 
+def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
+    """The fields of a behaviour. Time fields are left out, for end-to-end models too: with them those are worse
+    (docs/experiments.md)."""
+    times = dataset.info.data_schema.time_fields
+    return [spec for spec in dataset.specs("condition") if spec.name not in times]
+
+
+def plain_config(dataset: Dataset, architecture: Architecture, settings: RankSettings) -> RankerConfig:
+    """What a ranker without knowledge looks like."""
+    info = dataset.info
+    asked = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
+    kinds = (("user", info.user), ("condition", asked), ("context", info.context))
+    return RankerConfig(
+        architecture=architecture,
+        settings=settings,
+        features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
+        item=info.item,
+        behaviour=behaviour_specs(dataset),
+        items=len(dataset.vocabulary("items")),
+        users=len(dataset.vocabulary("users")),
+    )
+
+
 def chosen_questions(questions: list[str], names: list[str] | None) -> list[str]:
     """The questions that are named, in their order; all where none are.
 
@@ -319,23 +330,30 @@ def check_questions(settings: KnowledgeSettings, asked: list[str], judgements: l
     chosen_questions(asked, settings.direct_questions)
 
 
-def _kept_events(dataset: Dataset, where: dict[str, list[str]] | None) -> np.ndarray:
-    """(N,) bool: which events are behaviours.
-
-    Raises:
-        InputError: `where` names a field or a value that the dataset does not have.
-    """
+def _kept_events(dataset: Dataset, where: dict[str, list[Any]] | None) -> np.ndarray:
+    """(N,) bool: which events are behaviours."""
     condition = dataset.sequences.condition
     kept = np.ones(len(dataset.sequences.item), bool)
+    for name, ids in where_ids(dataset, where).items():
+        found = np.isin(condition[name], ids)
+        kept &= found.any(-1) if found.ndim > 1 else found
+    return kept
+
+
+def where_ids(dataset: Dataset, where: dict[str, list[Any]] | None) -> dict[str, np.ndarray]:
+    """Field to the ids of the values that `rank.history_where` names.
+
+    Raises:
+        InputError: it names a field or a value that the dataset does not have.
+    """
     vocabularies = dataset.vocabularies("condition") if where else {}
+    ids: dict[str, np.ndarray] = {}
     for name, values in (where or {}).items():
         if name not in vocabularies:
             known = ", ".join(vocabularies) or "none"
             raise InputError(f"rank.history_where: '{name}' is no categorical condition field; there are: {known}")
-        ids = vocabularies[name].encode(values)
-        if (ids == 0).any():
-            value = values[int(np.argmin(ids))]
-            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'")
-        found = np.isin(condition[name], ids)
-        kept &= found.any(-1) if found.ndim > 1 else found
-    return kept
+        ids[name] = vocabularies[name].encode(values)
+        if (ids[name] == 0).any():
+            value, there = values[int(np.argmin(ids[name]))], ", ".join(vocabularies[name].values[:8])
+            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'; it has {there} ...")
+    return ids

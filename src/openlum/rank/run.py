@@ -16,10 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 from openlum.arguments import as_path, as_path_or_none, check_kind
 from openlum.artefact import whole_directory, write_json
 from openlum.console import new_progress
-from openlum.data.dataset import SPLITS, Dataset
+from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.checks import check_ranking
 from openlum.rank.compare import compare_auc
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
@@ -61,7 +62,7 @@ def rank(
     out, truth = as_path("out", out), as_path_or_none("truth", truth)
     check_kind("settings", settings, RankSettings)
     prepared = Dataset(dataset)
-    check_rows(prepared)
+    check_ranking(prepared, settings)
     known = None if knowledge is None else load_knowledge(knowledge, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, known)
     configs: dict[str, RankerConfig] = {}
@@ -252,23 +253,6 @@ def _oracle(test: Rows, truth: Path) -> dict[str, float]:
     if len(odd):
         raise InputError(f"{truth}: the probability of row {row[odd[0]]} is {probability[odd[0]]}; expected 0 to 1")
     return {"auc": auc(test.label.numpy(), probability[found])}
-
-
-def check_rows(dataset: Dataset) -> None:
-    """Every split must have rows with both labels, or there is nothing to learn or to judge."""
-    remedy = (
-        "check the impressions and 'splits' in the schema, or leave rankers out ('rank: null' in an experiment file)"
-    )
-    for split in SPLITS:
-        labels = dataset.labels(split)
-        if not labels:
-            unlabelled = dataset.info.counts.get("impressions_unlabelled", 0)
-            besides = f" (of {unlabelled:,} the label is missing)" if unlabelled else ""
-            raise InputError(f"{dataset.path}: has no {split} impressions with a label{besides}; {remedy}")
-        if len(labels) < 2:
-            raise InputError(
-                f"{dataset.path}: all {split} impressions have the label {labels.pop():.0f}, and rankers need both; {remedy}"
-            )
 
 
 def _progress_bar() -> Progress:

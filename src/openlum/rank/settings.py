@@ -1,10 +1,10 @@
 """What a ranker is and how it is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from openlum.config import Settings
+from openlum.config import RawValue, Settings
 from openlum.model.settings import check_heads
 from openlum.schema import FieldSpec
 
@@ -31,7 +31,7 @@ class KnowledgeSettings(Settings):
     """Whether the similarities of the answers to the target item, and judgements, are inputs."""
     matching_questions: list[str] | None = Field(None, min_length=1)
     """Which similarities and judgements are inputs, by question; by default all."""
-    width: int = Field(32, ge=1)
+    width: int = Field(32, ge=1, le=65_536)
     """early: width that answers are projected to."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """early: dropout of the projected answers."""
@@ -69,19 +69,19 @@ class KnowledgeSettings(Settings):
 class SequenceSettings(Settings):
     """The generative rankers: tokens *item, action* of every event, the label's probability at the item (Zhai et al. 2024)."""
 
-    width: int = Field(64, ge=8)
+    width: int = Field(64, ge=8, le=65_536)
     """Width of the transformer; a multiple of twice `heads`."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, le=1000)
     """Blocks."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=4096)
     """Attention heads."""
-    max_events: int = Field(256, ge=2)
+    max_events: int = Field(256, ge=2, le=1_000_000)
     """How many events back they look at most; the last half of them at least, where there are as many: windows overlap."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
-    batch_events: int = Field(2048, ge=16)
+    batch_events: int = Field(2048, ge=16, le=10**8)
     """Events in a step; a row to be judged counts as half of one."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW; it falls to a tenth over `rank.max_epochs`."""
 
     @model_validator(mode="after")
@@ -93,13 +93,13 @@ class SequenceSettings(Settings):
 class TreeSettings(Settings):
     """`lightgbm`: gradient-boosted trees on hand-made features."""
 
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.05, gt=0, le=10)
     """Shrinkage of each tree."""
-    leaves: int = Field(63, ge=2)
+    leaves: int = Field(63, ge=2, le=131_072)
     """Most leaves of a tree."""
-    min_rows: int = Field(100, ge=1)
+    min_rows: int = Field(100, ge=1, le=10**9)
     """Fewest training rows in a leaf."""
-    rounds: int = Field(1000, ge=1)
+    rounds: int = Field(1000, ge=1, le=1_000_000)
     """Most trees; fewer where the validation AUC has not risen for 50."""
 
 
@@ -109,17 +109,17 @@ class RankSettings(Settings):
     rankers: list[Architecture] = Field(default=["dnn", "din"], min_length=1)
     """`dnn` (embeddings and an MLP, no history), `dcnv2` (crosses of features), `din` (target attention over the history), `dien`
     (interest as it evolves), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`."""
-    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=1000)
     """Every ranker is trained once a seed."""
-    embedding_width: int = Field(16, ge=1)
+    embedding_width: int = Field(16, ge=1, le=65_536)
     """Width of one field's embedding."""
-    item_width: int = Field(32, ge=1)
+    item_width: int = Field(32, ge=1, le=65_536)
     """Width of an item, all its fields together: the query and the keys of target attention."""
-    hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[128, 64], min_length=1)
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(default=[128, 64], min_length=1, max_length=100)
     """Widths of the MLP's hidden layers."""
-    attention_hidden: int = Field(32, ge=1)
+    attention_hidden: int = Field(32, ge=1, le=65_536)
     """Width of the attention unit's hidden layer."""
-    cross_layers: int = Field(3, ge=1)
+    cross_layers: int = Field(3, ge=1, le=100)
     """dcnv2: cross layers."""
     user_id: bool = True
     """dnn, dcnv2, din, dien, sim: whether the user's id is a feature. It says nothing about users who come after training."""
@@ -128,23 +128,23 @@ class RankSettings(Settings):
     item_id_dropout: float = Field(0.0, ge=0, lt=1)
     """Chance that an item's id is hidden in training, where items have fields. Above 0, items that the ranker never met in
     training are told by their fields alone; with 0 by the noise that their ids began with, too."""
-    history_length: int = Field(50, ge=1)
+    history_length: int = Field(50, ge=1, le=100_000)
     """din, dien, sim: how many behaviours back they look, or for sim how many are found."""
-    long_history: int = Field(200, ge=1)
+    long_history: int = Field(200, ge=1, le=100_000)
     """sim: how many behaviours back it searches."""
-    history_where: dict[str, list[str]] | None = None
+    history_where: dict[str, list[RawValue]] | None = None
     """din, dien, sim: only events whose condition fields have one of these raw values are behaviours; by default all events."""
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(1024, ge=1, le=10**8)
     """Rows in a step."""
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0, le=10)
     """Learning rate of AdamW."""
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(1e-2, ge=0, le=100)
     """Weight decay of all parameters."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout after the MLP's hidden layers."""
-    max_epochs: int = Field(8, ge=1)
+    max_epochs: int = Field(8, ge=1, le=1_000_000)
     """Passes over the training rows, if validation does not stop earlier."""
-    patience: int = Field(2, ge=1)
+    patience: int = Field(2, ge=1, le=1_000_000)
     """Stop after this many epochs without a better validation AUC; the best epoch's weights are kept."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
     """How knowledge enters."""
@@ -168,7 +168,7 @@ class RankSettings(Settings):
 
     @field_validator("history_where")
     @classmethod
-    def _names_values(cls, where: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+    def _names_values(cls, where: dict[str, list[Any]] | None) -> dict[str, list[Any]] | None:
         if where is not None and (not where or not all(where.values())):
             raise ValueError("give at least one condition field, and at least one value for each; or leave the key out")
         return where

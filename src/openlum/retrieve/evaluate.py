@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from openlum.arguments import as_path, check_kind
-from openlum.artefact import whole_directory, write_json
+from openlum.artefact import check_replaceable, whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields, blank, to_tensors
+from openlum.retrieve.checks import check_retrieval
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
-from openlum.schema import FieldSpec
 
 
 def retrieve(
@@ -44,17 +44,18 @@ def retrieve(
     dataset_dir, model_dir = as_path("dataset_dir", dataset_dir), as_path("model_dir", model_dir)
     out = as_path("out", out)
     check_kind("settings", settings, RetrieveSettings)
-    ranks, held_out = question_ranks(dataset_dir, model_dir, settings)
+    check_replaceable(out, "retrieval")
+    ranks, protocol = question_ranks(dataset_dir, model_dir, settings)
     metrics = {name: ranking_metrics(found, settings.at) for name, found in ranks.items()}
     with whole_directory(out, "retrieval") as directory:
-        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": held_out.protocol()})
+        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
     return metrics
 
 
 def question_ranks(
     dataset_dir: Path, model_dir: Path, settings: RetrieveSettings
-) -> tuple[dict[str, np.ndarray], HeldOut]:
-    """Question to the rank of every user's held-out item, (n,), and what was held out.
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Question to the rank of every user's held-out item, (n,), and what was held out and trained on, in words and numbers.
 
     A user's question sees all events before the held-out one, in the order of the log. The model must have been trained
     without it: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is ranked behind all
@@ -70,19 +71,19 @@ def question_ranks(
         raise InputError(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
+    check_retrieval(dataset, model.lexicon, model.config.condition, settings)
     held_out = HeldOut(dataset, "test", model.config.items, settings.exclude_seen)
     asked = {
         name: model.lexicon.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
-    check_known(model.config.condition, settings.known)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     with torch.inference_mode():
         e = model.items()  # (V, E)
     for turn in tracked(held_out.turns(settings.batch_users), "retrieve"):
         for name, answers in _answers(model, dataset, held_out, turn, asked, settings.known).items():
             ranks[name].append(held_out.rank(turn, answers @ e.T))
-    return {name: np.concatenate(found) for name, found in ranks.items()}, held_out
+    return {name: np.concatenate(found) for name, found in ranks.items()}, held_out.protocol(model.config.protocol)
 
 
 @torch.inference_mode()
@@ -112,15 +113,3 @@ def _answers(
     return {
         name: model.answer(state, Questions(condition, *at).to(model.device)) for name, condition in conditions.items()
     }
-
-
-def check_known(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:
-    """Refuse a field of `known` that no condition has, or that is feedback."""
-    fields = [spec.name for spec in specs if not spec.feedback]
-    for name, told in known.items():
-        wrong = sorted(set(told) - set(fields))
-        if wrong:
-            there = ", ".join(fields) or "none"
-            raise InputError(
-                f"retrieve.known.{name}: '{wrong[0]}' is no field that is known before the item; there are: {there}"
-            )

@@ -9,11 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches
+from openlum.data.dataset import Dataset, DatasetInfo
+from openlum.data.packing import Protocol, Stretches, eligible_events, kept_from_training
 from openlum.errors import InputError
 from openlum.model.fields import known_ids
 from openlum.retrieve.metrics import exclude, rank_of_target
+
+
+def held_out_words(info: DatasetInfo, split: Literal["valid", "test"]) -> str:
+    """What is held out of whose history, and what it is ranked among."""
+    last = {"test": "the last", "valid": "the last but one"}[split]
+    which = "event" if info.data_schema.holdout is None else "of these"
+    who = f"of each user with at least three {eligible_events(info)}, {last} {which}"
+    return f"{who}; the events before it are the history, and all items are ranked"
 
 
 class HeldOut:
@@ -30,7 +38,8 @@ class HeldOut:
     """
 
     def __init__(self, dataset: Dataset, split: Literal["valid", "test"], items: int, exclude_seen: bool) -> None:
-        self.sequences, self.items, self.exclude_seen = dataset.sequences, items, exclude_seen
+        self.info, self.sequences, self.split = dataset.info, dataset.sequences, split
+        self.items, self.exclude_seen = items, exclude_seen
         sequences = self.sequences
         cut = sequences.test_at if split == "test" else sequences.valid_at
         users = np.flatnonzero(cut < np.diff(sequences.offsets))
@@ -42,7 +51,10 @@ class HeldOut:
         self.target = target[target > 0]
         """(n,) the item to be found."""
         if not len(self.users):
-            raise InputError(f"{dataset.path}: no user has three events, so none can be held out for retrieval")
+            raise InputError(
+                f"{dataset.path}: no user has three {eligible_events(dataset.info)}, so none can be held out for retrieval; "
+                "check 'holdout' in the schema, or leave retrieval out ('retrieve: null' in an experiment file)"
+            )
 
     def turns(self, batch_users: int) -> list[np.ndarray]:
         """Indices of users, about `batch_users` at a time."""
@@ -62,13 +74,14 @@ class HeldOut:
             exclude(scores, rows[fresh], items[fresh])
         return rank_of_target(scores, target.to(scores.device)).cpu().numpy()
 
-    def protocol(self) -> dict[str, Any]:
-        """In words and numbers, for reports."""
+    def protocol(self, trained: Protocol) -> dict[str, Any]:
+        """In words and numbers, for reports; `trained` is what was kept from the training of the model that is judged."""
         return {
             "users": len(self.users),
             "candidates": self.items - 1,
             "unknown_held_out": int((self.target >= self.items).sum()),
-            "held_out": "the last event of each user, ranked among all items",
+            "held_out": held_out_words(self.info, self.split),
+            "kept_from_training": kept_from_training(self.info, trained),
             "seen_items": "left out" if self.exclude_seen else "kept",
             "ties": "counted against",
         }

@@ -38,15 +38,15 @@ class SequentialSettings(Settings):
 
     model: ModelSettings = ModelSettings()
     """Shape; `model.encoder` says which."""
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=1, le=1_000_000)
     """Passes over the events, if validation does not stop earlier."""
-    batch_events: int = Field(2048, ge=16)
+    batch_events: int = Field(2048, ge=16, le=10**8)
     """Events in a step."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW: a line up over 200 steps, then a cosine down to a tenth."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, le=100)
     """Weight decay."""
-    patience: int = Field(3, ge=1)
+    patience: int = Field(3, ge=1, le=1_000_000)
     """Stop after this many epochs without a better NDCG@10 on the validation events; the best weights are kept."""
 
 

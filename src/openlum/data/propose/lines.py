@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from openlum.yaml_file import dump_yaml
 
 NOTES_AT = 34
 """Column where comments begin, if the line is shorter."""
@@ -28,10 +28,7 @@ class Line:
 
 def scalar(value: Any) -> str:
     """A value as YAML, quoted where it must be."""
-    escaped = isinstance(value, str) and not value.isprintable()
-    text: str = yaml.safe_dump(
-        value, width=10**6, default_flow_style=True, allow_unicode=not escaped, default_style='"' if escaped else None
-    )
+    text = dump_yaml(value, width=10**6, default_flow_style=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
