@@ -78,7 +78,11 @@ def test_a_number_is_read_however_it_is_written(tmp_path: Path) -> None:
     assert (found.warmup, found.negatives) == (0.05, 64)
 
 
-@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, "nan", "inf", 10**400, 10**5000, True])
+@pytest.mark.parametrize(
+    "value",
+    [math.inf, -math.inf, math.nan, "nan", "inf", 10**400, 10**5000, True],
+    ids=lambda value: type(value).__name__,  # not its digits
+)
 @pytest.mark.parametrize("kind", [PretrainSettings, RankSettings, TreeSettings, SequentialSettings])
 def test_no_number_of_settings_is_endless_or_true(kind: type[Settings], value: object) -> None:
     with pytest.raises(InputError, match=r"python: key 'learning_rate': "):

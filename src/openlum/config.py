@@ -16,7 +16,19 @@ from openlum.yaml_file import Key, read_yaml
 
 MOST_SHOWN = 5
 """Mistakes in one message."""
-_SHORT = reprlib.Repr()
+MOST_DIGITS = 100
+"""Of a number in a message; Python refuses to write thousands."""
+
+
+class _Shown(reprlib.Repr):
+    """Short forms of values, for messages."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """A number, unless it is endless."""
+        return super().repr_int(x, level) if abs(x) < 10**MOST_DIGITS else f"more than {MOST_DIGITS} digits"
+
+
+_SHORT = _Shown()
 _SHORT.maxstring = 100
 
 
