@@ -69,9 +69,8 @@ class Objective:
         candidates = self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
         place = torch.searchsorted(candidates, history.item)
-        answers, state = model.read(history.to(model.device), items=e[place.to(model.device)])
-        assert answers is not None
-        target, o = place[known].to(model.device), answers[known.to(model.device)]
+        o, state = self.answer_items(model, history, e[place.to(model.device)])  # (n, E)
+        target = place[known].to(model.device)
         if self.full:
             item_loss = full_softmax_loss(o, e, target, model.scale("item"))
         else:
@@ -90,6 +89,22 @@ class Objective:
                     e_target = e[place[positions].to(model.device)]
                     feedback = feedback + feedback_loss(o, e_target, value, model.scale("feedback"))
         return Losses(item_loss, feedback, self._judged(model, state, history, e, place))
+
+    def answer_items(self, model: LargeUserModel, history: History, items: Tensor) -> tuple[Tensor, UserState]:
+        """Answers (n, E) that look for the items of the events whose item is known, each as of its event's second, and the state.
+
+        Args:
+            model: that reads the histories.
+            history: of B users.
+            items: (L, E) embeddings of their items.
+        """
+        state = model.read(history.to(model.device), with_answers=False, items=items)[1]
+        positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
+        assert history.before is not None
+        asked = history.condition if history.asked is None else history.asked
+        condition = {name: field[positions] for name, field in asked.items()}
+        questions = Questions(condition, history.user_of(positions), history.before[positions])
+        return model.answer(state, questions.to(model.device)), state
 
     def _judged(self, model: LargeUserModel, state: UserState, history: History, e: Tensor, place: Tensor) -> Tensor:
         """Questions about the items of a sample of events, each as of the event's second; e is (C, E), place (L,) in it."""

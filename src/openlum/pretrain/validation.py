@@ -79,9 +79,8 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
         judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        answers, state = model.read(history.to(model.device))
-        assert answers is not None
-        figures = _judge(model, e, history, positions, answers, state)
+        state = model.read(history.to(model.device), with_answers=False)[1]
+        figures = _judge(model, e, history, positions, state)
         if TAKEN in model.config.judged:
             asked, taken = chosen.others.questions(history, positions, 1, generator)
             logits = model.judge(state, asked.to(model.device))[0]
@@ -92,15 +91,16 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
 
 
 def _judge(
-    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, answers: Tensor, state: UserState
+    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, state: UserState
 ) -> dict[str, Tensor]:
-    """Figures of each judged event of a batch, (N, ...)."""
-    user = history.user_of(positions)
-    anything = Questions(blank(model.config.condition, len(positions)), user, positions - history.offsets[user])
-    target, asked = history.item[positions].to(model.device), {"": answers[positions.to(model.device)]}
-    asked[" any"] = model.answer(state, anything.to(model.device))
+    """Figures of each judged event of a batch, (N, ...), each as of its second."""
+    assert history.before is not None
+    user, prefix = history.user_of(positions), history.before[positions]
+    target = history.item[positions].to(model.device)
+    own = {name: field[positions] for name, field in history.condition.items()}
     found = {}
-    for name, o in asked.items():
+    for name, condition in ("", own), (" any", blank(model.config.condition, len(positions))):
+        o = model.answer(state, Questions(condition, user, prefix).to(model.device))
         found[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.scale("item"))
         if not name:
             found["item_loss"] = loss
