@@ -1,8 +1,8 @@
 """What the item loss may read of an event's own second: nothing, as every question, or what the log has before the event?
 
     python benchmarks/ties.py market --runs DIR --json OUT
-    python benchmarks/ties.py ml-1m --from DIR --epochs 5 --seeds 1 --runs DIR --json OUT
-    python benchmarks/ties.py ml-1m --retrieval --from DIR --epochs 6 --seeds 1 --runs DIR --json OUT
+    python benchmarks/ties.py ml-1m --from DIR --epochs 3 --seeds 1 --no-knowledge --runs DIR --json OUT
+    python benchmarks/ties.py ml-1m --from DIR --epochs 3 --seeds 1 --retrieval --runs DIR --json OUT
 
 The rules, trained in turn with the same seeds and settings (configs/NAME.yaml, or the retrieval of bench/datasets/NAME.yaml):
 
@@ -35,7 +35,6 @@ from openlum.config import load_settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.model import History, LargeUserModel, Questions
-from openlum.model.user_encoder import UserState
 from openlum.page import terminal_table
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.objective import Objective
@@ -56,12 +55,11 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 class InOrder(Objective):
-    """The old rule: the answers of one causal pass, each at its event's condition token."""
+    """The old rule: an item is asked for after all events before it, as at its condition token in one causal pass."""
 
-    def answer_items(self, model: LargeUserModel, history: History, items: Tensor) -> tuple[Tensor, UserState]:
-        answers, state = model.read(history.to(model.device), items=items)
-        assert answers is not None
-        return answers[(history.item > 0).to(model.device)], state
+    def looking_for_items(self, history: History, positions: Tensor) -> Questions:
+        questions = super().looking_for_items(history, positions)
+        return replace(questions, prefix=positions - history.offsets[questions.user])
 
 
 RULES: dict[str, type[Objective]] = {"order": InOrder, "second": Objective}
@@ -75,10 +73,15 @@ def main() -> None:
     parser.add_argument("--retrieval", action="store_true", help="the settings of the retrieval benchmark")
     parser.add_argument("--epochs", type=int, help="of the Large User Model, instead of the experiment's")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--no-knowledge", action="store_true", help="judge by the validation events alone, not by rankers"
+    )
     parser.add_argument("--steps", type=int, default=40, help="timed steps of each rule; 0 times none")
     parser.add_argument("--json", type=Path, required=True, help="result file")
     options = parser.parse_args()
     experiment = _experiment(options.name, options.retrieval, options.epochs)
+    if options.no_knowledge:
+        experiment = experiment.model_copy(update={"query": None, "rank": None})
     runs = options.runs / f"ties-{options.name}"
     place = Place(CONFIGS / f"{options.name}.yaml", runs, Console(), options.from_dir, list(range(options.seeds)))
     dataset = Dataset(build_dataset(experiment, place))
@@ -194,7 +197,7 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
         cut["second"] = sequences.moment[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
         for seen, end in cut.items():
             start = window_start(end, model.config.settings.max_events)
-            state = model.read(History.gather(sequences, Stretches(users, start, end)), with_answers=False)[1]
+            state = model.read(History.gather(sequences, Stretches(users, start, end)))
             at = torch.arange(len(users)), torch.from_numpy(end - start)
             for name, question in experiment.retrieve.questions.items():
                 one = model.lexicon.encode_question(name, question, model.config.condition)
