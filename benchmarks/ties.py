@@ -1,8 +1,8 @@
 """What the item loss may read of an event's own second: nothing, as every question, or what the log has before the event?
 
     python benchmarks/ties.py market --runs DIR --json OUT
-    python benchmarks/ties.py ml-1m --from DIR --epochs 3 --seeds 1 --no-knowledge --runs DIR --json OUT
-    python benchmarks/ties.py ml-1m --from DIR --epochs 3 --seeds 1 --retrieval --runs DIR --json OUT
+    python benchmarks/ties.py ml-1m --from DIR --epochs 1 --seeds 1 --no-knowledge --runs DIR --json OUT
+    python benchmarks/ties.py ml-1m --from DIR --epochs 1 --seeds 1 --retrieval --runs DIR --json OUT
 
 The rules, trained in turn with the same seeds and settings (configs/NAME.yaml, or the retrieval of bench/datasets/NAME.yaml):
 
@@ -17,6 +17,9 @@ event but one. Nothing reads the test period. Speeds are of both rules in turns 
 import argparse
 import itertools
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -52,6 +55,8 @@ from openlum.run import Experiment
 from openlum.summary import environment
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+STEPS = 25
+ROUNDS = 5
 
 
 class InOrder(Objective):
@@ -76,7 +81,10 @@ def main() -> None:
     parser.add_argument(
         "--no-knowledge", action="store_true", help="judge by the validation events alone, not by rankers"
     )
-    parser.add_argument("--steps", type=int, default=40, help="timed steps of each rule; 0 times none")
+    parser.add_argument(
+        "--against", type=Path, help="an older checkout, whose training steps are timed in turns with ours"
+    )
+    parser.add_argument("--speed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, required=True, help="result file")
     options = parser.parse_args()
     experiment = _experiment(options.name, options.retrieval, options.epochs)
@@ -85,7 +93,12 @@ def main() -> None:
     runs = options.runs / f"ties-{options.name}"
     place = Place(CONFIGS / f"{options.name}.yaml", runs, Console(), options.from_dir, list(range(options.seeds)))
     dataset = Dataset(build_dataset(experiment, place))
-    speed = _speed(experiment, dataset, options.steps) if options.steps else {}
+    if options.speed:
+        print(_speed(experiment, dataset))
+        return
+    speed = (
+        _speeds([options.name, "--runs", str(options.runs), "--json", "-"], options.against) if options.against else {}
+    )
     trained: dict[str, list[dict[str, Any]]] = {rule: [] for rule in RULES}
     plain: dict[int, Fit] = {}
     for seed in place.seeds:
@@ -94,21 +107,22 @@ def main() -> None:
             trained[rule].append(_trained(experiment, dataset, rule, seed, runs / key, plain))
             print(rule, seed, json.dumps(trained[rule][-1]), flush=True)
     sequences = dataset.sequences
+    difference = _differences(trained)
     result = {
         "not_first_of_their_second": float((sequences.moment != np.arange(len(sequences.time))).mean()),
         "reference": "order",
         "speed": speed,
         "trained": trained,
-        "difference": _differences(trained),
+        "difference": difference,
         "settings": {"model": experiment.model.model_dump(), "pretrain": experiment.pretrain.model_dump()},
         "environment": environment() | {"seed": 0},
     }
     table = terminal_table(options.name, "figure", "order", "second", "second less order, by seed")
-    for name, by_seed in result["difference"].items():
+    for name, by_seed in difference.items():
         means = (f"{np.mean([_flat(one)[name] for one in trained[rule]]):.4f}" for rule in RULES)
         table.add_row(name, *means, ", ".join(f"{one:+.4f}" for one in by_seed))
     place.console.print(table)
-    print(speed)
+    print(json.dumps(speed))
     write_json(options.json, {"ties": result})
 
 
@@ -207,21 +221,30 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
     return {name: ranking_metrics(np.concatenate(ranks), [10, 50]) for name, ranks in found.items()}
 
 
-def _speed(experiment: Experiment, dataset: Dataset, steps: int) -> dict[str, Any]:
-    """Median tokens of histories a second of whole training steps, the rules in turns on the same batches."""
-    speeds: dict[str, list[float]] = {rule: [] for rule in RULES}
+def _speeds(arguments: list[str], old: Path) -> dict[str, Any]:
+    """Training steps of this source tree and of an older one, in turns in processes of their own."""
+    trees = {"new": Path(__file__).parent.parent, "old": old}
+    speeds: dict[str, list[float]] = {name: [] for name in trees}
+    for _ in range(ROUNDS):
+        for name, tree in trees.items():
+            command, paths = [sys.executable, __file__, *arguments, "--speed"], {"PYTHONPATH": str(tree / "src")}
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | paths)
+            speeds[name].append(float(done.stdout.splitlines()[-1]))
+    ratio = float(np.median(np.divide(speeds["new"], speeds["old"])))
+    commit = subprocess.run(["git", "-C", str(old), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return {"tokens_per_cpu_second": speeds, "ratio": ratio, "old_commit": commit.stdout.strip()}
+
+
+def _speed(experiment: Experiment, dataset: Dataset) -> float:
+    """Median tokens of histories that a training step takes in a second of this process: other work beside it counts less."""
     with tempfile.TemporaryDirectory() as work:
-        trainers = {rule: _trainer(experiment, dataset, rule, 0, Path(work)) for rule in RULES}
-        for index, batch in enumerate(itertools.islice(trainers["order"]._epoch(0), steps + 3)):
-            for rule, trainer in trainers.items():
-                began = time.perf_counter()
-                trainer._step(batch)
-                if index >= 3:  # after a warm-up
-                    tokens = 2 * int((batch.end - batch.start).sum())
-                    speeds[rule].append(tokens / (time.perf_counter() - began))
-    medians = {rule: float(np.median(of_rule)) for rule, of_rule in speeds.items()}
-    ratios = np.divide(speeds["second"], speeds["order"])
-    return {"steps": steps, "tokens_per_second": medians, "ratio": float(np.median(ratios))}
+        trainer = _trainer(experiment, dataset, "second", 0, Path(work))
+        speeds = []
+        for batch in itertools.islice(trainer._epoch(0), STEPS):
+            began = time.process_time()
+            trainer._step(batch)
+            speeds.append(2 * int((batch.end - batch.start).sum()) / (time.process_time() - began))
+    return float(np.median(speeds[3:]))  # after a warm-up
 
 
 def _differences(trained: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
