@@ -51,3 +51,13 @@ def test_the_order_of_events_in_a_second_changes_no_figure(small_dataset: Datase
     dataset.__dict__["sequences"] = shuffled
     assert validate(model, dataset, chosen, 64) == pytest.approx(one_second, abs=1e-5)
     assert one_second["item_loss"] != pytest.approx(usual["item_loss"], abs=1e-5)
+
+
+def test_a_batch_without_feedback_is_no_failure(small_dataset: Dataset) -> None:
+    """Items are still looked for, and no figure of feedback is made up."""
+    dataset = Dataset(small_dataset.path)
+    dataset.sequences.condition["rating"][:] = 0
+    figures = validate(
+        build_model(small_dataset, SHAPE, seed=0), dataset, validation_set(dataset, "time", 64, 100, 0), 64
+    )
+    assert set(figures) == {"item_loss", "recall@10", "recall@10 any"}

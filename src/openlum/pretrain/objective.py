@@ -84,7 +84,7 @@ class Objective:
         feedback = 0.0 * model.scale("feedback")  # every parameter has a gradient, and so a state to resume from
         for (spec, some), o in zip(contrasts, answers[1:], strict=True):
             value = (history.condition[spec.name][some] - 1).to(model.device)
-            o = o.view(len(some), spec.size - 1, -1)
+            o = o.unflatten(0, (len(some), spec.size - 1))  # (P, R, E)
             feedback = feedback + feedback_loss(o, e[place[some.to(model.device)]], value, model.scale("feedback"))
         return Losses(item, feedback, about.loss(logits))
 
@@ -126,8 +126,8 @@ class Objective:
             weight = torch.where(taken > 0, 1.0, 1 / torch.bincount(event[taken == 0])[event])  # (Q,)
             return Judged(questions, [taken], weight)
         values = [history.condition[spec.name] for spec in self.config.feedback]
-        for_some = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
-        positions = (some & for_some).nonzero().squeeze(1)
+        with_feedback = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
+        positions = (some & with_feedback).nonzero().squeeze(1)
         questions = judged_questions(self.config, history, positions)
         return Judged(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
 
@@ -157,7 +157,7 @@ class Objective:
 
 @dataclass
 class Judged:
-    """Questions about items, and what should be said of each."""
+    """Questions about items, and the feedback that each item got."""
 
     questions: Questions
     """Q of them."""
@@ -174,9 +174,8 @@ class Judged:
 
     def loss(self, logits: list[Tensor]) -> Tensor:
         """Weighted mean of the cross-entropy over the questions with a value, summed over the fields, whose logits are (Q, R)."""
-        total = (
-            0.0 * torch.stack([of_field.sum() for of_field in logits]).sum()
-        )  # a gradient, also where nothing is asked
+        # Every parameter has a gradient, also where nothing is asked.
+        total = 0.0 * torch.stack([of_field.sum() for of_field in logits]).sum()
         for of_field, target in zip(logits, self.targets, strict=False):
             target = target.to(of_field.device)
             each = F.cross_entropy(of_field, target, ignore_index=-1, reduction="none")

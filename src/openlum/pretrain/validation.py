@@ -104,7 +104,7 @@ def _judge(
     own = {name: field[positions] for name, field in history.condition.items()}
     questions = [Questions(own, user, prefix), Questions(blank(config.condition, len(positions)), user, prefix)]
     questions += [feedback_questions(config, history, positions[given[spec.name]], spec) for spec in config.feedback]
-    about = others[0] if others else judged_questions(config, history, positions[: len(positions) * len(config.judged)])
+    about = others[0] if others else judged_questions(config, history, positions if config.judged else positions[:0])
     answers, judged = model.answer_and_judge(
         state, [group.to(model.device) for group in questions], about.to(model.device)
     )
@@ -116,8 +116,9 @@ def _judge(
     for spec, o in zip(config.feedback, answers[2:], strict=True):
         some = given[spec.name]
         found[f"value:{spec.name}"] = history.condition[spec.name][positions[some]] - 1
-        of_value = o.view(int(some.sum()), spec.size - 1, -1) @ e[target[some.to(e.device)]].unsqueeze(-1)  # (n, R, 1)
-        found[f"score:{spec.name}"] = model.scale("feedback") * of_value.squeeze(-1)
+        o = o.unflatten(0, (int(some.sum()), spec.size - 1))  # (n, R, E)
+        similarity = (o @ e[target[some.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
+        found[f"score:{spec.name}"] = model.scale("feedback") * similarity
     for spec, logits in zip(config.judged, judged, strict=False):
         found[f"judged:{spec.name}"] = logits if others else logits[given[spec.name].to(logits.device)]
     if others:
