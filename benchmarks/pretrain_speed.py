@@ -41,7 +41,8 @@ def batch(rng: np.random.Generator, pad: bool) -> tuple[History, int]:
     n = sum(shape)
     condition = {"rating": torch.from_numpy(rng.integers(1, 6, n))}
     item = torch.from_numpy(rng.integers(1, ITEMS, n))
-    return History(item, condition, torch.tensor([0, *np.cumsum(shape)])), sum(lengths)
+    before = torch.cat([torch.arange(length) for length in shape])  # no two events in one second
+    return History(item, condition, torch.tensor([0, *np.cumsum(shape)]), before), sum(lengths)
 
 
 def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]:

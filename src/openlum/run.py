@@ -292,7 +292,7 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
 
 def _tables(schema: Path) -> list[Path]:
     """The files of all tables that a schema names."""
-    from openlum.data.files import find
+    from openlum.data.paths import find
 
     content = load_settings(schema, Schema)
     tables = content.events, content.items, content.users, content.impressions

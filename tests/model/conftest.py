@@ -84,3 +84,11 @@ def model(request: pytest.FixtureRequest) -> LargeUserModel:
 def exact(model: LargeUserModel) -> LargeUserModel:
     """The same in double precision: HSTU norms what was attended, however little that is, and rounding with it."""
     return copy.deepcopy(model).double()
+
+
+@torch.no_grad()
+def causal_answers(model: LargeUserModel, history: History) -> torch.Tensor:
+    """The plain autoregressive computation: answers (L, E) of one causal pass, each at its event's condition token."""
+    output, _ = model.user_encoder.history(model._tokens(history)[0], 2 * history.offsets)
+    assert output is not None
+    return model._to_item_space(output[0::2])

@@ -1,7 +1,6 @@
 """What must hold of the model whatever its weights are."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ from hypothesis import strategies as st
 from openlum.data.packing import window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions
-from openlum.model.batch import Fields, blank, erase
+from openlum.model.batch import Fields
 from openlum.schema import FieldSpec
 
-from .conftest import CONDITION, in_double, random_fields, random_history
+from .conftest import CONDITION, causal_answers, in_double, random_fields, random_history
 
 TOLERANCE = 1e-5
 
@@ -34,7 +33,7 @@ def one(fields: Fields, index: int) -> Fields:
 
 @torch.no_grad()
 def answer(model: LargeUserModel, history: History, questions: Questions) -> torch.Tensor:
-    return model.answer(model.read(history, with_answers=False)[1], questions)
+    return model.answer(model.read(history), questions)
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,30 +53,8 @@ def test_group_query_equals_separate_queries(exact: LargeUserModel, lengths: lis
         past = user_alone(history, int(user[index]), int(prefix[index]))
         item = torch.cat([past.item, torch.tensor([1])])
         fields = {name: torch.cat([past.condition[name], one(condition, index)[name]]) for name in condition}
-        with torch.no_grad():
-            answers, _ = exact.read(History(item, fields, torch.tensor([0, len(item)])))
-        assert answers is not None
+        answers = causal_answers(exact, History(item, fields, torch.tensor([0, len(item)])))
         assert (together[index] - answers[-1]).abs().max() <= TOLERANCE
-
-
-@settings(max_examples=20, deadline=None)
-@given(length=st.integers(1, 12), seed=st.integers(0, 10_000))
-def test_an_item_asked_for_without_its_condition_answers_the_question_any(
-    model: LargeUserModel, length: int, seed: int
-) -> None:
-    """What was asked for is in the condition's token alone; what happened stays in the item's."""
-    history = random_history([length], np.random.default_rng(seed))
-    last = {spec.name: torch.arange(length) == length - 1 for spec in CONDITION}
-    asked = erase(history.condition, CONDITION, last)
-    with torch.no_grad():
-        answers, _ = model.read(replace(history, asked=asked))
-    anything = Questions(blank(CONDITION, 1), torch.tensor([0]), torch.tensor([length - 1]))
-    assert answers is not None
-    torch.testing.assert_close(answers[-1:], answer(model, history, anything), atol=TOLERANCE, rtol=0)
-    # A question after the event sees the difference between what happened and nothing.
-    after = Questions(blank(CONDITION, 1), torch.tensor([0]), torch.tensor([length]))
-    told, untold = replace(history, asked=asked), replace(history, condition=asked)
-    assert (answer(model, told, after) - answer(model, untold, after)).abs().max() > TOLERANCE
 
 
 @settings(max_examples=25, deadline=None)
@@ -85,14 +62,11 @@ def test_an_item_asked_for_without_its_condition_answers_the_question_any(
 def test_flat_run_equals_each_user_alone(exact: LargeUserModel, lengths: list[int], seed: int) -> None:
     history = random_history(lengths, np.random.default_rng(seed))
     history.condition = in_double(history.condition)
-    with torch.no_grad():
-        together, _ = exact.read(history)
-        assert together is not None
-        for user in range(len(lengths)):
-            alone, _ = exact.read(user_alone(history, user))
-            assert alone is not None
-            begin, end = history.offsets[user : user + 2].tolist()
-            torch.testing.assert_close(together[begin:end], alone, atol=TOLERANCE, rtol=0)
+    together = causal_answers(exact, history)
+    for user in range(len(lengths)):
+        begin, end = history.offsets[user : user + 2].tolist()
+        alone = causal_answers(exact, user_alone(history, user))
+        torch.testing.assert_close(together[begin:end], alone, atol=TOLERANCE, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -110,10 +84,7 @@ def test_future_events_never_change_an_answer(
     )
     questions = Questions(random_fields(CONDITION, 3, rng), torch.zeros(3, dtype=torch.int64), torch.full((3,), now))
     torch.testing.assert_close(answer(model, history, questions), answer(model, mixed, questions), atol=1e-6, rtol=0)
-    with torch.no_grad():
-        before, after = model.read(history)[0], model.read(mixed)[0]
-    assert before is not None
-    assert after is not None
+    before, after = causal_answers(model, history), causal_answers(model, mixed)
     torch.testing.assert_close(before[:now], after[:now], atol=1e-6, rtol=0)
 
 
@@ -128,9 +99,7 @@ def test_the_past_changes_an_answer(model: LargeUserModel) -> None:
 def test_answers_and_items_have_unit_length(model: LargeUserModel) -> None:
     history = random_history([7, 3], np.random.default_rng(0))
     with torch.no_grad():
-        answers, _ = model.read(history)
-        items = model.items()
-    assert answers is not None
+        answers, items = causal_answers(model, history), model.items()
     torch.testing.assert_close(answers.norm(dim=-1), torch.ones(10))
     torch.testing.assert_close(items.norm(dim=-1), torch.ones(len(items)))
 

@@ -156,7 +156,7 @@ def test_what_is_known_of_the_scenario_does_not_count(dataset: Dataset, model: L
     """The history may tell a user's shop, and another's item comes from another shop: time alone may be known."""
     history, positions = all_of(dataset), torch.arange(0, 200, 7)
     questions, _ = Contemporaries(dataset.sequences, np.arange(1000)).questions(history, positions, 1)
-    state = model.read(history, with_answers=False)[1]
+    state = model.read(history)
     logits = model.judge(state, questions)[0]
     elsewhere = replace(questions, condition=questions.condition | {"shop": 0 * questions.condition["shop"] + 2})
     assert torch.equal(model.judge(state, elsewhere)[0], logits)

@@ -54,7 +54,7 @@ def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeU
             history = History.gather(sequences, Stretches(*(np.array([x]) for x in (place, begin, begin + n))))
             own = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
             asked = Questions(questions.conditions(own, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n))
-            state = model.read(history, with_answers=False)[1]
+            state = model.read(history)
             torch.testing.assert_close(found, model.answer(state, asked), atol=1e-5, rtol=0)
             item = torch.from_numpy(rows.item[row : row + 1])
             about = Questions(own, torch.zeros(1, dtype=torch.int64), torch.full((1,), n), item)

@@ -4,7 +4,7 @@ Shapes: B users, L events of all users end to end, Q questions, M values of a mu
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -78,8 +78,6 @@ class History:
     """(L,) int64 on the CPU: how many of the user's events in the batch lie before the event's second, for training."""
     event: Tensor | None = None
     """(L,) int64 on the CPU: index of each event in the dataset's sequences, for training."""
-    asked: Fields | None = None
-    """Condition fields, (L, ...), that condition tokens name, for training; by default `condition`, which item tokens tell."""
 
     @classmethod
     def gather(cls, sequences: Sequences, stretches: Stretches) -> "History":
@@ -100,20 +98,17 @@ class History:
 
     def to(self, device: torch.device) -> "History":
         """On a device; what steers the loop over users stays on the CPU."""
-        asked = None if self.asked is None else moved(self.asked, device)
-        return History(
-            self.item.to(device), moved(self.condition, device), self.offsets, self.before, self.event, asked
-        )
+        return replace(self, item=self.item.to(device), condition=moved(self.condition, device))
 
 
 @dataclass
 class Questions:
-    """Q questions, those of one user next to each other."""
+    """Q questions, in any order."""
 
     condition: Fields
     """Condition fields, (Q, ...)."""
     user: Tensor
-    """(Q,) int64 on the CPU, ascending: index of the user in the batch."""
+    """(Q,) int64 on the CPU: index of the user in the batch."""
     prefix: Tensor
     """(Q,) int64: how many of the user's events in the batch the question may see."""
     item: Tensor | None = None

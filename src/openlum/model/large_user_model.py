@@ -108,36 +108,21 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
         return F.normalize(self.item_encoder(ids), dim=-1)
 
-    def read(
-        self, history: History, with_answers: bool = True, items: Tensor | None = None
-    ) -> tuple[Tensor | None, UserState]:
-        """Read histories.
+    def read(self, history: History, items: Tensor | None = None) -> UserState:
+        """Read histories: the state to ask questions of.
 
         Args:
             history: of B users.
-            with_answers: whether the answers at the history's own conditions are wanted (in training).
             items: (L, E) embeddings of the history's items, where they are known already.
-
-        Returns:
-            `o_c`, (L, E), unit length: at each event's condition, before its item; or None. And the state to ask questions of.
         """
-        condition = self._condition_token(history.condition, len(history.item))  # (L, D)
-        asked = condition if history.asked is None else self._condition_token(history.asked, len(history.item))
-        item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
-        # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
-        item = item + self.shortcut(condition)
-        # A question begins with the last event, or its first attention would know of nothing to look for.
-        last = self.last(item)  # (L, D)
-        asked = asked + _before(last, history.offsets)
-        tokens = torch.stack([asked, item], 1).flatten(0, 1)  # (T, D)
-        output, state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=with_answers)
+        tokens, last = self._tokens(history, items)
+        state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=False)[1]
         state.last = last
-        return (None if output is None else self._to_item_space(output[0::2])), state
+        return state
 
     def answer(self, state: UserState, questions: Questions) -> Tensor:
         """Answers to questions, (Q, E), unit length (the group query)."""
-        tokens = self._question_token(state, questions)  # (Q, D)
-        return self._to_item_space(self.user_encoder.answer(state, tokens, questions.user, 2 * questions.prefix))
+        return self._to_item_space(self._query(state, [(questions, self._question_token(state, questions))])[0])
 
     def judge(self, state: UserState, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
         """What feedback a user would give to the items that questions are about, in one pass with them (group query).
@@ -152,14 +137,48 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Returns:
             For each of `config.judges`, logits of its values 1 to R: (Q, R).
         """
-        assert questions.item is not None
+        return self.answer_and_judge(state, [], questions, items)[1]
+
+    def answer_and_judge(
+        self, state: UserState, questions: Sequence[Questions], about: Questions, items: Tensor | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """`answer` to every group of questions and `judge` of those about items, in one pass, which costs less than one for each.
+
+        Args:
+            state: of the histories.
+            questions: groups of questions that look for items.
+            about: questions about items.
+            items: (Q, E) embeddings of the items, where they are known already.
+
+        Returns:
+            The answers to each group, (Q, E), and the logits of each of `config.judges`, (Q, R).
+        """
+        assert about.item is not None
         if not self.config.feedback:  # another's item has another scenario: it would tell that it was not taken
             untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
-            questions = replace(questions, condition=erase_whole(questions.condition, self.config.condition, untimed))
-        item = self.item_token(self.items(questions.item) if items is None else items)  # (Q, D)
-        token = self._question_token(state, questions) + item + self.about
-        output = self.user_encoder.answer(state, token, questions.user, 2 * questions.prefix)
-        return [judge(torch.cat([output, item], 1)) for judge in self.judges]
+            about = replace(about, condition=erase_whole(about.condition, self.config.condition, untimed))
+        item = self.item_token(self.items(about.item) if items is None else items)  # (Q, D)
+        groups = [(group, self._question_token(state, group)) for group in questions]
+        groups.append((about, self._question_token(state, about) + item + self.about))
+        *answered, judged = self._query(state, groups)
+        logits = [judge(torch.cat([judged, item], 1)) for judge in self.judges]
+        return [self._to_item_space(output) for output in answered], logits
+
+    def _query(self, state: UserState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
+        """Groups of questions and their tokens (Q, D) to the outputs of each group, (Q, D), in one pass over the histories."""
+        user, prefix = (torch.cat([getattr(q, name) for q, _ in groups]) for name in ("user", "prefix"))
+        output = self.user_encoder.answer(state, torch.cat([token for _, token in groups]), user, 2 * prefix)
+        return list(output.split([len(token) for _, token in groups]))
+
+    def _tokens(self, history: History, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Tokens (T, D) of histories, and what a question begins with after each event, (L, D); `items` as in `read`."""
+        condition = self._condition_token(history.condition, len(history.item))  # (L, D)
+        item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
+        # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
+        item = item + self.shortcut(condition)
+        # A question begins with the last event, or its first attention would know of nothing to look for.
+        last = self.last(item)  # (L, D)
+        return torch.stack([condition + _before(last, history.offsets), item], 1).flatten(0, 1), last
 
     def _condition_token(self, condition: Fields, n: int) -> Tensor:
         """Condition fields of n tokens to (n, D)."""
@@ -275,7 +294,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
 
     def _read_request(self, request: Request) -> UserState:
         self.eval()
-        return self.read(request.history.to(self.device), with_answers=False)[1]
+        return self.read(request.history.to(self.device))
 
     def check_fit(self, dataset: Dataset) -> None:
         """Refuse data whose fields and ids do not mean what the model learned.

@@ -67,16 +67,17 @@ class UserEncoder(nn.Module):
 
         Args:
             state: of the histories.
-            x: (Q, D) question tokens, one user's next to each other.
-            user: (Q,) int64 on the CPU, ascending: the user of each.
+            x: (Q, D) question tokens.
+            user: (Q,) int64 on the CPU: the user of each.
             prefix: (Q,) history tokens that each sees; also its position, the next one's after what it sees.
 
         Returns:
             (Q, D).
         """
         sizes = state.offsets.diff().tolist(), torch.bincount(user, minlength=len(state.offsets) - 1).tolist()
-        x = self.token_norm(x)
+        order = user.argsort(stable=True).to(x.device)  # one user's next to each other
+        x, prefix = self.token_norm(x)[order], prefix[order]
         blocks = cast(list[TransformerBlock], self.blocks)
         for block, keys, values in zip(blocks, state.keys, state.values, strict=True):
             x = block.answer(x, (keys, values), sizes, prefix)
-        return self.norm(x)
+        return self.norm(x)[order.argsort()]

@@ -13,7 +13,6 @@ from torch import Tensor
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_whole
 from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
-from openlum.model.user_encoder import UserState
 from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.settings import PretrainSettings
 from openlum.schema import FieldSpec
@@ -62,67 +61,75 @@ class Objective:
         self.full = len(catalogue) - 1 <= settings.full_softmax_items
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
-        """The losses of a batch of histories. Draws from torch's global generator."""
+        """The losses of a batch of histories. Draws from torch's global generator.
+
+        Every event is asked about as of its second, as an impression is: no loss at an event depends on what else its second
+        holds. All questions go through the user encoder together.
+        """
         history = replace(history, condition=self._drop_conditions(history))
-        history = replace(history, asked=self._ask_any(history))
-        known = history.item > 0
         candidates = self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
-        place = torch.searchsorted(candidates, history.item)
-        answers, state = model.read(history.to(model.device), items=e[place.to(model.device)])
-        assert answers is not None
-        target, o = place[known].to(model.device), answers[known.to(model.device)]
-        if self.full:
-            item_loss = full_softmax_loss(o, e, target, model.scale("item"))
-        else:
-            drawn = candidates, self._log_probability(candidates, len(history.item))
-            drawn = drawn[0].to(model.device), drawn[1].to(model.device)
-            item_loss = sampled_softmax_loss(o, e, drawn, target, model.scale("item"))
+        place = torch.searchsorted(candidates, history.item).to(model.device)  # (L,) in e
+        state = model.read(history.to(model.device), e[place])
+        positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
+        contrasts = self._contrasts(history)
+        about = self._about(history)
+        questions = [self.looking_for_items(history, positions)]
+        questions += [feedback_questions(self.config, history, some, spec) for spec, some in contrasts]
+        items = None if self.others else e[torch.searchsorted(candidates, about.item).to(model.device)]
+        answers, logits = model.answer_and_judge(
+            state, [group.to(model.device) for group in questions], about.questions.to(model.device), items
+        )
+        item = self._item_loss(model, answers[0], e, candidates, place[positions.to(model.device)], len(history.item))
         feedback = 0.0 * model.scale("feedback")  # every parameter has a gradient, and so a state to resume from
-        if self.settings.feedback_weight:
-            for spec in self.config.feedback:
-                asked = known & (history.condition[spec.name] > 0)
-                asked &= torch.rand(len(asked)) < self.settings.feedback_positions
-                positions = asked.nonzero().squeeze(1)  # (P,)
-                if len(positions):
-                    o = answer_feedback(model, state, history, positions, spec)
-                    value = history.condition[spec.name][positions].to(model.device) - 1
-                    e_target = e[place[positions].to(model.device)]
-                    feedback = feedback + feedback_loss(o, e_target, value, model.scale("feedback"))
-        return Losses(item_loss, feedback, self._judged(model, state, history, e, place))
+        for (spec, some), o in zip(contrasts, answers[1:], strict=True):
+            value = (history.condition[spec.name][some] - 1).to(model.device)
+            o = o.unflatten(0, (len(some), spec.size - 1))  # (P, R, E)
+            feedback = feedback + feedback_loss(o, e[place[some.to(model.device)]], value, model.scale("feedback"))
+        return Losses(item, feedback, about.loss(logits))
 
-    def _judged(self, model: LargeUserModel, state: UserState, history: History, e: Tensor, place: Tensor) -> Tensor:
-        """Questions about the items of a sample of events, each as of the event's second; e is (C, E), place (L,) in it."""
-        parameters = model.about, *model.judges.parameters()
-        total = 0.0 * torch.stack([parameter.sum() for parameter in parameters]).sum()  # as above
-        if not self.settings.judge_weight:
-            return total
-        if not self.config.feedback:
-            return total + self._taken(model, state, history)
-        values = {spec.name: history.condition[spec.name] for spec in self.config.feedback}
-        some = torch.stack(list(values.values())).amax(0) > 0
-        some &= (history.item > 0) & (torch.rand(len(some)) < self.settings.judge_positions)
-        positions = some.nonzero().squeeze(1)  # (P,)
-        if not len(positions):
-            return total
-        items = e[place[positions].to(model.device)]
-        for value, logits in zip(values.values(), judge_feedback(model, state, history, positions, items), strict=True):
-            target = value[positions].to(model.device) - 1
-            if (target >= 0).any():
-                total = total + F.cross_entropy(logits, target, ignore_index=-1)
-        return total
+    def looking_for_items(self, history: History, positions: Tensor) -> Questions:
+        """Questions that look for the items of events, (n,) indices, each under the event's own condition."""
+        assert history.before is not None
+        condition = {name: field[positions] for name, field in history.condition.items()}
+        if self.settings.ask_any:
+            some = torch.rand(len(positions)) < self.settings.ask_any
+            condition = erase(condition, self.config.condition, {spec.name: some for spec in self.config.condition})
+        return Questions(condition, history.user_of(positions), history.before[positions])
 
-    def _taken(self, model: LargeUserModel, state: UserState, history: History) -> Tensor:
-        """Questions about the items of a sample of events, and about contemporaries', which weigh as much as the event's own."""
-        some = (history.item > 0) & (torch.rand(len(history.item)) < self.settings.judge_positions)
-        assert self.others is not None
-        asked, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS)
-        if not len(taken):
-            return torch.zeros(())
-        event = taken.cumsum(0) - 1  # (Q,)
-        weight = torch.where(taken > 0, 1.0, 1 / torch.bincount(event[taken == 0])[event])  # (Q,)
-        loss = F.cross_entropy(model.judge(state, asked.to(model.device))[0], taken.to(model.device), reduction="none")
-        return (weight.to(model.device) * loss).sum() / weight.sum()
+    def _item_loss(
+        self, model: LargeUserModel, o: Tensor, e: Tensor, candidates: Tensor, target: Tensor, events: int
+    ) -> Tensor:
+        """Of answers (n, E) among candidates (C, E), of which `target`, (n,), are the items that followed."""
+        if self.full:
+            return full_softmax_loss(o, e, target, model.scale("item"))
+        drawn = candidates.to(model.device), self._log_probability(candidates, events).to(model.device)
+        return sampled_softmax_loss(o, e, drawn, target, model.scale("item"))
+
+    def _contrasts(self, history: History) -> list[tuple[FieldSpec, Tensor]]:
+        """Feedback fields and the events, (P,), at which each of their values is asked for; those without events are left out."""
+        found = []
+        for spec in self.config.feedback if self.settings.feedback_weight else []:
+            some = (history.item > 0) & (history.condition[spec.name] > 0)
+            some &= torch.rand(len(some)) < self.settings.feedback_positions
+            if some.any():
+                found.append((spec, some.nonzero().squeeze(1)))
+        return found
+
+    def _about(self, history: History) -> "Judged":
+        """Questions about the items of a sample of events; without feedback, about contemporaries' too, which weigh as much."""
+        share = self.settings.judge_positions if self.settings.judge_weight else 0.0
+        some = (history.item > 0) & (torch.rand(len(history.item)) < share)
+        if self.others:
+            questions, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS)
+            event = taken.cumsum(0) - 1  # (Q,)
+            weight = torch.where(taken > 0, 1.0, 1 / torch.bincount(event[taken == 0])[event])  # (Q,)
+            return Judged(questions, [taken], weight)
+        values = [history.condition[spec.name] for spec in self.config.feedback]
+        with_feedback = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
+        positions = (some & with_feedback).nonzero().squeeze(1)
+        questions = judged_questions(self.config, history, positions)
+        return Judged(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
 
     def total(self, losses: Losses) -> Tensor:
         """The number that training minimises and early stopping watches, ()."""
@@ -134,12 +141,6 @@ class Objective:
         blank = torch.rand(n) < self.settings.condition_blank
         where = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
         return erase(history.condition, self.config.condition, where)
-
-    def _ask_any(self, history: History) -> Fields | None:
-        if not self.settings.ask_any:
-            return None
-        some = torch.rand(len(history.item)) < self.settings.ask_any
-        return erase(history.condition, self.config.condition, {spec.name: some for spec in self.config.condition})
 
     def _candidates(self, items: Tensor) -> Tensor:
         """Ids of the whole catalogue, or of the batch's items and of negatives drawn evenly from it, ascending, (C,)."""
@@ -154,55 +155,57 @@ class Objective:
         return torch.log(-torch.expm1(-expected))
 
 
-def answer_feedback(
-    model: LargeUserModel, state: UserState, history: History, positions: Tensor, spec: FieldSpec
-) -> Tensor:
-    """At some events, the answers to the question for each value of a feedback field, (P, R, E).
+@dataclass
+class Judged:
+    """Questions about items, and the feedback that each item got."""
+
+    questions: Questions
+    """Q of them."""
+    targets: list[Tensor]
+    """For each field that items are judged by, (Q,) the index of the value that happened, or -1."""
+    weight: Tensor
+    """(Q,) of each question."""
+
+    @property
+    def item(self) -> Tensor:
+        """(Q,) ids of the items."""
+        assert self.questions.item is not None
+        return self.questions.item
+
+    def loss(self, logits: list[Tensor]) -> Tensor:
+        """Weighted mean of the cross-entropy over the questions with a value, summed over the fields, whose logits are (Q, R)."""
+        # Every parameter has a gradient, also where nothing is asked.
+        total = 0.0 * torch.stack([of_field.sum() for of_field in logits]).sum()
+        for of_field, target in zip(logits, self.targets, strict=False):
+            target = target.to(of_field.device)
+            each = F.cross_entropy(of_field, target, ignore_index=-1, reduction="none")
+            weight = self.weight.to(of_field.device) * (target >= 0)
+            total = total + (weight * each).sum() / weight.sum().clamp(min=1.0)
+        return total
+
+
+def feedback_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:
+    """At some events, the question for each value of a feedback field, P R questions.
 
     The question has the event's own condition, without what other feedback there was, and sees what came before the event's
     second, as it will when an impression of that second is asked about.
 
     Args:
-        model: that read the histories into `state`.
-        state: of the histories.
-        history: that was read.
+        config: of the model.
+        history: that is read.
         positions: (P,) ascending indices of events.
-        spec: the feedback field.
+        spec: the feedback field, of R values.
     """
     values = spec.size - 1
-    user = history.user_of(positions)
-    asked = _as_asked(model.config, history, positions)
-    condition = {name: field.repeat_interleave(values, 0) for name, field in asked.items()}
+    asked = judged_questions(config, history, positions)
+    condition = {name: field.repeat_interleave(values, 0) for name, field in asked.condition.items()}
     condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
+    return Questions(condition, asked.user.repeat_interleave(values), asked.prefix.repeat_interleave(values))
+
+
+def judged_questions(config: ModelConfig, history: History, positions: Tensor) -> Questions:
+    """Questions about the items of some events, (P,) indices; see `feedback_questions`."""
     assert history.before is not None
-    prefix = history.before[positions].repeat_interleave(values)
-    questions = Questions(condition, user.repeat_interleave(values), prefix)
-    return model.answer(state, questions.to(model.device)).view(
-        len(positions), values, model.config.settings.embedding_width
-    )
-
-
-def judge_feedback(
-    model: LargeUserModel, state: UserState, history: History, positions: Tensor, items: Tensor
-) -> list[Tensor]:
-    """What the model makes of the items of some events, (P, R) logits for each feedback field; see `answer_feedback`.
-
-    Args:
-        model: that read the histories into `state`.
-        state: of the histories.
-        history: that was read.
-        positions: (P,) ascending indices of events.
-        items: (P, E) embeddings of their items.
-    """
-    user = history.user_of(positions)
-    assert history.before is not None
-    questions = Questions(
-        _as_asked(model.config, history, positions), user, history.before[positions], history.item[positions]
-    )
-    return model.judge(state, questions.to(model.device), items)
-
-
-def _as_asked(config: ModelConfig, history: History, positions: Tensor) -> Fields:
-    """The conditions of some events, (P, ...), without what feedback there was."""
-    asked = {name: field[positions] for name, field in history.condition.items()}
-    return erase_whole(asked, config.condition, {spec.name for spec in config.condition if spec.feedback})
+    condition = {name: field[positions] for name, field in history.condition.items()}
+    condition = erase_whole(condition, config.condition, {spec.name for spec in config.condition if spec.feedback})
+    return Questions(condition, history.user_of(positions), history.before[positions], history.item[positions])

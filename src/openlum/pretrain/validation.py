@@ -13,9 +13,8 @@ from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import blank
 from openlum.model.loss import positions_at_once
 from openlum.model.settings import TAKEN
-from openlum.model.user_encoder import UserState
 from openlum.pretrain.contemporaries import Contemporaries
-from openlum.pretrain.objective import answer_feedback, judge_feedback
+from openlum.pretrain.objective import feedback_questions, judged_questions
 
 RECALL_AT = 10
 
@@ -79,42 +78,51 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
         judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        answers, state = model.read(history.to(model.device))
-        assert answers is not None
-        figures = _judge(model, e, history, positions, answers, state)
-        if TAKEN in model.config.judged:
-            asked, taken = chosen.others.questions(history, positions, 1, generator)
-            logits = model.judge(state, asked.to(model.device))[0]
-            figures |= {f"value:{TAKEN.name}": taken, f"judged:{TAKEN.name}": logits}
+        others = chosen.others.questions(history, positions, 1, generator) if TAKEN in model.config.judged else None
+        figures = _judge(model, e, history, positions, others)
         for name, values in figures.items():
             found.setdefault(name, []).append(values.cpu())
     return _summarise(model, {name: torch.cat(parts) for name, parts in found.items()})
 
 
 def _judge(
-    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, answers: Tensor, state: UserState
+    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, others: tuple[Questions, Tensor] | None
 ) -> dict[str, Tensor]:
-    """Figures of each judged event of a batch, (N, ...)."""
-    user = history.user_of(positions)
-    anything = Questions(blank(model.config.condition, len(positions)), user, positions - history.offsets[user])
-    target, asked = history.item[positions].to(model.device), {"": answers[positions.to(model.device)]}
-    asked[" any"] = model.answer(state, anything.to(model.device))
-    found = {}
-    for name, o in asked.items():
+    """Figures of the judged events of a batch, (N,) indices, each as of its second: (N, ...).
+
+    Args:
+        model: that is judged.
+        e: (V, E) embeddings of its items.
+        history: of the batch.
+        positions: of the judged events.
+        others: where there is no feedback, questions about the events' items and about others, and whether each was taken.
+    """
+    assert history.before is not None
+    config, state = model.config, model.read(history.to(model.device))
+    user, prefix = history.user_of(positions), history.before[positions]
+    given = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
+    own = {name: field[positions] for name, field in history.condition.items()}
+    questions = [Questions(own, user, prefix), Questions(blank(config.condition, len(positions)), user, prefix)]
+    questions += [feedback_questions(config, history, positions[given[spec.name]], spec) for spec in config.feedback]
+    about = others[0] if others else judged_questions(config, history, positions if config.judged else positions[:0])
+    answers, judged = model.answer_and_judge(
+        state, [group.to(model.device) for group in questions], about.to(model.device)
+    )
+    target, found = history.item[positions].to(model.device), {}
+    for name, o in zip(("", " any"), answers, strict=False):
         found[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.scale("item"))
         if not name:
             found["item_loss"] = loss
-    for spec in model.config.feedback:
-        some = history.condition[spec.name][positions] > 0
-        o = answer_feedback(model, state, history, positions[some], spec)
+    for spec, o in zip(config.feedback, answers[2:], strict=True):
+        some = given[spec.name]
         found[f"value:{spec.name}"] = history.condition[spec.name][positions[some]] - 1
-        found[f"score:{spec.name}"] = model.scale("feedback") * (
-            o @ e[target[some.to(e.device)]].unsqueeze(-1)
-        ).squeeze(-1)
-    if model.config.feedback and model.config.judged:
-        judged = judge_feedback(model, state, history, positions, e[target])
-        for spec, logits in zip(model.config.judged, judged, strict=True):
-            found[f"judged:{spec.name}"] = logits[(history.condition[spec.name][positions] > 0).to(logits.device)]
+        o = o.unflatten(0, (int(some.sum()), spec.size - 1))  # (n, R, E)
+        similarity = (o @ e[target[some.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
+        found[f"score:{spec.name}"] = model.scale("feedback") * similarity
+    for spec, logits in zip(config.judged, judged, strict=False):
+        found[f"judged:{spec.name}"] = logits if others else logits[given[spec.name].to(logits.device)]
+    if others:
+        found[f"value:{TAKEN.name}"] = others[1]
     return found
 
 

@@ -162,7 +162,7 @@ def answer_impressions(
         index = order[first : first + members.sum()]
         done, first = done + len(batch), first + int(members.sum())
         history = History.gather(dataset.sequences, batch).to(model.device)
-        state = model.read(history, with_answers=False)[1]
+        state = model.read(history)
         user = torch.from_numpy(np.repeat(np.arange(len(batch)), members))
         prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, members))
         here = to_tensors({k: v[index] for k, v in impressions.condition.items()})
@@ -170,13 +170,14 @@ def answer_impressions(
             questions.conditions(here, len(index)),
             user.repeat_interleave(len(questions)),
             prefix.repeat_interleave(len(questions)),
-        )
-        answers = model.answer(state, asked.to(model.device))
-        judged = torch.empty(len(index), 0)
+        ).to(model.device)
         if settings.judge and model.config.judged:
             item = torch.from_numpy(impressions.item[index])
             about = Questions(here, user, prefix, item).to(model.device)
-            judged = log_odds(model.judge(state, about, items[item].to(model.device))).cpu()
+            (answers,), logits = model.answer_and_judge(state, [asked], about, items[item].to(model.device))
+            judged = log_odds(logits).cpu()
+        else:
+            answers, judged = model.answer(state, asked), torch.empty(len(index), 0)
         yield index, answers.view(len(index), len(questions), -1).cpu(), judged
 
 

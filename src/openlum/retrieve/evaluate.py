@@ -100,7 +100,7 @@ def _answers(
     sequences, specs = dataset.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
     history = History.gather(sequences, Stretches(users, start, cut)).to(model.device)
-    state = model.read(history, with_answers=False)[1]
+    state = model.read(history)
     at = torch.arange(len(users)), torch.from_numpy(cut - start)
     conditions = {
         name: {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
