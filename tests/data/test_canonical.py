@@ -88,7 +88,8 @@ def duckdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         *[(half, "7.5") for half in (7.5, Decimal("7.50"), np.float32(7.5), "7.5")],
         *[(big, "9007199254740993") for big in (2**53 + 1, Decimal(2**53 + 1), "9007199254740993", np.int64(2**53 + 1))],
         *[(true, "true") for true in (True, np.True_, "True", "TRUE", "true")],
-        *[(none, None) for none in (None, NAN, np.float32(NAN), Decimal("NaN"), pd.NA, pd.NaT, np.datetime64("NaT"), "", b"")],
+        *[(none, None) for none in (None, NAN, np.float32(NAN), Decimal("NaN"), Decimal("sNaN"), pd.NA, pd.NaT)],
+        *[(nothing, None) for nothing in ("", b"", np.datetime64("NaT"), np.ma.masked, np.array(None))],
         *[(inf, None) for inf in (INF, -INF, np.float16(INF), Decimal("Infinity"))],
         *[(1e16, "1" + "0" * 16), ("1e+16", "1" + "0" * 16), ("1.0E16", "1" + "0" * 16), (10**16, "1" + "0" * 16)],
         *[(small, "0.0000001") for small in (1e-7, "1e-07", "1.0E-7", Decimal("1E-7"))],
@@ -118,7 +119,22 @@ def test_the_text_of_a_value(value: Any, expected: str | None) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [[1], {"a": 1}, (1, 2), {1}, np.array([1, 2]), object(), dt.time(1), 1j, 10**5000],
+    [
+        [1],
+        {"a": 1},
+        (1, 2),
+        {1},
+        np.array([1, 2]),
+        object(),
+        dt.time(1),
+        1j,
+        10**5000,
+        Decimal("1E+99999"),
+        np.timedelta64(1),
+        dt.timedelta(1),
+        dt.datetime.min.replace(tzinfo=BERLIN),
+        pd.Series([1]),
+    ],
     ids=lambda v: type(v).__name__,
 )
 def test_what_is_no_single_value_is_refused(value: Any) -> None:

@@ -5,6 +5,7 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -28,6 +29,8 @@ LIST_MARK = "|"
 """Stands between the values of a list that is written as text."""
 LARGEST_WHOLE = 1e37
 """Whole floats from here on are not written with all their digits."""
+MOST_DIGITS = 4000
+"""Numbers of more are refused, as Python does."""
 DIGITS = {"float64": (14, 15, 16), "float32": (5, 6, 7, 8)}
 """Digits after the first one that are tried, in turn, until they read as the same float; the last always do."""
 NUDGE = 1 + 2.0**-40
@@ -51,20 +54,30 @@ def canonical(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return _of_text(str.__str__(value))
-    if value is None or type(value).__name__ == "NAType":  # of pandas, which need not be there
+    if value is None or value is np.ma.masked or type(value).__name__ == "NAType":  # of pandas, which need not be there
         return None
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, float | np.floating | Decimal | datetime | np.datetime64) and value != value:
+    if isinstance(value, datetime | np.datetime64) and value != value:  # NaT
         return None
     for kinds, text in _TEXTS:
-        if isinstance(value, kinds):
-            return text(value)
+        if isinstance(value, kinds) and not isinstance(value, np.timedelta64):  # to NumPy an integer
+            try:
+                return text(value)
+            except (ValueError, OverflowError):  # thousands of digits; a time zone that leads out of the calendar
+                break
     if hasattr(value, "as_py"):  # of Arrow
         return canonical(value.as_py())
-    if getattr(value, "ndim", None) == 0:  # an array or a tensor
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, np.generic):  # an array or a tensor
         return canonical(value[()] if isinstance(value, np.ndarray) else value.item())
-    raise InputError(f"{value!r} is no single value; expected text, a number, true or false, a date or a time")
+    raise InputError(f"{_shown(value)} is no single value; expected text, a number, true or false, a date or a time")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except ValueError:  # an integer of thousands of digits
+        return f"such a large {type(value).__name__}"
 
 
 def _of_text(text: str) -> str | None:
@@ -74,13 +87,6 @@ def _of_text(text: str) -> str | None:
     if _printed_float.fullmatch(text):
         return _of_float(float(text))
     return TRUTHS.get(text, text) or None
-
-
-def _of_whole(value: Any) -> str:
-    try:
-        return str(int(value))
-    except ValueError:
-        raise InputError("a whole number of thousands of digits is no single value; write it as text") from None
 
 
 def _of_float(value: Any) -> str | None:
@@ -100,6 +106,8 @@ def _of_float(value: Any) -> str | None:
 def _of_decimal(value: Decimal) -> str | None:
     if not value.is_finite():
         return None
+    if abs(value.adjusted()) > MOST_DIGITS:
+        raise OverflowError
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text
@@ -123,7 +131,7 @@ def _of_datetime64(value: np.datetime64) -> str | None:
 
 
 _TEXTS: list[tuple[Any, Callable[[Any], str | None]]] = [
-    (int | np.integer, _of_whole),
+    (int | np.integer, lambda value: str(int(value))),
     (float | np.floating, _of_float),
     (Decimal, _of_decimal),
     (datetime, _of_moment),

@@ -15,7 +15,7 @@ from openlum.parts import damaged, read_parts, text, whole
 
 def hashed_id(value: str, rows: int) -> int:
     """The id, 1 to `rows`, of the canonical text of a value of a hashed field; the same in every engine."""
-    return int(hashlib.md5(value.encode(), usedforsecurity=False).hexdigest()[:7], 16) % rows + 1
+    return int(hashlib.md5(value.encode(errors="replace"), usedforsecurity=False).hexdigest()[:7], 16) % rows + 1
 
 
 class Vocabulary:
