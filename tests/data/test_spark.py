@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from openlum.data.engine import open_engine
 from openlum.data.market import MarketSettings, write_market
 from openlum.data.prepare import append, prepare
 from openlum.data.public import write
 from openlum.errors import InputError
+from openlum.schema import EngineSettings
 from tests.data.logs import random_events, write_log
 from tests.data.test_append import SCHEMA, log
+from tests.data.test_files import rows, write_types_that_meet
 from tests.data.test_impressions import odd_names
 
 pytestmark = [
@@ -78,6 +81,19 @@ def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp
         prepare(with_spark(schema) if name == "spark" else schema, tmp_path / name)
         append(tmp_path / name, tmp_path / "day 1" / "events.parquet")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+def test_files_of_any_name_and_type_are_read_the_same_in_both(tmp_path: Path) -> None:
+    write_types_that_meet(tmp_path)
+    settings = [EngineSettings(), EngineSettings(name="spark", spark={"spark.master": "local[2]"})]
+    found = []
+    for setting in settings:
+        with open_engine(setting, tmp_path / "it's [scratch]") as engine:
+            found.append(rows(engine, tmp_path, id="identity", x="numeric", t="moment", tags="multi", a="categorical"))
+    for row in found[0] + found[1]:
+        row["t"] = row["t"] and row["t"].replace(tzinfo=None)  # Spark says that it is UTC
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
 
 
 def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> None:
