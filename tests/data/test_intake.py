@@ -159,12 +159,6 @@ def broken(directory: Path, case: str) -> str:
         case "latin-1":
             (log / "2.csv").write_bytes(f"{header}\n".encode() + "u,é,5,home,1,0|1,\n".encode("latin-1"))
             return "2.csv"
-        case "unclosed quote":
-            (log / "2.csv").write_text(f'{header}\nu,"a,5,home,1,0|1,\nu,a,6,home,1,0|1,\n')
-            return "2.csv"
-        case "truncated line":
-            (log / "2.csv").write_text(f"{header}\nu,a,5,home,1,0|1,\nu,a,6")
-            return "2.csv"
         case "truncated gzip":
             (log / "2.csv.gz").write_bytes(gzip.compress((header + "\n" + "u,a,5,home,1,0|1,\n" * 5000).encode())[:-20])
             return "2.csv.gz"
@@ -176,9 +170,7 @@ CASES = {
     "garbage in the middle": "cannot be read",
     "other type": r"column 'time' is int64, but string in .*0\.parquet",
     "column missing": "no column 'price'",
-    "latin-1": "cannot be read",
-    "unclosed quote": "cannot be read",
-    "truncated line": "cannot be read",
+    "latin-1": "is not UTF-8",
     "truncated gzip": "cannot be read",
 }
 

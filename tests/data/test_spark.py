@@ -22,6 +22,7 @@ from openlum.schema import EngineSettings
 from tests.data.logs import random_events, write_log
 from tests.data.test_append import SCHEMA, log
 from tests.data.test_canonical import COLUMNS, texts_by, texts_in_python
+from tests.data.test_files import rows, write_types_that_meet
 from tests.data.test_impressions import odd_names
 
 pytestmark = [
@@ -94,6 +95,19 @@ def test_every_type_of_value_has_the_texts_of_python(tmp_path: Path) -> None:
     settings = EngineSettings.model_validate(SPARK)
     with open_engine(settings, tmp_path / "scratch") as engine:
         assert texts_by(engine, COLUMNS, tmp_path / "columns.parquet") == texts_in_python(COLUMNS)
+
+
+def test_files_of_any_name_and_type_are_read_the_same_in_both(tmp_path: Path) -> None:
+    write_types_that_meet(tmp_path)
+    settings = [EngineSettings(), EngineSettings(name="spark", spark={"spark.master": "local[2]"})]
+    found = []
+    for setting in settings:
+        with open_engine(setting, tmp_path / "it's [scratch]") as engine:
+            found.append(rows(engine, tmp_path, id="identity", x="numeric", t="moment", tags="multi", a="categorical"))
+    for row in found[0] + found[1]:
+        row["t"] = row["t"] and row["t"].replace(tzinfo=None)  # Spark says that it is UTC
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
 
 
 def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> None:

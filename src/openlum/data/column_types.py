@@ -37,8 +37,6 @@ def common_types(types: Sequence[pa.DataType]) -> list[pa.DataType]:
         return [pa.list_(of) for of in common_types([of.value_type for of in different])]
     if all(pa.types.is_timestamp(of) for of in different):
         return [pa.timestamp("us", different[0].tz)] if len({of.tz for of in different}) == 1 else []
-    if all(pa.types.is_unsigned_integer(of) for of in different):
-        return [pa.uint64()]
     if all(pa.types.is_integer(of) or pa.types.is_floating(of) for of in different):
         # As text a float32 is not the float64 of the same value: 0.1 becomes 0.10000000149.
         single = any(pa.types.is_float32(of) or pa.types.is_float16(of) for of in different)

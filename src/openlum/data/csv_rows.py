@@ -6,6 +6,7 @@ a block in which Arrow meets something odd is read again, row by row.
 
 import csv
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ DAMAGE = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
 PIECE = 1 << 16
 """Bytes that are read at a time where something is odd."""
 
+_HEADER = re.compile(rb'(?:"[^"]*"|[^"\r\n])++(?:\r\n|\r|\n|\Z)')
 _LINE = re.compile(rb"[^\r\n]*(\r\n|\r|\n)?")
 _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
@@ -94,21 +96,22 @@ class CsvFile:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
         head = self.file.read(BLOCK)
-        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head[:1000].count(b"\0") > 100:
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * head[:1000].count(b"\0") > len(head[:1000]) > 0:
             raise not_utf8(self.path, "it looks like UTF-16", "utf-16")
         body = head.removeprefix(b"\xef\xbb\xbf")
         body = body[len(body) - len(body.lstrip(b"\r\n")) :]
-        first = _LINE.match(body)
-        assert first is not None
-        line = first.group()
-        if not line.strip():
+        if not body.strip():
             raise InputError(f"{self.path}: is empty; expected a line with the names of the columns")
+        first = _HEADER.match(body)
+        if first is None:
+            raise InputError(f"{self.path}: a quote in its first line is not closed; mend the names of the columns")
+        line = first.group()
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise not_utf8(self.path, f"{error.reason} in its first line") from None
         delimiter = max(",;\t", key=text.count)
-        columns = next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter))
+        columns = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         columns = [column or f"unnamed {number}" for number, column in enumerate(columns, 1)]
         repeated = {column for column in columns if columns.count(column) > 1}
         if repeated:

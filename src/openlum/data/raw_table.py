@@ -10,6 +10,7 @@ import pyarrow as pa
 from openlum.data.csv_rows import FAULT_TYPES
 from openlum.data.engine import FILE, ROW, Engine
 from openlum.data.files import Source
+from openlum.data.paths import NO_VALUE
 from openlum.data.values import Column, Kind
 
 POSITION = "position"
@@ -18,8 +19,8 @@ EMPTY_TYPES: dict[Kind, str] = {
     "multi": "array<string>",
     "numeric": "float64",
     "vector": "array<float64>",
-    "time": "timestamp(6)",
-    "moment": "timestamp(6)",
+    "time": "timestamp",
+    "moment": "timestamp",
     "label": "float64",
     "row": "int64",
 }
@@ -56,33 +57,40 @@ def _layout(
     typed = {column: of for column, of in files[0].types.items() if not pa.types.is_null(of)}
     rows = engine.scan(name, [file.parquet for file in files], list(typed))
     # What is the same in all rows of a file: its number, where its rows begin, and the columns of its directories.
-    of_files: dict[str, tuple[pa.DataType, list[Any]]] = {
-        "_file": (pa.int64(), list(numbers)),
-        "_start": (pa.int64(), [starts[number] for number in numbers]),
-    }
-    for column in sorted({column for file in files for column in file.partition}):
-        of_files[f"_{column}"] = (pa.string(), [file.partition.get(column) for file in files])
-    constants: dict[str, ir.Value]
+    named = sorted({column for file in files for column in file.partition})
+    of_files: list[tuple[pa.DataType, list[Any]]] = [
+        (pa.int64(), list(numbers)),
+        (pa.int64(), [starts[number] for number in numbers]),
+        # Not null, which Ibis hands to Spark as the text NaN.
+        *((pa.string(), [file.partition.get(column) or NO_VALUE for file in files]) for column in named),
+    ]
+    constants: list[Any]
     if len(files) == 1:
-        constants = {key: ibis.literal(values[0], ibis.dtype(of)) for key, (of, values) in of_files.items()}
+        constants = [ibis.literal(values[0], ibis.dtype(of)) for of, values in of_files]
     else:
-        table = pa.table({"_index": range(len(files)), **{key: pa.array(v, of) for key, (of, v) in of_files.items()}})
-        known = engine.keep(f"{name} known", ibis.memtable(table))
-        rows = rows.join(known, rows[FILE] == known["_index"])
-        constants = {key: rows[key] for key in of_files}
+        keys = [f"__lum_of_file_{place}" for place in range(len(of_files))]
+        table = {key: pa.array(values, of) for key, (of, values) in zip(keys, of_files, strict=True)}
+        known = engine.keep(f"{name} known", ibis.memtable(pa.table({"__lum_index": range(len(files)), **table})))
+        rows = rows.join(known, rows[FILE] == known["__lum_index"])
+        constants = [rows[key] for key in keys]
+    file_number, start, *of_directories = constants
+    directories = {column: value.nullif(NO_VALUE) for column, value in zip(named, of_directories, strict=True)}
 
     def values(name: str, given: str) -> ir.Value:
         of = source.types.get(name, FAULT_TYPES.get(name, pa.string()))
         wanted = ibis.dtype(given if pa.types.is_null(of) else of)
-        if f"_{name}" in constants:
-            return constants[f"_{name}"]
+        if wanted.is_timestamp():
+            wanted = wanted.copy(scale=None)  # engines differ in how they say that it is of microseconds
+        if name in directories:
+            return directories[name]
         if name not in typed:
             return ibis.null(wanted)
-        return rows[name] if typed[name] == of else rows[name].cast(wanted)
+        same = typed[name] == of and (not wanted.is_timestamp() or rows[name].type() == wanted)
+        return rows[name] if same else rows[name].cast(wanted)
 
     faults = {name: values(name, "string") for name in FAULT_TYPES} if source.malformed else {}
     return rows.select(
-        **{FILE: constants["_file"], ROW: rows[ROW], POSITION: rows[ROW] + constants["_start"]},
+        **{FILE: file_number, ROW: rows[ROW], POSITION: rows[ROW] + start},
         **{column.role: values(column.name, EMPTY_TYPES.get(column.kind, "string")) for column in columns},
         **faults,
     )

@@ -54,6 +54,29 @@ def test_values_of_several_lines_do_not_confuse(messy: str) -> None:
     assert set(sample.table["const"].to_pylist()) == {"web"}
 
 
+def test_malformed_lines_are_left_out_of_the_sample(tmp_path: Path) -> None:
+    bad = b'7,8,9\n7\n7,"8\n7,\xe9\n'
+    (tmp_path / "log.csv").write_bytes(b"a,b\n" + b"1,2\n" * 50 + bad + b"3,4\n" * 50)
+    sample = take_sample(str(tmp_path / "log.csv"), 1000)
+    assert sample.table.to_pylist() == [{"a": "1", "b": "2"}] * 50 + [{"a": "3", "b": "4"}] * 50
+
+
+def test_directories_of_a_column_and_private_ones(tmp_path: Path) -> None:
+    for day in ("day=2026-01-01", "day=2026-01-02", "_delta_log", ".ipynb_checkpoints"):
+        log(tmp_path / "log" / day / "part-0.parquet")
+    proposal = propose(str(tmp_path / "log"), root=tmp_path)
+    assert "1,200 rows in 2 files, all looked at" in proposal.text
+    assert "day" in read(proposal).events.condition
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_csv_of_any_line_end_is_sampled_all_over(tmp_path: Path, line_end: str) -> None:
+    file = tmp_path / "log.csv"
+    file.write_bytes(("\ufeff" + line_end.join(["n", *map(str, range(9000))])).encode())
+    values = np.array(take_sample(str(file), 1000).table["n"].to_pylist(), int)
+    assert (np.histogram(values, 10, (0, 9000))[0] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -64,9 +87,10 @@ def test_values_of_several_lines_do_not_confuse(messy: str) -> None:
         ("empty.csv", b"", "is empty"),
         ("head.csv", b"user,item,time\n", "has no rows"),
         ("latin.csv", "user,item,time\nJosé,1,2\n".encode("latin-1"), "not UTF-8"),
-        ("late.csv", b"user,item,time\n" + b"a,1,2\n" * 20_000 + b"Jos\xe9,1,2\n", "not UTF-8"),
+        ("late.csv", b"user,item,time\n" + b"a,1,2\n" * 20_000 + b"Jos\xe9,1,2\n" * 20_000, "not UTF-8"),
+        ("wide.csv", "user,item,time\nJosé,1,2\n".encode("utf-16"), "iconv -f utf-16"),
+        ("quote.csv", b'user,"item,time\na,1,2\n', "a quote in its first line is not closed"),
         ("twice.csv", b"a,a\n1,2\n", "column 'a' is there twice"),
-        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
         ("log.txt", b"a", "expected a file that ends in"),
     ],
 )
