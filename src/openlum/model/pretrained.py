@@ -1,5 +1,6 @@
 """Where a saved model lies: a local directory, or a copy of one from the Hub; and the device that it is loaded to."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from openlum.arguments import as_path
 from openlum.errors import InputError
 
+OPTIONS = set(inspect.signature(snapshot_download).parameters) - {"repo_id"}
+"""What may be said of a model on the Hub."""
 PATIENCE = 10.0
 """Seconds for the Hub to answer at all."""
 
@@ -25,6 +28,11 @@ def model_directory(name: Any, options: dict[str, Any]) -> Path:
     Raises:
         InputError: there is none.
     """
+    unknown = sorted(set(options) - OPTIONS)
+    if unknown:
+        raise InputError(
+            f"{unknown[0]}: from_pretrained takes map_location, and for the Hub {', '.join(sorted(OPTIONS))}"
+        )
     path = as_path("pretrained_model_name_or_path", name)
     if path.is_dir():
         return path
@@ -41,14 +49,16 @@ def available_device(device: Any) -> torch.device:
     """A device that is here.
 
     Raises:
-        InputError: it is not, or is none.
+        InputError: it is not, or cannot be used, or is none.
     """
     try:
         named = torch.device(device)
         torch.empty(1, device=named).cpu()
-    except (RuntimeError, AssertionError, ImportError, TypeError):
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
-        raise InputError(f"map_location: there is no device {device!r} here; there are: {there}") from None
+        raise InputError(
+            f"map_location: the device {device!r} is not here or cannot be used ({_one_line(error)}); there are: {there}"
+        ) from None
     return named
 
 
@@ -58,8 +68,6 @@ def _from_the_hub(name: str, options: dict[str, Any]) -> Path:
         unreachable = "" if options.get("local_files_only") else _unreachable(name, options)
         local = {"local_files_only": True} if unreachable else {}
         return Path(snapshot_download(name, **options | local))
-    except TypeError as error:
-        raise InputError(f"from_pretrained: {error}") from None
     except GatedRepoError:
         reason = "the Hub's owner of that name must grant access; ask for it there, then 'hf auth login'"
     except RevisionNotFoundError:
@@ -84,4 +92,4 @@ def _unreachable(name: str, options: dict[str, Any]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"

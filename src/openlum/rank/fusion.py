@@ -158,7 +158,7 @@ def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusio
     out = whole(x)
     if len(np.unique(user)) < FOLDS:
         return whole, out
-    centre = x.mean(0, keepdims=True)  # (1, X)
+    centre = x.mean(0, np.float64, keepdims=True)  # (1, X)
     for others, own in GroupKFold(FOLDS).split(x, label, user):
         if len(np.unique(label[others])) > 1:
             weight = fit_fusion(x[others], label[others]).weight
