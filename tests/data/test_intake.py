@@ -1,9 +1,11 @@
 """Dirty logs: whatever is in them, every row is either used or kept as refused, and damaged files stop with their name."""
 
+import errno
 import gzip
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 
 from openlum.cli import app
 from openlum.data.dataset import Dataset
-from openlum.data.prepare import check, prepare
+from openlum.data.engine_duckdb import DuckDBEngine
+from openlum.data.prepare import append, check, prepare
 from openlum.errors import InputError
 from tests.data.logs import START, random_events, write_log
 
@@ -184,6 +187,99 @@ def test_damaged_file_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(InputError, match=rf"{name}: .*{CASES[case]}"):
         prepare(schema, tmp_path / "dataset")
     assert not list(tmp_path.glob(".dataset*"))
+
+
+def test_malformed_lines_are_refused_and_the_file_is_kept(tmp_path: Path) -> None:
+    events = random_events(5, 60)
+    rows = [",".join(map(str, row)) for row in zip(*events.values(), strict=True)]
+    rows[10:10], rows[30:30] = ["u1,i1,5"], ['u1,"i1,5,6,7']
+    schema = write_log(tmp_path, {}, events={**yaml_events(), "path": "events.csv"}, max_rejected=0.1)
+    (tmp_path / "events.csv").write_text("\r".join([",".join(events), *rows]))
+    info = prepare(schema, tmp_path / "dataset")
+    assert (info.counts["events_in"], info.counts["events"]) == (len(rows), len(rows) - 2)
+    assert info.rejected == {
+        "events: malformed line: 3 fields instead of 5": 1,
+        "events: malformed line: a quote that is not closed": 1,
+    }
+    kept = pq.read_table(tmp_path / "dataset" / "rejected" / "events.parquet")
+    assert kept.select(["row_number", "line_number", "line"]).to_pylist() == [
+        {"row_number": place + 1, "line_number": place + 2, "line": rows[place]} for place in (10, 30)
+    ]
+    write_log(tmp_path, {}, events={**yaml_events(), "path": "events.csv"}, max_rejected=0.01)
+    with pytest.raises(InputError, match=r"3 fields instead of 5 \(1, first in .*events.csv: line 12: 'u1,i1,5'\)"):
+        check(schema)
+
+
+def test_tables_in_directories_of_columns_are_prepared_and_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    events = random_events(6)
+    for half, day in enumerate(("2026-01-01", "2026-01-02")):
+        directory = tmp_path / "log" / f"dt={day}"
+        directory.mkdir(parents=True)
+        pq.write_table(pa.table({k: v[half::3] for k, v in events.items()}), directory / "part[0].parquet")
+    (tmp_path / "log" / "_delta_log").mkdir()
+    pq.write_table(pa.table(events), tmp_path / "log" / "_delta_log" / "0.parquet")
+    for name, kind in (("new", "a"), ("old", "b")):
+        items = sorted(set(events["item"]))[:: 1 if name == "new" else -1][: 12 if name == "new" else 8]
+        (tmp_path / "items" / f"kind={kind}").mkdir(parents=True)
+        pq.write_table(pa.table({"id": items}), tmp_path / "items" / f"kind={kind}" / "0.parquet")
+    condition = yaml_events()["condition"] | {"dt": {}}
+    write_log(
+        tmp_path,
+        {},
+        events={**yaml_events(), "path": "log", "condition": condition},
+        items={"path": "items", "id": "id", "features": {"kind": {}}, "complete": False},
+    )
+    info = prepare(Path("schema.yaml"), Path("dataset"))
+    total = len(events["user"][0::3]) + len(events["user"][1::3])
+    assert (info.counts["events_in"], info.counts["events"]) == (total, total)
+    assert info.counts["items_table"] == len(set(events["item"]))
+    assert info.profile.conditions["dt"].distinct == 2
+    kinds = pq.read_table("dataset/items.parquet")
+    assert sorted(kinds["item.kind"].to_pylist()) == [0] + [1] * 12 + [2] * (len(kinds) - 13)
+    (tmp_path / "log" / "dt=2026-01-03").mkdir()
+    pq.write_table(pa.table({k: v[2::3] for k, v in events.items()}), tmp_path / "log" / "dt=2026-01-03" / "0.parquet")
+    added = append(Path("dataset"), Path("log/dt=2026-01-03"))
+    assert added.counts["events"] == len(events["user"])
+    assert added.profile.conditions["dt"].distinct == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (duckdb.IOException("IO Error: Could not write file: No space left on device"), "dataset: no space left"),
+        (OSError(errno.ENOSPC, "No space left on device"), "dataset: no space left.*'engine.scratch'"),
+        (duckdb.OutOfMemoryException("Out of Memory Error: failed"), "memory ran out.*'engine.memory'"),
+        (pa.ArrowMemoryError("malloc of size 64 failed"), "memory ran out"),
+    ],
+)
+def test_a_machine_without_room_is_no_fault_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(DuckDBEngine, "keep", fail)
+    schema = write_log(tmp_path, {"events": random_events(6)})
+    with pytest.raises(InputError, match=message) as raised:
+        prepare(schema, tmp_path / "dataset")
+    assert "events.parquet" not in str(raised.value)
+
+
+def test_a_file_that_only_the_engine_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = DuckDBEngine.scan
+
+    def odd(self: DuckDBEngine, name: str, files: list[str], columns: list[str]) -> Any:
+        if any(file.endswith("1.parquet") for file in files):
+            raise duckdb.InvalidInputException("Payload value bigger than allowed")
+        return scan(self, name, files, columns)
+
+    monkeypatch.setattr(DuckDBEngine, "scan", odd)
+    schema = write_files(tmp_path, [GOOD, GOOD])
+    with pytest.raises(InputError, match=r"1\.parquet: cannot be read \(Payload"):
+        prepare(schema, tmp_path / "dataset")
 
 
 @pytest.mark.parametrize("path", ["log", "log/*.parquet", "log/[01].parquet"])

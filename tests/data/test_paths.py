@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openlum.data.paths import find, partition
+from openlum.data.paths import find, left_out, partition
 from openlum.errors import InputError
 
 TREE = [
@@ -90,6 +90,11 @@ def test_a_directory_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> No
     (tmp_path / "log" / "itself").symlink_to(tmp_path / "log")
     for path in ("log", "log/*"):
         assert [file.name for file in find(tmp_path, path)] == ["a.parquet"]
+
+
+def test_other_files_are_counted(tree: Path) -> None:
+    assert left_out(tree, "log") == 1
+    assert left_out(tree, "log/a.parquet") == 0
 
 
 def test_directories_name_columns() -> None:

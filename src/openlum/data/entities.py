@@ -51,7 +51,10 @@ def read_entities(engine: Engine, intake: Intake, kind: str, table: ItemTable | 
     rows = engine.keep(name, usable.mutate(place=place))
     repeated = rows.filter(rows["place"] > 0).select(POSITION, reason=ibis.literal("duplicate"))
     intake.finish(checked, [repeated], rejected)
-    return rows.filter(rows["place"] == 0).drop("place", POSITION)
+    usable = rows.filter(rows["place"] == 0).drop("place", POSITION)
+    if (kept := engine.value(usable.count())) != intake.counts[name]:
+        raise RuntimeError(f"{name}: {kept:,} rows were kept, but {intake.counts[name]:,} were usable")
+    return usable
 
 
 def number_identities(engine: Engine, name: str, seen: Sequence[ir.Table], former: ir.Table | None) -> ir.Table:

@@ -12,6 +12,7 @@ import ibis.expr.types as ir
 from openlum.data.csv_rows import FAULT, LINE, TEXT
 from openlum.data.engine import FILE, ROW, Engine
 from openlum.data.files import Source, source
+from openlum.data.paths import left_out
 from openlum.data.raw_table import POSITION, raw_table
 from openlum.data.text import doubtful
 from openlum.data.values import DAY, SECOND, Column, Converted, convert
@@ -100,6 +101,8 @@ class Intake:
         names = [column.name for column in columns]
         found = source(self._root, path, names, self._scratch / name, (FILE, ROW, *self._engine.reserved))
         self._sources.append(found)
+        if others := left_out(self._root, path):
+            self.notes[f"{name}: files in the directory that are neither Parquet nor CSV (left out)"] = others
         raw = raw_table(self._engine, name, found, columns, before=self._before.get(f"{name}_in", 0))
         converted = {column: self._convert(raw, column, path) for column in columns}
         values = {column.role: c.value for column, c in converted.items()}

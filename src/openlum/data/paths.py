@@ -28,22 +28,29 @@ def find(root: Path, path: str) -> list[Path]:
     if named.is_file():
         files = [named]
     elif named.is_dir():
-        files = sorted(_below(named, set()))
+        files = sorted(filter(_is_data, _below(named, set())))
         if not files:
             raise InputError(f"{named}: no file in this directory ends in {', '.join(ENDINGS)}")
     elif any(mark in path for mark in MARKS):
         start = Path(Path(path).anchor) if Path(path).is_absolute() else root
         matches = set(_matches(start, Path(path).relative_to(Path(path).anchor).parts))
         walked: set[str] = set()
-        files = sorted({file for m in matches for file in ([m] if m.is_file() else _below(m, walked))})
+        files = sorted(
+            {file for m in matches for file in ([m] if m.is_file() else filter(_is_data, _below(m, walked)))}
+        )
         if not files:
             raise InputError(f"{named}: no file fits this pattern; the schema names it")
     else:
         raise InputError(f"{named}: no such file; the schema names it")
     for file in files:
-        if not file.name.lower().endswith(ENDINGS):
+        if not _is_data(file):
             raise InputError(f"{file}: expected a file that ends in {', '.join(ENDINGS)}")
     return files
+
+
+def left_out(root: Path, path: str) -> int:
+    """Count the files below a directory that `find` leaves out because they are neither Parquet nor CSV."""
+    return sum(not _is_data(file) for file in _below(root / path, set())) if (root / path).is_dir() else 0
 
 
 def partition(file: str | Path) -> dict[str, str | None]:
@@ -53,7 +60,7 @@ def partition(file: str | Path) -> dict[str, str | None]:
 
 
 def _below(directory: Path, walked: set[str]) -> Iterator[Path]:
-    """The files at any depth below a directory; one that links lead to twice is read once."""
+    """The files at any depth below a directory that are not private; one that links lead to twice comes once."""
     for place, directories, names in os.walk(directory, followlinks=True):
         real = os.path.realpath(place)
         if real in walked:
@@ -62,7 +69,7 @@ def _below(directory: Path, walked: set[str]) -> Iterator[Path]:
         walked.add(real)
         directories[:] = sorted(name for name in directories if not _is_private(name))
         for name in names:
-            if name.lower().endswith(ENDINGS) and not _is_private(name):
+            if not _is_private(name):
                 yield Path(place, name)
 
 
@@ -92,6 +99,10 @@ def _matches(directory: Path, parts: tuple[str, ...]) -> Iterator[Path]:
 
 def _entries(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _is_data(file: Path) -> bool:
+    return file.name.lower().endswith(ENDINGS)
 
 
 def _is_private(name: str) -> bool:

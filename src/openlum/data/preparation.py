@@ -311,7 +311,12 @@ class Preparation:
             fingerprint=fingerprint(
                 former.fingerprint if former else "",
                 schema.model_dump(mode="json", exclude={"engine"}),
-                [_sha256(file.path) for source in self.sources for file in source.files],
+                [
+                    part
+                    for source in self.sources
+                    for file in source.files
+                    for part in (_sha256(file.path), *file.partition.items())
+                ],
                 counts,
             ),
         )
