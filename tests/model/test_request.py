@@ -17,7 +17,7 @@ from openlum.errors import InputError
 from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
 from openlum.schema import GAP_BUCKETS, FieldSpec
 
-from .conftest import ITEMS, wake
+from .conftest import ITEMS, small_model, wake
 
 NOW = 1_735_700_400
 """2025-01-01 03:00 UTC."""
@@ -275,3 +275,14 @@ def test_a_number_far_from_the_training_data_leaves_answers_sound(model: LargeUs
     history = [{"item": "i1", "price": size, "query": [size] * 5}]
     for answer in (model.ask(history, [{}]), model.ask([], [{"price": size, "query": [-size] * 5}])):
         torch.testing.assert_close(answer.norm(dim=-1), torch.ones(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_model_of_another_precision_is_asked_alike(dtype: torch.dtype) -> None:
+    model, other = small_model("transformer"), small_model("transformer").to(dtype)
+    history = [{"item": "i1", "price": 1e9, "query": [1.0] * 5}, {"item": "i2"}]
+    answers = other.ask(history, [{}, {"price": 0.5}])
+    assert answers.dtype == dtype
+    torch.testing.assert_close(answers.float(), model.ask(history, [{}, {"price": 0.5}]), atol=0.1, rtol=0)
+    assert len(other.recommend(history, {"price": 0.5}, 3)) == 3
+    assert sum(other.predict_feedback(history, ["i3"])[0]["rating"].values()) == pytest.approx(1, abs=0.02)

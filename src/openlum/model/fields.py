@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from openlum.model.batch import Fields
 from openlum.schema import FieldSpec
 
-FARTHEST = 1e6
-"""Numbers count as at most this many deviations from their mean: sums of much larger ones overflow to what is no number."""
+FARTHEST = 6e4
+"""Numbers count as at most this, which half precision has too: sums of far larger ones overflow to what is no number."""
 
 
 def known_ids(ids: Tensor, rows: int) -> Tensor:
