@@ -210,7 +210,7 @@ def test_a_benchmark_of_ones_own_log(tmp_path: Path, trained: list[str]) -> None
             "retrieval",
             "retrieval",
             {"opponents": {"wide": {"model": {"width": 65536, "layers": 1000, "heads": 2}}}},
-            "training 'wide' of ",
+            "retrieval.opponents.wide: training 'wide' of ",
         ),
         ("retrieval", "retrieval", {"retrieve": {"known": {"told": ["feedback"]}}}, "retrieve.known.told: 'feedback'"),
     ],

@@ -49,7 +49,10 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     check_before_training(bench.experiment.model_copy(update={"query": None, "rank": None} | sections), place)
     prepared = Dataset(dataset)
     for name in opponents:
-        check_sequential(prepared, name, chosen.opponents[name])
+        try:
+            check_sequential(prepared, name, chosen.opponents[name])
+        except InputError as error:
+            raise InputError(f"{place.bench}: retrieval.opponents.{name}: {error}") from None
     made, seeds = _make(dataset, chosen, opponents, place), place.seeds
     by_seed: list[Metrics] = [_of_seed(made, seed, opponents, "metrics") for seed in seeds]
     ranks: list[Ranks] = [_of_seed(made, seed, opponents, "ranks") for seed in seeds]
