@@ -111,7 +111,7 @@ def test_verify_reads_an_artefact_or_all_in_a_directory_and_names_what_differs(t
     (tmp_path / "run/other/b").unlink()
     error = CliRunner().invoke(app, ["verify", str(tmp_path / "run")]).exception
     assert isinstance(error, InputError)
-    lines = str(error).splitlines()
+    lines = str(error).split("; ")
     assert [line.split(": ")[0] for line in lines] == [str(tmp_path / "run" / n) for n in ("one/c", "one/a", "other/b")]
     assert all("'lum pretrain' makes it anew" in line for line in lines)
     for nothing, message in ((tmp_path / "none", "no such directory"), (tmp_path, "has no manifest.json")):

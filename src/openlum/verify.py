@@ -37,11 +37,11 @@ def verify(directory: str | Path, done: Callable[[Path, int], None] = lambda fil
                 wrong[name] = "has another content than was written"
         files += len(manifest.parts)
         problems += [
-            f"{artefact / name}: {what}; '{MADE_BY[manifest.kind]}' makes it anew" for name, what in wrong.items()
+            f"{artefact / name}: {what} ('{MADE_BY[manifest.kind]}' makes it anew)" for name, what in wrong.items()
         ]
     if problems:
-        more = f"\n... and {len(problems) - SHOWN:,} more" if len(problems) > SHOWN else ""
-        raise InputError("\n".join(problems[:SHOWN]) + more)
+        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        raise InputError("; ".join(problems[:SHOWN] + more))
     return files
 
 

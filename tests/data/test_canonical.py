@@ -58,7 +58,7 @@ def texts_by(engine: Engine, columns: dict[str, pa.Array], path: Path) -> dict[s
     longest = max(map(len, columns.values()))
     filled = {name: pa.concat_arrays([c, pa.nulls(longest - len(c), c.type)]) for name, c in columns.items()}
     pq.write_table(pa.table(filled), path)
-    table = engine.scan(f"texts {path.stem}", [str(path)])
+    table = engine.scan(f"texts {path.stem}", [str(path)], list(columns))
     rows = engine.rows(table.select(ROW, **{name: text(table[name]) for name in columns}).order_by(ROW))
     return {name: [row[name] for row in rows[: len(column)]] for name, column in columns.items()}
 

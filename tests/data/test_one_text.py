@@ -130,7 +130,7 @@ def test_row_ids_are_exact_whole_numbers(
 ) -> None:
     pq.write_table(pa.table({"row": pa.array(values, of)}), tmp_path / "rows.parquet")
     with open_engine(EngineSettings(threads=1), tmp_path / "scratch") as engine:
-        table = engine.scan("rows", [str(tmp_path / "rows.parquet")])
+        table = engine.scan("rows", [str(tmp_path / "rows.parquet")], ["row"])
         found = convert(table["row"], Column("row", "row", "row"))
         rows = engine.rows(table.select(ROW, value=found.value, wrong=found.faults[0][0]).order_by(ROW))
     assert ["wrong" if row["wrong"] else row["value"] for row in rows] == expected

@@ -19,11 +19,10 @@ from openlum.errors import InputError
 from openlum.keys import step_key
 from openlum.pretrain.train import pretrain
 from openlum.rank.compare import compare_means
-from openlum.retrieve.checks import check_sequential
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.metrics import ranking_metrics, user_metrics
-from openlum.retrieve.sequential import fit_sequential, sequential_ranks
+from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
 from openlum.summary import environment
 
 Training = tuple[str, int]

@@ -1,14 +1,9 @@
 """What can stop an evaluation of retrieval, found before it begins."""
 
-from functools import partial
-
-from openlum.capacity import check_training
 from openlum.data.dataset import Dataset
-from openlum.data.packing import training_end
 from openlum.errors import InputError
 from openlum.model import Lexicon
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.sequential import SequentialModel, SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.schema import FieldSpec
 
@@ -35,17 +30,6 @@ def check_retrieval(dataset: Dataset, lexicon: Lexicon, specs: list[FieldSpec], 
             "give cut-offs within the catalogue"
         )
     HeldOut(dataset, "test", len(lexicon.items), settings.exclude_seen)
-
-
-def check_sequential(dataset: Dataset, name: str, settings: SequentialSettings) -> None:
-    """The next-item model `name` has events to learn from, and fits into memory.
-
-    Raises:
-        InputError: it does not.
-    """
-    if not training_end(dataset, "last").sum():
-        raise InputError(f"{dataset.path}: every event is held out, so none is left to train '{name}' on")
-    check_training(partial(SequentialModel, dataset, settings.model), f"'{name}'", "lower the widths of its 'model'")
 
 
 def check_known(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:

@@ -9,6 +9,7 @@ Shapes: B users, L events of all users end to end, n users, D width, E width of 
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from openlum.capacity import check_training
 from openlum.config import Settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
@@ -81,6 +83,17 @@ class SequentialModel(nn.Module):
         output = self.encoder.history(self.token(F.embedding(item.to(e.device), e)), offsets)[0]
         assert output is not None
         return F.normalize(self.head(output), dim=-1)
+
+
+def check_sequential(dataset: Dataset, name: str, settings: SequentialSettings) -> None:
+    """The next-item model `name` has events to learn from, and fits into memory.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not training_end(dataset, "last").sum():
+        raise InputError(f"{dataset.path}: every event is held out, so none is left to train '{name}' on")
+    check_training(partial(SequentialModel, dataset, settings.model), f"'{name}'", "lower the widths of its 'model'")
 
 
 def fit_sequential(
