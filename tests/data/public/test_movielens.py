@@ -64,8 +64,10 @@ def test_one_million_becomes_a_log(source: Path, tmp_path: Path, folder: str) ->
     info = prepare(schema, tmp_path / "dataset")
     assert (info.counts["events"], info.counts["items"], info.counts["users"]) == (4, 2, 2)
     dataset = Dataset(tmp_path / "dataset")
-    items_of_1 = dataset.vocabulary("items").decode(dataset.sequences.item[:2])
-    assert dataset.vocabulary("users").decode([dataset.sequences.user[0]]) == ["1"]
+    sequences = dataset.sequences
+    (place,) = sequences.position_of(dataset.vocabulary("users").encode(["1"]))
+    events = slice(sequences.offsets[place], sequences.offsets[place] + 2)
+    items_of_1 = dataset.vocabulary("items").decode(sequences.item[events])
     assert items_of_1 == ["3", "1"]  # rated in one second: the order of the file stays
 
 
