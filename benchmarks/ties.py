@@ -6,8 +6,8 @@
 
 The rules, trained in turn with the same seeds and settings (configs/NAME.yaml, or the retrieval of bench/datasets/NAME.yaml):
 
-- `second`: an item is asked for after the events of earlier seconds, as impressions are;
-- `order` (reference): after all events that the log has before it, those of its own second too, as in retrieval.
+- `order` (reference, what openlum does): after all events that the log has before it, those of its own second too;
+- `second`: after the events of earlier seconds alone, as every question about an impression.
 
 Each is judged both ways on the validation events: losses and recall `second` and `order` (there every event counts as a second
 of its own, for feedback too), the validation AUC of its knowledge alone and of `din` with it, and the rank of each user's last
@@ -59,15 +59,15 @@ STEPS = 25
 ROUNDS = 5
 
 
-class InOrder(Objective):
-    """The old rule: an item is asked for after all events before it, as at its condition token in one causal pass."""
+class BySecond(Objective):
+    """An item is asked for after the events of earlier seconds alone."""
 
     def looking_for_items(self, history: History, positions: Tensor) -> Questions:
-        questions = super().looking_for_items(history, positions)
-        return replace(questions, prefix=positions - history.offsets[questions.user])
+        assert history.before is not None
+        return replace(super().looking_for_items(history, positions), prefix=history.before[positions])
 
 
-RULES: dict[str, type[Objective]] = {"order": InOrder, "second": Objective}
+RULES: dict[str, type[Objective]] = {"order": Objective, "second": BySecond}
 
 
 def main() -> None:
@@ -165,10 +165,12 @@ def _trained(
     trainer.run()
     model, summary = trainer.model, trainer.summary()
     figures: dict[str, Any] = {name: summary[name] for name in ("epochs", "steps", "seconds", "tokens_per_second")}
-    figures["second"] = summary["validation"]
     apart = Dataset(dataset.path)  # every event is a second of its own
     apart.__dict__["sequences"] = replace(dataset.sequences, moment=np.arange(len(dataset.sequences.time)))
-    figures["order"] = validate(model, apart, trainer.validation, experiment.pretrain.batch_events)
+    own, model.config = model.config, model.config.model_copy(update={"protocol": "time"})  # which asks by seconds
+    for seen, log in {"second": dataset, "order": apart}.items():
+        figures[seen] = validate(model, log, trainer.validation, experiment.pretrain.batch_events)
+    model.config = own
     if experiment.query:
         model.save_pretrained(directory / "model")
         figures["knowledge"] = _knowledge(experiment, dataset, seed, directory, plain)

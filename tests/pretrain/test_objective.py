@@ -56,15 +56,16 @@ def whole_histories(dataset: Dataset) -> tuple[History, np.ndarray]:
     return history, dataset.sequences.moment
 
 
-def test_no_loss_at_an_event_depends_on_another_event_of_its_second(
+def test_no_loss_of_feedback_depends_on_another_event_of_its_second(
     run: Trainer, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it comes before or after; events of later seconds see the difference."""
+    """Whether it comes before or after; and no loss of an item on a later event. What may see the difference does."""
     history, moment = whole_histories(small_dataset)
     second = torch.from_numpy(np.cumsum(moment == np.arange(len(moment))))  # (L,) number of each event's second
+    place = torch.arange(len(second))
     usual = outputs(run, history, monkeypatch)
     assert [tuple(output.shape[1:]) for output in usual] == [(1, 16), (5, 16), (1, 5)]
-    shared = (second.bincount()[second] > 1) & (torch.arange(len(second)) < len(second) // 2)
+    shared = (second.bincount()[second] > 1) & (place < len(second) // 2)
     assert shared.sum() > 30
     for changed in shared.nonzero().squeeze(1)[::5].tolist():
         user = int(history.user_of(torch.tensor([changed])))
@@ -75,25 +76,23 @@ def test_no_loss_at_an_event_depends_on_another_event_of_its_second(
         item = history.item.clone()
         item[changed] = 1 + item[changed] % 19
         found = outputs(run, History(item, other, history.offsets, history.before, history.event), monkeypatch)
-        place = torch.arange(len(second))
-        same = (second <= second[changed]) & (place != changed) | (place < begin) | (place >= end)
-        for before, after in zip(usual, found, strict=True):
+        elsewhere = (place < begin) | (place >= end)
+        by_second = elsewhere | (second <= second[changed]) & (place != changed)
+        for kind, (before, after) in enumerate(zip(usual, found, strict=True)):
+            same = by_second if kind else elsewhere | (place < changed)
             torch.testing.assert_close(after[same], before[same], atol=1e-6, rtol=0)
             if not same[begin:end].all() and end - changed > 3:
                 assert (after[~same] - before[~same]).abs().max() > 1e-4
 
 
-def test_an_item_is_asked_for_after_the_events_of_earlier_seconds(run: Trainer, small_dataset: Dataset) -> None:
-    """As an impression of its second is; half of the events with nothing known, where the settings say so."""
+def test_an_item_is_asked_for_under_its_condition_after_all_events_before_it(
+    run: Trainer, small_dataset: Dataset
+) -> None:
     history, _ = whole_histories(small_dataset)
-    time, positions = small_dataset.sequences.time, torch.arange(len(history.item))
+    positions = torch.arange(len(history.item))
     questions = run.objective.looking_for_items(history, positions)
-    for event in positions.tolist():
-        begin, end = (
-            history.offsets[history.user_of(positions[event])],
-            history.offsets[history.user_of(positions[event]) + 1],
-        )
-        assert questions.prefix[event] == (time[begin:end] < time[event]).sum()
+    within = torch.cat([torch.arange(length) for length in history.offsets.diff().tolist()])
+    assert torch.equal(questions.prefix, within)
     assert all(torch.equal(questions.condition[name], field) for name, field in history.condition.items())
 
 

@@ -32,7 +32,7 @@ def test_no_events_give_no_figures() -> None:
 
 
 def test_the_order_of_events_in_a_second_changes_no_figure(small_dataset: Dataset) -> None:
-    """Each is judged by what came in earlier seconds."""
+    """Each is judged by what came in earlier seconds; but the order counts where the model is for retrieval."""
     model = build_model(small_dataset, SHAPE, seed=0)
     torch.nn.init.normal_(model.last.weight)  # a new model's questions know of no history
     dataset = Dataset(small_dataset.path)
@@ -50,6 +50,8 @@ def test_the_order_of_events_in_a_second_changes_no_figure(small_dataset: Datase
     )
     dataset.__dict__["sequences"] = shuffled
     assert validate(model, dataset, chosen, 64) == pytest.approx(one_second, abs=1e-5)
+    model.config = model.config.model_copy(update={"protocol": "last"})
+    assert validate(model, dataset, chosen, 64)["item_loss"] != pytest.approx(one_second["item_loss"], abs=1e-5)
     assert one_second["item_loss"] != pytest.approx(usual["item_loss"], abs=1e-5)
 
 

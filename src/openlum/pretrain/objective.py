@@ -63,8 +63,8 @@ class Objective:
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
         """The losses of a batch of histories. Draws from torch's global generator.
 
-        Every event is asked about as of its second, as an impression is: no loss at an event depends on what else its second
-        holds. All questions go through the user encoder together.
+        All questions go through the user encoder together. Those for feedback, and about items, are asked as of the event's
+        second, as an impression's are: these losses do not depend on what else the second holds.
         """
         history = replace(history, condition=self._drop_conditions(history))
         candidates = self._candidates(history.item)
@@ -89,13 +89,17 @@ class Objective:
         return Losses(item, feedback, about.loss(logits))
 
     def looking_for_items(self, history: History, positions: Tensor) -> Questions:
-        """Questions that look for the items of events, (n,) indices, each under the event's own condition."""
-        assert history.before is not None
+        """Questions that look for the items of events, (n,) indices, each under the event's own condition or with nothing known.
+
+        They see every event that the log has before, those of their own second too, which an impression's question never does:
+        trained on earlier seconds alone, models were worse at what impressions ask (docs/experiments.md, 2026-11-30).
+        """
+        user = history.user_of(positions)
         condition = {name: field[positions] for name, field in history.condition.items()}
         if self.settings.ask_any:
             some = torch.rand(len(positions)) < self.settings.ask_any
             condition = erase(condition, self.config.condition, {spec.name: some for spec in self.config.condition})
-        return Questions(condition, history.user_of(positions), history.before[positions])
+        return Questions(condition, user, positions - history.offsets[user])
 
     def _item_loss(
         self, model: LargeUserModel, o: Tensor, e: Tensor, candidates: Tensor, target: Tensor, events: int

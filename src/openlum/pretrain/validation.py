@@ -1,6 +1,6 @@
 """How well a model predicts the validation period while it is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, Stretches, batches
-from openlum.model import History, LargeUserModel, Questions
+from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
 from openlum.model.loss import positions_at_once
 from openlum.model.settings import TAKEN
@@ -88,7 +88,7 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
 def _judge(
     model: LargeUserModel, e: Tensor, history: History, positions: Tensor, others: tuple[Questions, Tensor] | None
 ) -> dict[str, Tensor]:
-    """Figures of the judged events of a batch, (N,) indices, each as of its second: (N, ...).
+    """Figures of the judged events of a batch, (N,) indices, (N, ...).
 
     Args:
         model: that is judged.
@@ -97,12 +97,10 @@ def _judge(
         positions: of the judged events.
         others: where there is no feedback, questions about the events' items and about others, and whether each was taken.
     """
-    assert history.before is not None
     config, state = model.config, model.read(history.to(model.device))
-    user, prefix = history.user_of(positions), history.before[positions]
     given = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
-    own = {name: field[positions] for name, field in history.condition.items()}
-    questions = [Questions(own, user, prefix), Questions(blank(config.condition, len(positions)), user, prefix)]
+    own = _looking_for_items(config, history, positions)
+    questions = [own, replace(own, condition=blank(config.condition, len(positions)))]
     questions += [feedback_questions(config, history, positions[given[spec.name]], spec) for spec in config.feedback]
     about = others[0] if others else judged_questions(config, history, positions if config.judged else positions[:0])
     answers, judged = model.answer_and_judge(
@@ -124,6 +122,18 @@ def _judge(
     if others:
         found[f"value:{TAKEN.name}"] = others[1]
     return found
+
+
+def _looking_for_items(config: ModelConfig, history: History, positions: Tensor) -> Questions:
+    """Questions that look for the items of events, (N,) indices, each under the event's own condition.
+
+    They see what such questions see when the model is used: the events of earlier seconds, as impressions' do; where the model is
+    for retrieval alone (protocol `last`), all events that the log has before.
+    """
+    assert history.before is not None
+    user = history.user_of(positions)
+    prefix = positions - history.offsets[user] if config.protocol == "last" else history.before[positions]
+    return Questions({name: field[positions] for name, field in history.condition.items()}, user, prefix)
 
 
 def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
