@@ -13,7 +13,7 @@ from openlum.run import DataSettings
 
 
 def test_without_a_name_all_data_sets_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openlum.cli.console.width", 200)
+    monkeypatch.setattr("openlum.cli.shared.console.width", 200)
     done = CliRunner().invoke(app, ["data"])
     assert done.exit_code == 0
     for name, publisher in public.publishers().items():

@@ -1,43 +1,19 @@
-"""The command line, thin. Heavy imports wait until a command runs."""
+"""Commands about logs and what is on disk: `lum data`, `lum market`, `lum schema`, `lum prepare`, `lum verify`."""
 
 import math
 import os
 import sys
-import tempfile
 import time
-import traceback
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from openlum.bench.command import bench
-from openlum.config import Settings, load_settings
+from openlum.cli.shared import Out, app, console, show_figures
 from openlum.console import new_console, new_progress
 from openlum.errors import InputError
-
-app = typer.Typer(
-    name="lum",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="The Large User Model: knowledge construction, querying and utilization. Start with `lum run configs/market.yaml`.",
-)
-app.add_typer(bench, name="bench")
-console = new_console()
-
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file whose section is used.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write; it appears whole or not at all.")]
-DatasetDir = Annotated[Path, typer.Option("--dataset", "-d", help="From `lum prepare`.")]
-ModelDir = Annotated[Path, typer.Option("--model", "-m", help="From `lum pretrain`.")]
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C."""
-
-S = TypeVar("S", bound=Settings)
 
 
 def _whole_number(text: str) -> int:
@@ -49,30 +25,6 @@ def _whole_number(text: str) -> int:
     if not number.is_integer():
         raise InputError(f"'{text}' is not a whole number; write 1000000, 1_000_000 or 1e6")
     return int(number)
-
-
-@app.command()
-def run(
-    config: Annotated[Path, typer.Argument(help="Experiment file, for example configs/market.yaml.")],
-    runs: Annotated[Path, typer.Option(help="Directory for runs/NAME.")] = Path("runs"),
-    from_dir: Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")] = None,
-) -> None:
-    """The whole chain from one experiment file. Steps whose inputs, settings and code have not changed are skipped.
-
-    Examples:
-
-        lum run configs/market.yaml
-
-        lum run configs/ml-1m.yaml --from ~/Downloads/ml-1m
-    """
-    from openlum.report import summary_table
-    from openlum.run import run as run_experiment
-
-    summary, report = run_experiment(config, runs, console, from_dir)
-    if "ranking" in summary:
-        console.print(summary_table(summary))
-    _show_retrieval(summary.get("retrieval", {}))
-    console.print(f"report: {report.resolve()}", soft_wrap=True)
 
 
 @app.command()
@@ -165,7 +117,7 @@ def market(
     schema = write_market(settings, out, (os.cpu_count() or 1) if processes is None else processes)
     per_minute = 60 / (time.monotonic() - began)
     figures = market_figures(out)
-    _show(
+    show_figures(
         {
             "users": figures.users,
             "items": figures.items,
@@ -281,84 +233,6 @@ def prepare(
 
 
 @app.command()
-def pretrain(
-    dataset: DatasetDir,
-    out: Out,
-    config: Config = None,
-    init_from: Annotated[
-        Path | None, typer.Option("--init-from", help="A model to begin with, for a dataset that has grown since.")
-    ] = None,
-) -> None:
-    """Step 1, knowledge construction: train a Large User Model. An interrupted training goes on where it was.
-
-    Examples:
-
-        lum pretrain --dataset data/ml-1m/dataset --out data/ml-1m/model --config configs/ml-1m.yaml
-
-        lum pretrain --dataset data/grown --out data/new-model --init-from data/ml-1m/model
-    """
-    from openlum.model.settings import ModelSettings
-    from openlum.pretrain.settings import PretrainSettings
-    from openlum.pretrain.train import pretrain as train
-
-    shape, settings = _section(config, "model", ModelSettings), _section(config, "pretrain", PretrainSettings)
-    _show(train(dataset, out, shape, settings, init_from), out)
-
-
-@app.command()
-def query(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None) -> None:
-    """Step 2, knowledge querying: ask every impression's questions, each as of its own time.
-
-    Example:
-
-        lum query -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/knowledge -c configs/ml-1m.yaml
-    """
-    from openlum.query.bulk import query as ask
-    from openlum.query.settings import QuerySettings
-
-    _show(ask(dataset, model, out, _section(config, "query", QuerySettings)), out)
-
-
-@app.command()
-def rank(
-    dataset: DatasetDir,
-    out: Out,
-    knowledge: Annotated[Path | None, typer.Option("--knowledge", "-k", help="From `lum query`.")] = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="True click probabilities of a simulation, for the oracle.")
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Step 3, knowledge utilization: train rankers without and with knowledge, and compare them.
-
-    Example:
-
-        lum rank -d data/ml-1m/dataset -k data/ml-1m/knowledge -o data/ml-1m/ranker -c configs/ml-1m.yaml
-    """
-    from openlum.rank.run import rank as train
-    from openlum.rank.settings import RankSettings
-    from openlum.report import summary_table
-
-    console.print(summary_table(train(dataset, knowledge, out, _section(config, "rank", RankSettings), truth)))
-
-
-@app.command()
-def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None) -> None:
-    """Rank all items for every user with the last one held out.
-
-    Example:
-
-        lum retrieve -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/retrieval
-    """
-    from openlum.retrieve.evaluate import retrieve as evaluate
-    from openlum.retrieve.settings import RetrieveSettings
-
-    found = evaluate(dataset, model, out, _section(config, "retrieve", RetrieveSettings))
-    _show_retrieval(found)
-    console.print(f"written: {out}", soft_wrap=True)
-
-
-@app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(help="A directory that lum wrote: an artefact, or a whole runs/NAME.")],
 ) -> None:
@@ -379,58 +253,3 @@ def verify(
         task = shown.add_task("verifying", total=size)
         files = compare(directory, lambda _, read: shown.advance(task, read))
     console.print(f"{files:,} files are as they were written", soft_wrap=True)
-
-
-def _section(config: Path | None, name: str, kind: type[S]) -> S:
-    """A section of an experiment file, or its defaults."""
-    if config is None:
-        return kind()
-    from openlum.run import Experiment
-
-    section = getattr(load_settings(config, Experiment), name)
-    return kind() if section is None else section
-
-
-def _show_retrieval(found: dict[str, dict[str, float]]) -> None:
-    for question, metrics in found.items():
-        console.print(f"{f'question {question!r}':24} {_told(metrics)}", soft_wrap=True)
-
-
-def _show(figures: dict[str, Any], out: Path) -> None:
-    for name, value in figures.items():
-        shown = _told(value) if isinstance(value, dict) else value
-        text = f"{shown:,}" if isinstance(shown, int) else f"{shown:.4f}" if isinstance(shown, float) else shown
-        console.print(f"{name:24} {text}", soft_wrap=True)
-    console.print(f"written: {out}", soft_wrap=True)
-
-
-def _told(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
-def main() -> None:
-    """Entry point. Exit status: 0 fine, 2 the user's input, 1 our fault."""
-    try:
-        app()
-    except InputError as error:
-        print(f"lum: {error}", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError as error:
-        print(f"lum: memory ran out ({error}); use smaller settings, or a machine with more", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"lum: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            print(
-                "lum: interrupted; the same command goes on: with finished steps and trainings of a benchmark, and where a "
-                "pretraining was; other steps begin again",
-                file=sys.stderr,
-            )
-        raise
-    except Exception as error:
-        with tempfile.NamedTemporaryFile("w", prefix="lum-", suffix=".log", delete=False) as log:
-            traceback.print_exc(file=log)
-        print(f"lum: internal error: {error!r}. This is our fault; the details are in {log.name}", file=sys.stderr)
-        sys.exit(1)
