@@ -144,7 +144,10 @@ def _text(value: Any) -> str | None:
 def _csv(rng: random.Random, rows: list[list[Any]]) -> tuple[bytes, bool]:
     """The rows as CSV, perhaps with lines that are none; and whether its number of rows is still known."""
     out = io.StringIO()
-    writer = csv.writer(out, delimiter=rng.choice(",;\t"), lineterminator=rng.choice(["\n", "\r\n", "\r"]))
+    delimiter, line_end = rng.choice(",;\t"), rng.choice(["\n", "\r\n", "\r"])
+    # Python quotes a value for the line end that it writes, and for no other.
+    quoting = csv.QUOTE_ALL if line_end == "\r" else csv.QUOTE_MINIMAL
+    writer = csv.writer(out, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
     writer.writerow(COLUMNS)
     writer.writerows([["" if value is None else value for value in row] for row in rows])
     text = out.getvalue().encode()
