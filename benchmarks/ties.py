@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from openlum.artefact import write_json
 from openlum.bench.chain import Place, build_dataset
 from openlum.bench.settings import bench_file, load_bench
 from openlum.config import load_settings
+from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.model import History, LargeUserModel, Questions
@@ -91,7 +91,7 @@ def main() -> None:
     if options.no_knowledge:
         experiment = experiment.model_copy(update={"query": None, "rank": None})
     runs = options.runs / f"ties-{options.name}"
-    place = Place(CONFIGS / f"{options.name}.yaml", runs, Console(), options.from_dir, list(range(options.seeds)))
+    place = Place(CONFIGS / f"{options.name}.yaml", runs, new_console(), options.from_dir, list(range(options.seeds)))
     dataset = Dataset(build_dataset(experiment, place))
     if options.speed:
         print(_speed(experiment, dataset))
