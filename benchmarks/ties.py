@@ -240,7 +240,7 @@ def _speeds(arguments: list[str], old: Path) -> dict[str, Any]:
 def _speed(experiment: Experiment, dataset: Dataset) -> float:
     """Median tokens of histories that a training step takes in a second of this process: other work beside it counts less."""
     with tempfile.TemporaryDirectory() as work:
-        trainer = _trainer(experiment, dataset, "second", 0, Path(work))
+        trainer = _trainer(experiment, dataset, "order", 0, Path(work))
         speeds = []
         for batch in itertools.islice(trainer._epoch(0), STEPS):
             began = time.process_time()
