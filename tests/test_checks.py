@@ -19,9 +19,8 @@ from openlum.pretrain.checks import check_events
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import pretrain
 from openlum.rank.settings import RankSettings
-from openlum.retrieve.checks import check_sequential
 from openlum.retrieve.evaluate import retrieve
-from openlum.retrieve.sequential import SequentialSettings
+from openlum.retrieve.sequential import SequentialSettings, check_sequential
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.run import Experiment
 
