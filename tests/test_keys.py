@@ -210,3 +210,11 @@ def test_settings_and_code_are_told(tmp_path: Path) -> None:
 def test_a_directory_without_a_manifest_is_told(tmp_path: Path) -> None:
     write_json(tmp_path / "out" / "a.json", {})
     assert why_again(tmp_path / "out", {}) == f"output has no {MANIFEST}"
+
+
+def test_files_named_from_here_and_from_the_top_are_one_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    mixed = content_of([Path("a.csv"), tmp_path / "b.csv"])
+    assert mixed == content_of([tmp_path / "a.csv", tmp_path / "b.csv"])

@@ -155,3 +155,11 @@ def test_steps_refuse_to_write_what_another_process_writes(small_dataset: Datase
     with held_elsewhere(tmp_path / "model"), pytest.raises(InputError, match=r"model: process .* is writing it"):
         pretrain(small_dataset.path, tmp_path / "model", ModelSettings(), PretrainSettings())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("/", "is the top of the file system"), ("/dev/null/ds", "/dev/null is a file")]
+)
+def test_where_nothing_can_be_written_is_named(path: str, message: str) -> None:
+    with pytest.raises(InputError, match=message), locked(path):
+        pass

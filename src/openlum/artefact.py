@@ -22,7 +22,7 @@ from pydantic import Field
 from openlum.checksums import checksums
 from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
-from openlum.lock import locked
+from openlum.lock import check_writable, locked
 
 MANIFEST = "manifest.json"
 """The file that says that a directory is one of ours, and of which kind: one of the same kind may replace it."""
@@ -282,19 +282,6 @@ def check_replaceable(path: Path, kind: Kind) -> None:
         )
     if manifest.kind != kind:
         raise InputError(f"{path}: is a {manifest.kind}, and would be replaced by a {kind}; name another directory")
-
-
-def check_writable(path: Path) -> None:
-    """Make sure that a file or a directory can be made at `path`, in directories that are there or can be made.
-
-    Raises:
-        InputError: one of them is a file, or may not be written to.
-    """
-    around = next(parent for parent in path.resolve().parents if parent.exists())
-    if not around.is_dir():
-        raise InputError(f"{path}: {around} is a file; name another place")
-    if not os.access(around, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: no permission to write to {around}; name another place")
 
 
 def fingerprint(*parts: Any) -> str:

@@ -67,7 +67,7 @@ def content_of(given: Path | Sequence[Path]) -> str:
     """
     if isinstance(given, Path) and given.is_dir():
         return fingerprint(data_checksums(given))
-    files = [given] if isinstance(given, Path) else list(given)
+    files = [Path(os.path.abspath(file)) for file in ([given] if isinstance(given, Path) else given)]
     top = os.path.commonpath(files) if files else ""
     names = [[os.path.relpath(file, top), *(part for part in file.parts if "=" in part)] for file in files]
     return fingerprint(list(zip(names, checksums(files), strict=True)))

@@ -37,13 +37,16 @@ def locked(path: str | Path) -> Iterator[None]:
         path: a file or a directory, which need not exist; the directory it lies in is made where there is none.
 
     Raises:
-        InputError: somebody else is writing it, on this host or on another.
+        InputError: somebody else is writing it, on this host or on another; or nothing can be written there.
     """
     path = Path(path).resolve()
     holder = str(path), os.getpid(), threading.get_ident()
     if holder in _held:
         yield
         return
+    if not path.name:
+        raise InputError(f"{path}: is the top of the file system; name another place")
+    check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{path.name}.lock")
     descriptor = _take(file, path)
@@ -54,6 +57,19 @@ def locked(path: str | Path) -> Iterator[None]:
         _held.remove(holder)
         file.unlink(missing_ok=True)  # before the lock ends: whoever opened it sees that it is gone
         os.close(descriptor)
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that a file or a directory can be made at `path`, in directories that are there or can be made.
+
+    Raises:
+        InputError: one of them is a file, or may not be written to.
+    """
+    around = next(parent for parent in path.resolve().parents if parent.exists())
+    if not around.is_dir():
+        raise InputError(f"{path}: {around} is a file; name another place")
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write to {around}; name another place")
 
 
 def _take(file: Path, path: Path) -> int:

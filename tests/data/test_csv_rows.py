@@ -146,3 +146,9 @@ def test_empty_lines_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\n\na,b\n\n1,2\r\n\r\n\r3,4\n\n5\n")
     rows = read(tmp_path / "t.csv")
     assert [(row["a"], row[LINE]) for row in rows] == [("1", None), ("3", None), (None, 10)]
+
+
+def test_a_delimiter_within_a_quoted_name_is_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b'a;"b, c, d, e"\n1;2\n')
+    with open_csv(tmp_path / "t.csv") as file:
+        assert (file.dialect.delimiter, file.dialect.columns) == (";", ["a", "b, c, d, e"])

@@ -167,3 +167,23 @@ def test_answers_do_not_depend_on_whether_the_label_is_known(candidates: Path, t
         knowledge = load_knowledge(tmp_path / "knowledge", Dataset(dataset))
         answers.append(knowledge.answers[knowledge.places(np.arange(50))])
     torch.testing.assert_close(*map(torch.from_numpy, answers))
+
+
+@pytest.mark.parametrize("kind", ["candidates.parquet", "candidates.csv"])
+def test_candidates_need_no_column_for_the_label(tmp_path: Path, kind: str) -> None:
+    events = random_events(0)
+    write_log(tmp_path, {"events": events, "shown": shown(events, ["0", "1"] * 30)})
+    prepare(write_log(tmp_path, {}, impressions=SHOWN), tmp_path / "dataset")
+    rows = shown(events, [None] * 70, slice(60, 70))
+    del rows["click"]
+    write_log(tmp_path, {kind.removesuffix(".parquet"): rows})
+    info = accounted(append(tmp_path / "dataset", impressions=tmp_path / kind))
+    assert (info.counts["impressions"], info.counts["impressions_unlabelled"]) == (70, 10)
+    assert "labelled by its column 'click'" in info.label_rule
+
+
+def test_true_and_false_are_labels_in_csv_too(tmp_path: Path) -> None:
+    events = random_events(0)
+    written = {"events": events, "shown.csv": shown(events, ["True", "False"] * 30)}
+    info = accounted(prepare(write_log(tmp_path, written, impressions=SHOWN | {"path": "shown.csv"}), tmp_path / "ds"))
+    assert sum(split.positives for split in info.profile.splits.values()) == 30

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections import deque
 from decimal import Decimal
 from typing import Any
 
@@ -140,6 +141,7 @@ NO_TIMES = [
     *[(time, "leave it out where there is none") for time in (np.nan, pd.NaT, pd.NA, np.datetime64("NaT"), np.float32("nan"))],
     *[(time, "expected seconds") for time in (np.inf, -np.inf, True, np.bool_(True), b"1", [NOW], {}, 1j, Decimal(5), dt.time())],
     (np.array([NOW]), "expected seconds"),
+    (np.timedelta64(3, "s"), "expected seconds"),
     (torch.tensor(NOW), "expected seconds"),
 ]  # fmt: skip
 
@@ -286,3 +288,9 @@ def test_a_model_of_another_precision_is_asked_alike(dtype: torch.dtype) -> None
     torch.testing.assert_close(answers.float(), model.ask(history, [{}, {"price": 0.5}]), atol=0.1, rtol=0)
     assert len(other.recommend(history, {"price": 0.5}, 3)) == 3
     assert sum(other.predict_feedback(history, ["i3"])[0]["rating"].values()) == pytest.approx(1, abs=0.02)
+
+
+def test_a_sliding_window_of_events_is_a_history(timed: LargeUserModel) -> None:
+    events = [{"item": f"i{1 + number % 5}", "time": NOW + number} for number in range(12)]
+    window = deque(events, maxlen=10)
+    torch.testing.assert_close(timed.ask(window, deque([{}])), timed.ask(events[2:], [{}]))

@@ -110,7 +110,7 @@ class CsvFile:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise not_utf8(self.path, f"{error.reason} in its first line") from None
-        delimiter = max(",;\t", key=text.count)
+        delimiter = max(",;\t", key=re.sub('"[^"]*"', "", text).count)
         columns = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         columns = [column or f"unnamed {number}" for number, column in enumerate(columns, 1)]
         repeated = {column for column in columns if columns.count(column) > 1}

@@ -105,6 +105,21 @@ def damage(file: DataFile) -> str:
     return ""
 
 
+def column_names(file: Path) -> list[str]:
+    """The names of a file's columns.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if not file.name.lower().endswith(".parquet"):
+        with open_csv(file) as opened:
+            return opened.dialect.columns
+    try:
+        return list(pq.read_schema(file).names)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(str(file), one_line(error)) from None
+
+
 def check_columns(file: str, wanted: Sequence[str], there: Sequence[str]) -> None:
     """Refuse a file without a column, naming the near miss."""
     for column in wanted:

@@ -16,8 +16,9 @@ from openlum.config import load_settings
 from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.engine import Engine, open_engine
-from openlum.data.files import DataFile, Source, damage, one_line, unreadable
+from openlum.data.files import DataFile, Source, column_names, damage, one_line, unreadable
 from openlum.data.intake import SchemaError
+from openlum.data.paths import find
 from openlum.data.preparation import Inputs, Preparation, Step
 from openlum.data.report import write_dataset_report
 from openlum.errors import InputError
@@ -97,8 +98,16 @@ def _append(dataset: Path, tables: Mapping[str, Path]) -> DatasetInfo:
         if table is None:
             raise InputError(f"{path}: the schema of {dataset} has no '{name}'; prepare anew with a schema that has")
         changes[name] = table.model_copy(update={"path": str(path.resolve())})
+    shown = schema.impressions
+    if shown and "impressions" in changes and not _has_column(tables["impressions"], shown.label):
+        changes["impressions"] = changes["impressions"].model_copy(update={"label": None})
     inputs = Inputs(schema.model_copy(update=changes), Path(), former, tuple(tables))
     return _write(inputs, dataset, where=f"{dataset}/dataset.json")
+
+
+def _has_column(path: Path, column: str | None) -> bool:
+    """Whether any file of a table has a column; tomorrow's candidates have no label."""
+    return any(column in column_names(file) for file in find(Path(), str(path.resolve())))
 
 
 def check(schema: str | Path) -> DatasetInfo:

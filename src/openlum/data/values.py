@@ -139,6 +139,9 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
         case "moment" if (moment or scalar) and not of.is_boolean():
             return *_moment(raw, column.size), None
         case "label" if scalar:
+            if of.is_string():  # pandas writes True and False
+                truth = text(raw)
+                raw = ibis.cases((truth == "true", "1"), (truth == "false", "0"), else_=raw)
             value, wrong = _number(raw)
             return value, wrong | ~value.isin([0.0, 1.0]), None
         case "row" if of.is_integer() or of.is_decimal() or of.is_floating() or of.is_string():

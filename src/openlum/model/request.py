@@ -59,6 +59,7 @@ def encode_request(lexicon: Lexicon, config: ModelConfig, history: Any, question
     """
     times = check_history(history)
     asked = check_questions(questions)
+    history, questions = list(history), list(questions)  # a deque has no slices
     seen = [_events_before(times, time) for time in asked]
     start, window = np.unique(window_start(np.array(seen), config.settings.max_events), return_inverse=True)
     end = np.zeros_like(start)
@@ -158,7 +159,7 @@ def seconds(where: str, time: Any) -> float:
     number = math.nan
     if isinstance(time, dt.date | np.datetime64):
         number = utc_seconds(time)
-    elif isinstance(time, numbers.Real) and not isinstance(time, bool):
+    elif isinstance(time, numbers.Real) and not isinstance(time, bool | np.timedelta64):
         number = time  # type: ignore[assignment]  # as it is: a float would round large integers
     if abs(number) <= FARTHEST:  # so it is a number
         return number
@@ -170,8 +171,8 @@ def seconds(where: str, time: Any) -> float:
     raise InputError(f"{where}: 'time' is {shown(time)}; expected seconds since 1970 or a datetime{remedy}")
 
 
-def _mappings(name: str, rows: Any) -> Sequence[Event]:
-    """The rows, which are a list of mappings from text."""
+def _mappings(name: str, rows: Any) -> list[Event]:
+    """The rows, which are mappings from text, as a list."""
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         remedy = "; a data frame's rows are frame.to_dict('records')" if hasattr(rows, "columns") else ""
         raise InputError(f"{name}: expected a list of mappings, found {shown(rows)}{remedy}")
@@ -179,7 +180,7 @@ def _mappings(name: str, rows: Any) -> Sequence[Event]:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping) or not all(isinstance(key, str) for key in row):
             raise InputError(f"{name_of(number)}: expected a mapping of fields to values, found {shown(row)}")
-    return rows
+    return list(rows)
 
 
 def _is_id(where: str, value: Any) -> bool:

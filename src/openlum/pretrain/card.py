@@ -57,7 +57,7 @@ def write_card(
         events=info.counts["events"],
         users=info.counts["users"],
         items=info.counts["items"],
-        held_out=kept_from_training(info, settings.protocol),
+        held_out=literal(kept_from_training(info, settings.protocol)),
         fields=", ".join(literal(spec.name) for spec in model.config.condition) or "(none)",
         example=repr(model.lexicon.items.values[0]),
         parameters=summary["parameters"],
