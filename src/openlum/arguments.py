@@ -15,6 +15,8 @@ import numpy as np
 from openlum.errors import InputError
 
 T = TypeVar("T")
+NO_NUMBERS = (bool, np.bool_, np.timedelta64)
+"""Kinds that Python or NumPy count among the whole numbers."""
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 
@@ -63,7 +65,7 @@ def whole_number(name: str, value: Any, least: int) -> int:
         InputError: it is none (`True` and `2.0` are none), or less than `least`.
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = None if isinstance(value, NO_NUMBERS) else operator.index(value)
     except TypeError:
         number = None
     if number is None or number < least:

@@ -148,7 +148,7 @@ def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
     """Numbers one by one, as pandas has them in columns of mixed types."""
     out = np.empty(array.shape)
     for place, value in np.ndenumerate(array):
-        single = isinstance(value, numbers.Number | np.bool_) and not isinstance(value, complex)
+        single = isinstance(value, numbers.Number | np.bool_) and not isinstance(value, complex | np.timedelta64)
         try:
             if not single or is_missing(value):
                 raise TypeError

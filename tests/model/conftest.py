@@ -1,6 +1,7 @@
 """A small model with every type of field, and random histories for it."""
 
 import copy
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
-from openlum.schema import FieldSpec
+from openlum.schema import GAP_BUCKETS, FieldSpec, TimeField
 
 CONDITION = [
     FieldSpec(name="scenario", type="categorical", size=4),
@@ -24,6 +25,7 @@ ITEM = [
     FieldSpec(name="content", type="vector", width=4),
 ]
 ITEMS = 30
+TIME_SIZES: dict[TimeField, int] = {"hour": 25, "weekday": 8, "gap": GAP_BUCKETS + 2}
 
 
 def random_fields(specs: list[FieldSpec], n: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -57,13 +59,15 @@ def wake(model: LargeUserModel) -> None:
             torch.nn.init.normal_(parameter, std=0.05)
 
 
-def small_model(encoder: Literal["transformer", "hstu"]) -> LargeUserModel:
-    """The model of the fixture."""
+def small_model(encoder: Literal["transformer", "hstu"], time_fields: Sequence[TimeField] = ()) -> LargeUserModel:
+    """The model of the fixture, which may use the time too."""
+    times = [FieldSpec(name=name, type="categorical", size=TIME_SIZES[name]) for name in time_fields]
     config = ModelConfig(
         settings=ModelSettings(encoder=encoder, width=32, layers=3, heads=2, embedding_width=16, max_events=64),
-        condition=CONDITION,
+        condition=[*CONDITION, *times],
         item=ITEM,
         items=ITEMS,
+        time_fields=list(time_fields),
     )
     torch.manual_seed(0)
     items = Vocabulary([f"i{index}" for index in range(1, ITEMS)])

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
-from openlum.schema import GAP_BUCKETS, FieldSpec
+from openlum.schema import FieldSpec
 
-from .conftest import ITEMS, small_model, wake
+from .conftest import ITEMS, TIME_SIZES, small_model, wake
 
 NOW = 1_735_700_400
 """2025-01-01 03:00 UTC."""
@@ -28,13 +28,13 @@ MOST = 8
 
 def timed_model() -> LargeUserModel:
     """A model that uses the time."""
-    sizes = {"scenario": 4, "hour": 25, "weekday": 8, "gap": GAP_BUCKETS + 2}
+    sizes = {"scenario": 4} | TIME_SIZES
     config = ModelConfig(
         settings=ModelSettings(width=16, layers=2, heads=2, embedding_width=8, field_width=8, max_events=MOST),
         condition=[FieldSpec(name=name, type="categorical", size=size) for name, size in sizes.items()],
         item=[],
         items=ITEMS,
-        time_fields=["hour", "weekday", "gap"],
+        time_fields=list(TIME_SIZES),
     )
     torch.manual_seed(0)
     items = Vocabulary([f"i{index}" for index in range(1, ITEMS)])
@@ -140,6 +140,7 @@ NO_TIMES = [
     (str(NOW), "datetime.fromisoformat reads text"),
     *[(time, "leave it out where there is none") for time in (np.nan, pd.NaT, pd.NA, np.datetime64("NaT"), np.float32("nan"))],
     *[(time, "expected seconds") for time in (np.inf, -np.inf, True, np.bool_(True), b"1", [NOW], {}, 1j, Decimal(5), dt.time())],
+    *[(np.timedelta64(5, unit), "expected seconds") for unit in ("s", "ns")],
     (np.array([NOW]), "expected seconds"),
     (np.timedelta64(3, "s"), "expected seconds"),
     (torch.tensor(NOW), "expected seconds"),
@@ -265,7 +266,9 @@ def test_the_rows_of_a_frame_are_a_history(model: LargeUserModel) -> None:
     assert torch.equal(model.ask(frame.to_dict("records"), asked), model.ask(history, asked))
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, "inf", None, [1.0], 10**400, "cheap"])
+@pytest.mark.parametrize(
+    "value", [np.inf, -np.inf, np.nan, "inf", None, [1.0], 10**400, "cheap", np.datetime64(5, "ns"), np.timedelta64(5)]
+)
 def test_a_number_that_is_not_finite_is_refused(model: LargeUserModel, value: Any) -> None:
     for question in ({"price": value}, {"query": [value] * 5}, {"query": value}):
         with pytest.raises(InputError, match=r"finite number|is no value"):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from openlum.arguments import brief, check_single, is_missing
+from openlum.arguments import NO_NUMBERS, brief, check_single, is_missing
 from openlum.data.canonical import LIST_MARK, canonical
 from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
@@ -192,7 +192,7 @@ class Lexicon:
 def _own_id(spec: FieldSpec, value: Any) -> int:
     """The id of a time field, which is its value."""
     try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
+        number = -1 if isinstance(value, NO_NUMBERS) else operator.index(value)
     except TypeError:
         number = -1
     if not 0 <= number < spec.size:
@@ -212,7 +212,7 @@ def _numbers(spec: FieldSpec, value: Any) -> Tensor:
     if spec.type == "numeric":
         return torch.tensor((_number(spec, value) - spec.mean) / spec.std)
     try:
-        vector = np.array([float(v) for v in _listed(value)])
+        vector = np.array([_float(v) for v in _listed(value)])
     except (TypeError, ValueError, OverflowError):
         vector = np.empty(0)
     if len(vector) != spec.width or not np.isfinite(vector).all():
@@ -227,12 +227,19 @@ def _listed(value: Any) -> Sequence[Any] | np.ndarray | Tensor:
     return value
 
 
+def _float(value: Any) -> float:
+    """A number, or text of one; times have a unit and are none."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        raise TypeError
+    return float(value)
+
+
 def _number(spec: FieldSpec, value: Any) -> float:
     """A finite number; for a time the days since 1970, also of a date or ISO 8601 text, which is UTC where it names no zone."""
     try:
         if spec.unit == DAYS and isinstance(value, str):
             value = datetime.fromisoformat(value)
-        number = utc_seconds(value) / SECONDS["d"] if spec.unit == DAYS and isinstance(value, _DATES) else float(value)
+        number = utc_seconds(value) / SECONDS["d"] if spec.unit == DAYS and isinstance(value, _DATES) else _float(value)
         if math.isfinite(number):
             return number
     except (TypeError, ValueError, OverflowError):

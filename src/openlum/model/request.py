@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openlum.arguments import check_single, is_missing, shown
+from openlum.arguments import NO_NUMBERS, check_single, is_missing, shown
 from openlum.data.canonical import canonical
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields, utc_seconds
@@ -159,7 +159,7 @@ def seconds(where: str, time: Any) -> float:
     number = math.nan
     if isinstance(time, dt.date | np.datetime64):
         number = utc_seconds(time)
-    elif isinstance(time, numbers.Real) and not isinstance(time, bool | np.timedelta64):
+    elif isinstance(time, numbers.Real) and not isinstance(time, NO_NUMBERS):
         number = time  # type: ignore[assignment]  # as it is: a float would round large integers
     if abs(number) <= FARTHEST:  # so it is a number
         return number
