@@ -31,11 +31,16 @@ def _checksum(file: Path, fresh: bool) -> str:
     if not fresh and path in _remembered and _remembered[path][0] == _state(file):
         return _remembered[path][1]
     before = _state(file)
-    with open(file, "rb") as content:
-        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    checksum = sha256_of(file)
     if before == _state(file) and time.time_ns() - before[-1] > SETTLED_NS:
         _remembered[path] = before, checksum
     return checksum
+
+
+def sha256_of(file: str | Path) -> str:
+    """The SHA-256 of a file, of which every byte is read."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _state(file: Path) -> list[int]:

@@ -1,6 +1,5 @@
 """The stages of a preparation, in the order in which they run."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
 from openlum.artefact import fingerprint
+from openlum.checksums import sha256_of
 from openlum.data.dataset import UNLABELLED, Dataset, DatasetInfo
 from openlum.data.engine import Engine
 from openlum.data.entities import Entities, encoded, number_identities, read_entities
@@ -315,7 +315,7 @@ class Preparation:
                     part
                     for source in self.sources
                     for file in source.files
-                    for part in (_sha256(file.path), *file.partition.items())
+                    for part in (sha256_of(file.path), *file.partition.items())
                 ],
                 counts,
             ),
@@ -328,8 +328,3 @@ def _added(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
 
 def _rows(file: Path) -> int:
     return int(pq.read_metadata(file).num_rows)
-
-
-def _sha256(file: str) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -4,7 +4,6 @@ A checkpoint is a directory `NUMBER-step-STEP` of safetensors and JSON, so that 
 with the best validation, the optimizer's state by parameter, and `progress.json` with the checksums of these files.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from openlum.artefact import fingerprint, write_json
+from openlum.checksums import sha256_of
 from openlum.errors import InputError
 from openlum.tensors import read_tensors, write_tensors
 
@@ -59,7 +59,7 @@ def save_checkpoint(
     draft.mkdir()
     for name, tensors in zip(PARTS, (model.state_dict(), best, _state_by_name(model, optimizer)), strict=True):
         write_tensors(tensors, draft / name)
-    content = {"progress": asdict(progress), "sha256": {name: _sha256(draft / name) for name in PARTS}}
+    content = {"progress": asdict(progress), "sha256": {name: sha256_of(draft / name) for name in PARTS}}
     write_json(draft / PROGRESS, content | {"fingerprint": fingerprint(content)})
     os.replace(draft, target)
     for old in (*former, *directory.glob(".*-step-*")):  # also drafts of trainings that were killed
@@ -110,7 +110,7 @@ def _check(checkpoint: Path, remedy: str) -> Progression:
         raise InputError(f"{checkpoint / PROGRESS}: is damaged ({error}); {remedy}") from None
     for name in PARTS:
         try:
-            intact = _sha256(checkpoint / name) == checksums[name]
+            intact = sha256_of(checkpoint / name) == checksums[name]
         except OSError as error:
             raise InputError(f"{checkpoint / name}: cannot be read ({error.strerror}); {remedy}") from None
         if not intact:
@@ -121,11 +121,6 @@ def _check(checkpoint: Path, remedy: str) -> Progression:
 def _checkpoints(directory: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     return sorted(directory.glob("[0-9]*-step-*"))
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _state_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
