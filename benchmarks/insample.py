@@ -24,25 +24,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from openlum.artefact import write_json
-from openlum.bench.chain import Place, build_dataset
+from openlum.artefact.directory import write_json
+from openlum.bench.pipeline import Place, build_dataset
 from openlum.bench.settings import Bench, bench_file, load_bench
 from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.data.packing import training_end
+from openlum.evaluation.metrics import auc, gauc
 from openlum.model import LargeUserModel
-from openlum.page import terminal_table
+from openlum.pipeline.summary import environment
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.train import Trainer
 from openlum.query.bulk import answer_impressions, embed_items
 from openlum.query.questions import QuestionSet, judgement_names
-from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge
-from openlum.rank.metrics import auc, gauc
+from openlum.rank.knowledge_probe import knowledge_alone
 from openlum.rank.settings import KnowledgeSettings
 from openlum.rank.train import fit
-from openlum.summary import environment
+from openlum.report.rendering import terminal_table
 
 Matched = dict[Split, np.ndarray]
 """Split to similarities and judgements of its rows, (I, Q)."""

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openlum.artefact import write_json
+from openlum.artefact.directory import write_json
 from openlum.data.vocabulary import Vocabulary
-from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.pipeline.summary import environment
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings
 from openlum.schema import FieldSpec
-from openlum.summary import environment
+from openlum.training.memory import peak_memory_bytes
 
 SIZES = {"D=64, 2 layers": (64, 2, 4), "D=256, 4 layers": (256, 4, 8)}
 ITEMS = 3_700

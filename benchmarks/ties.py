@@ -30,29 +30,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.artefact import write_json
-from openlum.bench.chain import Place, build_dataset
+from openlum.artefact.directory import write_json
+from openlum.bench.pipeline import Place, build_dataset
 from openlum.bench.settings import bench_file, load_bench
 from openlum.config import load_settings
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
+from openlum.evaluation.metrics import auc
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import History, LargeUserModel, Questions
-from openlum.page import terminal_table
+from openlum.pipeline.experiment import Experiment
+from openlum.pipeline.summary import environment
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.train import Trainer
 from openlum.pretrain.validation import validate
 from openlum.query.bulk import query
-from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
+from openlum.rank.knowledge_probe import knowledge_alone
 from openlum.rank.train import Fit, fit
+from openlum.report.rendering import terminal_table
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
-from openlum.run import Experiment
-from openlum.summary import environment
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 STEPS = 25

@@ -7,10 +7,10 @@ import pytest
 
 from openlum.config import Settings, load_settings, parse_settings
 from openlum.errors import InputError
+from openlum.pipeline.experiment import Experiment
 from openlum.pretrain.settings import PretrainSettings
 from openlum.rank.settings import RankSettings, TreeSettings
 from openlum.retrieve.sequential import SequentialSettings
-from openlum.run import Experiment
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

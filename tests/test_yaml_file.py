@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openlum.config import load_settings
 from openlum.errors import InputError
-from openlum.run import Experiment
+from openlum.pipeline.experiment import Experiment
 from openlum.yaml_file import MOST_BYTES, dump_yaml, parse_yaml, read_yaml
 
 ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from openlum.artefact import read_json, write_json
-from openlum.bench import cells
-from openlum.bench.cells import Cell
+from openlum.artefact.directory import read_json, write_json
+from openlum.bench import trials as cells
+from openlum.bench.trials import Cell
 from openlum.data.dataset import Dataset
 from tests.rank.planted import write_knowledge, write_planted_dataset
 

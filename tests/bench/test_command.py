@@ -14,11 +14,13 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import openlum
-from openlum.bench import chain, ranking, retrieval
+from openlum.bench import pipeline as chain
+from openlum.bench import ranking, retrieval
 from openlum.bench import settings as bench_settings
 from openlum.cli import app
-from openlum.data.market import MarketSettings, write_market
 from openlum.errors import InputError
+from openlum.sources.market.settings import MarketSettings
+from openlum.sources.market.write import write_market
 
 SHAPE = {"width": 16, "layers": 1, "heads": 2, "embedding_width": 16, "field_width": 8, "max_events": 16}
 TINY: dict[str, Any] = {
@@ -361,7 +363,9 @@ def _check_comparisons(result: dict[str, Any]) -> None:
 
 def _check_form(result: dict[str, Any]) -> None:
     """That of `summary.json`."""
-    jsonschema.validate(result, json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text()))
+    jsonschema.validate(
+        result, json.loads((Path(openlum.__file__).parent / "pipeline/summary.schema.json").read_text())
+    )
 
 
 def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from openlum.bench import ranking
-from openlum.bench.cells import Cell, Outcome
-from openlum.bench.chain import Place, Trained
+from openlum.bench.pipeline import Place, Trained
 from openlum.bench.ranking import _judge, _tune
 from openlum.bench.settings import Bench
-from openlum.bench.stacks import stacks
+from openlum.bench.stacking import stacks
+from openlum.bench.trials import Cell, Outcome
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.settings import RankSettings

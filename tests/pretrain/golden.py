@@ -7,14 +7,15 @@ import json
 import tempfile
 from pathlib import Path
 
-from openlum.artefact import write_json
+from openlum.artefact.directory import write_json
 from openlum.data.dataset import Dataset
-from openlum.data.market import MarketSettings, write_market
-from openlum.data.prepare import prepare
 from openlum.model import ModelSettings
+from openlum.prepare.run import prepare
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer
+from openlum.sources.market.settings import MarketSettings
+from openlum.sources.market.write import write_market
 
 FILE = Path(__file__).with_name("golden_loss.json")
 SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)

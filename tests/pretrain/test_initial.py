@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact import read_json
+from openlum.artefact.directory import read_json
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches
 from openlum.errors import InputError
-from openlum.example import raw_history
 from openlum.model import History, LargeUserModel, ModelSettings
+from openlum.pipeline.example import raw_history
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings

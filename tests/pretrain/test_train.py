@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact import read_json
+from openlum.artefact.directory import read_json
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, training_end
 from openlum.errors import InputError

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 from openlum.data.dataset import SPLITS
 from openlum.errors import InputError
-from openlum.rank.alone import knowledge_alone
+from openlum.evaluation.metrics import auc
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import (
     calibration,
@@ -19,7 +19,7 @@ from openlum.rank.fusion import (
     of_several_values,
     with_probabilities,
 )
-from openlum.rank.metrics import auc
+from openlum.rank.knowledge_probe import knowledge_alone
 from openlum.rank.rankers import load_ranker, save_ranker
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit

@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode
 
 from openlum.data.dataset import Dataset, Sequences
 from openlum.errors import InputError
+from openlum.evaluation.metrics import auc
 from openlum.rank.attention import TargetAttention
 from openlum.rank.batches import Batch, RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
 from openlum.rank.rankers import AnyRanker, load_ranker, save_ranker
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.dcnv2 import DcnV2

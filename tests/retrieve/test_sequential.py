@@ -10,10 +10,10 @@ from torch import Tensor
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import ModelSettings
 from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
 from tests.model.conftest import wake
 

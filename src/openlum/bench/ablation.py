@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from openlum.bench.chain import Place, build_dataset, build_knowledge, check_before_training
+from openlum.bench.pipeline import Place, build_dataset, build_knowledge, check_before_training
 from openlum.bench.ranking import comparison, knowledge_alone_of, predictions_of, run_with_progress, seed_cells
 from openlum.bench.settings import NO_KNOWLEDGE, WHOLE_METHOD, Ablation, Bench, changed
 from openlum.data.dataset import SPLITS, Dataset
+from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.run import judge
-from openlum.summary import environment
 
 WHOLE = Ablation(table="", label=WHOLE_METHOD)
 

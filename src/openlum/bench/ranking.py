@@ -9,20 +9,21 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from openlum.bench.cells import Cell, Outcome, run_cells
-from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge, check_before_training
+from openlum.bench.pipeline import Place, Trained, build_dataset, build_knowledge, check_before_training
 from openlum.bench.settings import Bench, RankingBench, changed
-from openlum.bench.stacks import stacks
+from openlum.bench.stacking import stacks
+from openlum.bench.trials import Cell, Outcome, run_cells
 from openlum.bench.workers import tasks_bar
 from openlum.data.dataset import Dataset
-from openlum.rank.alone import knowledge_alone
+from openlum.evaluation.comparison import bootstrap_auc, compare_auc
+from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.metrics import auc
+from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
+from openlum.rank.knowledge_probe import knowledge_alone
 from openlum.rank.run import Predictions, judge
-from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture, RankSettings
-from openlum.summary import environment
+from openlum.rank.settings import GENERATIVE, Architecture, RankSettings
 
 Method = tuple[str, Architecture, list[Trained]]
 """The name in tables, which ranker, and the knowledge that it is given, one a training of the Large User Model; none without."""
@@ -44,7 +45,7 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     data = RankingData(prepared, bench.experiment.rank)
     trained = build_knowledge(bench.experiment, place)
     methods: list[Method] = [(name, name, []) for name in rankers]
-    methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
+    methods += [(f"{name}{WITH_KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
     budget = bench.ranking if tune else bench.ranking.untuned()
     tuned = _tune(budget, bench, methods, place)
     cells = [
@@ -147,11 +148,11 @@ def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]
         """Chosen by validation, never by the test."""
         return max(names, key=lambda name: validation[name]["auc"]["mean"]) if names else None
 
-    informed = [name for name in found if name.endswith(KNOWLEDGE)]
+    informed = [name for name in found if name.endswith(WITH_KNOWLEDGE)]
     generative = [name for name in found if name in GENERATIVE]
-    pairs = [(name, name.removesuffix(KNOWLEDGE)) for name in informed]
+    pairs = [(name, name.removesuffix(WITH_KNOWLEDGE)) for name in informed]
     # The method is a ranker with knowledge; what knowledge adds to an end-to-end model is told beside it.
-    winner = best([name for name in informed if name.removesuffix(KNOWLEDGE) not in GENERATIVE])
+    winner = best([name for name in informed if name.removesuffix(WITH_KNOWLEDGE) not in GENERATIVE])
     plain, opponent = (
         best([name for name in found if name not in informed and name not in generative]),
         best(generative),

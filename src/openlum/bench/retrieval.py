@@ -9,21 +9,21 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from openlum.artefact import fingerprint, read_json, write_json
-from openlum.bench.chain import Place, build_dataset, check_before_training
+from openlum.artefact.directory import fingerprint, read_json, write_json
+from openlum.artefact.keys import step_key
+from openlum.bench.pipeline import Place, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_shown
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.keys import step_key
+from openlum.evaluation.comparison import compare_means
+from openlum.evaluation.ranked_lists import ranking_metrics, user_metrics
+from openlum.pipeline.summary import environment
 from openlum.pretrain.train import pretrain
-from openlum.rank.compare import compare_means
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics, user_metrics
 from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
-from openlum.summary import environment
 
 Training = tuple[str, int]
 """`LUM` or the name of an end-to-end model, and the seed."""

@@ -14,20 +14,20 @@ import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from openlum.arguments import as_path, whole_number
-from openlum.artefact import check_parts, read_json, write_json
+from openlum.arguments.values import as_path, whole_number
+from openlum.artefact.directory import check_parts, read_json, write_json
+from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions, erase_whole
+from openlum.model.compatibility import check_fields, check_growth, check_words
 from openlum.model.fields import ConditionEncoder, ItemEncoder
-from openlum.model.fit import check_fields, check_growth, check_words
-from openlum.model.lexicon import Lexicon
 from openlum.model.pretrained import available_device, model_directory
+from openlum.model.processor import Lexicon
 from openlum.model.request import Request, check_items, check_question, encode_request
 from openlum.model.settings import ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
-from openlum.tensors import read_tensors, write_tensors
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from openlum.arguments import NO_NUMBERS, check_single, is_missing, shown
+from openlum.arguments.values import NO_NUMBERS, check_single, is_missing, shown
 from openlum.data.canonical import canonical
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields, utc_seconds
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions
-from openlum.model.lexicon import Lexicon
+from openlum.model.processor import Lexicon
 from openlum.model.settings import ModelConfig
 
 FARTHEST = 1e11

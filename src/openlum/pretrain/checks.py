@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openlum.artefact import check_replaceable
+from openlum.artefact.directory import check_replaceable
 from openlum.capacity import check_space, check_training
 from openlum.data.dataset import Dataset
 from openlum.data.packing import training_end

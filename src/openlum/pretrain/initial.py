@@ -11,7 +11,7 @@ from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
 from openlum.model.batch import to_tensors
-from openlum.model.fit import check_fields
+from openlum.model.compatibility import check_fields
 
 SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
 """Settings that decide the shapes of the weights, and what they mean; for `hstu`, whose bias is by position, `max_events` too."""

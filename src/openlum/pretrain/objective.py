@@ -12,9 +12,9 @@ from torch import Tensor
 
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_whole
-from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
-from openlum.pretrain.contemporaries import Contemporaries
+from openlum.model.losses import feedback_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.time_matched_negatives import Contemporaries
 from openlum.schema import FieldSpec
 
 OTHERS = 2

@@ -18,26 +18,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from openlum.arguments import as_path, as_path_or_none, check_kind
-from openlum.artefact import fingerprint, named_failures, whole_directory, write_json
+from openlum.arguments.values import as_path, as_path_or_none, check_kind
+from openlum.artefact.directory import fingerprint, named_failures, whole_directory, write_json
+from openlum.artefact.keys import step_key
+from openlum.artefact.lock import locked
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
 from openlum.errors import InputError
-from openlum.keys import step_key
-from openlum.lock import locked
-from openlum.memory import peak_memory_bytes
 from openlum.model import History, LargeUserModel, Lexicon, ModelSettings, default_device
 from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
-from openlum.pretrain.checkpoint import Progression, load_checkpoint, save_checkpoint
 from openlum.pretrain.checks import check_events, check_pretraining
-from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
 from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.time_matched_negatives import Contemporaries
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
-from openlum.schedule import cosine_rate
+from openlum.training.checkpoint import Progression, load_checkpoint, save_checkpoint
+from openlum.training.memory import peak_memory_bytes
+from openlum.training.schedule import cosine_rate
 
 LOG_EVERY = 10
 

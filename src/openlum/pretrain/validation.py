@@ -11,10 +11,10 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, Stretches, batches
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
-from openlum.model.loss import positions_at_once
+from openlum.model.losses import positions_at_once
 from openlum.model.settings import TAKEN
-from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.objective import feedback_questions, judged_questions
+from openlum.pretrain.time_matched_negatives import Contemporaries
 
 RECALL_AT = 10
 

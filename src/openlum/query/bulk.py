@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.arguments import as_path, check_kind
-from openlum.artefact import fingerprint, whole_directory, write_json
+from openlum.arguments.values import as_path, check_kind
+from openlum.artefact.directory import fingerprint, whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset, Impressions
 from openlum.data.packing import batches, question_windows

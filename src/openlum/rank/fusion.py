@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from openlum.arrays import groups, labels, probabilities, table
+from openlum.arguments.arrays import groups, labels, probabilities, table
 from openlum.errors import InputError
 
 Calibration = Callable[[np.ndarray], np.ndarray]

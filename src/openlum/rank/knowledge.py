@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
-from openlum.artefact import check_parts, read_json
+from openlum.artefact.directory import check_parts, read_json
+from openlum.artefact.parts import Fits, damaged, list_of, number, read_parts, whole
 from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.parts import Fits, damaged, list_of, number, read_parts, whole
 
 MADE_BY = "lum query"
 

@@ -12,8 +12,6 @@ Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec
 GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
 """End-to-end generative rankers: they read the whole behaviour themselves, and knowledge can only join their logit."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-KNOWLEDGE = "+knowledge"
-"""After the name of a ranker that has knowledge."""
 
 
 class KnowledgeSettings(Settings):

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openlum.errors import InputError
+from openlum.evaluation.metrics import auc, log_loss
 from openlum.model import default_device
 from openlum.rank.batches import RankingData
-from openlum.rank.metrics import auc, log_loss
 from openlum.rank.rankers import AnyRanker, new_network
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import GENERATIVE, RankerConfig
-from openlum.schedule import cosine_rate
+from openlum.training.schedule import cosine_rate
 
 Progress = Callable[[str], None]
 

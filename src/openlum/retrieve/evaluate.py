@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.arguments import as_path, check_kind
-from openlum.artefact import check_replaceable, whole_directory, write_json
+from openlum.arguments.values import as_path, check_kind
+from openlum.artefact.directory import check_replaceable, whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, window_start
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.checks import check_retrieval
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 
 

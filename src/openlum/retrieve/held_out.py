@@ -12,8 +12,8 @@ from torch import Tensor
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Stretches, eligible_events, kept_from_training
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import exclude, rank_of_target
 from openlum.model.fields import known_ids
-from openlum.retrieve.metrics import exclude, rank_of_target
 
 
 def held_out_words(info: DatasetInfo, split: Literal["valid", "test"]) -> str:

@@ -22,15 +22,15 @@ from openlum.config import Settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
-from openlum.model.loss import full_softmax_loss
+from openlum.model.losses import full_softmax_loss
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
-from openlum.schedule import cosine_rate
+from openlum.training.schedule import cosine_rate
 
 WARMUP_STEPS = 200
 
