@@ -23,9 +23,9 @@ from openlum.rank.knowledge_probe import knowledge_alone
 from openlum.rank.rankers import load_ranker, save_ranker
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
+from tests.rank.test_knowledge_probe import told
 
 from .planted import true_chance
-from .test_alone import told
 
 
 def world(rows: int = 4000, noise: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
