@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from openlum.artefact.directory import read_json, write_json
-from openlum.bench.pipeline import Place, build_knowledge
-from openlum.bench.ranking import run_with_progress, seed_cells
+from openlum.bench.pipeline import RunContext, build_knowledge
+from openlum.bench.ranking import run_with_progress, seed_trials
 from openlum.bench.settings import bench_file, changed, load_bench
 from openlum.bench.trials import Outcome
 from openlum.console import new_console
@@ -49,23 +49,23 @@ def main() -> None:
     file, result = bench_file(options.dataset), read_json(options.ranking, "lum bench ranking")
     bench, told = load_bench(file), result["bench"]
     directory = options.runs / f"bench-{bench.experiment.name}"
-    place = Place(file, directory, new_console(), None, told["seeds"], told["models"])
+    context = RunContext(file, directory, new_console(), None, told["seeds"], told["models"])
     settings, dataset = bench.experiment.rank, Dataset(directory / "dataset")
     assert settings is not None
-    trained = build_knowledge(bench.experiment, place)
-    cells = [
-        cell
+    trained = build_knowledge(bench.experiment, context)
+    trials = [
+        trial
         for name, tuned in told["tuning"].items()
-        for cell in seed_cells(
+        for trial in seed_trials(
             name,
             name.removesuffix(WITH_KNOWLEDGE),
             changed(settings, tuned["chosen"]),
             trained if name.endswith(WITH_KNOWLEDGE) else [],
-            place.seeds,
+            context.seeds,
         )
     ]
-    outcomes = run_with_progress(cells, "read", place)
-    found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name in told["tuning"]}
+    outcomes = run_with_progress(trials, "read", context)
+    found = {name: [outcomes[trial] for trial in trials if trial.name == name] for name in told["tuning"]}
     answered = [RankingData(dataset, settings, load_knowledge(one.knowledge, dataset, [])) for one in trained]
     rows = [
         *_averages(found, answered[0]),
@@ -75,7 +75,7 @@ def main() -> None:
     table = terminal_table(f"{options.dataset}: AUC", "Of", "", "Validation", "Test")
     for of, how, reached in rows:
         table.add_row(of, how, figure(reached["valid"]), figure(reached["test"]))
-    place.console.print(table)
+    context.console.print(table)
     content = {"dataset": told["dataset"], "protocol": bench.protocol, "seeds": told["seeds"], "models": told["models"]}
     told_rows = [{"of": of, "how": how} | reached for of, how, reached in rows]
     write_json(options.json, {"ensembles": told_rows, "bench": content, "environment": environment()})

@@ -19,7 +19,7 @@ import torch
 
 from openlum.artefact.directory import write_json
 from openlum.data.vocabulary import Vocabulary
-from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.pipeline.summary import environment
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings
@@ -53,11 +53,11 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
         item=[],
         items=ITEMS,
     )
-    settings = PretrainSettings(feedback_weight=0.0, judge_weight=0.0)
+    settings = PretrainSettings(feedback_contrast_weight=0.0, feedback_prediction_weight=0.0)
     torch.manual_seed(0)
     names = Vocabulary([str(i) for i in range(1, ITEMS)])
     ratings = Vocabulary(["1", "2", "3", "4", "5"])
-    model = LargeUserModel(config, Lexicon(names, ["", *names.values], {"rating": ratings}))
+    model = LargeUserModel(config, Processor(names, ["", *names.values], {"rating": ratings}))
     objective = Objective(config, settings, np.full(ITEMS, 1 / ITEMS), torch.arange(ITEMS))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 

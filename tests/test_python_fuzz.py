@@ -111,7 +111,7 @@ def test_recommend(lum: LargeUserModel, history: Any, question: Any, k: Any) -> 
 @fuzz
 @given(history=rows(1), items=mostly(st.just(["i1", "i9"])), question=one_question)
 def test_predict_feedback(lum: LargeUserModel, history: Any, items: Any, question: Any) -> None:
-    field = lum.config.judged[0].name
+    field = lum.config.trained_feedback_targets[0].name
     sound_or_refused(
         lambda: lum.predict_feedback(history, items, question),
         lambda found: len(found) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in found),

@@ -54,7 +54,7 @@ def test_a_switch_takes_any_word_for_yes(word: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(f"name: x\ndata: {{public: ml-1m}}\nquery: {{judge: {word}}}\n")
     query = load_settings(tmp_path / "x.yaml", Experiment).query
     assert query is not None
-    assert query.judge is True
+    assert query.predict_feedback is True
 
 
 def test_merge_keys_take_what_a_mapping_does_not_say_itself() -> None:

@@ -13,7 +13,7 @@ from openlum.artefact import checksums
 from openlum.artefact.checksums import remember_checksums, store_checksums
 from openlum.artefact.directory import MANIFEST, record_key, whole_directory, write_json
 from openlum.artefact.keys import ENTRY, code_of, content_of, step_key, why_again
-from openlum.pipeline.run import Chain
+from openlum.pipeline.run import Pipeline
 
 PACKAGE = Path(openlum.__file__).parent
 
@@ -178,7 +178,7 @@ def test_a_step_runs_again_for_a_reason_and_says_it(
         made.append(out.name)
 
     def run() -> None:
-        chain = Chain(None, Path("x.yaml"), tmp_path, console)  # type: ignore[arg-type]
+        chain = Pipeline(None, Path("x.yaml"), tmp_path, console)  # type: ignore[arg-type]
         chain.step("query", "after", {"before": tmp_path / "before"}, {"width": 1}, work)
 
     make(tmp_path / "before")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openlum.bench import trials as cells
-from openlum.bench.trials import Cell, Outcome, run_cells
+from openlum.bench import trials as trials
+from openlum.bench.trials import Outcome, Trial, run_trials
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.evaluation.metrics import auc
@@ -20,11 +20,11 @@ from openlum.rank.train import fit
 from .conftest import planted_knowledge
 
 SETTINGS = RankSettings(embedding_width=4, item_width=8, hidden=[8], max_epochs=1, batch_size=512)
-PLAIN = Cell("dnn", "dnn", SETTINGS, seed=0, knowledge=None)
+PLAIN = Trial("dnn", "dnn", SETTINGS, seed=0, knowledge=None)
 
 
-def outcomes(chosen: list[Cell], dataset: Dataset, store: Path, processes: int = 1) -> dict[str, Outcome]:
-    return {cell.name: outcome for cell, outcome in run_cells(chosen, dataset.path, store, processes)}
+def outcomes(chosen: list[Trial], dataset: Dataset, store: Path, processes: int = 1) -> dict[str, Outcome]:
+    return {trial.name: outcome for trial, outcome in run_trials(chosen, dataset.path, store, processes)}
 
 
 def equal(one: Outcome, other: Outcome) -> bool:
@@ -43,10 +43,10 @@ def test_an_outcome_is_that_of_the_training(dataset: Dataset, tmp_path: Path) ->
 
 
 def test_processes_come_to_the_same(dataset: Dataset, knowledge_dir: Path, tmp_path: Path) -> None:
-    """One of the cells begins with the other."""
+    """One of the trials begins with the other."""
     chosen = [
         PLAIN,
-        Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir),
+        Trial("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir),
         dataclasses.replace(PLAIN, name="other", seed=1),
     ]
     here = outcomes(chosen, dataset, tmp_path / "here")
@@ -60,7 +60,7 @@ def test_late_knowledge_joins_the_outcome_of_the_plain_cell(
     dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
 ) -> None:
     """Only the late one is asked for; what it begins with is trained first, kept, and not told."""
-    informed = Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
+    informed = Trial("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
     found = outcomes([informed], dataset, tmp_path)
     assert list(found) == ["dnn+knowledge"]
     assert trained == ["dnn", "dnn+knowledge"]
@@ -76,14 +76,14 @@ def test_late_knowledge_joins_the_outcome_of_the_plain_cell(
 def test_early_knowledge_is_trained_with(
     dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
 ) -> None:
-    """After a late cell in the same process, which has no answers in memory; with all of them or with some."""
-    late = Cell("late", "dnn", SETTINGS, 0, knowledge_dir)
+    """After a late trial in the same process, which has no answers in memory; with all of them or with some."""
+    late = Trial("late", "dnn", SETTINGS, 0, knowledge_dir)
     outcomes([late], dataset, tmp_path)
     del trained[:]
     for questions in (None, ["dislike"]):
         knowledge = KnowledgeSettings(fusion="early", direct_questions=questions)
         settings = SETTINGS.model_copy(update={"knowledge": knowledge})
-        found = outcomes([Cell("early", "dnn", settings, 0, knowledge_dir)], dataset, tmp_path)["early"]
+        found = outcomes([Trial("early", "dnn", settings, 0, knowledge_dir)], dataset, tmp_path)["early"]
         data = RankingData(dataset, settings, load_knowledge(knowledge_dir, dataset))
         fitted = fit(data.config("dnn", True), data, seed=0)
         np.testing.assert_allclose(found.valid, fitted.valid, atol=1e-5)
@@ -94,7 +94,7 @@ def test_early_knowledge_is_trained_with(
 def test_what_was_trained_is_not_trained_again(
     dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
 ) -> None:
-    informed = Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
+    informed = Trial("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
     first = outcomes([PLAIN, informed], dataset, tmp_path)
     assert sorted(trained) == ["dnn", "dnn+knowledge"]
     again = outcomes([informed, PLAIN], dataset, tmp_path)
@@ -117,17 +117,17 @@ def test_an_interrupted_benchmark_keeps_what_is_done(
     dataset: Dataset, tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = dataclasses.replace(PLAIN, name="later", seed=1)
-    train = cells._train
+    train = trials._train
 
-    def until_the_second(cell: Cell, **rest: Any) -> None:
-        if cell is later:
+    def until_the_second(trial: Trial, **rest: Any) -> None:
+        if trial is later:
             raise KeyboardInterrupt
-        train(cell, **rest)
+        train(trial, **rest)
 
-    monkeypatch.setattr(cells, "_train", until_the_second)
+    monkeypatch.setattr(trials, "_train", until_the_second)
     with pytest.raises(KeyboardInterrupt):
         outcomes([PLAIN, later], dataset, tmp_path)
-    monkeypatch.setattr(cells, "_train", train)
+    monkeypatch.setattr(trials, "_train", train)
     trained.clear()
     assert set(outcomes([PLAIN, later], dataset, tmp_path)) == {"dnn", "later"}
     assert trained == ["later"]
@@ -137,10 +137,10 @@ def test_a_damaged_outcome_is_trained_again(
     dataset: Dataset, knowledge_dir: Path, tmp_path: Path, trained: list[str]
 ) -> None:
     """And the plain one that a late one begins with."""
-    informed = Cell("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
+    informed = Trial("dnn+knowledge", "dnn", SETTINGS, 0, knowledge_dir)
     first = outcomes([PLAIN, informed], dataset, tmp_path)
-    for cell, again in ((PLAIN, ["dnn"]), (informed, ["dnn+knowledge"])):
-        file = cell.file(dataset.path, tmp_path)
+    for trial, again in ((PLAIN, ["dnn"]), (informed, ["dnn+knowledge"])):
+        file = trial.file(dataset.path, tmp_path)
         content = file.read_bytes()
         middle = len(content) // 2
         for damage in (content[:middle], b"", b"[]", content[:middle] + b"\x55\xaa" + content[middle + 2 :]):
@@ -149,8 +149,8 @@ def test_a_damaged_outcome_is_trained_again(
             found = outcomes([PLAIN, informed], dataset, tmp_path)
             assert trained == again
             assert all(np.array_equal(found[name].test, first[name].test) for name in first)
-    for cell in (PLAIN, informed):
-        cell.file(dataset.path, tmp_path).write_bytes(b"")
+    for trial in (PLAIN, informed):
+        trial.file(dataset.path, tmp_path).write_bytes(b"")
     trained.clear()
     outcomes([informed], dataset, tmp_path)
     assert trained == ["dnn", "dnn+knowledge"]
@@ -158,7 +158,7 @@ def test_a_damaged_outcome_is_trained_again(
 
 def test_a_failure_names_the_cell(dataset: Dataset, tmp_path: Path) -> None:
     wild = SETTINGS.model_copy(update={"learning_rate": 1e30})
-    diverging = Cell("dcnv2", "dcnv2", wild, seed=0, knowledge=None)
+    diverging = Trial("dcnv2", "dcnv2", wild, seed=0, knowledge=None)
     with pytest.raises(InputError, match=r"dcnv2, seed 0, .*diverged"):
         outcomes([diverging], dataset, tmp_path)
 

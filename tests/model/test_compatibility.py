@@ -42,7 +42,9 @@ def test_ids_that_came_after_training_are_unknown(model: LargeUserModel) -> None
         past = History(item, beyond(history.condition, chosen, unknown), history.offsets)
         condition = beyond(asked, torch.tensor([True, False, True, False]), unknown)
         with torch.no_grad():
-            later = model.answer(model.read(past), Questions(condition, user, torch.tensor([6, 3, 4, 2])))
+            later = model.answer_questions(
+                model.encode_history(past), Questions(condition, user, torch.tensor([6, 3, 4, 2]))
+            )
         found.append(torch.cat([causal_answers(model, past), later]))
     assert torch.equal(*found)
     with torch.no_grad():
@@ -53,18 +55,20 @@ def test_a_dataset_that_has_grown_fits(small_dataset: Dataset, tmp_path: Path) -
     model = build_model(small_dataset, SHAPE, seed=0)
     names = ("items", "condition.scenario", "condition.rating", "item.tags")
     words = {name: small_dataset.vocabulary(name).values for name in names}
-    model.check_fit(recode(small_dataset, tmp_path / "grown", {n: [*values, "new"] for n, values in words.items()}))
+    model.check_compatible(
+        recode(small_dataset, tmp_path / "grown", {n: [*values, "new"] for n, values in words.items()})
+    )
     for name in names[:3]:
         other = recode(small_dataset, tmp_path / name, {name: [*words[name][1:], words[name][0], "new"]})
         with pytest.raises(InputError, match=f"ids of '{name.removeprefix('condition.')}'.*pretrain again"):
-            model.check_fit(other)
+            model.check_compatible(other)
 
 
 def test_a_dataset_that_is_behind_the_model_is_refused(small_dataset: Dataset, tmp_path: Path) -> None:
     words = [*small_dataset.vocabulary("condition.scenario").values, "new"]
     grown = recode(small_dataset, tmp_path / "grown", {"condition.scenario": words})
     with pytest.raises(InputError, match="ids of 'scenario'"):
-        build_model(grown, SHAPE, seed=0).check_fit(small_dataset)
+        build_model(grown, SHAPE, seed=0).check_compatible(small_dataset)
 
 
 @pytest.mark.parametrize(

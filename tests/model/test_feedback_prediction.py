@@ -16,7 +16,7 @@ from .test_large_user_model import one, user_alone
 @torch.no_grad()
 def judge(model: LargeUserModel, history: History, questions: Questions) -> torch.Tensor:
     """The one feedback field's logits."""
-    return model.judge(model.read(history), questions)[0]
+    return model.predict_feedback_logits(model.encode_history(history), questions)[0]
 
 
 @settings(max_examples=25, deadline=None)

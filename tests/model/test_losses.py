@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from openlum.model import losses as losses
-from openlum.model.losses import feedback_loss, full_softmax_loss, sampled_softmax_loss
+from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
 
 
 def test_full_softmax_by_hand() -> None:
@@ -79,5 +79,5 @@ def test_sampled_softmax_estimates_the_full_one() -> None:
 def test_feedback_loss_by_hand() -> None:
     """Values at similarities 1 and -1 to the item, scale 1; the second happened: -log(e^-1 / (e + e^-1))."""
     o = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
-    loss = feedback_loss(o, torch.tensor([[1.0, 0.0]]), torch.tensor([1]), torch.tensor(1.0))
+    loss = feedback_contrast_loss(o, torch.tensor([[1.0, 0.0]]), torch.tensor([1]), torch.tensor(1.0))
     assert float(loss) == pytest.approx(math.log(1 + math.exp(2)))

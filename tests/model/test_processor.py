@@ -9,7 +9,7 @@ import pytest
 
 from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
-from openlum.model import Lexicon
+from openlum.model import Processor
 from openlum.schema import FieldSpec
 
 QUERY = FieldSpec(name="query", type="categorical", size=11, hashed=True)
@@ -22,7 +22,7 @@ NOON = dt.datetime(2019, 4, 14, 12, tzinfo=dt.UTC)
 
 
 def encode(spec: FieldSpec, value: object):
-    return Lexicon(Vocabulary([]), [], {}).encode_conditions([{spec.name: value}], [spec], strict=True)[spec.name][0]
+    return Processor(Vocabulary([]), [], {}).encode_conditions([{spec.name: value}], [spec], strict=True)[spec.name][0]
 
 
 def test_hashed_values_have_the_ids_of_prepare() -> None:
@@ -40,13 +40,13 @@ def test_hashed_values_have_the_ids_of_prepare() -> None:
 
 
 def test_only_where_every_item_is_unknown_is_there_a_warning() -> None:
-    lexicon = Lexicon(Vocabulary(["7", "8"]), ["(unknown)", "7", "8"], {})
+    processor = Processor(Vocabulary(["7", "8"]), ["(unknown)", "7", "8"], {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert lexicon.item_ids([7.0, "9"], "of the history").tolist() == [1, 0]
-        assert lexicon.item_ids([], "of the history").tolist() == []
+        assert processor.item_ids([7.0, "9"], "of the history").tolist() == [1, 0]
+        assert processor.item_ids([], "of the history").tolist() == []
     with pytest.warns(UserWarning, match=r"none of the 4 items of the history: 9, '10', 11\.5 \.\.\."):
-        assert lexicon.item_ids([9, "10", 11.5, "x"], "of the history").tolist() == [0] * 4
+        assert processor.item_ids([9, "10", 11.5, "x"], "of the history").tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(("value", "index"), [(0.5, 1), (1, 1), (1.01, 2), (2.5, 2), ("10", 3), (11, 4), (1e300, 4)])

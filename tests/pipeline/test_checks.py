@@ -80,7 +80,10 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ),
         ({"rank": {"knowledge": {"matching_questions": ["hgh"]}}}, "the knowledge has no question 'hgh'; it has high"),
         (
-            {"rank": {"knowledge": {"matching_questions": ["rating=5"]}}, "pretrain": {"judge_weight": 0}},
+            {
+                "rank": {"knowledge": {"matching_questions": ["rating=5"]}},
+                "pretrain": {"feedback_prediction_weight": 0},
+            },
             "the knowledge has no question 'rating=5'",
         ),
         (

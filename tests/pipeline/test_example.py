@@ -25,7 +25,7 @@ class Asked:
     """
 
     def __init__(self, model: LargeUserModel, items: list[str]) -> None:
-        self.config, self.lexicon, self.items = model.config, model.lexicon, items
+        self.config, self.processor, self.items = model.config, model.processor, items
         self.history: Sequence[Mapping[str, Any]] = []
 
     def recommend(self, history: Sequence[Mapping[str, Any]], question: Any, k: int) -> list[dict[str, Any]]:

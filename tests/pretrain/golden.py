@@ -31,7 +31,7 @@ def losses(directory: Path) -> dict[str, list[float]]:
     Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
     lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())
     return {
-        str(line["step"]): [line[f"{kind}_loss"] for kind in ("item", "feedback", "judged")]
+        str(line["step"]): [line[f"{kind}_loss"] for kind in ("item", "feedback_contrast", "feedback_prediction")]
         for line in lines
         if "loss" in line
     }

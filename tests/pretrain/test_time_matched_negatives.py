@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Protocol, Stretches, training_end, training_events
+from openlum.data.packing import Protocol, Spans, training_end, training_events
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings
 from openlum.prepare.run import prepare
-from openlum.pretrain import time_matched_negatives as contemporaries
+from openlum.pretrain import time_matched_negatives as time_matched_negatives
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
-from openlum.pretrain.time_matched_negatives import Contemporaries
+from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.train import Trainer, pretrain
 from openlum.pretrain.validation import validate, validation_set
 from openlum.query.bulk import query
@@ -62,17 +62,17 @@ def model(dataset: Dataset) -> LargeUserModel:
 
 def all_of(dataset: Dataset) -> History:
     end = np.diff(dataset.sequences.offsets)
-    return History.gather(dataset.sequences, Stretches(np.arange(len(end)), 0 * end, end))
+    return History.gather(dataset.sequences, Spans(np.arange(len(end)), 0 * end, end))
 
 
 def test_draws_are_near_in_time_and_of_other_users(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a question about what another took is in all else the one about the event's own item, and follows it."""
-    monkeypatch.setattr(contemporaries, "NEAR", 40)
+    monkeypatch.setattr(time_matched_negatives, "NEAR", 40)
     n = len(dataset.sequences.item)
     sequences = replace(dataset.sequences, item=1 + np.arange(n))  # every event has an item of its own
     history = replace(all_of(dataset), item=torch.from_numpy(sequences.item))
     positions = torch.arange(0, n, 3)
-    questions, taken = Contemporaries(sequences, np.arange(n)).questions(history, positions, 4)
+    questions, taken = TimeMatchedNegatives(sequences, np.arange(n)).questions(history, positions, 4)
     assert questions.item is not None
     assert history.before is not None
     assert int(taken.sum()) == len(positions)
@@ -98,14 +98,14 @@ def test_draws_are_near_in_time_and_of_other_users(dataset: Dataset, monkeypatch
 
 def test_events_of_one_time_are_drawn_evenly(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever their users' ids, which go by how much users do; and at the ends no event is drawn more than others."""
-    monkeypatch.setattr(contemporaries, "NEAR", 30)
+    monkeypatch.setattr(time_matched_negatives, "NEAR", 30)
     sequences = dataset.sequences
     n = len(sequences.item)
     days = replace(
         sequences, time=np.arange(n) % EVENTS // 8, item=1 + np.arange(n)
     )  # three days, and items are events
     history = replace(all_of(dataset), item=torch.from_numpy(days.item))
-    questions, taken = Contemporaries(days, np.arange(n)).questions(history, torch.arange(n), 20)
+    questions, taken = TimeMatchedNegatives(days, np.arange(n)).questions(history, torch.arange(n), 20)
     assert questions.item is not None
     drawn = np.bincount(questions.item[taken == 0].numpy() - 1, minlength=n)
     assert 0.9 < drawn.mean() / 20 <= 1
@@ -115,7 +115,7 @@ def test_events_of_one_time_are_drawn_evenly(dataset: Dataset, monkeypatch: pyte
     assert by_user.max() < 1.5 * by_user.min()
     # Where a window reaches into another time, its users come in no order either.
     late = replace(days, time=(np.arange(n) > 0).astype(np.int64))
-    questions, taken = Contemporaries(late, np.arange(n)).questions(history, torch.tensor([0]), 500)
+    questions, taken = TimeMatchedNegatives(late, np.arange(n)).questions(history, torch.tensor([0]), 500)
     assert questions.item is not None
     assert len(np.unique((questions.item[taken == 0].numpy() - 1) // EVENTS)) > USERS / 3
 
@@ -125,14 +125,14 @@ def test_only_some_events_may_be_drawn(dataset: Dataset, monkeypatch: pytest.Mon
     history, positions = all_of(dataset), torch.arange(50)
     few = np.arange(0, len(dataset.sequences.item), 5)
     pool = set(dataset.sequences.item[few].tolist())
-    monkeypatch.setattr(contemporaries, "MOST", 100)
-    assert len(Contemporaries(dataset.sequences, few).events) == 100
-    questions, taken = Contemporaries(dataset.sequences, few).questions(history, positions, 2)
+    monkeypatch.setattr(time_matched_negatives, "MOST", 100)
+    assert len(TimeMatchedNegatives(dataset.sequences, few).events) == 100
+    questions, taken = TimeMatchedNegatives(dataset.sequences, few).questions(history, positions, 2)
     assert questions.item is not None
     assert set(questions.item[taken == 0].tolist()) <= pool
     own = np.arange(dataset.sequences.offsets[1])  # of the first user, whose events the positions are
-    assert not len(Contemporaries(dataset.sequences, few[:0]).questions(history, positions, 2)[1])
-    assert not len(Contemporaries(dataset.sequences, own).questions(history, positions[: len(own)], 2)[1])
+    assert not len(TimeMatchedNegatives(dataset.sequences, few[:0]).questions(history, positions, 2)[1])
+    assert not len(TimeMatchedNegatives(dataset.sequences, own).questions(history, positions[: len(own)], 2)[1])
 
 
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
@@ -155,13 +155,13 @@ def test_training_draws_from_what_it_may_learn_from_alone(dataset: Dataset, tmp_
 def test_what_is_known_of_the_scenario_does_not_count(dataset: Dataset, model: LargeUserModel) -> None:
     """The history may tell a user's shop, and another's item comes from another shop: time alone may be known."""
     history, positions = all_of(dataset), torch.arange(0, 200, 7)
-    questions, _ = Contemporaries(dataset.sequences, np.arange(1000)).questions(history, positions, 1)
-    state = model.read(history)
-    logits = model.judge(state, questions)[0]
+    questions, _ = TimeMatchedNegatives(dataset.sequences, np.arange(1000)).questions(history, positions, 1)
+    state = model.encode_history(history)
+    logits = model.predict_feedback_logits(state, questions)[0]
     elsewhere = replace(questions, condition=questions.condition | {"shop": 0 * questions.condition["shop"] + 2})
-    assert torch.equal(model.judge(state, elsewhere)[0], logits)
+    assert torch.equal(model.predict_feedback_logits(state, elsewhere)[0], logits)
     later = replace(questions, condition=questions.condition | {"hour": (questions.condition["hour"] + 5) % 25})
-    assert not torch.equal(model.judge(state, later)[0], logits)
+    assert not torch.equal(model.predict_feedback_logits(state, later)[0], logits)
 
 
 @pytest.mark.parametrize("interruption", [2, 5])
@@ -195,7 +195,7 @@ def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Data
     pretrain(dataset.path, tmp_path / "model", SHAPE, settings)
     lines = map(json.loads, (tmp_path / "model" / "metrics.jsonl").read_text().splitlines())
     figures = [line["validation"] for line in lines if "validation" in line]
-    assert figures[-1]["judged_loss"] < 0.55 < np.log(2) - 0.05 < figures[0]["judged_loss"]
+    assert figures[-1]["feedback_prediction_loss"] < 0.55 < np.log(2) - 0.05 < figures[0]["feedback_prediction_loss"]
     assert figures[-1]["auc taken judged"] > 0.7
     query(dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     knowledge, test = load_knowledge(tmp_path / "knowledge", dataset), dataset.impressions("test")
@@ -221,4 +221,4 @@ def test_validation_draws_the_same_every_time(dataset: Dataset, model: LargeUser
     once = validate(model, dataset, chosen, 512)
     torch.manual_seed(5)
     assert validate(model, dataset, chosen, 512) == once
-    assert 0 < once["judged_loss"] < 1
+    assert 0 < once["feedback_prediction_loss"] < 1

@@ -85,7 +85,7 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
     content = {
         "form": "impression",
         "questions": ["like", "dislike"],
-        "judgements": [],
+        "feedback_names": [],
         "width": width,
         "dtype": "float16",
         "model": "m",

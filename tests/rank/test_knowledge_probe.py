@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge, load_knowledge
-from openlum.rank.knowledge_probe import knowledge_alone
+from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.settings import RankSettings
 
 
@@ -26,7 +26,7 @@ def told(data: RankingData, memory: float) -> RankingData:
 
 def test_memorised_labels_show_as_a_gap(data: RankingData) -> None:
     """Similarities spread by about 0.3; of later rows they know as much as before."""
-    honest, memorised = knowledge_alone(data), knowledge_alone(told(data, 0.5))
+    honest, memorised = knowledge_probe(data), knowledge_probe(told(data, 0.5))
     assert abs(honest["gap"]) < 0.04
     assert memorised["gap"] > 0.15
     for split in ("valid", "test"):
@@ -39,7 +39,7 @@ def test_each_question_has_the_auc_of_its_similarity(data: RankingData, dataset:
     assert data.knowledge is not None
     rows = dataset.impressions(split)  # type: ignore[arg-type]
     similarity = data.knowledge.similarity[data.knowledge.places(rows.row)]
-    found = knowledge_alone(data)
+    found = knowledge_probe(data)
     assert list(found["questions"]) == ["like", "dislike"]
     for index, name in enumerate(found["questions"]):
         assert found["questions"][name][split] == pytest.approx(roc_auc_score(rows.label, similarity[:, index]))
@@ -52,5 +52,5 @@ def test_similarities_that_say_nothing_know_nothing(
 ) -> None:
     knowledge = load_knowledge(knowledge_dir, dataset, [])
     noise = np.random.default_rng(0).normal(size=knowledge.similarity.shape).astype(np.float32)
-    found = knowledge_alone(RankingData(dataset, settings, dataclasses.replace(knowledge, similarity=noise)))
+    found = knowledge_probe(RankingData(dataset, settings, dataclasses.replace(knowledge, similarity=noise)))
     assert all(abs(found["all"][split] - 0.5) < 0.05 for split in SPLITS)

@@ -15,7 +15,7 @@ from openlum.bench.workers import run_all_shown
 from openlum.console import new_console
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment
-from openlum.pipeline.run import Chain
+from openlum.pipeline.run import Pipeline
 from openlum.pipeline.summary import query_part
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
@@ -23,7 +23,7 @@ from openlum.rank.settings import RankSettings
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where and how a benchmark runs."""
 
     bench: Path
@@ -42,29 +42,29 @@ class Place:
     """Trainings at a time."""
 
 
-def build_dataset(experiment: Experiment, place: Place) -> Path:
+def build_dataset(experiment: Experiment, context: RunContext) -> Path:
     """The dataset of an experiment, made as `lum run` does, unless it is there."""
-    place.directory.mkdir(parents=True, exist_ok=True)
-    _chain(experiment, place).dataset()
-    return place.directory / "dataset"
+    context.directory.mkdir(parents=True, exist_ok=True)
+    _pipeline(experiment, context).dataset()
+    return context.directory / "dataset"
 
 
-def check_before_training(experiment: Experiment, place: Place, rankings: Sequence[RankSettings] = ()) -> None:
+def check_before_training(experiment: Experiment, context: RunContext, rankings: Sequence[RankSettings] = ()) -> None:
     """Find now what would stop an experiment, whose dataset there is, after an hour of training.
 
     Args:
         experiment: the chain.
-        place: where it runs.
+        context: where it runs.
         rankings: settings that rankers will be trained with beside the experiment's own.
 
     Raises:
         InputError: names the file and the key, or the part of the dataset; see `checks.py`.
     """
-    _chain(experiment, place).check_before_training(rankings, place.directory / "models")
+    _pipeline(experiment, context).check_before_training(rankings, context.directory / "models")
 
 
-def _chain(experiment: Experiment, place: Place) -> Chain:
-    return Chain(experiment, place.bench, place.directory, place.console, place.from_dir)
+def _pipeline(experiment: Experiment, context: RunContext) -> Pipeline:
+    return Pipeline(experiment, context.bench, context.directory, context.console, context.from_dir)
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,21 @@ class Trained:
     """The `pretrain` and `query` parts of `summary.json`."""
 
 
-def build_knowledge(experiment: Experiment, place: Place) -> list[Trained]:
+def build_knowledge(experiment: Experiment, context: RunContext) -> list[Trained]:
     """The knowledge of every training of an experiment's Large User Model, made unless it is there.
 
     Args:
         experiment: whose dataset there is; the trainings' seeds are its own and the next ones.
-        place: where, how many trainings, and how many at a time.
+        context: where, how many trainings, and how many at a time.
     """
-    dataset, store = place.directory / "dataset", place.directory / "models"
+    dataset, store = context.directory / "dataset", context.directory / "models"
     store.mkdir(parents=True, exist_ok=True)
-    seeds = [experiment.pretrain.seed + number for number in range(place.models)]
+    seeds = [experiment.pretrain.seed + number for number in range(context.models)]
     trainings = [_with_seed(experiment, seed) for seed in seeds]
     missing = [one for one in trainings if not _is_made(one, dataset, store)]
     work = partial(_train, dataset=dataset, store=store)
-    for one, _ in run_all_shown(work, missing, place.processes, "pretrain and query", place.console):
-        place.console.print(
+    for one, _ in run_all_shown(work, missing, context.processes, "pretrain and query", context.console):
+        context.console.print(
             f"made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}", style="dim", soft_wrap=True
         )
     return [_trained(one, dataset, store) for one in trainings]

@@ -122,11 +122,13 @@ def _plot(seeds: dict[str, list[float]], colours: list[str], label: str, file: P
     """One line a method, from the top: its seeds' figures and their mean."""
     drawn = new_figure(7.0, 0.3 * len(seeds) + 0.8)
     axes = drawn.subplots()
-    for place, (found, colour) in enumerate(zip(reversed(seeds.values()), reversed(colours), strict=True)):
+    for context, (found, colour) in enumerate(zip(reversed(seeds.values()), reversed(colours), strict=True)):
         mean = float(np.mean(found))
-        axes.plot(found, [place] * len(found), "o", color=colour, alpha=0.4, markersize=5)
-        axes.plot([mean], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
-        axes.annotate(figure(mean), (max(found), place), (8, -3), textcoords="offset points", fontsize=8, color=colour)
+        axes.plot(found, [context] * len(found), "o", color=colour, alpha=0.4, markersize=5)
+        axes.plot([mean], [context], "|", color=colour, markersize=13, markeredgewidth=2.5)
+        axes.annotate(
+            figure(mean), (max(found), context), (8, -3), textcoords="offset points", fontsize=8, color=colour
+        )
     axes.set_yticks(range(len(seeds)), list(reversed(seeds)))
     axes.set_xlabel(label, color=INK)
     axes.margins(x=0.12)

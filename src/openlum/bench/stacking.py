@@ -17,7 +17,7 @@ STACKED = " & "
 """Between the names of two models that are joined."""
 
 
-def stacks(
+def stacked_rankers(
     found: dict[str, list[Outcome]], plain: str | None, generative: str, valid: Rows
 ) -> dict[str, list[Outcome]]:
     """The end-to-end model joined with itself of the next seed, where there are several, and with the plain ranker.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class Trial:
     """One training of one ranker."""
 
     name: str
@@ -40,7 +40,7 @@ class Cell:
     """From `lum query`; none for a plain ranker."""
 
     @property
-    def plain(self) -> "Cell | None":
+    def plain(self) -> "Trial | None":
         """The training without knowledge that this one begins with, where knowledge joins late."""
         late = self.knowledge is not None and self.settings.knowledge.late
         return replace(self, name=self.architecture, knowledge=None) if late else None
@@ -73,49 +73,49 @@ class Outcome:
     """How long it took, with the plain ranker that it begins with."""
 
 
-def run_cells(cells: Sequence[Cell], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Cell, Outcome]]:
-    """Train what `store` does not hold yet, and yield every cell with its outcome as it becomes known.
+def run_trials(trials: Sequence[Trial], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Trial, Outcome]]:
+    """Train what `store` does not hold yet, and yield every trial with its outcome as it becomes known.
 
     Args:
-        cells: the trainings.
+        trials: the trainings.
         dataset: from `lum prepare`.
-        store: directory of outcomes, one file a cell.
+        store: directory of outcomes, one file a trial.
         processes: how many trainings at a time; each has the data in memory.
     """
     store.mkdir(parents=True, exist_ok=True)
-    late = [cell for cell in cells if cell.plain]
-    begins = [plain for cell in late if (plain := cell.plain) and not _kept(cell.file(dataset, store))]
-    for wave in ([*(cell for cell in cells if not cell.plain), *begins], late):
-        for cell, outcome in _run_wave(wave, dataset, store, processes):
-            if cell in cells:
-                yield cell, outcome
+    late = [trial for trial in trials if trial.plain]
+    begins = [plain for trial in late if (plain := trial.plain) and not _kept(trial.file(dataset, store))]
+    for wave in ([*(trial for trial in trials if not trial.plain), *begins], late):
+        for trial, outcome in _run_wave(wave, dataset, store, processes):
+            if trial in trials:
+                yield trial, outcome
 
 
-def _run_wave(cells: Sequence[Cell], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Cell, Outcome]]:
-    """The same for cells none of which begins with another."""
-    files = {cell: cell.file(dataset, store) for cell in cells}
+def _run_wave(trials: Sequence[Trial], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Trial, Outcome]]:
+    """The same for trials none of which begins with another."""
+    files = {trial: trial.file(dataset, store) for trial in trials}
     kept = {file: _kept(file) for file in set(files.values())}
-    missing = {files[cell]: cell for cell in cells if kept[files[cell]] is None}  # equal trainings share a file
-    for cell in cells:
-        if outcome := kept[files[cell]]:
-            yield cell, outcome
-    # Cells of the same knowledge next to each other: a process keeps the data of its last cell.
-    ordered = sorted(missing.values(), key=lambda cell: (str(cell.knowledge), cell.architecture))
+    missing = {files[trial]: trial for trial in trials if kept[files[trial]] is None}  # equal trainings share a file
+    for trial in trials:
+        if outcome := kept[files[trial]]:
+            yield trial, outcome
+    # Trials of the same knowledge next to each other: a process keeps the data of its last trial.
+    ordered = sorted(missing.values(), key=lambda trial: (str(trial.knowledge), trial.architecture))
     for done, _ in run_all(partial(_train, dataset=dataset, store=store), ordered, processes):
-        for cell in cells:
-            if files[cell] == files[done]:
-                yield cell, _read(files[cell])
+        for trial in trials:
+            if files[trial] == files[done]:
+                yield trial, _read(files[trial])
 
 
 _loaded: dict[str, object] = {}
-"""The data of this process's last cell."""
+"""The data of this process's last trial."""
 
 
-def _train(cell: Cell, dataset: Path, store: Path) -> None:
+def _train(trial: Trial, dataset: Path, store: Path) -> None:
     from openlum.evaluation.metrics import auc
 
-    data, began, file = _data(cell, dataset), time.perf_counter(), cell.file(dataset, store)
-    valid, test, best_epoch, seconds = _late(cell, data, dataset, store) if cell.plain else _fit(cell, data)
+    data, began, file = _data(trial, dataset), time.perf_counter(), trial.file(dataset, store)
+    valid, test, best_epoch, seconds = _late(trial, data, dataset, store) if trial.plain else _fit(trial, data)
     temporary = file.with_suffix(".part.npz")
     with named_failures(file):
         np.savez(
@@ -129,43 +129,43 @@ def _train(cell: Cell, dataset: Path, store: Path) -> None:
     temporary.rename(file)
 
 
-def _data(cell: Cell, dataset: Path) -> "RankingData":
+def _data(trial: Trial, dataset: Path) -> "RankingData":
     from openlum.data.dataset import Dataset
     from openlum.rank.batches import RankingData
     from openlum.rank.knowledge import load_knowledge
 
-    answers = cell.settings.knowledge.answers
-    key = f"{dataset} {cell.knowledge} {answers} {cell.settings.history_where}"
+    answers = trial.settings.knowledge.answers
+    key = f"{dataset} {trial.knowledge} {answers} {trial.settings.history_where}"
     if _loaded.get("key") != key:
         _loaded.clear()
         prepared = Dataset(dataset)
-        known = None if cell.knowledge is None else load_knowledge(cell.knowledge, prepared, answers)
-        _loaded.update(key=key, data=RankingData(prepared, cell.settings, known))
+        known = None if trial.knowledge is None else load_knowledge(trial.knowledge, prepared, answers)
+        _loaded.update(key=key, data=RankingData(prepared, trial.settings, known))
     data = _loaded["data"]
     assert isinstance(data, RankingData)
     return data
 
 
-def _fit(cell: Cell, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, float]:
+def _fit(trial: Trial, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, float]:
     """Validation and test predictions, (I,) each, the best epoch, and the seconds spent before."""
     from openlum.rank.train import fit
 
     try:
-        fitted = fit(data.config(cell.architecture, cell.knowledge is not None, cell.settings), data, cell.seed)
+        fitted = fit(data.config(trial.architecture, trial.knowledge is not None, trial.settings), data, trial.seed)
     except InputError as error:
-        changes = cell.settings.model_dump(exclude_defaults=True)
-        raise InputError(f"{cell.name}, seed {cell.seed}, {changes}: {error}") from None
+        changes = trial.settings.model_dump(exclude_defaults=True)
+        raise InputError(f"{trial.name}, seed {trial.seed}, {changes}: {error}") from None
     return fitted.valid, fitted.ranker.predict(data, data.rows["test"]), fitted.best_epoch, 0.0
 
 
-def _late(cell: Cell, data: "RankingData", dataset: Path, store: Path) -> tuple[np.ndarray, np.ndarray, int, float]:
+def _late(trial: Trial, data: "RankingData", dataset: Path, store: Path) -> tuple[np.ndarray, np.ndarray, int, float]:
     """The same where knowledge joins the predictions of a plain ranker."""
     from openlum.rank.fusion import cross_fit
     from openlum.rank.rankers.late import late_inputs
 
-    assert cell.plain is not None
-    plain = _read(cell.plain.file(dataset, store))
-    config, rows = data.config(cell.architecture, True, cell.settings), data.rows["valid"]
+    assert trial.plain is not None
+    plain = _read(trial.plain.file(dataset, store))
+    config, rows = data.config(trial.architecture, True, trial.settings), data.rows["valid"]
     valid = late_inputs(plain.valid, data, rows, config)
     test = late_inputs(plain.test, data, data.rows["test"], config)
     fusion, crossed = cross_fit(valid, rows.label.numpy(), rows.user.numpy())

@@ -11,7 +11,7 @@ from openlum.console import new_console
 from openlum.errors import InputError
 
 if TYPE_CHECKING:
-    from openlum.bench.pipeline import Place
+    from openlum.bench.pipeline import RunContext
     from openlum.bench.settings import Bench
 
 bench = typer.Typer(no_args_is_help=True, help="Benchmarks with several seeds, a tuning budget and paired tests.")
@@ -70,15 +70,15 @@ def ranking(
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import comparison_table, plot_ranking, ranking_table
 
-    loaded, place = _begin(dataset, runs, from_dir, json, seeds, models, processes)
+    loaded, context = _begin(dataset, runs, from_dir, json, seeds, models, processes)
     if loaded.ranking is None:
         raise InputError(f"'{dataset}' has no benchmark of ranking")
     chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
-    with locked(place.directory):
-        result = bench_ranking(loaded, place, chosen, tune)  # type: ignore[arg-type]
+    with locked(context.directory):
+        result = bench_ranking(loaded, context, chosen, tune)  # type: ignore[arg-type]
         tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
-        written = _finish(place, json or place.directory / "ranking.json", result, *tables)
-    place.console.print(f"plot: {plot_ranking(result, written.with_suffix('.svg'))}", soft_wrap=True)
+        written = _finish(context, json or context.directory / "ranking.json", result, *tables)
+    context.console.print(f"plot: {plot_ranking(result, written.with_suffix('.svg'))}", soft_wrap=True)
 
 
 @bench.command()
@@ -103,13 +103,13 @@ def ablation(
     from openlum.bench.ablation import bench_ablation
     from openlum.bench.report import ablation_table
 
-    loaded, place = _begin(dataset, runs, from_dir, json, seeds, models, processes)
+    loaded, context = _begin(dataset, runs, from_dir, json, seeds, models, processes)
     if not loaded.ablations:
         raise InputError(f"'{dataset}' has no ablations")
     chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
-    with locked(place.directory):
-        result = bench_ablation(loaded, place, chosen)
-        _finish(place, json or place.directory / "ablation.json", result, ablation_table(result))
+    with locked(context.directory):
+        result = bench_ablation(loaded, context, chosen)
+        _finish(context, json or context.directory / "ablation.json", result, ablation_table(result))
 
 
 @bench.command()
@@ -135,15 +135,15 @@ def retrieval(
     from openlum.bench.report import plot_retrieval, retrieval_comparison_table, retrieval_table
     from openlum.bench.retrieval import bench_retrieval
 
-    loaded, place = _begin(dataset, runs, from_dir, json, seeds, None, processes)
+    loaded, context = _begin(dataset, runs, from_dir, json, seeds, None, processes)
     if loaded.retrieval is None:
         raise InputError(f"'{dataset}' has no benchmark of retrieval")
     chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
-    with locked(place.directory):
-        result = bench_retrieval(loaded, place, chosen)
+    with locked(context.directory):
+        result = bench_retrieval(loaded, context, chosen)
         tables = [retrieval_table(result), *([retrieval_comparison_table(result)] if result["comparisons"] else [])]
-        written = _finish(place, json or place.directory / "retrieval.json", result, *tables)
-    place.console.print(f"plot: {plot_retrieval(result, written.with_suffix('.svg'))}", soft_wrap=True)
+        written = _finish(context, json or context.directory / "retrieval.json", result, *tables)
+    context.console.print(f"plot: {plot_retrieval(result, written.with_suffix('.svg'))}", soft_wrap=True)
 
 
 def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
@@ -163,10 +163,10 @@ def _begin(
     seeds: int,
     models: int | None,
     processes: int | None,
-) -> tuple["Bench", "Place"]:
+) -> tuple["Bench", "RunContext"]:
     """The benchmark that is named, and where and how it runs."""
     from openlum.artefact.directory import check_writable
-    from openlum.bench.pipeline import Place
+    from openlum.bench.pipeline import RunContext
     from openlum.bench.settings import bench_file, load_bench
     from openlum.bench.workers import default_processes
 
@@ -181,15 +181,15 @@ def _begin(
     file = bench_file(name)
     loaded = load_bench(file)
     directory, processes = runs / f"bench-{loaded.experiment.name}", processes or default_processes()
-    return loaded, Place(file, directory, new_console(), from_dir, list(range(seeds)), models or seeds, processes)
+    return loaded, RunContext(file, directory, new_console(), from_dir, list(range(seeds)), models or seeds, processes)
 
 
-def _finish(place: "Place", file: Path, result: dict[str, Any], *tables: Table) -> Path:
+def _finish(context: "RunContext", file: Path, result: dict[str, Any], *tables: Table) -> Path:
     """Write the result, show it, and return its file."""
     from openlum.artefact.directory import write_json
 
     write_json(file, result)
     for table in tables:
-        place.console.print(table)
-    place.console.print(f"result: {file}", soft_wrap=True)
+        context.console.print(table)
+    context.console.print(f"result: {file}", soft_wrap=True)
     return file

@@ -33,7 +33,7 @@ class Comparison:
     p_value: float
     """Two-sided, of no difference."""
 
-    def told(self, a: str, b: str, metric: str = "auc") -> dict[str, Any]:
+    def to_dict(self, a: str, b: str, metric: str = "auc") -> dict[str, Any]:
         """One of the `comparisons` of `summary.json`: method `a` against method `b`."""
         figures = {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
         return {"a": a, "b": b, "metric": metric} | figures
@@ -81,7 +81,7 @@ def compare_auc(
             + _correction(who.max() + 1) * 2 * (of_positive * of_negative).sum() / (m * rest)
         )
 
-    return _judged(of_seeds, [positive, ~positive], user, item, variance)
+    return _test(of_seeds, [positive, ~positive], user, item, variance)
 
 
 def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
@@ -102,7 +102,7 @@ def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b
         """Over clusters, (n,) of them numbered from 0."""
         return float(_correction(who.max() + 1) * (np.bincount(who, of_rows) ** 2).sum() / len(who) ** 2)
 
-    return _judged(by_seed.mean(1), [np.ones(len(user), bool)], user, item, variance)
+    return _test(by_seed.mean(1), [np.ones(len(user), bool)], user, item, variance)
 
 
 def bootstrap_auc(
@@ -153,7 +153,7 @@ def bootstrap_auc(
         )  # fmt: skip
         return float(found.standard_error**2)
 
-    return _judged(differences(np.ones(len(label))), [positive, ~positive], user, item, variance).ci95
+    return _test(differences(np.ones(len(label))), [positive, ~positive], user, item, variance).ci95
 
 
 def _paired(
@@ -175,7 +175,7 @@ def _paired(
     return list(zip(first, second, strict=True))
 
 
-def _judged(
+def _test(
     of_seeds: np.ndarray,
     classes: list[np.ndarray],
     user: np.ndarray,

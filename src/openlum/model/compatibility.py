@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.model.processor import Lexicon
+from openlum.model.processor import Processor
 from openlum.model.settings import ModelConfig
 from openlum.schema import FieldSpec
 
@@ -48,12 +48,12 @@ def check_growth(mine: Mapping[str, Vocabulary], theirs: Mapping[str, Vocabulary
             raise InputError(f"the ids of '{name}' in the dataset are not those of the model; {remedy}")
 
 
-def check_words(config: ModelConfig, lexicon: Lexicon, directory: Path) -> None:
+def check_vocabularies(config: ModelConfig, processor: Processor, directory: Path) -> None:
     """Refuse a saved model whose vocabularies are not those of its configuration, or that is larger than its weights.
 
     Args:
         config: of the model.
-        lexicon: its vocabularies.
+        processor: its vocabularies.
         directory: where they were read, for the message.
 
     Raises:
@@ -62,7 +62,7 @@ def check_words(config: ModelConfig, lexicon: Lexicon, directory: Path) -> None:
     file, weights = directory / "config.json", directory / "model.safetensors"
     read = [spec for spec in config.condition if spec.in_vocabulary and spec.name not in config.time_fields]
     sizes = {"items": config.items} | {f"condition.{spec.name}": spec.size for spec in read}
-    words = {"items": lexicon.items} | {f"condition.{name}": known for name, known in lexicon.conditions.items()}
+    words = {"items": processor.items} | {f"condition.{name}": known for name, known in processor.conditions.items()}
     for name, size in sizes.items():
         there = len(words[name]) - 1 if name in words else 0
         if there != size - 1:

@@ -90,7 +90,7 @@ def sampled_softmax_loss(
     return (torch.cat([hit, negatives], 1).logsumexp(-1) - hit.squeeze(1)).sum() / max(len(place), 1)
 
 
-def feedback_loss(o: Tensor, e: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+def feedback_contrast_loss(o: Tensor, e: Tensor, value: Tensor, scale: Tensor) -> Tensor:
     """Contrast the values of a feedback field for one item: mean of `-log softmax_r(scale * sim(o_r, e))[value]`.
 
     Args:

@@ -33,7 +33,7 @@ _DATES = (date, np.datetime64)
 
 
 @dataclass(frozen=True)
-class Lexicon:
+class Processor:
     """Everything that turns raw values into ids and back."""
 
     items: Vocabulary
@@ -56,13 +56,13 @@ class Lexicon:
                 vocabulary.save(vocab / f"{kind}.{name}.parquet")
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Lexicon":
+    def of(cls, dataset: Dataset) -> "Processor":
         """The words of a prepared data set."""
         fields = dataset.vocabularies("condition"), dataset.vocabularies("item")
         return cls(dataset.vocabulary("items"), dataset.item_titles(), *fields)
 
     @classmethod
-    def load(cls, directory: Path) -> "Lexicon":
+    def load(cls, directory: Path) -> "Processor":
         """Read what `save` wrote.
 
         Raises:
@@ -140,8 +140,8 @@ class Lexicon:
         except InputError as error:
             raise InputError(f"question '{name}': {error}") from None
 
-    def judged_values(self, spec: FieldSpec) -> list[str]:
-        """The values of one of `judges_of`, R raw values, or bounds of buckets, in the order of the model's logits."""
+    def feedback_values(self, spec: FieldSpec) -> list[str]:
+        """The values of one of `feedback_targets_of`, R raw values, or bounds of buckets, in the order of the model's logits."""
         if spec.edges is not None:
             bounds = [f"{edge:.9g}" for edge in spec.edges]
             between = [f"{low} to {high}" for low, high in pairwise(bounds)]

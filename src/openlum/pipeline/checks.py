@@ -11,12 +11,12 @@ from typing import Any
 from openlum.artefact.directory import Kind, check_replaceable
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.model import Lexicon, ModelSettings
-from openlum.model.settings import judges_of
+from openlum.model import ModelSettings, Processor
+from openlum.model.settings import feedback_targets_of
 from openlum.pretrain.checks import check_pretraining
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.checks import check_knowledge_fits
-from openlum.query.questions import QuestionSet, judgement_names
+from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.query.settings import QuerySettings
 from openlum.rank.checks import check_knowledge, check_ranking
 from openlum.rank.settings import RankSettings
@@ -52,26 +52,26 @@ def check_before_training(
     Raises:
         InputError: one of the steps could not end. The message names the key, the directory or the part of the dataset.
     """
-    lexicon, specs = Lexicon.of(dataset), dataset.specs("condition")
+    processor, specs = Processor.of(dataset), dataset.specs("condition")
     for name, kind in ARTEFACTS.items():
         check_replaceable(directory / name, kind)
     with _about("example"):
         for name, question in (example or {}).items():
-            lexicon.encode_question(name, question, specs)
+            processor.encode_question(name, question, specs)
     if retrieve:
         with _about("retrieve"):
-            check_retrieval(dataset, lexicon, specs, retrieve)
+            check_retrieval(dataset, processor, specs, retrieve)
     for settings in rankings:
         check_ranking(dataset, settings)
     if query:
-        judges = query.judge and pretrain.judge_weight > 0
-        judgements = judgement_names(lexicon, judges_of(specs)) if judges else []
+        predicts = query.predict_feedback and pretrain.feedback_prediction_weight > 0
+        feedback_names = feedback_column_names(processor, feedback_targets_of(specs)) if predicts else []
         with _about("query"):
-            questions = QuestionSet(lexicon, specs, query.questions).names
-            check_knowledge_fits(dataset, query, model.embedding_width, len(judgements), directory / "knowledge")
+            questions = QuestionSet(processor, specs, query.questions).names
+            check_knowledge_fits(dataset, query, model.embedding_width, len(feedback_names), directory / "knowledge")
         for settings in rankings:
-            check_knowledge(dataset, settings, questions, judgements, model.embedding_width)
-    check_pretraining(dataset, lexicon, model, pretrain, directory / "model")
+            check_knowledge(dataset, settings, questions, feedback_names, model.embedding_width)
+    check_pretraining(dataset, processor, model, pretrain, directory / "model")
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def _agreeing(
     """(L,) bool: which events of a user from `cut` on have all values that a question names; numbers and vectors do not count."""
     sequences, specs = dataset.sequences, model.config.condition
     events = slice(int(sequences.offsets[place]) + cut, int(sequences.offsets[place + 1]))
-    asked = model.lexicon.encode_question(name, question, specs)
+    asked = model.processor.encode_question(name, question, specs)
     agrees = np.ones(len(sequences.time[events]), bool)
     for spec in specs:
         if spec.name in question and spec.size:

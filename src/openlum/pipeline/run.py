@@ -26,7 +26,7 @@ CHECKSUMS = ".checksums.json"
 
 
 @dataclass
-class Chain:
+class Pipeline:
     """The steps of one experiment, in its directory."""
 
     experiment: Experiment
@@ -207,7 +207,7 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
     directory = runs / experiment.name
     with locked(directory), named_failures(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        chain = Chain(experiment, config, directory, console, from_dir)
+        chain = Pipeline(experiment, config, directory, console, from_dir)
         chain.run()
         (directory / "config.resolved.yaml").write_text(dump_yaml(experiment.model_dump(mode="json")), encoding="utf-8")
         shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")

@@ -21,7 +21,7 @@ MOST = 1 << 20
 """Of more events than this an even sample is kept."""
 
 
-class Contemporaries:
+class TimeMatchedNegatives:
     """Draws events from those that lie near in time.
 
     Args:
@@ -41,7 +41,7 @@ class Contemporaries:
     def questions(
         self, history: History, positions: Tensor, count: int, generator: torch.Generator | None = None
     ) -> tuple[Questions, Tensor]:
-        """Questions about the items of events, and after each the same about items of contemporaries.
+        """Questions about the items of events, and after each the same about items of time-matched negatives.
 
         Events that have no contemporary but the user's own are left out.
 

@@ -17,7 +17,7 @@ from openlum.rank.batches import RankingData, chosen_questions
 from openlum.rank.fusion import fit_fusion, of_several_values, with_probabilities
 
 
-def knowledge_alone(data: RankingData) -> dict[str, Any]:
+def knowledge_probe(data: RankingData) -> dict[str, Any]:
     """AUC on the rows of each split of every question's similarity, and of all together by logistic regression.
 
     Of all questions, or of those that the settings of the rankers choose.

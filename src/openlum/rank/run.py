@@ -25,7 +25,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.knowledge_probe import knowledge_alone
+from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import GRADIENT, save_ranker
 from openlum.rank.reliability import reliability
 from openlum.rank.segments import segment_gains
@@ -71,11 +71,11 @@ def rank(
         configs[architecture] = data.config(architecture, with_knowledge=False)
         if known is not None and settings.informs(architecture):
             configs[f"{architecture}{WITH_KNOWLEDGE}"] = data.config(architecture, with_knowledge=True)
-    alone = {} if known is None else {"knowledge": knowledge_alone(data)}
+    alone = {} if known is None else {"knowledge": knowledge_probe(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out, "ranker") as directory:
         results = _train_all(configs, data, settings, directory)
-        summary = _judge(results, data) | oracle | alone
+        summary = _evaluate(results, data) | oracle | alone
         write_json(directory / "metrics.json", summary)
     return summary
 
@@ -127,8 +127,8 @@ def _advance(bar: Progress, task: TaskID, note: str) -> None:
     bar.update(task, advance=1, note=note)
 
 
-def _judge(results: Results, data: RankingData) -> dict[str, Any]:
-    ranking, validation = judge(data, results.valid, results.test)
+def _evaluate(results: Results, data: RankingData) -> dict[str, Any]:
+    ranking, validation = evaluate(data, results.valid, results.test)
     shown, pair = chosen_rankers(validation)
     return {
         "ranking": ranking,
@@ -145,7 +145,7 @@ Figures = dict[str, dict[str, dict[str, Any]]]
 """Ranker to metric to its `mean` and `std` over seeds, and the `seeds`' own figures."""
 
 
-def judge(data: RankingData, valid: Predictions, test: Predictions) -> tuple[Figures, Figures]:
+def evaluate(data: RankingData, valid: Predictions, test: Predictions) -> tuple[Figures, Figures]:
     """Metrics on the test rows and on the validation rows; all rankers are calibrated on the validation rows alike."""
     label = data.rows["valid"].label.numpy()
     calibrations = {name: [calibration(one, label) for one in every] for name, every in valid.items()}
@@ -178,7 +178,7 @@ def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
         a = f"{b}{WITH_KNOWLEDGE}"
         if a in results.test:
             rows = test.label.numpy(), test.user.numpy(), test.item.numpy()
-            out.append(compare_auc(*rows, results.test[a], results.test[b]).told(a, b))
+            out.append(compare_auc(*rows, results.test[a], results.test[b]).to_dict(a, b))
     return out
 
 

@@ -61,7 +61,7 @@ def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker |
     torch.manual_seed(seed)
     ranker = new_network(config)
     ranker.items.set_features(data.item_features)
-    ranker.items.meet(data.met(config))
+    ranker.items.set_trained_items(data.trained_items(config))
     return ranker.to(default_device())
 
 
@@ -170,5 +170,5 @@ class _Sequences:
         rate = cosine_rate((number - 1) / max(epochs - 1, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * rate
-        for index, logits in self.ranker.judge(self.data, train, np.random.default_rng((self.seed, number))):
+        for index, logits in self.ranker.score(self.data, train, np.random.default_rng((self.seed, number))):
             yield logits, train.label[index]
