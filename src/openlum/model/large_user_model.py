@@ -112,7 +112,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return F.normalize(self.item_encoder(ids), dim=-1)
 
     def encode_history(self, history: History, items: Tensor | None = None) -> UserState:
-        """Return the state of histories, over which questions are answered.
+        """Return the state of histories, from which answers to questions are computed.
 
         Args:
             history: of B users.
@@ -132,8 +132,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
     ) -> list[Tensor]:
         """Return logits of the feedback that users would give to the items of questions (the group query).
 
-        If the log has no feedback, the prediction is whether the user would take the item. Then the time fields are the only
-        condition fields of the questions that count.
+        If the log has no feedback, the prediction is whether the user would take the item. In this case, the model ignores all
+        condition fields of the questions except the time fields.
 
         Args:
             state: of the histories.
