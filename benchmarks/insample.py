@@ -33,7 +33,7 @@ from openlum.data.packing import training_end
 from openlum.evaluation.metrics import auc, gauc
 from openlum.model import LargeUserModel
 from openlum.pipeline.summary import environment
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.train import Trainer
 from openlum.query.bulk import answer_impressions, embed_items
 from openlum.query.questions import QuestionSet, feedback_column_names

@@ -42,7 +42,7 @@ from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import History, LargeUserModel, Questions
 from openlum.pipeline.experiment import Experiment
 from openlum.pipeline.summary import environment
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.train import Trainer
 from openlum.pretrain.validation import validate
@@ -62,9 +62,9 @@ ROUNDS = 5
 class BySecond(Objective):
     """An item is asked for after the events of earlier seconds alone."""
 
-    def looking_for_items(self, history: History, positions: Tensor) -> Questions:
-        assert history.before is not None
-        return replace(super().looking_for_items(history, positions), prefix=history.before[positions])
+    def item_questions(self, history: History, positions: Tensor) -> Questions:
+        assert history.prefix is not None
+        return replace(super().item_questions(history, positions), prefix=history.prefix[positions])
 
 
 RULES: dict[str, type[Objective]] = {"order": Objective, "second": BySecond}
@@ -151,7 +151,7 @@ def _trainer(experiment: Experiment, dataset: Dataset, rule: str, seed: int, wor
     trainer = Trainer(model, dataset, settings, work)
     ours = trainer.objective
     trainer.objective = RULES[rule](
-        ours.config, ours.settings, ours.frequency.numpy(), ours.catalogue, others=ours.others
+        ours.config, ours.settings, ours.frequency.numpy(), ours.catalogue, ours.time_matched_negatives
     )
     return trainer
 
@@ -244,7 +244,7 @@ def _speed(experiment: Experiment, dataset: Dataset) -> float:
     with tempfile.TemporaryDirectory() as work:
         trainer = _trainer(experiment, dataset, "order", 0, Path(work))
         speeds = []
-        for batch in itertools.islice(trainer._epoch(0), STEPS):
+        for batch in itertools.islice(trainer._epoch_batches(0), STEPS):
             began = time.process_time()
             trainer._step(batch)
             speeds.append(2 * int((batch.end - batch.start).sum()) / (time.process_time() - began))

@@ -20,7 +20,7 @@ from openlum.errors import InputError
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.pipeline.summary import write_summary
 from openlum.prepare.run import append
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge

@@ -92,7 +92,7 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ),
         (
             {"model": {"width": 65536, "layers": 1000, "heads": 2}},
-            r"training with \d+ tokens a step a model of [\d,]{17,} weights needs at least [\d,]+\.\d GB of memory, "
+            r"training a model \([\d,]+ tokens per step\) of [\d,]{17,} weights needs at least [\d,]+\.\d GB of memory, "
             r"and (this machine|the GPU) has [\d,]+\.\d GB; lower model\.width",
         ),
         ({"model": {"embedding_width": 65536, "field_width": 65536, "width": 65536}}, "of memory, .* lower model"),
@@ -120,8 +120,8 @@ def test_what_the_data_lack(small_dataset: Dataset, tmp_path: Path) -> None:
     for labels, message in ((set(), "has no train impressions"), ({1.0}, "all train impressions have the label 1")):
         with pytest.raises(InputError, match=f"{message}.*'rank: null'"):
             check(small(small_dataset, labels=lambda split, found=labels: set(found)), tmp_path, {})
-    with pytest.raises(InputError, match="one user alone"):
-        check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), others=True)
+    with pytest.raises(InputError, match="all training events are of one user"):
+        check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), needs_other_users=True)
     with pytest.raises(InputError, match="none is left to train 'sasrec' on"):
         check_sequential(small(small_dataset, valid_at=lengths * 0), "sasrec", SequentialSettings())
 

@@ -11,7 +11,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, training_end
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.pipeline.example import SHOWN, example_user, raw_history
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 
 PROTOCOLS: list[Protocol] = ["time", "last", "both"]
 

@@ -15,7 +15,7 @@ from openlum.errors import InputError
 from openlum.model import ModelSettings
 from openlum.prepare.intake import LABEL_LATER
 from openlum.prepare.run import append, prepare
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge

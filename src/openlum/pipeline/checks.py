@@ -12,7 +12,7 @@ from openlum.artefact.directory import Kind, check_replaceable
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor
-from openlum.model.settings import feedback_targets_of
+from openlum.model.settings import feedback_targets
 from openlum.pretrain.checks import check_pretraining
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.checks import check_knowledge_fits
@@ -52,7 +52,7 @@ def check_before_training(
     Raises:
         InputError: one of the steps could not end. The message names the key, the directory or the part of the dataset.
     """
-    processor, specs = Processor.of(dataset), dataset.specs("condition")
+    processor, specs = Processor.from_dataset(dataset), dataset.specs("condition")
     for name, kind in ARTEFACTS.items():
         check_replaceable(directory / name, kind)
     with _about("example"):
@@ -65,7 +65,7 @@ def check_before_training(
         check_ranking(dataset, settings)
     if query:
         predicts = query.predict_feedback and pretrain.feedback_prediction_weight > 0
-        feedback_names = feedback_column_names(processor, feedback_targets_of(specs)) if predicts else []
+        feedback_names = feedback_column_names(processor, feedback_targets(specs)) if predicts else []
         with _about("query"):
             questions = QuestionSet(processor, specs, query.questions).names
             check_knowledge_fits(dataset, query, model.embedding_width, len(feedback_names), directory / "knowledge")
