@@ -148,11 +148,11 @@ def test_each_chunk_is_a_row_group(market: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [2, 3])
 def test_number_of_processes_does_not_change_the_files(tmp_path: Path, processes: int) -> None:
     settings = SMALL.model_copy(update={"users_per_chunk": 70})
-    one = write_market(settings, tmp_path / "one").parent
-    more = write_market(settings, tmp_path / "more", processes).parent
-    assert {file.name for file in more.iterdir()} == FILES
+    expected = write_market(settings, tmp_path / "one-process").parent
+    market = write_market(settings, tmp_path / "several-processes", processes).parent
+    assert {file.name for file in market.iterdir()} == FILES
     for name in FILES:
-        assert (more / name).read_bytes() == (one / name).read_bytes(), name
+        assert (market / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(("users", "events"), [(400, 400), (300, 1000), (200, 1600), (150, 12_345)])

@@ -9,7 +9,7 @@ from openlum.yaml_file import dump_yaml
 COMMENT_COLUMN = 34
 """Column at which comments begin, if the line is shorter."""
 MAX_LINE_LENGTH = 140
-"""Longest line with its comment, in characters; a longer comment stands on the line above."""
+"""Longest line with its comment, in characters; a longer comment is written on the line above."""
 
 
 @dataclass(frozen=True)

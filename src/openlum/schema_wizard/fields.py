@@ -211,11 +211,11 @@ def _reaction(profile: ColumnProfile) -> str | None:
 
 def _field_name(column: str, table: Table) -> str:
     """Return a name that a schema accepts. It becomes part of a file name."""
-    kept = "".join(
+    allowed = "".join(
         character if character.isalpha() or character.isdecimal() or character in "_ .-" else "?"
         for character in column
     )
-    name = re.sub(r"\?+", "_", kept).strip() or "unnamed"
+    name = re.sub(r"\?+", "_", allowed).strip() or "unnamed"
     reserved = {"item", "time", "hour", "weekday", "gap"} if table in ("events", "impressions") else set()
     return f"{name}_column" if name in reserved else name
 

@@ -210,11 +210,11 @@ def _add_impressions(
         Role(roles[key].column) if has_column(roles[key]) else user_or_item_role(impressions.columns, key)
         for key in ("user", "item")
     )
-    rest = impressions.columns_except(user.column, item.column)
-    time = Role(roles["time"].column) if has_column(roles["time"]) else time_role(rest)
-    rest = [profile for profile in rest if profile.name != time.column]
-    row = row_column(rest)
-    label = label_role([profile for profile in rest if profile.name != row])
+    remaining = impressions.columns_except(user.column, item.column)
+    time = Role(roles["time"].column) if has_column(roles["time"]) else time_role(remaining)
+    remaining = [profile for profile in remaining if profile.name != time.column]
+    row = row_column(remaining)
+    label = label_role([profile for profile in remaining if profile.name != row])
     for key, role in (("user", user), ("item", item)):
         draft.add_role("impressions", key, role, impressions.columns)
     time_profile = find_profile(impressions.columns, time.column)
@@ -231,7 +231,7 @@ def _add_impressions(
     if row:
         draft.add_role("impressions", "row", Role(row), impressions.columns, "a unique integer in every row")
     used = {proposed.profile.name for proposed in condition if not proposed.reason_off or proposed.feedback}
-    context = [profile for profile in rest if profile.name not in {row, label.column} | used]
+    context = [profile for profile in remaining if profile.name not in {row, label.column} | used]
     draft.add_fields("context", propose_fields(context, "impressions"))
 
 

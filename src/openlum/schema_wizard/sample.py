@@ -145,8 +145,8 @@ def _sample_lines(opened: CsvFile, file: Path, limit: int) -> tuple[bytes, bool]
         return "".join(rows).encode("latin-1"), False
     rows_per_place = math.ceil(limit / MAX_PLACES)
     rows = rows[:rows_per_place]
-    for place in range(1, MAX_PLACES):
-        lines.seek(opened.start + (file.stat().st_size - opened.start) * place // MAX_PLACES)
+    for n in range(1, MAX_PLACES):
+        lines.seek(opened.start + (file.stat().st_size - opened.start) * n // MAX_PLACES)
         lines.readline()
         rows += islice(lines, rows_per_place)
     return "".join(rows).encode("latin-1"), False

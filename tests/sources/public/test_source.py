@@ -149,9 +149,9 @@ def test_csv_columns_are_read_by_name_from_paths_with_any_characters(tmp_path: P
     (directory / "a.csv").write_text('x,y,z\n1,"two, ""quoted""",3\n4,,6\n')
     (directory / "b.csv").write_text("x,y,z\n7,eight,9\n")
     with local_duckdb(tmp_path) as connection:
-        both = read_csv(connection, [directory / "a.csv", directory / "b.csv"], {"z": "INTEGER", "y": "VARCHAR"})
-        assert both.fetchall() == [(3, 'two, "quoted"'), (6, None), (9, "eight")]
-        assert save(both, directory / "out.parquet", "a.csv") == 3
+        relation = read_csv(connection, [directory / "a.csv", directory / "b.csv"], {"z": "INTEGER", "y": "VARCHAR"})
+        assert relation.fetchall() == [(3, 'two, "quoted"'), (6, None), (9, "eight")]
+        assert save(relation, directory / "out.parquet", "a.csv") == 3
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Definitions:
 - an *impression* is a review, at the time of the review: the data set does not record which items were shown;
 - its *label* is 1 if the rating is 4 or 5.
 
-`--negatives N` serves copies without ratings, and predicts whether an item is reviewed at all. An impression is then a
+`--negatives N` is for copies without ratings, or to rank by whether an item is reviewed at all. An impression is then a
 review (label 1) or one of N items of other reviews of that time (label 0), see `negatives.py`. Its condition is the
 category of its own item.
 

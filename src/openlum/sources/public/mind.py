@@ -62,28 +62,29 @@ COUNTS: dict[str, dict[str, int]] = {
     "mind-large": {"train lines": 2_232_748, "dev lines": 376_471, "train news": 101_527, "dev news": 72_023},
 }
 
-LINE_COLUMNS = dict.fromkeys(("impression", "user", "time", "history", "shown"), "VARCHAR")
+LINE_COLUMNS = dict.fromkeys(("impression", "user", "time", "history", "shown_articles"), "VARCHAR")
 NEWS_COLUMNS = dict.fromkeys(
     ("news", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities"), "VARCHAR"
 )
 """Columns of the files, which have no header."""
 
-WEEK = datetime(2019, 11, 9, tzinfo=UTC)
+FIRST_DAY = datetime(2019, 11, 9, tzinfo=UTC)
 """The first day of impressions."""
-HISTORY = [int((WEEK - timedelta(days=days)).timestamp()) for days in (28, 0)]
+HISTORY = [int((FIRST_DAY - timedelta(days=days)).timestamp()) for days in (28, 0)]
 """Start and end of the histories, in seconds since 1970."""
 
 LINES = r"""
     number + {before} AS line, user, history, {dev} AS dev,
     CAST(epoch(strptime(time, '%m/%d/%Y %I:%M:%S %p')) AS BIGINT) AS time,
-    CASE WHEN regexp_full_match(shown, '(\S+-[01] ?)+') THEN string_split(trim(shown), ' ')
-         ELSE error('line ' || number || ': expected articles such as N123-0, but found ' || coalesce(shown, 'nothing'))
-    END AS shown
+    CASE WHEN regexp_full_match(shown_articles, '(\S+-[01] ?)+') THEN string_split(trim(shown_articles), ' ')
+         ELSE error('line ' || number || ': expected articles such as N123-0, but found ' || coalesce(shown_articles, 'nothing'))
+    END AS shown_articles
 """
 """Columns of the lines of a part; the numbers of the lines continue after `before`."""
 ARTICLES = """
     news, category, subcategory, title, json_extract_string(title_entities, '$[*].WikidataId') AS entities
 """
+"""Columns of the news of a part."""
 NEWS = """
     SELECT DISTINCT ON (news) * EXCLUDE part
     FROM (SELECT *, 0 AS part FROM news_train UNION ALL SELECT *, 1 FROM news_dev) ORDER BY news, part
@@ -97,7 +98,7 @@ ROWS_PER_LINE = 100_000
 
 IMPRESSIONS = f"""
     WITH articles AS (
-        SELECT line, user, time, unnest(shown) AS pair, generate_subscripts(shown, 1) - 1 AS position
+        SELECT line, user, time, unnest(shown_articles) AS pair, generate_subscripts(shown_articles, 1) - 1 AS position
         FROM lines WHERE line BETWEEN {{first}} AND {{last}}
     )
     SELECT line * {ROWS_PER_LINE} + position AS row, user, time, left(pair, -2) AS news, category,
@@ -126,6 +127,7 @@ EVENTS = f"""
 BOUNDARIES = """
     SELECT epoch(date_trunc('day', to_timestamp(max(time) FILTER (NOT dev)))), min(time) FILTER (dev) FROM lines
 """
+"""Start of the last day of the training part and first time of the dev part, in seconds since 1970."""
 EVENTS_BEFORE = """
     SELECT count(*) FILTER (time < $1), count(*) FILTER (time < $2), count(*)
     FROM (SELECT DISTINCT user, time, news FROM events)
@@ -258,7 +260,7 @@ def _create_views(
     partial: bool,
     counts: Mapping[str, int],
 ) -> int:
-    """Create the views `lines` (line, user, time, history, shown, dev), `news_train` and `news_dev`.
+    """Create the views `lines` (line, user, time, history, shown_articles, dev), `news_train` and `news_dev`.
 
     Returns:
         The number of lines.
@@ -292,10 +294,10 @@ def _create_views(
         for unit in (unit for unit in actual_counts if unit in counts):
             file = news if "news" in unit else behaviors
             check_count(publisher, file, unit, actual_counts[unit], counts[unit], partial)
-        if first is not None and first < WEEK.timestamp():
+        if first is not None and first < FIRST_DAY.timestamp():
             raise InputError(
                 f"{files[behaviors]}: an impression has the time {datetime.fromtimestamp(first, UTC)}, but the impressions "
-                f"of {name} begin on {WEEK:%d %B %Y}; get the file again"
+                f"of {name} begin on {FIRST_DAY:%d %B %Y}; get the file again"
             )
     connection.sql("FROM lines_train UNION ALL FROM lines_dev").create_view("lines")
     return lines

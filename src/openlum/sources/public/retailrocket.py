@@ -54,16 +54,16 @@ PROPERTY_COLUMNS = {"timestamp": "BIGINT", "itemid": "BIGINT", "property": "VARC
 TREE_COLUMNS = {"categoryid": "BIGINT", "parentid": "BIGINT"}
 
 ITEMS = """
-    WITH RECURSIVE climbed(category, path, parent) AS (
+    WITH RECURSIVE ancestors(category, path, parent) AS (
         SELECT categoryid, [categoryid], parentid FROM tree
         UNION ALL
-        SELECT category, list_append(path, categoryid), parentid FROM climbed JOIN tree ON parent = categoryid
+        SELECT category, list_append(path, categoryid), parentid FROM ancestors JOIN tree ON parent = categoryid
         WHERE NOT list_contains(path, categoryid)
     ),
-    lines AS (SELECT category, arg_max(path, len(path)) AS path FROM climbed GROUP BY category),
-    first AS (SELECT itemid, arg_min(category, (timestamp, category)) AS category FROM properties GROUP BY itemid)
+    paths AS (SELECT category, arg_max(path, len(path)) AS path FROM ancestors GROUP BY category),
+    earliest AS (SELECT itemid, arg_min(category, (timestamp, category)) AS category FROM properties GROUP BY itemid)
     SELECT itemid, coalesce(path, CASE WHEN category IS NOT NULL THEN [category] END) AS categories
-    FROM first LEFT JOIN lines USING (category) ORDER BY itemid
+    FROM earliest LEFT JOIN paths USING (category) ORDER BY itemid
 """
 """Each item with its category in the earliest snapshot that has one, followed by the categories above; none without one."""
 
