@@ -21,7 +21,7 @@ from openlum.schema_wizard.name_hints import (
 )
 
 UNKNOWN = "???"
-"""Stands in the proposal for a column that could not be guessed."""
+"""Written in place of a column that could not be guessed."""
 YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
 UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TIME_WORDS = {"time", "timestamp", "date", "datetime", "ts", "at", "when"}
