@@ -186,7 +186,7 @@ def test_single_steps_meet_through_directories(finished: Path) -> None:
     ("arguments", "message"),
     [
         (["run", "none.yaml"], "none.yaml: no such file"),
-        (["data", "ml-2m"], "no public data set 'ml-2m'"),
+        (["data", "ml-2m"], "unknown public data set 'ml-2m'"),
         (["data", "ml-1m", "--from", "."], "ratings.dat"),
         (["prepare", "none.yaml", "-o", "x"], "none.yaml: no such file"),
         (["pretrain", "-d", "nowhere", "-o", "x"], "lum prepare"),
