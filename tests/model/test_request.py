@@ -223,7 +223,7 @@ def test_how_many_are_recommended_is_a_whole_number(timed: LargeUserModel) -> No
     assert len(timed.recommend([], k=np.int64(3))) == 3
     assert len(timed.recommend([], k=10**30)) == ITEMS - 1
     for k in (0, -1, True, 2.0, "3", None, np.nan):
-        with pytest.raises(InputError, match="k: expected a whole number from 1 on"):
+        with pytest.raises(InputError, match="k: expected a whole number of at least 1"):
             timed.recommend([], k=k)
 
 

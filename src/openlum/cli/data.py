@@ -253,4 +253,4 @@ def verify(
     with new_progress(*columns, console=new_console(stderr=True), transient=True) as shown:
         task = shown.add_task("verifying", total=size)
         files = compare(directory, lambda _, read: shown.advance(task, read))
-    console.print(f"{files:,} files are as they were written", soft_wrap=True)
+    console.print(f"verified: {files:,} files have the content that was written", soft_wrap=True)

@@ -283,7 +283,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Returns:
             `item` (raw id), `title` and `similarity` (cosine) of each, best first.
         """
-        k = whole_number("k", k, least=1)
+        k = whole_number("k", k, minimum=1)
         request = encode_request(self.processor, self.config, history, [check_question(question)])
         answer = self.answer_questions(self._encode_request(request), request.questions.to(self.device))[0]
         seen = self.processor.items.encode([event["item"] for event in history[: request.seen[0]]])

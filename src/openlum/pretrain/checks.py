@@ -49,7 +49,7 @@ def check_pretraining(
         partial(untrained, dataset, processor, model),
         f"with {tokens:,} tokens a step a model",
         "lower model.width, model.layers, model.embedding_width, model.field_width or pretrain.batch_events",
-        kept=tokens * model.width * model.layers * ACTIVATIONS,
+        activations=tokens * model.width * model.layers * ACTIVATIONS,
     )
     check_space(out, needed, "a model of this size, with its checkpoint,")
 
