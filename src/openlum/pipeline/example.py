@@ -33,9 +33,10 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
         - `history`: `title`, `condition` and `time` of the last events before the moment.
         - `next`: the same of the first events after it, and `again`: whether the history has the item. An answer never has such
           an item.
-        - `answers`: `question`, `words` and `items` of each. An item has `rank`, `title`, `similarity`, `hit` and `met`. `hit` is the
-          number, from 1, of the first event in `next` that has the item and matches the question's condition; `met` is the number
-          of the first event that has the item under any condition. Both are None if there is no such event.
+        - `answers`: each with `question`, `words` and `items`. An item has `rank`, `title`, `similarity`, `hit` and `met`.
+
+        `hit` is the number, from 1, of the first event in `next` that has the item and matches the question's condition. `met` is
+        the number of the first event that has the item under any condition. Both are None if there is no such event.
     """
     user_index, cut = _moment(dataset, model.config.protocol)
     events = raw_history(dataset, user_index)
