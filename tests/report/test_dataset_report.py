@@ -24,7 +24,7 @@ CONTROL = "\x1b[2Jred\nline $x^2$"
 
 
 def days(first: str, number: int, events: int, decay: float = 1.0) -> dict[str, int]:
-    """Return the events of consecutive days with the sum `events` and a weekly rhythm. `decay` is the ratio of each day to the last."""
+    """Return the events of consecutive days with the sum `events` and a weekly rhythm. Each day has `decay` times the last."""
     weights = decay ** np.arange(number) * (1 + 0.3 * np.sin(np.arange(number) * 2 * np.pi / 7))
     cut = np.diff(np.round(events * np.concatenate([[0], np.cumsum(weights / weights.sum())]))).astype(int)
     start = dt.date.fromisoformat(first)
