@@ -194,16 +194,16 @@ def summary_of(info: DatasetInfo, width: int = 80, **options: Any) -> str:
 def figures(info: DatasetInfo) -> set[str]:
     """Return every number that both the summary and the page must show, in its printed form."""
     profile = info.profile
-    shown = [count(n) for n in [*info.counts.values(), *info.rejected.values(), *info.notes.values()]]
-    shown += [count(n) for n in profile.length_quantiles.values()]
-    shown += [share(part) for part in profile.collisions.values()]
+    texts = [count(n) for n in [*info.counts.values(), *info.rejected.values(), *info.notes.values()]]
+    texts += [count(n) for n in profile.length_quantiles.values()]
+    texts += [share(part) for part in profile.collisions.values()]
     for split in profile.splits.values():
-        shown += [count(split.events), count(split.impressions), count(split.positives)]
+        texts += [count(split.events), count(split.impressions), count(split.positives)]
     for field in profile.conditions.values():
         top = sorted(field.values.values(), reverse=True)[:3]
-        shown += [share(field.known), *(share(n, info.counts["events"]) for n in top)]
-        shown += [count(field.distinct)] if field.distinct else []
-    return set(shown)
+        texts += [share(field.known), *(share(n, info.counts["events"]) for n in top)]
+        texts += [count(field.distinct)] if field.distinct else []
+    return set(texts)
 
 
 @EACH
@@ -285,7 +285,7 @@ def test_values_from_data_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "shown"),
+    ("raw", "line"),
     [
         ("plain", "plain"),
         ("", '""'),
@@ -295,8 +295,8 @@ def test_values_from_data_are_escaped(tmp_path: Path) -> None:
         ("値" * 500, "値" * 99 + "…"),
     ],
 )
-def test_values_are_shown_on_one_line(raw: str, shown: str) -> None:
-    assert one_line(raw) == shown
+def test_values_are_shown_on_one_line(raw: str, line: str) -> None:
+    assert one_line(raw) == line
 
 
 def test_a_field_shows_its_values_the_other_values_and_the_unknown(pages: dict[str, str]) -> None:
@@ -339,7 +339,7 @@ def test_days_without_events_are_empty_bars() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "shown"),
+    ("part", "whole", "text"),
     [
         (0, 5, "0 %"),
         (5, 5, "100 %"),
@@ -349,5 +349,5 @@ def test_days_without_events_are_empty_bars() -> None:
         (0, 0, "n/a"),
     ],
 )
-def test_only_exact_shares_read_0_or_100_per_cent(part: int, whole: int, shown: str) -> None:
-    assert share(part, whole) == shown
+def test_only_exact_shares_read_0_or_100_per_cent(part: int, whole: int, text: str) -> None:
+    assert share(part, whole) == text

@@ -34,7 +34,7 @@ def verify(directory: str | Path, report: Callable[[Path, int], None] = lambda f
         for (name, part), checksum in zip(parts.items(), current, strict=True):
             report(artefact / name, part.bytes)
             if checksum != part.sha256:
-                damage[name] = "has another content than the one that was written"
+                damage[name] = "has another content than when it was written"
         files += len(manifest.parts)
         command = MADE_BY[manifest.kind]
         problems += [f"{artefact / name}: {problem} ('{command}' writes it again)" for name, problem in damage.items()]

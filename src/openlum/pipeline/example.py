@@ -18,9 +18,9 @@ ANSWER_ITEMS = 10
 def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return a user, the model's answers at one moment of the log, and the user's later events, which are not trained on.
 
-    The users are those with at least the median number of later events. The example user is the one of them whose history has
-    the length nearest to the 75 % quantile. The answers do not influence the choice. If no user has events that are held out
-    from training, the moment is the end of the log and there are no later events.
+    The candidates are the users with at least the median number of later events. The example user is the candidate whose history
+    length is nearest to the 75 % quantile. The answers do not influence the choice. If no user has events that are held out from
+    training, the moment is the end of the log and there are no later events.
 
     Args:
         model: the model that answers.

@@ -143,14 +143,14 @@ def _totals(info: DatasetInfo) -> list[Total]:
 def _value_shares(field: FieldProfile, spec: FieldSpec, info: DatasetInfo, limit: int) -> list[ValueShare]:
     """Return the `limit` most frequent values of a field, then all other values, then the unknown values."""
     events = info.counts["events"]
-    known = round(field.known * events)
+    known_events = round(field.known * events)
     values = sorted(field.values.items(), key=lambda entry: -entry[1])[:limit]
     parts = [(one_line(value), number, "value") for value, number in values]
     if spec.type != "multi":  # an event of a multi field has several values, so their shares do not add up
-        others = field.distinct - len(values)
-        name = f"{count(others)} other{'s' * (others > 1)}" if values else "known"
-        parts.append((name, known - sum(number for _, number in values), "rest"))
-    parts.append(("unknown", events - known, "unknown"))
+        other_values = field.distinct - len(values)
+        name = f"{count(other_values)} other{'s' * (other_values > 1)}" if values else "known"
+        parts.append((name, known_events - sum(number for _, number in values), "rest"))
+    parts.append(("unknown", events - known_events, "unknown"))
     return [ValueShare(label, number, number / events, kind) for label, number, kind in parts if number > 0]
 
 
