@@ -231,7 +231,7 @@ def test_k_is_a_whole_number(timed: LargeUserModel) -> None:
     assert len(timed.recommend([], k=np.int64(3))) == 3
     assert len(timed.recommend([], k=10**30)) == ITEMS - 1
     for k in (0, -1, True, 2.0, "3", None, np.nan):
-        with pytest.raises(InputError, match="k: expected a whole number from 1 on"):
+        with pytest.raises(InputError, match="k: expected a whole number of at least 1"):
             timed.recommend([], k=k)
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from openlum.arguments.values import as_path
 from openlum.artefact.directory import check_parts, read_json, read_manifest
-from openlum.artefact.parts import Fits, damaged, list_of, number, read_parts, text, whole
+from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, is_text, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.encoded import check_ids, encoded, event_offsets, values_of
 from openlum.data.profile import Profile
@@ -169,10 +169,12 @@ class Dataset:
     def sequences(self) -> Sequences:
         """Every user's events."""
         logged = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields]
-        lists = {"item": list_of(whole), "time": list_of(whole)}
-        lists |= {f"condition.{spec.name}": list_of(encoded(spec)) for spec in logged}
+        lists = {"item": is_list_of(is_integer), "time": is_list_of(is_integer)}
+        lists |= {f"condition.{spec.name}": is_list_of(encoded(spec)) for spec in logged}
         path = self.path / "sequences"
-        table = self._table("sequences", lists | dict.fromkeys(("user", "valid_at", "test_at"), whole)).sort_by("user")
+        table = self._table("sequences", lists | dict.fromkeys(("user", "valid_at", "test_at"), is_integer)).sort_by(
+            "user"
+        )
         offsets = event_offsets(table, list(lists), path)
         time = table["time"].combine_chunks().flatten().to_numpy().astype(np.int64)
         item = table["item"].combine_chunks().flatten().to_numpy().astype(np.int64)
@@ -203,7 +205,7 @@ class Dataset:
 
     def labels(self, split: Split) -> set[float]:
         """The different labels of a split."""
-        return set(self._table(f"impressions/{split}", {"label": number})["label"].unique().to_pylist())
+        return set(self._table(f"impressions/{split}", {"label": is_number})["label"].unique().to_pylist())
 
     @property
     def impression_sets(self) -> list[ImpressionSet]:
@@ -213,7 +215,7 @@ class Dataset:
     def impressions(self, split: ImpressionSet) -> Impressions:
         """The rows of one split, or those without a label."""
         here = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields and not s.feedback]
-        columns = dict.fromkeys(("row", "user", "time", "item", "prefix"), whole) | {"label": number}
+        columns = dict.fromkeys(("row", "user", "time", "item", "prefix"), is_integer) | {"label": is_number}
         columns |= {f"condition.{spec.name}": encoded(spec) for spec in here}
         columns |= {f"context.{spec.name}": encoded(spec) for spec in self.info.context}
         path = self.path / "impressions" / split
@@ -261,7 +263,7 @@ class Dataset:
 
     def item_titles(self) -> list[str]:
         """(V,) a title for people to read; the raw id where the item has none."""
-        titles: list[str] = self._table("items.parquet", {"title": text})["title"].to_pylist()
+        titles: list[str] = self._table("items.parquet", {"title": is_text})["title"].to_pylist()
         return titles
 
     def user_features(self) -> dict[str, np.ndarray]:
@@ -283,7 +285,7 @@ class Dataset:
             raise damaged(self.path / "dataset.json", f"key 'counts.{name}' is missing", MADE_BY)
         return self.info.counts[name]
 
-    def _table(self, name: str, columns: dict[str, Fits]) -> pa.Table:
+    def _table(self, name: str, columns: dict[str, TypeCheck]) -> pa.Table:
         """Read a part, unless the dataset is no more the one that was opened."""
         now = read_manifest(self.path)
         if (now and now.parts) != (self._manifest and self._manifest.parts):

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openlum.artefact.parts import Fits, damaged, list_of, number, whole
+from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number
 from openlum.schema import FieldSpec
 
 MADE_BY = "lum prepare"
 
 
-def encoded(spec: FieldSpec) -> Fits:
+def encoded(spec: FieldSpec) -> TypeCheck:
     """The types that a column of a field may have."""
-    inner = whole if spec.type in ("categorical", "multi") else number
-    return list_of(inner) if spec.type in ("multi", "vector") else inner
+    inner = is_integer if spec.type in ("categorical", "multi") else is_number
+    return is_list_of(inner) if spec.type in ("multi", "vector") else inner
 
 
 def values_of(column: Any, spec: FieldSpec, path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.artefact.parts import damaged, read_parts, text, whole
+from openlum.artefact.parts import damaged, is_integer, is_text, read_parts
 from openlum.data.canonical import canonical
 
 
@@ -72,7 +72,7 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path, made_by: str = "lum prepare") -> "Vocabulary":
         """Read what `save`, or `lum prepare`, wrote; `made_by` is the command that a message names."""
-        table = read_parts(path, {"value": text, "id": whole, "count": whole}, made_by).sort_by("id")
+        table = read_parts(path, {"value": is_text, "id": is_integer, "count": is_integer}, made_by).sort_by("id")
         values = table["value"].to_pylist()
         if None in values or len(set(values)) != len(values):
             raise damaged(path, "is no vocabulary, for values are missing or there twice", made_by)

@@ -301,7 +301,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: as in `ask`.
         """
-        k = whole_number("k", k, least=1)
+        k = whole_number("k", k, minimum=1)
         request = encode_request(self.processor, self.config, history, [check_question(question)])
         answer = self.answer_questions(self._encode_request(request), request.questions.to(self.device))[0]
         history_ids = self.processor.items.encode([event["item"] for event in history[: request.prefix[0]]])

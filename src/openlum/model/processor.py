@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing
-from openlum.artefact.parts import damaged, read_parts, text
+from openlum.artefact.parts import damaged, is_text, read_parts
 from openlum.data.canonical import LIST_MARK, canonical
 from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
@@ -70,7 +70,7 @@ class Processor:
         """
         vocab = directory / "vocab"
         file = vocab / "titles.parquet"
-        titles = read_parts(file, {"title": text}, "lum pretrain")["title"].to_pylist()
+        titles = read_parts(file, {"title": is_text}, "lum pretrain")["title"].to_pylist()
         items = Vocabulary.load(vocab / "items.parquet", "lum pretrain")
         if len(titles) != len(items):
             raise damaged(file, f"has {len(titles):,} titles for {len(items):,} items", "lum pretrain")

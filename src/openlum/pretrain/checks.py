@@ -46,7 +46,7 @@ def check_pretraining(
         partial(untrained_model, dataset, processor, model),
         f"a model ({tokens:,} tokens per step)",
         "lower model.width, model.layers, model.embedding_width, model.field_width or pretrain.batch_events",
-        kept=tokens * model.width * model.layers * ACTIVATIONS,
+        activations=tokens * model.width * model.layers * ACTIVATIONS,
     )
     check_space(out, needed, "a model of this size, with its checkpoint,")
 

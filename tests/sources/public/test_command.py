@@ -41,15 +41,15 @@ def test_options_reach_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_partial_is_for_public_data_sets() -> None:
     assert parse_settings({"public": "ml-1m", "partial": True}, DataSettings, "file").partial
-    with pytest.raises(InputError, match="'partial' is for 'public'"):
+    with pytest.raises(InputError, match="'partial' needs 'public'"):
         parse_settings({"schema_file": "schema.yaml", "partial": True}, DataSettings, "file")
 
 
 def test_negatives_are_for_amazon(tmp_path: Path) -> None:
-    settings = {"public": "amazon-2014-baby", "negatives": 4}
-    assert parse_settings(settings, DataSettings, "file").negatives == 4
-    for source in ({"schema_file": "schema.yaml"}, {"public": "ml-1m"}):
-        with pytest.raises(InputError, match="'negatives' is for a public data set of Amazon"):
-            parse_settings(source | {"negatives": 4}, DataSettings, "file")
+    given = {"public": "amazon-2014-baby", "negatives": 4}
+    assert parse_settings(given, DataSettings, "file").negatives == 4
+    for other in ({"schema_file": "schema.yaml"}, {"public": "ml-1m"}):
+        with pytest.raises(InputError, match="'negatives' needs a public data set of Amazon"):
+            parse_settings(other | {"negatives": 4}, DataSettings, "file")
     with pytest.raises(InputError, match="'ml-1m': negatives are sampled for the data sets of Amazon only; remove"):
         public.write("ml-1m", tmp_path / "log", tmp_path, negatives=4)
