@@ -47,7 +47,7 @@ def asked(dataset: Dataset, protocol: Protocol, items: list[str], **questions: d
 def events_of(dataset: Dataset, example: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
     """The user's place in the sequences, and all events."""
     user = dataset.vocabulary("users").encode([example["user"]])
-    place = int(dataset.sequences.position_of(user)[0])
+    place = int(dataset.sequences.user_index(user)[0])
     return place, raw_history(dataset, place)
 
 

@@ -38,11 +38,11 @@ class DirtyLog:
     schema: Path
     """The schema file."""
     rows: int | None
-    """Rows of the event log; None where a line may be one row or two."""
+    """CsvRows of the event log; None where a line may be one row or two."""
 
 
 def clean_rows(rng: random.Random) -> list[list[Any]]:
-    """Rows of a small log without a fault, as `COLUMNS`."""
+    """CsvRows of a small log without a fault, as `COLUMNS`."""
     users = [user for user in range(1, 9) for _ in range(rng.randrange(3, 9))]
     words = ["home", "search"], ["click", "skip"]
     return [

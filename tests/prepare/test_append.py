@@ -175,7 +175,7 @@ def test_rows_of_a_new_item_table_replace_the_old_ones(tmp_path: Path) -> None:
 
 def test_table_that_the_dataset_does_not_have_is_refused(tmp_path: Path) -> None:
     prepare(write_log(tmp_path, {"events": random_events(3)}), tmp_path / "dataset")
-    with pytest.raises(InputError, match="has no 'items'; prepare anew"):
+    with pytest.raises(InputError, match="has no 'items'; prepare the whole log again with a schema that has 'items'"):
         append(tmp_path / "dataset", tmp_path / "events.parquet", items=tmp_path / "events.parquet")
 
 

@@ -87,7 +87,7 @@ def test_the_command_line_appends_impressions_alone(dataset: Path, tmp_path: Pat
         [],
     ):
         assert isinstance(run(*wrong).exception, InputError), wrong
-    with pytest.raises(InputError, match="nothing to append; give new files of events, impressions, items or users"):
+    with pytest.raises(InputError, match="nothing to append; name new files of events, impressions, items or users"):
         append(dataset)
 
 
@@ -111,5 +111,5 @@ def test_tables_of_which_no_row_is_usable_are_accounted(tmp_path: Path) -> None:
 def test_a_table_without_rows_is_named(tmp_path: Path, table: str) -> None:
     written = tables() | {table: {name: column[:0] for name, column in tables()[table].items()}}
     schema = write_log(tmp_path, written, impressions=SHOWN, items=ITEMS, users=USERS)
-    with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows; expected at least one"):
+    with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows; expected at least one row"):
         prepare(schema, tmp_path / "dataset")

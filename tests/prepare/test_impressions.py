@@ -64,7 +64,7 @@ def test_events_without_a_label_make_no_impression(tmp_path: Path) -> None:
     events["rating"][:3] = [None] * 3
     rule = {"field": "rating", "at_least": 4}
     info = prepare(write_log(tmp_path, {"events": events}, impressions_from_events=rule), tmp_path / "dataset")
-    assert info.notes["events without a label (no impression)"] == 3
+    assert info.notes["events without a label (no impression is made of them)"] == 3
     assert info.counts["impressions"] == info.counts["events"] - 3
 
 
@@ -125,7 +125,8 @@ def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "message"), [("file_row_number", "'file_row_number': this name is kept"), ("Time", "'Time' .*case only")]
+    ("column", "message"),
+    [("file_row_number", "'file_row_number': this name is reserved"), ("Time", "'Time' .*only in case")],
 )
 def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path, column: str, message: str) -> None:
     log, schema = odd_names()
@@ -151,5 +152,5 @@ def test_a_rule_on_what_is_known_before_is_refused(tmp_path: Path) -> None:
     log, schema = odd_names()
     schema["events"]["condition"]["rating"] = {}
     rule = {"impressions": None, "impressions_from_events": {"field": "rating", "at_least": 4}}
-    with pytest.raises(InputError, match="'rating', which would be known before the label"):
+    with pytest.raises(InputError, match=r"'rating'\. The label is made of this field, but models would see the field"):
         prepare(write_log(tmp_path, log, **schema | rule), tmp_path / "dataset")

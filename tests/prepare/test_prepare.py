@@ -55,7 +55,7 @@ BAD_TABLES = {
     ),
     "rule on words": (
         {"events": {"rating": ["good"] * 10}},
-        r"impressions_from_events.*'rating' needs numbers, but is 'good' in one of 10",
+        r"impressions_from_events.*'rating' must hold numbers, but 10 rows hold other values, such as 'good'",
     ),
     "text as number": (
         {"items": {"price": ["cheap"]}},
@@ -79,7 +79,7 @@ def test_bad_table_stops_with_one_readable_message_and_leaves_nothing(tmp_path: 
 
 BAD_IMPRESSIONS = {
     "label of two": ({"click": [0, 2]}, r"click: not 0 or 1 \(1, first in .*shown\.parquet: row 2: 2\)"),
-    "repeated row id": ({"row": [5, 5]}, r"column 'row': the row id 5 is there 2 times"),
+    "repeated row id": ({"row": [5, 5]}, r"column 'row': the row id 5 occurs 2 times"),
     "fraction as row id": ({"row": [5.0, 5.5]}, r"row: not a whole number .*5.5"),
     "no condition": ({"scenario": None}, r"shown\.parquet: no column 'scenario'"),
 }
@@ -98,14 +98,14 @@ def test_bad_impression_log_stops(tmp_path: Path, case: str) -> None:
     ("name", "content", "message"),
     [
         ("absent.csv", None, "absent.csv: no such file"),
-        ("empty.csv", "", "empty.csv: is empty; expected a line with the names"),
+        ("empty.csv", "", "empty.csv: the file is empty; expected a first line with the names"),
         ("header.csv", "user,item,time,rating,scenario\n", "header.csv: has no rows"),
         (
             "ragged.csv",
             "user,item,time,rating,scenario\nu,i,1,2,home\nu,i\n",
-            r"ragged.csv: 1 usable events of 2 \(refused: 1 events: malformed line: 2 fields instead of 5\)",
+            r"ragged.csv: 1 usable events of 2 \(rejected: 1 events: malformed line: 2 fields instead of 5\)",
         ),
-        ("twice.csv", "user,user,time\nu,i,1\n", "column 'user' is there twice"),
+        ("twice.csv", "user,user,time\nu,i,1\n", "several columns are named 'user'"),
         ("broken.parquet", "user,item\n", "broken.parquet: cannot be read"),
         ("events.json", "{}", "expected a file that ends in .parquet, .csv"),
     ],
@@ -156,7 +156,9 @@ def test_events_after_the_schemas_latest_are_refused_to_the_day(tmp_path: Path) 
 
 def test_date_that_is_none_names_schema_and_key(tmp_path: Path) -> None:
     schema = write_log(tmp_path, {"events": log()}, latest="tomorrow")
-    with pytest.raises(InputError, match=r"schema\.yaml: key 'latest': 'tomorrow' is no date; expected 2025-12-31"):
+    with pytest.raises(
+        InputError, match=r"schema\.yaml: key 'latest': 'tomorrow' is not a date; expected a date such as 2025-12-31"
+    ):
         prepare(schema, tmp_path / "dataset")
 
 

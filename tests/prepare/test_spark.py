@@ -14,8 +14,8 @@ import yaml
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.prepare.engines.opening import open_engine
-from openlum.prepare.intake import LABEL_LATER
 from openlum.prepare.run import append, prepare
+from openlum.prepare.table_checks import LATE_LABEL
 from openlum.schema import EngineSettings
 from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.write import write_market
@@ -88,7 +88,7 @@ def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp
         schema = tmp_path / "day 0" / "schema.yaml"
         prepare(with_spark(schema) if name == "spark" else schema, tmp_path / name)
         append(tmp_path / name, tmp_path / "day 1" / "events.parquet", tmp_path / "day 1" / "shown.parquet")
-    assert Dataset(tmp_path / "duckdb").info.rejected[f"impressions: {LABEL_LATER}"] == 3
+    assert Dataset(tmp_path / "duckdb").info.rejected[f"impressions: {LATE_LABEL}"] == 3
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
@@ -104,7 +104,9 @@ def test_files_of_any_name_and_type_are_read_the_same_in_both(tmp_path: Path) ->
     found = []
     for setting in settings:
         with open_engine(setting, tmp_path / "it's [scratch]") as engine:
-            found.append(rows(engine, tmp_path, id="identity", x="numeric", t="moment", tags="multi", a="categorical"))
+            found.append(
+                rows(engine, tmp_path, id="identity", x="numeric", t="row_time", tags="multi", a="categorical")
+            )
     for row in found[0] + found[1]:
         row["t"] = row["t"] and row["t"].replace(tzinfo=None)  # Spark says that it is UTC
     assert found[0] == found[1]

@@ -13,8 +13,8 @@ from openlum.artefact.directory import read_json
 from openlum.data.dataset import SPLITS, Dataset, DatasetInfo
 from openlum.errors import InputError
 from openlum.model import ModelSettings
-from openlum.prepare.intake import LABEL_LATER
 from openlum.prepare.run import append, prepare
+from openlum.prepare.table_checks import LATE_LABEL
 from openlum.pretrain.initial import build_model
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
@@ -57,7 +57,7 @@ def test_rows_without_a_label_lie_apart_and_teach_nothing(tmp_path: Path) -> Non
     assert (info.counts["impressions"], info.counts["impressions_unlabelled"]) == (100, 42)
     assert info.rejected == {"impressions: click: not 0 or 1": 2}
     assert sum(info.impressions.values()) == 58
-    assert info.notes["impressions without a label (in no split; questions are asked of them)"] == 42
+    assert info.notes["impressions without a label (in no split; the model is still queried for them)"] == 42
     waiting = dataset.impressions("unlabelled")
     assert waiting.row.tolist() == [0, 1, *range(60, 100)]
     assert np.isnan(waiting.label).all()
@@ -74,7 +74,7 @@ def test_rows_without_a_label_lie_apart_and_teach_nothing(tmp_path: Path) -> Non
 
 
 def test_what_is_still_to_be_shown_may_lie_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openlum.prepare.intake._now", lambda: (START + 1000) * 1_000_000)
+    monkeypatch.setattr("openlum.prepare.table_checks._now", lambda: (START + 1000) * 1_000_000)
     events = random_events(0)
     rows = shown(events, [None, 1, None, None])
     rows["time"] = [START + 90_000, START + 90_000, START + 3, START + 400 * 86_400]
@@ -104,7 +104,7 @@ def test_a_label_that_comes_later_is_taken_by_the_row_that_waits(tmp_path: Path,
     labels, rows = ([1, 0, None, 1, 0, 1, 1], slice(3, 7)) if numbered else ([1, 0, None, 1, 0, None, 1], slice(7))
     info = accounted(append(dataset, impressions=write(labels, rows)))
     first, expected = (1000, {3: 1, 4: 0, 5: 1}) if numbered else (0, {3: 1, 4: 0})
-    assert info.rejected[f"impressions: {LABEL_LATER}"] == len(expected)
+    assert info.rejected[f"impressions: {LATE_LABEL}"] == len(expected)
     assert info.rejected.get("impressions: already in the dataset", 0) == (0 if numbered else 4)
     prepared = Dataset(dataset)
     found = {
@@ -124,9 +124,9 @@ def test_a_label_that_comes_later_is_taken_by_the_row_that_waits(tmp_path: Path,
         info = accounted(append(dataset, impressions=tmp_path / "shown.parquet"))
         assert info.counts["impressions"] == 8
         assert info.counts["impressions_unlabelled"] == 1
-        assert info.rejected == {f"impressions: {LABEL_LATER}": 3, "impressions: already in the dataset": 6}
+        assert info.rejected == {f"impressions: {LATE_LABEL}": 3, "impressions: already in the dataset": 6}
     refused = pq.read_table(dataset / "rejected" / "impressions-1.parquet")
-    assert refused["reason"].to_pylist().count(LABEL_LATER) == len(expected)
+    assert refused["reason"].to_pylist().count(LATE_LABEL) == len(expected)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def whole_histories(dataset: Dataset) -> tuple[History, np.ndarray]:
     """All users' events, and of each the index of the first of its second."""
     lengths = np.diff(dataset.sequences.offsets)
     history = History.gather(dataset.sequences, Spans(np.arange(len(lengths)), np.zeros_like(lengths), lengths))
-    return history, dataset.sequences.moment
+    return history, dataset.sequences.moment_start
 
 
 def test_no_loss_of_feedback_depends_on_another_event_of_its_second(

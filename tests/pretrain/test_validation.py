@@ -42,7 +42,7 @@ def test_the_order_of_events_in_a_second_changes_no_figure(small_dataset: Datase
     rng, within = np.random.default_rng(0), np.arange(len(sequences.time))
     last = sequences.offsets[chosen.spans.user_index] + chosen.first  # the judged events of each user are one second
     for begin, end in zip(last, sequences.offsets[chosen.spans.user_index] + chosen.spans.end, strict=True):
-        sequences.moment[begin:end] = begin
+        sequences.moment_start[begin:end] = begin
         within[begin:end] = rng.permutation(within[begin:end])
     one_second = validate(model, dataset, chosen, 64)
     shuffled = replace(

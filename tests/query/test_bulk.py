@@ -48,7 +48,7 @@ def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeU
     chosen = QuerySettings(batch_events=40)
     for index, answers, judged in answer_impressions(model, small_dataset, rows, questions, chosen, items, "test"):
         for row, found, feedback_name in zip(index, answers, judged, strict=True):
-            place = int(sequences.position_of(rows.user[row : row + 1])[0])
+            place = int(sequences.user_index(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
             n = int(rows.prefix[row]) - begin
             history = History.gather(sequences, Spans(*(np.array([x]) for x in (place, begin, begin + n))))
@@ -159,7 +159,7 @@ def test_as_of_the_day_sees_what_came_before_midnight(small_dataset: Dataset) ->
     nightly = before_the_day(changed, rows)
     between = 0
     for row in range(len(rows.row)):
-        place = int(sequences.position_of(rows.user[row : row + 1])[0])
+        place = int(sequences.user_index(rows.user[row : row + 1])[0])
         time = sequences.time[sequences.offsets[place] : sequences.offsets[place + 1]]
         seen = int((time < rows.time[row] // 86_400 * 86_400).sum())
         assert nightly.prefix[row] == seen

@@ -30,7 +30,7 @@ def test_a_user_gets_the_answers_of_bulk_queries(small_dataset: Dataset, model: 
         answers[index], chances[index] = found, judged.sigmoid()
     for user in np.unique(rows.user):
         mine = np.flatnonzero(rows.user == user)
-        history = raw_history(small_dataset, int(small_dataset.sequences.position_of(np.array([user]))[0]))
+        history = raw_history(small_dataset, int(small_dataset.sequences.user_index(np.array([user]))[0]))
         scenarios = small_dataset.vocabulary("condition.scenario").decode(rows.condition["scenario"][mine])
         here = [
             {"time": int(time)} | ({} if scenario == "(unknown)" else {"scenario": scenario})

@@ -227,11 +227,11 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
 
 def _tables(schema: Path) -> list[Path]:
     """The files of all tables that a schema names."""
-    from openlum.prepare.inputs.paths import find
+    from openlum.prepare.inputs.paths import find_files
 
     content = load_settings(schema, Schema)
     tables = content.events, content.items, content.users, content.impressions
-    return [file for table in tables if table for file in find(schema.parent, table.path)]
+    return [file for table in tables if table for file in find_files(schema.parent, table.path)]
 
 
 def _was_appended_to(dataset: Path) -> bool:

@@ -114,7 +114,7 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
 def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
     """The same impressions, each of which may see only the events before its day (UTC)."""
     sequences = dataset.sequences
-    place = sequences.position_of(impressions.user)  # (I,), -1 for a user without events
+    place = sequences.user_index(impressions.user)  # (I,), -1 for a user without events
     begins = sequences.time.min(initial=0)
     midnight = impressions.time - impressions.time % SECONDS["d"]
     users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openlum.data.canonical import LIST_MARK, canonical
+from openlum.data.canonical import LIST_MARK, canonical_text
 
 Kind = Literal["empty", "boolean", "integer", "number", "text", "moment", "list", "nested"]
 
@@ -188,7 +188,7 @@ def _look_at_lists(values: pa.Array, seen: dict[str, Any]) -> Facts:
 def _counted(values: pa.Array) -> dict[str, Any]:
     counts = pc.value_counts(values)
     top = pc.select_k_unstable(counts.field("counts"), min(50, len(counts)), [("", "descending")])
-    common = [canonical(value) or "" for value in counts.field("values").take(top).to_pylist()]
+    common = [canonical_text(value) or "" for value in counts.field("values").take(top).to_pylist()]
     return {"distinct": len(counts), "common": common}
 
 

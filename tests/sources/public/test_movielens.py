@@ -65,7 +65,7 @@ def test_one_million_becomes_a_log(source: Path, tmp_path: Path, folder: str) ->
     assert (info.counts["events"], info.counts["items"], info.counts["users"]) == (4, 2, 2)
     dataset = Dataset(tmp_path / "dataset")
     sequences = dataset.sequences
-    (place,) = sequences.position_of(dataset.vocabulary("users").encode(["1"]))
+    (place,) = sequences.user_index(dataset.vocabulary("users").encode(["1"]))
     events = slice(sequences.offsets[place], sequences.offsets[place] + 2)
     items_of_1 = dataset.vocabulary("items").decode(sequences.item[events])
     assert items_of_1 == ["3", "1"]  # rated in one second: the order of the file stays

@@ -261,7 +261,7 @@ def test_a_machine_without_room_is_no_fault_of_a_file(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(DuckDBEngine, "keep", fail)
+    monkeypatch.setattr(DuckDBEngine, "materialize", fail)
     schema = write_log(tmp_path, {"events": random_events(6)})
     with pytest.raises(InputError, match=message) as raised:
         prepare(schema, tmp_path / "dataset")

@@ -12,11 +12,11 @@ import pytest
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.prepare.engines.engine import ROW
+from openlum.prepare.canonical_expression import check_canonical
+from openlum.prepare.conversion import Column, convert
+from openlum.prepare.engines.engine import ROW_NUMBER
 from openlum.prepare.engines.opening import open_engine
 from openlum.prepare.run import prepare
-from openlum.prepare.text import check_texts
-from openlum.prepare.values import Column, convert
 from openlum.schema import EngineSettings
 from tests.prepare.logs import START, write_log
 
@@ -133,7 +133,9 @@ def test_row_ids_are_exact_whole_numbers(
     with open_engine(EngineSettings(threads=1), tmp_path / "scratch") as engine:
         table = engine.scan("rows", [str(tmp_path / "rows.parquet")], ["row"])
         found = convert(table["row"], Column("row", "row", "row"))
-        rows = engine.rows(table.select(ROW, value=found.value, wrong=found.faults[0][0]).order_by(ROW))
+        rows = engine.fetch_rows(
+            table.select(ROW_NUMBER, value=found.value, wrong=found.faults[0][0]).order_by(ROW_NUMBER)
+        )
     assert ["wrong" if row["wrong"] else row["value"] for row in rows] == expected
 
 
@@ -142,14 +144,17 @@ def test_decimals_that_duckdb_reads_as_floats_are_refused(tmp_path: Path) -> Non
     schema = write_log(
         tmp_path, {"events": {"user": user, "item": ITEM, "time": TIME}}, events=EVENTS | {"path": "events.parquet"}
     )
-    with pytest.raises(InputError, match=r"events\.parquet: column 'user' is decimal256\(50, 0\); .*write it as text"):
+    with pytest.raises(
+        InputError, match=r"events\.parquet: column 'user' has the type decimal256\(50, 0\); .*write it as text"
+    ):
         prepare(schema, tmp_path / "dataset")
 
 
 def test_a_vocabulary_with_texts_of_an_older_version_is_named(tmp_path: Path) -> None:
     with open_engine(EngineSettings(threads=1), tmp_path / "scratch") as engine:
-        check_texts(engine, ibis.memtable({"value": ["7", "true", "1.10"]}), "users.parquet")
+        check_canonical(engine, ibis.memtable({"value": ["7", "true", "1.10"]}), "users.parquet")
         with pytest.raises(
-            InputError, match=r"users\.parquet: an older version wrote the value '7\.0', which is '7' today"
+            InputError,
+            match=r"users\.parquet: an older version wrote the value '7\.0', which this version writes as '7'",
         ):
-            check_texts(engine, ibis.memtable({"value": ["1", "7.0"]}), "users.parquet")
+            check_canonical(engine, ibis.memtable({"value": ["1", "7.0"]}), "users.parquet")
