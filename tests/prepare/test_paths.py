@@ -1,4 +1,4 @@
-"""Which files a path names, and what their directories say."""
+"""The files that a path names, and the columns that directory names define."""
 
 import os
 from pathlib import Path
@@ -54,7 +54,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_path_names_its_data(
+def test_a_path_names_its_data_files(
     tree: Path, path: str, expected: str, relative: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tree)
@@ -75,7 +75,7 @@ def _stem(name: str) -> str:
         ("log/README.md", "expected a file that ends in"),
     ],
 )
-def test_a_path_to_nothing_is_an_error(tree: Path, path: str, message: str) -> None:
+def test_a_path_that_names_no_data_is_an_error(tree: Path, path: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         find_files(tree, path)
     assert path in str(error.value)
@@ -92,11 +92,11 @@ def test_a_directory_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> No
         assert [file.name for file in find_files(tmp_path, path)] == ["a.parquet"]
 
 
-def test_other_files_are_counted(tree: Path) -> None:
+def test_files_that_are_neither_parquet_nor_csv_are_counted(tree: Path) -> None:
     assert count_other_files(tree, "log") == 1
     assert count_other_files(tree, "log/a.parquet") == 0
 
 
-def test_directories_name_columns() -> None:
+def test_directory_names_define_columns() -> None:
     file = "/data/year=2026/city=S%C3%A3o%20Tom%C3%A9/a%3Db=1=2/x=__HIVE_DEFAULT_PARTITION__/y=/=z/k=1.parquet"
     assert partition_columns(file) == {"year": "2026", "city": "São Tomé", "a=b": "1=2", "x": None, "y": None}

@@ -1,4 +1,4 @@
-"""DuckDB and Spark make the same dataset, row for row."""
+"""DuckDB and Spark produce the same dataset, row for row."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ from openlum.sources.public import write
 from tests.data.test_canonical import COLUMNS, texts_by, texts_in_python
 from tests.prepare.logs import random_events, write_log
 from tests.prepare.test_append import SCHEMA, log
-from tests.prepare.test_files import rows, write_types_that_meet
+from tests.prepare.test_files import rows, write_compatible_types
 from tests.prepare.test_impressions import odd_names
 
 pytestmark = [
@@ -37,14 +37,14 @@ KEYS = {"sequences": "user", "items.parquet": "item", "users.parquet": "user"}
 
 
 def with_spark(schema: Path) -> Path:
-    """The same schema with Spark as its engine."""
+    """Return the path of the same schema with Spark as its engine."""
     other = schema.with_name("spark.yaml")
     other.write_text(yaml.safe_dump(yaml.safe_load(schema.read_text()) | {"engine": SPARK}, sort_keys=False))
     return other
 
 
 def tables(dataset: Path) -> dict[str, pa.Table]:
-    """Every table of a dataset, in the order of its key."""
+    """Return every table of a dataset, ordered by its key."""
     keys = KEYS | {f"impressions/{split}": "row" for split in ("train", "valid", "test", "unlabelled")}
     keys |= {f"vocab/{file.name}": "id" for file in (dataset / "vocab").iterdir()}
     found = {name: pq.read_table(dataset / name).sort_by(key) for name, key in keys.items()}
@@ -57,7 +57,7 @@ def assert_same(first: Path, second: Path) -> None:
     assert one.keys() == other.keys()
     for name, table in one.items():
         assert table.column_names == other[name].column_names, name
-        # `equals` takes two missing numbers for equal, and does not look at which fields may be missing.
+        # `equals` treats two missing numbers as equal, and the cast ignores which fields are nullable.
         assert table.cast(other[name].schema).equals(other[name]), name
     infos = [json.loads((path / "dataset.json").read_text()) for path in (first, second)]
     for info in infos:
@@ -65,14 +65,14 @@ def assert_same(first: Path, second: Path) -> None:
     assert infos[0] == infos[1]
 
 
-def test_the_market_is_the_same_in_both(tmp_path: Path) -> None:
+def test_the_market_dataset_is_the_same_in_both(tmp_path: Path) -> None:
     schema = write_market(MarketSettings(users=150, items=120, sessions=4), tmp_path / "log")
     prepare(schema, tmp_path / "duckdb")
     prepare(with_spark(schema), tmp_path / "spark")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
-def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp_path: Path) -> None:
+def test_every_field_type_rejected_rows_and_append_are_the_same_in_both(tmp_path: Path) -> None:
     days: list[dict[str, Any]] = [log(0), log(1)]
     days[0]["events"]["time"][7] = None
     days[0]["events"]["item"][9] = "no such item"
@@ -92,14 +92,14 @@ def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
-def test_every_type_of_value_has_the_texts_of_python(tmp_path: Path) -> None:
+def test_every_type_of_value_has_the_canonical_texts_of_python(tmp_path: Path) -> None:
     settings = EngineSettings.model_validate(SPARK)
     with open_engine(settings, tmp_path / "scratch") as engine:
         assert texts_by(engine, COLUMNS, tmp_path / "columns.parquet") == texts_in_python(COLUMNS)
 
 
 def test_files_of_any_name_and_type_are_read_the_same_in_both(tmp_path: Path) -> None:
-    write_types_that_meet(tmp_path)
+    write_compatible_types(tmp_path)
     settings = [EngineSettings(), EngineSettings(name="spark", spark={"spark.master": "local[2]"})]
     found = []
     for setting in settings:
@@ -120,7 +120,7 @@ def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> No
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
-def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
+def test_columns_may_have_names_that_engines_use_internally(tmp_path: Path) -> None:
     log, schema = odd_names()
     path = write_log(tmp_path / "log", log, **schema)
     prepare(path, tmp_path / "duckdb")

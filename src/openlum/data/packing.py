@@ -54,7 +54,7 @@ def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     return sequences.valid_at if protocol == "last" else np.minimum(by_time, sequences.valid_at)
 
 
-def describe_eligible_events(info: DatasetInfo) -> str:
+def eligible_events(info: DatasetInfo) -> str:
     """Describe in words the events that the leave-last-out split can hold out."""
     holdout = info.data_schema.holdout
     return "events" if holdout is None else f"events whose {holdout.field} is {' or '.join(map(str, holdout.values))}"
@@ -63,7 +63,7 @@ def describe_eligible_events(info: DatasetInfo) -> str:
 def kept_from_training(info: DatasetInfo, protocol: Protocol) -> str:
     """Describe in words the events that `training_end` leaves out."""
     late = f"events from {datetime.fromtimestamp(info.valid_time, UTC):%Y-%m-%d %H:%M:%S} UTC on"
-    last = f"of each user with at least three {describe_eligible_events(info)}, "
+    last = f"of each user with at least three {eligible_events(info)}, "
     last += "the last two" if info.data_schema.holdout is None else "all events from the last but one of these on"
     return {"time": late, "last": last, "both": f"{late}; and {last}"}[protocol]
 

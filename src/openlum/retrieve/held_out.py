@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset, DatasetInfo
-from openlum.data.packing import Protocol, Spans, describe_eligible_events, kept_from_training
+from openlum.data.packing import Protocol, Spans, eligible_events, kept_from_training
 from openlum.errors import InputError
 from openlum.evaluation.ranked_lists import exclude, rank_of_target
 from openlum.model.fields import known_ids
@@ -20,7 +20,7 @@ def held_out_words(info: DatasetInfo, split: Literal["valid", "test"]) -> str:
     """What is held out of whose history, and what it is ranked among."""
     last = {"test": "the last", "valid": "the last but one"}[split]
     which = "event" if info.data_schema.holdout is None else "of these"
-    who = f"of each user with at least three {describe_eligible_events(info)}, {last} {which}"
+    who = f"of each user with at least three {eligible_events(info)}, {last} {which}"
     return f"{who}; the events before it are the history, and all items are ranked"
 
 
@@ -52,7 +52,7 @@ class HeldOut:
         """(n,) the item to be found."""
         if not len(self.users):
             raise InputError(
-                f"{dataset.path}: no user has three {describe_eligible_events(dataset.info)}, so none can be held out for retrieval; "
+                f"{dataset.path}: no user has three {eligible_events(dataset.info)}, so none can be held out for retrieval; "
                 "check 'holdout' in the schema, or leave retrieval out ('retrieve: null' in an experiment file)"
             )
 

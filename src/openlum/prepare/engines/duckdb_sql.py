@@ -28,7 +28,7 @@ def no_pattern(path: str | Path) -> str:
     absolute = os.path.abspath(path)
     if "\\" in absolute and any(character in absolute for character in PATTERN):
         raise InputError(
-            f"{path}: a path with a backslash and one of the characters {', '.join(PATTERN)} cannot be read; rename the file"
+            f"{path}: a path with a backslash and one of the characters {', '.join(PATTERN)} cannot be read; rename it"
         )
     return "".join(f"[{character}]" if character in PATTERN else character for character in absolute)
 
