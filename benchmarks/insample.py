@@ -97,7 +97,7 @@ def _variants(bench: Bench, dataset: Dataset) -> Iterator[Variant]:
         whole = _answers(bench, dataset, _train(bench, dataset, everybody, epochs))
         yield Variant(f"as it is, {epochs} epochs", whole)
     train = dataset.impressions("train")
-    mine = half[np.maximum(dataset.sequences.position_of(train.user), 0)]
+    mine = half[np.maximum(dataset.sequences.user_index(train.user), 0)]
     others = [_answers(bench, dataset, _train(bench, dataset, some, bench.experiment.pretrain.epochs))["train"]
               for some in (~half, half)]  # fmt: skip
     yield Variant("folds of users", whole | {"train": np.where(mine[:, None], *others)})

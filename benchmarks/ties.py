@@ -111,7 +111,7 @@ def main() -> None:
     sequences = dataset.sequences
     difference = _differences(trained)
     result = {
-        "not_first_of_their_second": float((sequences.moment != np.arange(len(sequences.time))).mean()),
+        "not_first_of_their_second": float((sequences.moment_start != np.arange(len(sequences.time))).mean()),
         "reference": "order",
         "speed": speed,
         "trained": trained,
@@ -168,7 +168,7 @@ def _trained(
     model, summary = trainer.model, trainer.summary()
     figures: dict[str, Any] = {name: summary[name] for name in ("epochs", "steps", "seconds", "tokens_per_second")}
     apart = Dataset(dataset.path)  # every event is a second of its own
-    apart.__dict__["sequences"] = replace(dataset.sequences, moment=np.arange(len(dataset.sequences.time)))
+    apart.__dict__["sequences"] = replace(dataset.sequences, moment_start=np.arange(len(dataset.sequences.time)))
     own, model.config = model.config, model.config.model_copy(update={"protocol": "time"})  # which asks by seconds
     for seen, log in {"second": dataset, "order": apart}.items():
         figures[seen] = validate(model, log, trainer.validation, experiment.pretrain.batch_events)
@@ -212,7 +212,7 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
     for turn in held_out.turns(experiment.retrieve.batch_users):
         users = held_out.users[turn]
         cut = {"order": held_out.cut[turn]}
-        cut["second"] = sequences.moment[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
+        cut["second"] = sequences.moment_start[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
         for seen, end in cut.items():
             start = window_start(end, model.config.settings.max_events)
             state = model.encode_history(History.gather(sequences, Spans(users, start, end)))

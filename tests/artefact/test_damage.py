@@ -265,5 +265,5 @@ def test_a_dataset_that_was_replaced_since_it_was_opened_is_not_read(run: Path, 
     opened = Dataset(tmp_path / "dataset")
     with whole_directory(tmp_path / "dataset", "dataset") as draft:
         (draft / "other").write_text("x")
-    with pytest.raises(InputError, match="another process has replaced it"):
+    with pytest.raises(InputError, match="another process has replaced this dataset"):
         _ = opened.sequences

@@ -49,7 +49,7 @@ def example_of(
 def events_of(dataset: Dataset, example: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
     """Return the user's row in the sequences, and all events of the user."""
     user = dataset.vocabulary("users").encode([example["user"]])
-    user_index = int(dataset.sequences.position_of(user)[0])
+    user_index = int(dataset.sequences.user_index(user)[0])
     return user_index, raw_history(dataset, user_index)
 
 

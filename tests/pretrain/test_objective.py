@@ -53,7 +53,7 @@ def whole_histories(dataset: Dataset) -> tuple[History, np.ndarray]:
     """Return the events of all users, and for each event the index of the first event of its second."""
     lengths = np.diff(dataset.sequences.offsets)
     history = History.gather(dataset.sequences, Spans(np.arange(len(lengths)), np.zeros_like(lengths), lengths))
-    return history, dataset.sequences.moment
+    return history, dataset.sequences.moment_start
 
 
 def test_feedback_losses_do_not_depend_on_other_events_of_the_same_second(

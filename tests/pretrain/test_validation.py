@@ -44,7 +44,7 @@ def test_the_order_of_events_in_a_second_changes_no_metric(small_dataset: Datase
         sequences.offsets[validation.spans.user_index] + validation.first_evaluated
     )  # the evaluated events of a user get the same second
     for begin, end in zip(first, sequences.offsets[validation.spans.user_index] + validation.spans.end, strict=True):
-        sequences.moment[begin:end] = begin
+        sequences.moment_start[begin:end] = begin
         order[begin:end] = rng.permutation(order[begin:end])
     one_second = validate(model, dataset, validation, 64)
     shuffled = replace(

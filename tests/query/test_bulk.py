@@ -48,7 +48,7 @@ def test_bulk_answers_equal_those_of_one_pass_per_row(small_dataset: Dataset, mo
     settings = QuerySettings(batch_events=40)
     for index, answers, feedback in answer_impressions(model, small_dataset, rows, questions, settings, items, "test"):
         for row, row_answers, row_feedback in zip(index, answers, feedback, strict=True):
-            user_index = int(sequences.position_of(rows.user[row : row + 1])[0])
+            user_index = int(sequences.user_index(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
             n = int(rows.prefix[row]) - begin
             history = History.gather(sequences, Spans(*(np.array([x]) for x in (user_index, begin, begin + n))))
@@ -163,7 +163,7 @@ def test_answers_as_of_the_day_see_the_events_before_midnight(small_dataset: Dat
     nightly = before_the_day(changed, rows)
     shorter = 0
     for row in range(len(rows.row)):
-        user_index = int(sequences.position_of(rows.user[row : row + 1])[0])
+        user_index = int(sequences.user_index(rows.user[row : row + 1])[0])
         time = sequences.time[sequences.offsets[user_index] : sequences.offsets[user_index + 1]]
         prefix = int((time < rows.time[row] // 86_400 * 86_400).sum())
         assert nightly.prefix[row] == prefix

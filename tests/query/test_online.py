@@ -32,7 +32,7 @@ def test_answers_for_one_user_equal_those_of_bulk_queries(
         answers[index], probabilities[index] = bulk_answers, feedback.sigmoid()
     for user in np.unique(rows.user):
         user_rows = np.flatnonzero(rows.user == user)
-        history = raw_history(small_dataset, int(small_dataset.sequences.position_of(np.array([user]))[0]))
+        history = raw_history(small_dataset, int(small_dataset.sequences.user_index(np.array([user]))[0]))
         scenarios = small_dataset.vocabulary("condition.scenario").decode(rows.condition["scenario"][user_rows])
         row_questions = [
             {"time": int(time)} | ({} if scenario == "(unknown)" else {"scenario": scenario})

@@ -89,7 +89,7 @@ class History:
             torch.from_numpy(sequences.item[index]),
             to_tensors({name: values[index] for name, values in sequences.condition.items()}),
             torch.from_numpy(offsets),
-            torch.from_numpy(np.maximum(sequences.moment[index] - begin, 0)),
+            torch.from_numpy(np.maximum(sequences.moment_start[index] - begin, 0)),
             torch.from_numpy(index),
         )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing
 from openlum.artefact.parts import damaged, is_text, read_parts
-from openlum.data.canonical import LIST_MARK, canonical
+from openlum.data.canonical import LIST_MARK, canonical_text
 from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
 from openlum.data.vocabulary import Vocabulary, hashed_id
@@ -186,7 +186,7 @@ class Processor:
     def _ids(self, spec: FieldSpec, values: list[Any]) -> np.ndarray:
         """Return the ids of raw values, (n,) int64, with 0 for values without an id."""
         if spec.hashed:
-            texts = [canonical(value) for value in values]
+            texts = [canonical_text(value) for value in values]
             return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
         return self.conditions[spec.name].encode(values)
 

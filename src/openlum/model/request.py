@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from openlum.arguments.values import NO_NUMBERS, check_single, is_missing, shown
-from openlum.data.canonical import canonical
+from openlum.data.canonical import canonical_text
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields, utc_seconds
 from openlum.errors import InputError
@@ -199,7 +199,7 @@ def _is_id(where: str, value: Any) -> bool:
     if is_missing(value):
         return False
     check_single(where, value)
-    return canonical(value) is not None
+    return canonical_text(value) is not None
 
 
 def _event_name(index: int) -> str:

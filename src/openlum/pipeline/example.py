@@ -105,7 +105,7 @@ def _events_before(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     begin, end = sequences.offsets[:-1], sequences.offsets[1:]
     if protocol == "last":
         held_out = np.minimum(begin + sequences.test_at, end)
-        moment = np.append(sequences.moment, len(sequences.time))
+        moment = np.append(sequences.moment_start, len(sequences.time))
         return np.where(held_out < end, moment[held_out], end) - begin
     before = np.concatenate([[0], np.cumsum(sequences.time < dataset.info.test_time)])
     return before[end] - before[begin]

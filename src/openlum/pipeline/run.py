@@ -237,11 +237,11 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
 
 def _tables(schema: Path) -> list[Path]:
     """Return the files of all tables of a schema."""
-    from openlum.prepare.inputs.paths import find
+    from openlum.prepare.inputs.paths import find_files
 
     content = load_settings(schema, Schema)
     tables = content.events, content.items, content.users, content.impressions
-    return [file for table in tables if table for file in find(schema.parent, table.path)]
+    return [file for table in tables if table for file in find_files(schema.parent, table.path)]
 
 
 def _was_appended_to(dataset: Path) -> bool:

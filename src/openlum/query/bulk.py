@@ -115,7 +115,7 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
 def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
     """Return the impressions with prefixes that end before the impression's day (UTC)."""
     sequences = dataset.sequences
-    user_index = sequences.position_of(impressions.user)  # (I,), -1 for a user without events
+    user_index = sequences.user_index(impressions.user)  # (I,), -1 for a user without events
     first_time = sequences.time.min(initial=0)
     midnight = impressions.time - impressions.time % SECONDS["d"]
     event_users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))

@@ -265,7 +265,7 @@ class RankingData:
 
     def _rows(self, impressions: Impressions) -> Rows:
         sequences = self.dataset.sequences
-        user = sequences.position_of(impressions.user)
+        user = sequences.user_index(impressions.user)
         begin = np.where(user < 0, 0, sequences.offsets[np.maximum(user, 0)])  # (I,) into all events
         end = begin + np.where(user < 0, 0, impressions.prefix)
         features = {f"condition.{name}": values for name, values in impressions.condition.items()}

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openlum.data.canonical import LIST_MARK, canonical
+from openlum.data.canonical import LIST_MARK, canonical_text
 
 Kind = Literal["empty", "boolean", "integer", "number", "text", "timestamp", "list", "nested"]
 
@@ -198,7 +198,7 @@ def _count_values(values: pa.Array) -> dict[str, Any]:
     """Return the number of distinct values and the 50 most frequent ones as text."""
     counts = pc.value_counts(values)
     top = pc.select_k_unstable(counts.field("counts"), min(50, len(counts)), [("", "descending")])
-    frequent = [canonical(value) or "" for value in counts.field("values").take(top).to_pylist()]
+    frequent = [canonical_text(value) or "" for value in counts.field("values").take(top).to_pylist()]
     return {"distinct": len(counts), "frequent": frequent}
 
 

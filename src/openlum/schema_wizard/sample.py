@@ -14,9 +14,18 @@ import pyarrow.parquet as pq
 
 from openlum.errors import InputError
 from openlum.prepare.engines.column_names import check_names
-from openlum.prepare.inputs.csv_rows import BLOCK, DAMAGE, FAULT, FOREIGN, CsvFile, not_utf8, open_csv, read_block
+from openlum.prepare.inputs.csv_rows import (
+    BLOCK,
+    FAULT,
+    MAX_NOT_UTF8_SHARE,
+    READ_ERRORS,
+    CsvFile,
+    not_utf8,
+    open_csv,
+    read_block,
+)
 from openlum.prepare.inputs.files import one_line, unreadable
-from openlum.prepare.inputs.paths import find, partition
+from openlum.prepare.inputs.paths import find_files, partition_columns
 
 MAX_FILES = 16
 """How many files of a table are sampled at most."""
@@ -56,7 +65,7 @@ def take_sample(path: str, rows: int) -> Sample:
         InputError: there is no such file, a file cannot be read, or the table has no rows.
     """
     try:
-        files = find(Path(), path)
+        files = find_files(Path(), path)
     except InputError as error:
         raise InputError(str(error).removesuffix("; the schema names it")) from None
     sampled_files = _spread(files, MAX_FILES)
@@ -89,7 +98,7 @@ def _sample_file(file: Path, limit: int) -> tuple[pa.Table, int | None]:
     for index, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if column.null_count == len(column):  # a column without a value may be of any type
             table = table.set_column(index, name, pa.nulls(len(column)))
-    for name, value in partition(file).items():
+    for name, value in partition_columns(file).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * len(table), pa.string()))
     return table, count
@@ -119,12 +128,12 @@ def _sample_csv(file: Path, limit: int) -> tuple[pa.Table, int | None]:
     try:
         with open_csv(file) as opened:
             text, is_complete = _sample_lines(opened, file, limit)
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise unreadable(str(file), one_line(error)) from None
     columns = opened.dialect.columns
     parts = list(read_block(text, opened.dialect, columns, line=2))
     foreign, total = sum(part.not_utf8 for part in parts), sum(len(part.table) for part in parts)
-    if foreign > FOREIGN * total:
+    if foreign > MAX_NOT_UTF8_SHARE * total:
         raise not_utf8(file, f"{foreign:,} of {total:,} sampled lines")
     empty = pa.table({column: pa.array([], pa.string()) for column in columns})
     valid = [part.table.filter(pc.is_null(part.table[FAULT])).select(columns) for part in parts]

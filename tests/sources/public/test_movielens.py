@@ -65,7 +65,7 @@ def test_1m_becomes_a_log(source: Path, tmp_path: Path, folder: str) -> None:
     assert (info.counts["events"], info.counts["items"], info.counts["users"]) == (4, 2, 2)
     dataset = Dataset(tmp_path / "dataset")
     sequences = dataset.sequences
-    (position,) = sequences.position_of(dataset.vocabulary("users").encode(["1"]))
+    (position,) = sequences.user_index(dataset.vocabulary("users").encode(["1"]))
     events = slice(sequences.offsets[position], sequences.offsets[position] + 2)
     items = dataset.vocabulary("items").decode(sequences.item[events])
     assert items == ["3", "1"]  # both were rated in the same second, so they keep the order of the file
