@@ -89,7 +89,7 @@ def test_csv_of_any_line_end_is_sampled_all_over(tmp_path: Path, line_end: str) 
         ("latin.csv", "user,item,time\nJosé,1,2\n".encode("latin-1"), "not UTF-8"),
         ("late.csv", b"user,item,time\n" + b"a,1,2\n" * 20_000 + b"Jos\xe9,1,2\n" * 20_000, "not UTF-8"),
         ("wide.csv", "user,item,time\nJosé,1,2\n".encode("utf-16"), "iconv -f utf-16"),
-        ("quote.csv", b'user,"item,time\na,1,2\n', "a quote in its first line is not closed"),
+        ("quote.csv", b'user,"item,time\na,1,2\n', "a quote in the first line is not closed"),
         ("twice.csv", b"a,a\n1,2\n", "several columns are named 'a'"),
         ("log.txt", b"a", "expected a file that ends in"),
     ],
