@@ -115,9 +115,9 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_no_array_of_the_rows_is_refused(name: str, wrong: str) -> None:
     if name != "calibrated" or wrong not in ("one short", "none"):  # a calibration takes any number of rows
-        with pytest.raises(InputError, match=r"expected|fusion: numbers"):
+        with pytest.raises(InputError, match=r"expected|fusion: inputs"):
             METRICS[name](LABEL, WRONG[wrong])
-    with pytest.raises(InputError, match=r"expected|no rows|fusion: numbers"):
+    with pytest.raises(InputError, match=r"expected|no rows|fusion: inputs"):
         METRICS[name](WRONG[wrong], PREDICTION)
 
 
@@ -183,15 +183,15 @@ def test_fusion_names_columns_and_questions() -> None:
         numbers = NUMBERS.copy()
         numbers[4, column] = np.inf
         for work, given in ((fused_inputs, (PREDICTION, numbers)), (fit_fusion, (numbers, LABEL))):
-            with pytest.raises(InputError, match=f"column {column} of the numbers is inf at index 4"):
+            with pytest.raises(InputError, match=f"column {column} of the (knowledge scores|fusion inputs) is inf at index 4"):
                 work(*given)
-    with pytest.raises(InputError, match=r"numbers: expected \(rows, 3\), found \(12, 2\)"):
+    with pytest.raises(InputError, match=r"knowledge scores: expected \(rows, 3\), found \(12, 2\)"):
         with_probabilities(NUMBERS, ["a", "b", "c"], [])
-    with pytest.raises(InputError, match="no number 'c'; there are: a, b"):
+    with pytest.raises(InputError, match="unknown knowledge score 'c'; choose from a, b"):
         with_probabilities(NUMBERS, ["a", "b"], ["c"])
-    with pytest.raises(InputError, match=r"numbers: expected \(rows, 2\), found \(12, 1\)"):
+    with pytest.raises(InputError, match=r"fusion inputs: expected \(rows, 2\), found \(12, 1\)"):
         fit_fusion(NUMBERS, LABEL)(NUMBERS[:, :1])
-    with pytest.raises(InputError, match=r"numbers \(12, 0\)"):
+    with pytest.raises(InputError, match=r"inputs of shape \(12, 0\)"):
         fit_fusion(np.empty((ROWS, 0)), LABEL)
 
 

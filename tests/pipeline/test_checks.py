@@ -70,9 +70,9 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ({"query": {"questions": {"q": {"hour": 25}}}}, "25 is not a whole number from 0 to"),
         ({"example": {"e": {"scenario": "moon"}}}, "example: question 'e': .* 'moon' was not in"),
         ({"retrieve": {"questions": {"q": {"scenario": "moon"}}}}, "retrieve: question 'q': .* 'moon' was not in"),
-        ({"retrieve": {"known": {"k": ["rating"]}}}, r"retrieve\.known\.k: 'rating' is no field that is known before"),
+        ({"retrieve": {"known": {"k": ["rating"]}}}, r"retrieve\.known\.k: 'rating' is not a condition field that is known before"),
         ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is no field"),
-        ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: 21 items are to be looked at, and 20 are ranked"),
+        ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: the cut-off 21 exceeds the 20 items that are ranked"),
         ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is no categorical"),
         (
             {"rank": {"history_where": {"rating": ["6"]}}},
@@ -111,7 +111,7 @@ def test_what_the_data_lack(small_dataset: Dataset, tmp_path: Path) -> None:
     sequences = small_dataset.sequences
     lengths = np.diff(sequences.offsets)
     nobody = small(small_dataset, test_at=lengths)
-    with pytest.raises(InputError, match=r"no user has three events, so none .*'retrieve: null'"):
+    with pytest.raises(InputError, match=r"no user has three events, so no event .*'retrieve: null'"):
         check(nobody, tmp_path, {})
     check(nobody, tmp_path, {"retrieve": None})
     late = small(small_dataset, time=sequences.time + 10**9)

@@ -199,8 +199,8 @@ def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Data
     assert figures[-1]["auc taken judged"] > 0.7
     query(dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     knowledge, test = load_knowledge(tmp_path / "knowledge", dataset), dataset.impressions("test")
-    assert knowledge.questions == ["any", "taken=no", "taken=yes"]
-    odds = knowledge.similarity[knowledge.places(test.row)]  # (I, 3)
+    assert knowledge.score_names == ["any", "taken=no", "taken=yes"]
+    odds = knowledge.scores[knowledge.index_of(test.row)]  # (I, 3)
     assert odds[:, 1] == pytest.approx(-odds[:, 2], abs=1e-4)
     # Each row beside the same user's at the same time with the other item.
     label = test.label > 0

@@ -136,16 +136,16 @@ def test_a_dataset_that_has_grown_has_the_answers_of_unknown_items(
         found.append(load_knowledge(tmp_path / f"knowledge {name}", dataset))
     grown, unknown = found
     np.testing.assert_array_equal(grown.answers, unknown.answers)
-    np.testing.assert_array_equal(grown.similarity, unknown.similarity)
+    np.testing.assert_array_equal(grown.scores, unknown.scores)
     assert len(grown.items) == len(words) + 1
     np.testing.assert_array_equal(grown.items[-2:], grown.items[[0, 0]])
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings(questions=QUESTIONS))
     before = load_knowledge(tmp_path / "knowledge", small_dataset)
     rows = small_dataset.impressions("valid")
     same = rows.row[rows.user != small_dataset.sequences.user[0]]
-    places = before.places(same), grown.places(same)
-    np.testing.assert_allclose(before.answers[places[0]], grown.answers[places[1]], atol=1e-3)
-    np.testing.assert_allclose(before.similarity[places[0]], grown.similarity[places[1]], atol=1e-5)
+    index = before.index_of(same), grown.index_of(same)
+    np.testing.assert_allclose(before.answers[index[0]], grown.answers[index[1]], atol=1e-3)
+    np.testing.assert_allclose(before.scores[index[0]], grown.scores[index[1]], atol=1e-5)
 
 
 def test_as_of_the_day_sees_what_came_before_midnight(small_dataset: Dataset) -> None:
@@ -182,7 +182,7 @@ def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
     fine, coarse = (read[dtype].answers.astype(np.float32) for dtype in ("float16", "int8"))
     assert (fine * coarse).sum(-1).min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(coarse, axis=-1), 1, atol=2e-3)
-    np.testing.assert_array_equal(read["int8"].similarity, read["float16"].similarity)
+    np.testing.assert_array_equal(read["int8"].scores, read["float16"].scores)
     column = pq.read_schema(tmp_path / "int8" / "part-00000.parquet").field("answer.like").type
     assert (column.value_type, column.list_size) == (pa.int8(), 8)
 
@@ -210,6 +210,6 @@ def test_a_model_that_never_learned_to_judge_says_nothing_of_items(small_dataset
     model = build_model(small_dataset, shape, seed=0, feedback_prediction=False)
     model.save_pretrained(tmp_path / "model")
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
-    assert load_knowledge(tmp_path / "knowledge", small_dataset).questions == ["any"]
+    assert load_knowledge(tmp_path / "knowledge", small_dataset).score_names == ["any"]
     with pytest.raises(InputError, match="judges no items"):
         LargeUserModel.load(tmp_path / "model").predict_feedback([], ["1"])
