@@ -71,14 +71,14 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ({"example": {"e": {"scenario": "moon"}}}, "example: question 'e': .* 'moon' was not in"),
         ({"retrieve": {"questions": {"q": {"scenario": "moon"}}}}, "retrieve: question 'q': .* 'moon' was not in"),
         ({"retrieve": {"known": {"k": ["rating"]}}}, r"retrieve\.known\.k: 'rating' is not a condition field that is known before"),
-        ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is no field"),
+        ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is not a condition field"),
         ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: the cut-off 21 exceeds the 20 items that are ranked"),
-        ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is no categorical"),
+        ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is not a categorical"),
         (
             {"rank": {"history_where": {"rating": ["6"]}}},
             r"rank\.history_where\.rating: the dataset has no value '6'; it has ",
         ),
-        ({"rank": {"knowledge": {"matching_questions": ["hgh"]}}}, "the knowledge has no question 'hgh'; it has high"),
+        ({"rank": {"knowledge": {"matching_questions": ["hgh"]}}}, "the knowledge has no question 'hgh'; choose from high"),
         (
             {
                 "rank": {"knowledge": {"matching_questions": ["rating=5"]}},
@@ -122,7 +122,7 @@ def test_what_the_data_lack(small_dataset: Dataset, tmp_path: Path) -> None:
             check(small(small_dataset, labels=lambda split, found=labels: set(found)), tmp_path, {})
     with pytest.raises(InputError, match="one user alone"):
         check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), others=True)
-    with pytest.raises(InputError, match="none is left to train 'sasrec' on"):
+    with pytest.raises(InputError, match="no event is left to train 'sasrec' on"):
         check_sequential(small(small_dataset, valid_at=lengths * 0), "sasrec", SequentialSettings())
 
 
