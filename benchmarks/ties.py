@@ -241,7 +241,7 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
 
 
 def _speeds(arguments: list[str], old: Path) -> dict[str, Any]:
-    """Return the speed of training steps of this source tree and of an older one, measured in alternation in separate processes."""
+    """Return the speeds of training steps of this source tree and of an older one, measured in alternation."""
     trees = {"new": Path(__file__).parent.parent, "old": old}
     speeds: dict[str, list[float]] = {name: [] for name in trees}
     for _ in range(ROUNDS):

@@ -183,7 +183,9 @@ def test_fusion_names_columns_and_questions() -> None:
         numbers = NUMBERS.copy()
         numbers[4, column] = np.inf
         for work, given in ((fused_inputs, (PREDICTION, numbers)), (fit_fusion, (numbers, LABEL))):
-            with pytest.raises(InputError, match=f"column {column} of the (knowledge scores|fusion inputs) is inf at index 4"):
+            with pytest.raises(
+                InputError, match=f"column {column} of the (knowledge scores|fusion inputs) is inf at index 4"
+            ):
                 work(*given)
     with pytest.raises(InputError, match=r"knowledge scores: expected \(rows, 3\), found \(12, 2\)"):
         with_probabilities(NUMBERS, ["a", "b", "c"], [])

@@ -70,7 +70,10 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ({"query": {"questions": {"q": {"hour": 25}}}}, "25 is not a whole number from 0 to"),
         ({"example": {"e": {"scenario": "moon"}}}, "example: question 'e': .* 'moon' was not in"),
         ({"retrieve": {"questions": {"q": {"scenario": "moon"}}}}, "retrieve: question 'q': .* 'moon' was not in"),
-        ({"retrieve": {"known": {"k": ["rating"]}}}, r"retrieve\.known\.k: 'rating' is not a condition field that is known before"),
+        (
+            {"retrieve": {"known": {"k": ["rating"]}}},
+            r"retrieve\.known\.k: 'rating' is not a condition field that is known",
+        ),
         ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is not a condition field"),
         ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: the cut-off 21 exceeds the 20 items that are ranked"),
         ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is not a categorical"),
@@ -78,7 +81,10 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
             {"rank": {"history_where": {"rating": ["6"]}}},
             r"rank\.history_where\.rating: the dataset has no value '6'; it has ",
         ),
-        ({"rank": {"knowledge": {"matching_questions": ["hgh"]}}}, "the knowledge has no question 'hgh'; choose from high"),
+        (
+            {"rank": {"knowledge": {"matching_questions": ["hgh"]}}},
+            "the knowledge has no question 'hgh'; choose from high",
+        ),
         (
             {
                 "rank": {"knowledge": {"matching_questions": ["rating=5"]}},

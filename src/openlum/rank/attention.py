@@ -31,10 +31,10 @@ class TargetAttention(nn.Module):
             keys: (B, L, D) behaviours.
             mask: (B, L) bool: True where a behaviour exists.
         """
-        # W [q, k, q - k, q * k] = (Wq + Wd) q + (Wk - Wd + Wp diag(q)) k: one product a row instead of the (B, L, 4 D) input.
+        # W [q, k, q - k, q * k] = (Wq + Wd) q + (Wk - Wd + Wp diag(q)) k: one product per row instead of the (B, L, 4 D) input.
         w_query, w_key, w_difference, w_product = self.pair.weight.chunk(4, dim=1)  # (H, D) each
         query_term = query @ (w_query + w_difference).T + self.pair.bias  # (B, H)
         key_weight = torch.addcmul((w_key - w_difference).T, query.unsqueeze(2), w_product.T)  # (B, D, H)
         hidden = torch.baddbmm(query_term.unsqueeze(1), keys, key_weight).relu()  # (B, L, H)
         weights = self.weight(hidden).squeeze(2) * mask  # (B, L)
-        return (weights.unsqueeze(2) * keys).sum(1)  # on a CPU faster than a product of (1, L) and (L, D) a row
+        return (weights.unsqueeze(2) * keys).sum(1)  # on a CPU faster than a product of (1, L) and (L, D) per row

@@ -66,7 +66,7 @@ class KnowledgeInput:
     """The knowledge about B rows."""
 
     answers: Tensor
-    """(B, Q, E) float16: one vector a question."""
+    """(B, Q, E) float16: one vector per question."""
     target: Tensor
     """(B, E) float16: the target item's embedding in the same space."""
     scores: Tensor

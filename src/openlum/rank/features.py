@@ -15,7 +15,7 @@ class KnowledgeFeatures(nn.Module):
     """A module that turns answers and the target item's embedding into features for a ranker.
 
     *Direct use*: answers and target are projected, and a gate weighs the questions by each answer's match with the target.
-    *Interest matching*: the similarities are standardised and used as one number a question. The output layer starts at zero.
+    *Interest matching*: the similarities are standardised and used as one number per question. The output layer starts at zero.
     A model that adds the features to a hidden layer, or appends them to its inputs, therefore starts with unchanged predictions.
 
     Args:

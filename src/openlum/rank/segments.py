@@ -18,7 +18,7 @@ POPULAR_SHARE = 0.5
 MAX_VALUES = 50
 """A condition field with more values gives no segments."""
 LARGEST_VALUES = 6
-"""Number of most frequent values of a condition field with a segment of their own; all other values share one segment."""
+"""Number of most frequent values of a condition field that have their own segment; all other values share one segment."""
 MIN_ROWS = 20
 """Fewest rows of either label that the AUC of a segment needs."""
 

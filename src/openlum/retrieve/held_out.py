@@ -17,7 +17,7 @@ from openlum.model.fields import known_ids
 
 
 def held_out_description(info: DatasetInfo, split: Literal["valid", "test"]) -> str:
-    """Return which event of which users is held out, and which items it is ranked among, in words."""
+    """Return a description of the held-out events, the histories and the ranked items."""
     last = {"test": "the last", "valid": "the last but one"}[split]
     event = "event" if info.data_schema.holdout is None else "of these"
     users = f"of each user with at least three {eligible_events(info)}, {last} {event}"
