@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from openlum.artefact.directory import MANIFEST, fingerprint, read_json, read_manifest, whole_directory, write_json
+from openlum.artefact.directory import (
+    FORMAT,
+    MANIFEST,
+    fingerprint,
+    read_json,
+    read_manifest,
+    whole_directory,
+    write_json,
+)
 from openlum.cli import app
 from openlum.errors import InputError
 
@@ -91,7 +99,7 @@ def test_a_manifest_has_kind_format_and_the_size_and_checksum_of_every_part(tmp_
         (draft / ".scratch" / "b").write_text("not a part")
     manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
-    assert (manifest.kind, manifest.format, manifest.key) == ("model", 1, None)
+    assert (manifest.kind, manifest.format, manifest.key) == ("model", FORMAT, None)
     ((name, part),) = manifest.parts.items()
     assert (name, part.bytes) == ("deep/a", 3)
     assert part.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -26,6 +26,8 @@ from openlum.errors import InputError
 
 MANIFEST = "manifest.json"
 """The file that marks a directory as an artefact and names its kind. Only an artefact of the same kind may replace it."""
+FORMAT = 2
+"""Version of the layout of all artefacts. It rises with every change after which older artefacts cannot be read."""
 Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval"]
 MADE_BY: dict[Kind, str] = {
     "log": "lum data",
@@ -56,8 +58,8 @@ class Manifest(Settings):
 
     kind: Kind
     """Kind of the artefact."""
-    format: Literal[1] = 1
-    """Version of the artefact's layout. An openlum version that writes another layout has another number."""
+    format: int = Field(FORMAT, ge=1)
+    """Version of the artefact's layout, `FORMAT` of the openlum version that wrote it."""
     key: dict[str, str] | None = None
     """Key of the step that wrote the artefact, from `step_key`; null if the step did not run in a pipeline."""
     parts: dict[str, Part]
@@ -154,8 +156,8 @@ def check_parts(directory: str | Path, kind: Kind) -> Manifest | None:
         The manifest. None if the directory has no manifest: a model from `save_pretrained` or from a Hub has none.
 
     Raises:
-        InputError: a part is missing, was added or has another size. The message names the part and the command that writes
-            the artefact again.
+        InputError: the artefact has another format, or a part is missing, was added or has another size. The message names
+            the part and the command that writes the artefact again.
     """
     directory = Path(directory)
     if not directory.exists():
@@ -165,10 +167,25 @@ def check_parts(directory: str | Path, kind: Kind) -> Manifest | None:
         return None
     if manifest.kind != kind:
         raise InputError(f"{directory}: is a {manifest.kind}, not a {kind}; '{MADE_BY[kind]}' writes one")
+    check_format(directory, manifest.format, MADE_BY[kind])
     for file, problem in differences(directory, manifest):
         if not is_page(file) and (problem != ADDED or file.endswith(".parquet")):
             raise InputError(f"{directory / file}: {problem}; run '{MADE_BY[kind]}' again")
     return manifest
+
+
+def check_format(path: Path, version: object, command: str) -> None:
+    """Raise an `InputError` if an artefact has another format than this version of openlum reads.
+
+    Args:
+        path: the artefact, or its file that holds the format.
+        version: its format.
+        command: the command that writes the artefact again.
+    """
+    if version != FORMAT:
+        raise InputError(
+            f"{path}: has format {version}, but this version of openlum reads format {FORMAT}; run '{command}' again"
+        )
 
 
 ADDED = "was added after the artefact was written"
@@ -220,6 +237,8 @@ def _manifest(directory: Path, kind: Kind) -> Manifest:
 def read_manifest(directory: Path) -> Manifest | None:
     """Return the manifest of an artefact; None if the directory has no manifest.
 
+    From a manifest of another format, only kind and format are read.
+
     Raises:
         InputError: the manifest is damaged, or another program wrote it.
     """
@@ -227,7 +246,10 @@ def read_manifest(directory: Path) -> Manifest | None:
     if not file.is_file():
         return None
     try:
-        return parse_settings(read_json(file, "lum"), Manifest, where=str(file))
+        content = read_json(file, "lum")
+        if isinstance(content.get("format"), int) and content["format"] != FORMAT:
+            content = {"kind": content.get("kind"), "format": content["format"], "parts": {}}
+        return parse_settings(content, Manifest, where=str(file))
     except InputError as error:
         raise InputError(
             f"{error}. If lum wrote {directory}, remove it and run its step again; otherwise name another directory"

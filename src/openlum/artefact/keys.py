@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openlum.artefact.checksums import checksums
-from openlum.artefact.directory import MANIFEST, data_checksums, fingerprint, read_manifest
+from openlum.artefact.directory import FORMAT, MANIFEST, data_checksums, fingerprint, read_manifest
 
 Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve", "bench ranking", "bench retrieval"]
 Key = dict[str, str]
@@ -84,7 +84,8 @@ def rerun_reason(directory: Path, key: Key) -> str | None:
         key: the current key of the step.
 
     Returns:
-        `inputs changed: dataset`, `settings changed`, `code changed`, `output was edited: FILE`; empty before the first run.
+        `inputs changed: dataset`, `settings changed`, `code changed`, `output was edited: FILE`, `output has format 1, not 2`;
+        empty before the first run.
 
     Raises:
         InputError: the directory's manifest is damaged.
@@ -92,6 +93,8 @@ def rerun_reason(directory: Path, key: Key) -> str | None:
     manifest = read_manifest(directory)
     if manifest is None:
         return f"output has no {MANIFEST}" if directory.is_dir() and any(directory.iterdir()) else ""
+    if manifest.format != FORMAT:
+        return f"output has format {manifest.format}, not {FORMAT}"
     if manifest.key is None:
         return "output was written by a single step"
     reasons = _changes(manifest.key, key)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openlum.artefact.checksums import checksums
-from openlum.artefact.directory import MADE_BY, MANIFEST, Manifest, differences, read_manifest
+from openlum.artefact.directory import MADE_BY, MANIFEST, Manifest, check_format, differences, read_manifest
 from openlum.errors import InputError
 
 MAX_FILES = 20
@@ -23,11 +23,12 @@ def verify(directory: str | Path, report: Callable[[Path, int], None] = lambda f
 
     Raises:
         InputError: files are missing, were added or have another content; the message names them and the command that writes
-            them again. Or no directory has a manifest.
+            them again. Or no directory has a manifest, or an artefact has another format.
     """
     problems: list[str] = []
     files = 0
     for artefact, manifest in artefacts_in(Path(directory)).items():
+        check_format(artefact, manifest.format, MADE_BY[manifest.kind])
         damage = dict(differences(artefact, manifest))
         parts = {name: part for name, part in manifest.parts.items() if name not in damage}
         current = checksums([artefact / name for name in parts], fresh=True)

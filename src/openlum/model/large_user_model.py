@@ -15,7 +15,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from openlum.arguments.values import as_path, whole_number
-from openlum.artefact.directory import check_parts, read_json, write_json
+from openlum.artefact.directory import check_format, check_parts, read_json, write_json
 from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
@@ -363,12 +363,14 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Load a model from a local directory.
 
         Raises:
-            InputError: if the directory has no model, the model is damaged, or there is no such device.
+            InputError: the directory has no model, the model is damaged or has another format, or there is no such device.
         """
         directory, device = as_path("directory", directory), available_device(map_location)
         check_parts(directory, "model")
         file = directory / "config.json"
-        config = parse_settings(read_json(file, "lum pretrain"), ModelConfig, where=str(file))
+        content = read_json(file, "lum pretrain")
+        check_format(file, content.get("format", 1), "lum pretrain")  # version 0.1 wrote no format
+        config = parse_settings(content, ModelConfig, where=str(file))
         processor = Processor.load(directory)
         check_vocabularies(config, processor, directory)
         weights = directory / "model.safetensors"

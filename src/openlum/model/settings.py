@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from openlum.artefact.directory import FORMAT
 from openlum.config import Settings
 from openlum.data.packing import Protocol
 from openlum.schema import FieldSpec, TimeField
@@ -69,6 +70,8 @@ class ModelSettings(Settings):
 class ModelConfig(Settings):
     """The content of a saved model's `config.json`: the settings, and the fields of the dataset that the model was built for."""
 
+    format: int = FORMAT
+    """Version of the layout of a saved model."""
     settings: ModelSettings
     """Hyperparameters."""
     condition: list[FieldSpec]
