@@ -18,6 +18,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # What a user has, and what a developer has beyond it: lint, tests, and Spark to test with.
 .venv/user: pyproject.toml constraints.txt

@@ -18,21 +18,22 @@ from typing import Any
 
 import numpy as np
 
-from openlum.artefact import read_json, write_json
-from openlum.bench.cells import Outcome
-from openlum.bench.chain import Place, build_knowledge
-from openlum.bench.ranking import run_with_progress, seed_cells
+from openlum.artefact.directory import read_json, write_json
+from openlum.bench.pipeline import RunContext, build_knowledge
+from openlum.bench.ranking import run_with_progress, seed_trials
 from openlum.bench.settings import bench_file, changed, load_bench
+from openlum.bench.trials import Outcome
 from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset
-from openlum.page import figure, terminal_table
+from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.metrics import auc
+from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
 from openlum.rank.rankers.late import late_inputs
-from openlum.rank.settings import GENERATIVE, KNOWLEDGE
-from openlum.summary import environment
+from openlum.rank.settings import GENERATIVE
+from openlum.report.rendering import figure, terminal_table
 
 Numbers = tuple[np.ndarray, np.ndarray]
 """Of the validation rows and of the test rows, (I, X) each."""
@@ -48,23 +49,23 @@ def main() -> None:
     file, result = bench_file(options.dataset), read_json(options.ranking, "lum bench ranking")
     bench, told = load_bench(file), result["bench"]
     directory = options.runs / f"bench-{bench.experiment.name}"
-    place = Place(file, directory, new_console(), None, told["seeds"], told["models"])
+    context = RunContext(file, directory, new_console(), None, told["seeds"], told["models"])
     settings, dataset = bench.experiment.rank, Dataset(directory / "dataset")
     assert settings is not None
-    trained = build_knowledge(bench.experiment, place)
-    cells = [
-        cell
+    trained = build_knowledge(bench.experiment, context)
+    trials = [
+        trial
         for name, tuned in told["tuning"].items()
-        for cell in seed_cells(
+        for trial in seed_trials(
             name,
-            name.removesuffix(KNOWLEDGE),
+            name.removesuffix(WITH_KNOWLEDGE),
             changed(settings, tuned["chosen"]),
-            trained if name.endswith(KNOWLEDGE) else [],
-            place.seeds,
+            trained if name.endswith(WITH_KNOWLEDGE) else [],
+            context.seeds,
         )
     ]
-    outcomes = run_with_progress(cells, "read", place)
-    found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name in told["tuning"]}
+    outcomes = run_with_progress(trials, "read", context)
+    found = {name: [outcomes[trial] for trial in trials if trial.name == name] for name in told["tuning"]}
     answered = [RankingData(dataset, settings, load_knowledge(one.knowledge, dataset, [])) for one in trained]
     rows = [
         *_averages(found, answered[0]),
@@ -74,7 +75,7 @@ def main() -> None:
     table = terminal_table(f"{options.dataset}: AUC", "Of", "", "Validation", "Test")
     for of, how, reached in rows:
         table.add_row(of, how, figure(reached["valid"]), figure(reached["test"]))
-    place.console.print(table)
+    context.console.print(table)
     content = {"dataset": told["dataset"], "protocol": bench.protocol, "seeds": told["seeds"], "models": told["models"]}
     told_rows = [{"of": of, "how": how} | reached for of, how, reached in rows]
     write_json(options.json, {"ensembles": told_rows, "bench": content, "environment": environment()})
@@ -104,12 +105,12 @@ def _answers(found: Found, answered: list[RankingData], validation: dict[str, An
     data, several = answered[0], f"{len(answered)} averaged"
     rows = [
         ("answers alone", "one", _mean_of([_joined(one, data) for one in alone])),
-        (f"{best}{KNOWLEDGE}", "answers of one", _mean_of([_joined(one, data) for one in turns])),
+        (f"{best}{WITH_KNOWLEDGE}", "answers of one", _mean_of([_joined(one, data) for one in turns])),
     ]
     if len(answered) > 1:
         together = [_joined(_averaged(one), data) for one in by_seed]
         rows.append(("answers alone", several, _joined(_averaged(alone), data)))
-        rows.append((f"{best}{KNOWLEDGE}", f"answers of {several}", _mean_of(together)))
+        rows.append((f"{best}{WITH_KNOWLEDGE}", f"answers of {several}", _mean_of(together)))
     return rows
 
 
@@ -127,7 +128,7 @@ def _ceilings(found: Found, data: RankingData) -> list[Row]:
 
 
 def _without_knowledge(found: Found) -> list[str]:
-    return [name for name in found if not name.endswith(KNOWLEDGE)]
+    return [name for name in found if not name.endswith(WITH_KNOWLEDGE)]
 
 
 def _log_odds(one: Outcome) -> Numbers:

@@ -2,7 +2,7 @@
 
     python benchmarks/insample.py --dataset kuairand-pure --from DIR --json OUT
 
-Judgements and similarities of the Large User Model alone (logistic regression, no ranker) and in a ranker, when the training rows
+Feedback predictions and similarities of the Large User Model alone (logistic regression, no ranker) and in a ranker, when the training rows
 are answered by
 
 - `as it is`: the one model that was trained on all users' events of the training period, for one epoch, and for as many as the
@@ -24,28 +24,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from openlum.artefact import write_json
-from openlum.bench.chain import Place, build_dataset
+from openlum.artefact.directory import write_json
+from openlum.bench.pipeline import RunContext, build_dataset
 from openlum.bench.settings import Bench, bench_file, load_bench
 from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.data.packing import training_end
+from openlum.evaluation.metrics import auc, gauc
 from openlum.model import LargeUserModel
-from openlum.page import terminal_table
+from openlum.pipeline.summary import environment
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.train import Trainer
 from openlum.query.bulk import answer_impressions, embed_items
-from openlum.query.questions import QuestionSet, judgement_names
-from openlum.rank.alone import knowledge_alone
+from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge
-from openlum.rank.metrics import auc, gauc
+from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.settings import KnowledgeSettings
 from openlum.rank.train import fit
-from openlum.summary import environment
+from openlum.report.rendering import terminal_table
 
 Matched = dict[Split, np.ndarray]
-"""Split to similarities and judgements of its rows, (I, Q)."""
+"""Split to similarities and feedback predictions of its rows, (I, Q)."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,23 @@ def main() -> None:
     options = parser.parse_args()
     file = bench_file(options.dataset)
     bench = load_bench(file)
-    place = Place(
+    context = RunContext(
         file,
         options.runs / f"bench-{bench.experiment.name}",
         new_console(),
         options.from_dir,
         list(range(options.seeds)),
     )
-    dataset = Dataset(build_dataset(bench.experiment, place))
-    rows = [_judge(bench, dataset, variant, options.ranker, place.seeds) for variant in _variants(bench, dataset)]
+    dataset = Dataset(build_dataset(bench.experiment, context))
+    rows = [_judge(bench, dataset, variant, options.ranker, context.seeds) for variant in _variants(bench, dataset)]
     table = terminal_table(f"{options.dataset}: {options.ranker}", "Training rows answered by", "alone: train", "valid", "test",
                            "ranker: valid", "test")  # fmt: skip
     for row in rows:
         alone = (f"{row['alone'][split]:.4f}" for split in SPLITS)
         ranker = (f"{np.mean(row[split]):.4f}" for split in ("valid", "test"))
         table.add_row(row["name"], *alone, *ranker)
-    place.console.print(table)
-    told = {"dataset": options.dataset, "protocol": bench.protocol, "seeds": place.seeds, "ranker": options.ranker}
+    context.console.print(table)
+    told = {"dataset": options.dataset, "protocol": bench.protocol, "seeds": context.seeds, "ranker": options.ranker}
     write_json(options.json, {"insample": rows, "bench": told, "environment": environment() | {"seed": 0}})
 
 
@@ -124,9 +124,13 @@ def _train(bench: Bench, dataset: Dataset, users: np.ndarray, epochs: int, befor
 def _answers(bench: Bench, dataset: Dataset, model: LargeUserModel) -> Matched:
     chosen = bench.experiment.query
     assert chosen is not None
-    questions = QuestionSet(model.lexicon, model.config.condition, chosen.questions)
+    questions = QuestionSet(model.processor, model.config.condition, chosen.questions)
     items = embed_items(model, len(dataset.vocabulary("items")))
-    width = len(questions) + (len(judgement_names(model.lexicon, model.config.judged)) if chosen.judge else 0)
+    width = len(questions) + (
+        len(feedback_column_names(model.processor, model.config.trained_feedback_targets))
+        if chosen.predict_feedback
+        else 0
+    )
     matched: Matched = {}
     for split in SPLITS:
         rows = dataset.impressions(split)
@@ -152,7 +156,7 @@ def _judge(bench: Bench, dataset: Dataset, variant: Variant, ranker: Any, seeds:
     data.rows["train"] = train.take((train.time >= variant.first_time).nonzero().squeeze(1))
     found: dict[str, Any] = {
         "name": variant.name,
-        "alone": knowledge_alone(data)["all"],
+        "alone": knowledge_probe(data)["all"],
         "valid": [],
         "test": [],
         "test_gauc": [],

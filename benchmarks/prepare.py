@@ -20,9 +20,9 @@ from typing import Any
 
 import duckdb
 
-from openlum.artefact import write_json
-from openlum.memory import peak_memory_bytes
-from openlum.summary import environment
+from openlum.artefact.directory import write_json
+from openlum.pipeline.summary import environment
+from openlum.training.memory import peak_memory_bytes
 
 SCHEMA = """\
 name: benchmark
@@ -40,7 +40,8 @@ def simulate(events: int, work: Path) -> Path:
     """The log of a size, ordered by time; made once."""
     log = work / f"log-{events}.parquet"
     if not log.exists():
-        from openlum.data.market import market_of_size, write_market
+        from openlum.sources.market.settings import market_of_size
+        from openlum.sources.market.write import write_market
 
         users = max(events // 100, 100)
         write_market(market_of_size(users, events, max(users // 2, 1500), 60, 0), work / "market")
@@ -59,7 +60,7 @@ def reference(log: Path, out: Path, memory: str, threads: int) -> None:
 
 def ours(log: Path, out: Path, memory: str, threads: int, engine: str) -> None:
     """`lum prepare`."""
-    from openlum.data.prepare import prepare
+    from openlum.prepare.run import prepare
 
     schema = out / "schema.yaml"
     spark = {

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openlum.artefact import write_json
+from openlum.artefact.directory import write_json
 from openlum.data.vocabulary import Vocabulary
-from openlum.memory import peak_memory_bytes
-from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
+from openlum.pipeline.summary import environment
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings
 from openlum.schema import FieldSpec
-from openlum.summary import environment
+from openlum.training.memory import peak_memory_bytes
 
 SIZES = {"D=64, 2 layers": (64, 2, 4), "D=256, 4 layers": (256, 4, 8)}
 ITEMS = 3_700
@@ -53,11 +53,11 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
         item=[],
         items=ITEMS,
     )
-    settings = PretrainSettings(feedback_weight=0.0, judge_weight=0.0)
+    settings = PretrainSettings(feedback_contrast_weight=0.0, feedback_prediction_weight=0.0)
     torch.manual_seed(0)
     names = Vocabulary([str(i) for i in range(1, ITEMS)])
     ratings = Vocabulary(["1", "2", "3", "4", "5"])
-    model = LargeUserModel(config, Lexicon(names, ["", *names.values], {"rating": ratings}))
+    model = LargeUserModel(config, Processor(names, ["", *names.values], {"rating": ratings}))
     objective = Objective(config, settings, np.full(ITEMS, 1 / ITEMS), torch.arange(ITEMS))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 

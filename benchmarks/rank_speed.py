@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from openlum.artefact import write_json
+from openlum.artefact.directory import write_json
 from openlum.data.dataset import Dataset
+from openlum.pipeline.summary import environment
 from openlum.rank.batches import Behaviours, RankingData
 from openlum.rank.settings import Architecture, RankSettings
 from openlum.rank.train import build_ranker
-from openlum.summary import environment
 
 RANKERS: tuple[Architecture, ...] = ("din", "dien", "sim")
 

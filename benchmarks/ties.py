@@ -30,29 +30,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.artefact import write_json
-from openlum.bench.chain import Place, build_dataset
+from openlum.artefact.directory import write_json
+from openlum.bench.pipeline import RunContext, build_dataset
 from openlum.bench.settings import bench_file, load_bench
 from openlum.config import load_settings
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, window_start
+from openlum.data.packing import Spans, window_start
+from openlum.evaluation.metrics import auc
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import History, LargeUserModel, Questions
-from openlum.page import terminal_table
+from openlum.pipeline.experiment import Experiment
+from openlum.pipeline.summary import environment
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.train import Trainer
 from openlum.pretrain.validation import validate
 from openlum.query.bulk import query
-from openlum.rank.alone import knowledge_alone
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
+from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.train import Fit, fit
+from openlum.report.rendering import terminal_table
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
-from openlum.run import Experiment
-from openlum.summary import environment
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 STEPS = 25
@@ -91,8 +91,10 @@ def main() -> None:
     if options.no_knowledge:
         experiment = experiment.model_copy(update={"query": None, "rank": None})
     runs = options.runs / f"ties-{options.name}"
-    place = Place(CONFIGS / f"{options.name}.yaml", runs, new_console(), options.from_dir, list(range(options.seeds)))
-    dataset = Dataset(build_dataset(experiment, place))
+    context = RunContext(
+        CONFIGS / f"{options.name}.yaml", runs, new_console(), options.from_dir, list(range(options.seeds))
+    )
+    dataset = Dataset(build_dataset(experiment, context))
     if options.speed:
         print(_speed(experiment, dataset))
         return
@@ -101,7 +103,7 @@ def main() -> None:
     )
     trained: dict[str, list[dict[str, Any]]] = {rule: [] for rule in RULES}
     plain: dict[int, Fit] = {}
-    for seed in place.seeds:
+    for seed in context.seeds:
         for rule in RULES:
             key = f"{'retrieval-' if options.retrieval else ''}{experiment.pretrain.epochs}-{rule}-{seed}"
             trained[rule].append(_trained(experiment, dataset, rule, seed, runs / key, plain))
@@ -121,7 +123,7 @@ def main() -> None:
     for name, by_seed in difference.items():
         means = (f"{np.mean([_flat(one)[name] for one in trained[rule]]):.4f}" for rule in RULES)
         table.add_row(name, *means, ", ".join(f"{one:+.4f}" for one in by_seed))
-    place.console.print(table)
+    context.console.print(table)
     print(json.dumps(speed))
     write_json(options.json, {"ties": result})
 
@@ -144,8 +146,8 @@ def _experiment(name: str, retrieval: bool, epochs: int | None) -> Experiment:
 def _trainer(experiment: Experiment, dataset: Dataset, rule: str, seed: int, work: Path) -> Trainer:
     settings = experiment.pretrain.model_copy(update={"seed": seed})
     (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    judges, trained_on = settings.judge_weight > 0, f"{work.name}-{seed}"
-    model = build_model(dataset, experiment.model, seed, settings.protocol, trained_on, judges=judges)
+    judges, trained_on = settings.feedback_prediction_weight > 0, f"{work.name}-{seed}"
+    model = build_model(dataset, experiment.model, seed, settings.protocol, trained_on, feedback_prediction=judges)
     trainer = Trainer(model, dataset, settings, work)
     ours = trainer.objective
     trainer.objective = RULES[rule](
@@ -194,7 +196,7 @@ def _knowledge(
     joined = fit(data.config("din", with_knowledge=True), data, seed, plain=plain[seed])
     label = data.rows["valid"].label.numpy()
     return {
-        "alone": knowledge_alone(data)["all"]["valid"],
+        "alone": knowledge_probe(data)["all"]["valid"],
         "din": auc(label, plain[seed].valid),
         "din+knowledge": auc(label, joined.valid),
     }
@@ -213,12 +215,12 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
         cut["second"] = sequences.moment[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
         for seen, end in cut.items():
             start = window_start(end, model.config.settings.max_events)
-            state = model.read(History.gather(sequences, Stretches(users, start, end)))
+            state = model.encode_history(History.gather(sequences, Spans(users, start, end)))
             at = torch.arange(len(users)), torch.from_numpy(end - start)
             for name, question in experiment.retrieve.questions.items():
-                one = model.lexicon.encode_question(name, question, model.config.condition)
+                one = model.processor.encode_question(name, question, model.config.condition)
                 asked = {field: value.expand(len(users), *value.shape[1:]) for field, value in one.items()}
-                ranks = held_out.rank(turn, model.answer(state, Questions(asked, *at)) @ e.T)
+                ranks = held_out.rank(turn, model.answer_questions(state, Questions(asked, *at)) @ e.T)
                 found.setdefault(f"{name}, {seen}", []).append(ranks)
     return {name: ranking_metrics(np.concatenate(ranks), [10, 50]) for name, ranks in found.items()}
 

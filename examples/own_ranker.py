@@ -91,7 +91,7 @@ def read_rows(run: Path, split: str) -> Rows:
         raise SystemExit(f"{run / 'knowledge'}: has no answers for some {split} rows; run 'lum query' again")
     named = {name: knowledge[name] for name in knowledge.column_names}
     answers = [vectors(column) for name, column in named.items() if name.startswith("answer.")]
-    similarity = [column.to_numpy() for name, column in named.items() if name.startswith(("similarity.", "judgement."))]
+    similarity = [column.to_numpy() for name, column in named.items() if name.startswith(("similarity.", "feedback."))]
     target = vectors(pq.read_table(run / "knowledge" / "items.parquet")["embedding"])[rows["item"].to_numpy()]
     return Rows(
         label=torch.tensor(rows["label"].to_numpy()),

@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads of several test processes would wait for each other
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +15,12 @@ import pytest
 from filelock import FileLock
 
 from openlum.data.dataset import Dataset
-from openlum.data.prepare import prepare
-from tests.data.logs import random_events, write_log
+from openlum.prepare.run import prepare
+from tests.prepare.logs import random_events, write_log
 from tests.tiny import run_tiny
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+"""Copies of real data sets, where there are any."""
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -71,3 +76,13 @@ def _prepare_small(directory: Path) -> None:
         gap_unit="s",
     )
     prepare(str(schema), str(directory / "dataset"))
+
+
+@pytest.fixture(scope="session")
+def real_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the publishers' files in `ml-1m`, `kuairand-pure` and `amazon-beauty`."""
+    if not (SHARED / "unpack.py").is_file():
+        pytest.skip("no copies of real data sets in ../shared/data")
+    directory = tmp_path_factory.mktemp("real")
+    subprocess.run([sys.executable, str(SHARED / "unpack.py"), str(directory)], check=True, capture_output=True)
+    return directory

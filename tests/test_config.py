@@ -7,10 +7,10 @@ import pytest
 
 from openlum.config import Settings, load_settings, parse_settings
 from openlum.errors import InputError
+from openlum.pipeline.experiment import Experiment
 from openlum.pretrain.settings import PretrainSettings
 from openlum.rank.settings import RankSettings, TreeSettings
 from openlum.retrieve.sequential import SequentialSettings
-from openlum.run import Experiment
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -61,7 +61,10 @@ def experiment(tmp_path: Path, text: str) -> Path:
         ("rank: {rankers: dnn}", r"key 'rank\.rankers': expected a list, \[a, b\] .found 'dnn'."),
         ("retrieve: {at: [10, 0, -1, -2, -3, -4, -5, -6]}", "and 2 more$"),
         ("model: {width: 60.5}", "fractional part"),
-        ("query:\n  judge: yes\n  judge: no", r"key 'query\.judge': is there twice, first in line 4; .*line 5"),
+        (
+            "query:\n  judge: yes\n  judge: no",
+            r"key 'query\.predict_feedback': is there twice, first in line 4; .*line 5",
+        ),
         ("data: {schema_file: 5}", r"key 'data\.schema_file': expected text; put it in quotes .found 5."),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from openlum import console as consoles
 from openlum.cli import main
 from openlum.console import new_console, new_progress, tracked
-from tests.data.logs import random_events, write_log
+from tests.prepare.logs import random_events, write_log
 
 SOURCES = Path(__file__).parents[1]
 ODD = "ds[/b] [red]x[/red] :cat:"

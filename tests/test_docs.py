@@ -19,11 +19,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from openlum.bench.command import bench
 from openlum.bench.settings import Bench
 from openlum.cli import app
+from openlum.cli.bench import bench
 from openlum.config import Settings, load_settings
-from openlum.run import Experiment
+from openlum.pipeline.experiment import Experiment
 from openlum.schema import Schema
 
 ROOT = Path(__file__).parents[1]

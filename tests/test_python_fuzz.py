@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openlum.errors import InputError
+from openlum.evaluation.comparison import bootstrap_auc, compare_auc, compare_means
+from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
+from openlum.evaluation.ranked_lists import user_metrics
 from openlum.model import LargeUserModel
-from openlum.rank.compare import bootstrap_auc, compare_auc, compare_means
 from openlum.rank.features import KnowledgeFeatures
 from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities
-from openlum.rank.metrics import auc, gauc, log_loss, metrics, normalised_entropy
-from openlum.retrieve.metrics import user_metrics
 
 from .model.conftest import ITEMS, small_model
 
@@ -111,7 +111,7 @@ def test_recommend(lum: LargeUserModel, history: Any, question: Any, k: Any) -> 
 @fuzz
 @given(history=rows(1), items=mostly(st.just(["i1", "i9"])), question=one_question)
 def test_predict_feedback(lum: LargeUserModel, history: Any, items: Any, question: Any) -> None:
-    field = lum.config.judged[0].name
+    field = lum.config.trained_feedback_targets[0].name
     sound_or_refused(
         lambda: lum.predict_feedback(history, items, question),
         lambda found: len(found) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in found),

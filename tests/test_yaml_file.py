@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openlum.config import load_settings
 from openlum.errors import InputError
-from openlum.run import Experiment
+from openlum.pipeline.experiment import Experiment
 from openlum.yaml_file import MOST_BYTES, dump_yaml, parse_yaml, read_yaml
 
 ALIASES = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
@@ -54,7 +54,7 @@ def test_a_switch_takes_any_word_for_yes(word: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(f"name: x\ndata: {{public: ml-1m}}\nquery: {{judge: {word}}}\n")
     query = load_settings(tmp_path / "x.yaml", Experiment).query
     assert query is not None
-    assert query.judge is True
+    assert query.predict_feedback is True
 
 
 def test_merge_keys_take_what_a_mapping_does_not_say_itself() -> None:

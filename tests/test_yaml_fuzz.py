@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from openlum.bench.settings import DATASETS, Bench
 from openlum.config import Settings, load_settings
-from openlum.data.market_tables import SCHEMA
 from openlum.errors import InputError
-from openlum.run import Experiment
+from openlum.pipeline.experiment import Experiment
 from openlum.schema import Schema
+from openlum.sources.market.tables import SCHEMA
 from openlum.yaml_file import dump_yaml, parse_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"

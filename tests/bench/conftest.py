@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from openlum.artefact import read_json, write_json
-from openlum.bench import cells
-from openlum.bench.cells import Cell
+from openlum.artefact.directory import read_json, write_json
+from openlum.bench import trials as trials
+from openlum.bench.trials import Trial
 from openlum.data.dataset import Dataset
 from tests.rank.planted import write_knowledge, write_planted_dataset
 
@@ -38,13 +38,13 @@ def knowledge_dir(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the cells that are trained in this process, so with one process."""
+    """Names of the trials that are trained in this process, so with one process."""
     names: list[str] = []
-    train = cells._train
+    train = trials._train
 
-    def counted(cell: Cell, **rest: Any) -> None:
-        names.append(cell.name)
-        train(cell, **rest)
+    def counted(trial: Trial, **rest: Any) -> None:
+        names.append(trial.name)
+        train(trial, **rest)
 
-    monkeypatch.setattr(cells, "_train", counted)
+    monkeypatch.setattr(trials, "_train", counted)
     return names

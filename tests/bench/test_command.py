@@ -14,11 +14,12 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import openlum
-from openlum.bench import chain, ranking, retrieval
+from openlum.bench import pipeline, ranking, retrieval
 from openlum.bench import settings as bench_settings
 from openlum.cli import app
-from openlum.data.market import MarketSettings, write_market
 from openlum.errors import InputError
+from openlum.sources.market.settings import MarketSettings
+from openlum.sources.market.write import write_market
 
 SHAPE = {"width": 16, "layers": 1, "heads": 2, "embedding_width": 16, "field_width": 8, "max_events": 16}
 TINY: dict[str, Any] = {
@@ -38,12 +39,12 @@ TINY: dict[str, Any] = {
         {"table": "use", "label": "early fusion", "rank": {"knowledge": {"fusion": "early", "direct": False}}},
         {"table": "freshness", "label": "as of the day", "query": {"as_of": "day"}},
         {"table": "conditions", "label": "no conditions", "query": {"questions": {"any": {}}, "judge": False},
-         "model": {"conditions": False}, "pretrain": {"feedback_weight": 0.0, "judge_weight": 0.0}},
+         "model": {"conditions": False}, "pretrain": {"feedback_contrast_weight": 0.0, "feedback_prediction_weight": 0.0}},
     ],
     "retrieval": {
         "protocol": ["the last event"],
         "model": SHAPE,
-        "pretrain": {"protocol": "last", "epochs": 1, "batch_events": 512, "feedback_weight": 0.0},
+        "pretrain": {"protocol": "last", "epochs": 1, "batch_events": 512, "feedback_contrast_weight": 0.0},
         "retrieve": {"questions": {"any": {}}, "known": {"known": ["scenario"]}, "at": [10]},
         "opponents": {name: {"model": SHAPE | {"encoder": kind}, "epochs": 1}
                       for name, kind in (("sasrec", "transformer"), ("hstu", "hstu"))},
@@ -115,8 +116,8 @@ def test_ranking(runs: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
     others = sum(chosen[name] != chosen[f"{name}+knowledge"] for name in ("dnn", "hstu"))
     assert len(trained) == 8 + 4 * 2 + others * 2
     trained.clear()
-    monkeypatch.setattr(chain, "pretrain", forbid)
-    monkeypatch.setattr(chain, "query", forbid)
+    monkeypatch.setattr(pipeline, "pretrain", forbid)
+    monkeypatch.setattr(pipeline, "query", forbid)
     again = lum_bench(*command)
     assert again.exit_code == 0, (again.output, again.exception)
     assert not trained
@@ -223,7 +224,7 @@ def test_a_question_that_does_not_fit_is_found_before_training(
     what: str, part: str, content: Any, message: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is named."""
-    for module, name in ((chain, "pretrain"), (retrieval, "pretrain"), (retrieval, "fit_sequential")):
+    for module, name in ((pipeline, "pretrain"), (retrieval, "pretrain"), (retrieval, "fit_sequential")):
         monkeypatch.setattr(module, name, forbid)
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(TINY | {part: content if isinstance(content, list) else TINY[part] | content}))
@@ -260,26 +261,26 @@ def test_fewer_trainings_of_the_large_user_model_than_seeds(runs: Path) -> None:
 def test_large_user_models_are_trained_several_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a seed of its own; and again, with nothing left to train."""
     bench = bench_settings.load_bench(bench_settings.bench_file("tiny"))
-    place = chain.Place(Path("tiny.yaml"), tmp_path, Console(), None, [0, 1], models=2, processes=2)
-    chain.build_dataset(bench.experiment, place)
-    trained = chain.build_knowledge(bench.experiment, place)
+    context = pipeline.RunContext(Path("tiny.yaml"), tmp_path, Console(), None, [0, 1], models=2, processes=2)
+    pipeline.build_dataset(bench.experiment, context)
+    trained = pipeline.build_knowledge(bench.experiment, context)
     assert len({one.knowledge for one in trained}) == 2
     assert trained[0].told["pretrain"]["validation"] != trained[1].told["pretrain"]["validation"]
-    monkeypatch.setattr(chain, "_train", forbid)
-    assert chain.build_knowledge(bench.experiment, place) == trained
+    monkeypatch.setattr(pipeline, "_train", forbid)
+    assert pipeline.build_knowledge(bench.experiment, context) == trained
     for one in trained:  # what is damaged is made again
         part = one.knowledge / "part-00000.parquet"
         content = part.read_bytes()
         part.write_bytes(content[:-1] + b"x")
         with pytest.raises(AssertionError, match="done before"):
-            chain.build_knowledge(bench.experiment, place)
+            pipeline.build_knowledge(bench.experiment, context)
         part.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     ("what", "module", "name", "whose"),
     [
-        ("ranking", chain, "pretrain", "Large User Model, seed 0"),
+        ("ranking", pipeline, "pretrain", "Large User Model, seed 0"),
         ("retrieval", retrieval, "pretrain", "lum, seed 0"),
         ("retrieval", retrieval, "fit_sequential", "hstu, seed 0"),
     ],
@@ -361,7 +362,9 @@ def _check_comparisons(result: dict[str, Any]) -> None:
 
 def _check_form(result: dict[str, Any]) -> None:
     """That of `summary.json`."""
-    jsonschema.validate(result, json.loads((Path(openlum.__file__).parent / "summary.schema.json").read_text()))
+    jsonschema.validate(
+        result, json.loads((Path(openlum.__file__).parent / "pipeline/summary.schema.json").read_text())
+    )
 
 
 def test_retrieval(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

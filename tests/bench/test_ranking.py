@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from openlum.bench import ranking
-from openlum.bench.cells import Cell, Outcome
-from openlum.bench.chain import Place, Trained
-from openlum.bench.ranking import _judge, _tune
+from openlum.bench.pipeline import RunContext, Trained
+from openlum.bench.ranking import _evaluate, _tune
 from openlum.bench.settings import Bench
-from openlum.bench.stacks import stacks
+from openlum.bench.stacking import stacked_rankers
+from openlum.bench.trials import Outcome, Trial
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.settings import RankSettings
@@ -43,7 +43,7 @@ def test_the_best_are_chosen_by_validation_and_compared_on_the_test(dataset: Dat
         return Outcome(valid_p, test_p, 0.0, 1, 0.0)
 
     found = {name: [outcome(*noise) for _ in range(2)] for name, noise in NOISE.items()}
-    result = _judge(found, data)
+    result = _evaluate(found, data)
     stacked = ["sasrec & sasrec", "din & sasrec"]
     assert list(result["ranking"]) == [*NOISE, *stacked]
     for name in stacked:  # their noise is independent
@@ -64,16 +64,16 @@ def test_the_best_are_chosen_by_validation_and_compared_on_the_test(dataset: Dat
 def test_without_knowledge_there_is_nothing_to_compare(dataset: Dataset) -> None:
     data = RankingData(dataset, RankSettings())
     flat = Outcome(np.full(len(data.rows["valid"]), 0.5), np.full(len(data.rows["test"]), 0.5), 0.5, 1, 0.0)
-    assert _judge({"hstu": [flat]}, data)["comparisons"] == []
+    assert _evaluate({"hstu": [flat]}, data)["comparisons"] == []
 
 
 def test_an_end_to_end_model_of_one_seed_is_joined_with_the_plain_ranker_alone(dataset: Dataset) -> None:
     data = RankingData(dataset, RankSettings())
     rng = np.random.default_rng(0)
     one = Outcome(rng.random(len(data.rows["valid"])), rng.random(len(data.rows["test"])), 0.5, 1, 0.0)
-    joined = stacks({"din": [one], "hstu": [one]}, "din", "hstu", data.rows["valid"])
+    joined = stacked_rankers({"din": [one], "hstu": [one]}, "din", "hstu", data.rows["valid"])
     assert list(joined) == ["din & hstu"]
-    assert stacks({"hstu": [one]}, None, "hstu", data.rows["valid"]) == {}
+    assert stacked_rankers({"hstu": [one]}, None, "hstu", data.rows["valid"]) == {}
 
 
 def test_every_method_gets_the_settings_that_were_best_on_validation(
@@ -89,15 +89,15 @@ def test_every_method_gets_the_settings_that_were_best_on_validation(
     assert bench.ranking is not None
     best = {None: 0.1, knowledge_dir: 0.0}
 
-    def run(cells: list[Cell], *_: object) -> Iterator[tuple[Cell, Outcome]]:
-        for cell in cells:
-            assert (cell.seed, cell.settings.batch_size) == (41, 77)
-            good = cell.settings.dropout == best[cell.knowledge] and cell.settings.trees.leaves != 9
-            yield cell, Outcome(np.empty(0), np.empty(0), float(good), 1, 0.0)
+    def run(trials: list[Trial], *_: object) -> Iterator[tuple[Trial, Outcome]]:
+        for trial in trials:
+            assert (trial.seed, trial.settings.batch_size) == (41, 77)
+            good = trial.settings.dropout == best[trial.knowledge] and trial.settings.trees.leaves != 9
+            yield trial, Outcome(np.empty(0), np.empty(0), float(good), 1, 0.0)
 
-    monkeypatch.setattr(ranking, "run_cells", run)
+    monkeypatch.setattr(ranking, "run_trials", run)
     methods: list[Any] = [("dnn", "dnn", []), ("dnn+knowledge", "dnn", [Trained(knowledge_dir, {})])]
-    tuned = _tune(bench.ranking, bench, methods, Place(tmp_path / "tiny.yaml", tmp_path, Console(), None, [0]))
+    tuned = _tune(bench.ranking, bench, methods, RunContext(tmp_path / "tiny.yaml", tmp_path, Console(), None, [0]))
     assert [tuned[name]["told"]["chosen"] for name, *_ in methods] == [{"dropout": 0.1}, {}]
     assert tuned["dnn"]["settings"].dropout == 0.1
     assert [one["settings"] for one in tuned["dnn"]["told"]["tried"]] == content["ranking"]["tune"]["dnn"]

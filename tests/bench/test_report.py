@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from openlum.bench.report import comparison_table, ranking_table, retrieval_comparison_table, retrieval_table
-from openlum.report import METRICS
+from openlum.report.run_report import METRICS
 
 NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
 

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openlum.data.canonical import canonical
-from openlum.data.engine import ROW, Engine, open_engine
-from openlum.data.text import text
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.prepare.engines.engine import ROW, Engine
+from openlum.prepare.engines.opening import open_engine
+from openlum.prepare.text import text
 from openlum.schema import EngineSettings
 
 NAN, INF = float("nan"), float("inf")

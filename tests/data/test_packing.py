@@ -1,37 +1,37 @@
-"""Stretches: every event of training once, batches within their budget."""
+"""Spans: every event of training once, batches within their budget."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlum.data.packing import Stretches, batches, training_stretches
+from openlum.data.packing import Spans, batches, training_spans
 from openlum.data.time_fields import moment_begins, time_fields
 
 
 @given(st.lists(st.integers(0, 60), max_size=12), st.integers(2, 15), st.integers(0, 999))
 def test_an_epoch_has_every_event_once(lengths: list[int], most: int, seed: int) -> None:
     end = np.array(lengths, np.int64)
-    stretches = training_stretches(end, most, np.random.default_rng(seed))
-    assert (stretches.end - stretches.start <= most).all()
+    spans = training_spans(end, most, np.random.default_rng(seed))
+    assert (spans.end - spans.start <= most).all()
     seen = sorted(
         (int(place), event)
-        for place, start, stop in zip(stretches.place, stretches.start, stretches.end, strict=True)
+        for place, start, stop in zip(spans.user_index, spans.start, spans.end, strict=True)
         for event in range(start, stop)
     )
     assert seen == [(place, event) for place, length in enumerate(lengths) for event in range(length)]
 
 
 def test_cuts_fall_elsewhere_in_every_epoch() -> None:
-    cuts = {tuple(sorted(training_stretches(np.array([50]), 10, np.random.default_rng(e)).start)) for e in range(20)}
+    cuts = {tuple(sorted(training_spans(np.array([50]), 10, np.random.default_rng(e)).start)) for e in range(20)}
     assert len(cuts) > 3
 
 
 @given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 40))
 def test_batches_keep_to_their_budget_and_lose_nothing(lengths: list[int], budget: int) -> None:
     n = np.array(lengths, np.int64)
-    stretches = Stretches(np.arange(len(n)), np.zeros_like(n), n)
-    found = list(batches(stretches, budget))
+    spans = Spans(np.arange(len(n)), np.zeros_like(n), n)
+    found = list(batches(spans, budget))
     assert np.concatenate([b.place for b in found] or [n]).tolist() == list(range(len(n)))
     assert all((b.end - b.start).sum() <= budget or len(b) == 1 for b in found)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from openlum.data.vocabulary import Vocabulary
-from openlum.model import History, LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.schema import GAP_BUCKETS, FieldSpec, TimeField
 
 CONDITION = [
@@ -73,7 +73,7 @@ def small_model(encoder: Literal["transformer", "hstu"], time_fields: Sequence[T
     items = Vocabulary([f"i{index}" for index in range(1, ITEMS)])
     titles = ["(unknown)", *(f"Item {index}" for index in range(1, ITEMS))]
     conditions = {s.name: Vocabulary([f"{s.name}{v}" for v in range(1, s.size)]) for s in CONDITION if s.size}
-    model = LargeUserModel(config, Lexicon(items, titles, conditions)).eval()
+    model = LargeUserModel(config, Processor(items, titles, conditions)).eval()
     wake(model)
     model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
     return model

@@ -17,7 +17,7 @@ def encoder() -> ItemEncoder:
     torch.manual_seed(0)
     encoder = ItemEncoder(ITEM, ITEMS, 4, 8, id_dropout=0.3).eval()
     encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(0)))
-    encoder.meet(EVERY % 2 == 1)
+    encoder.set_trained_items(EVERY % 2 == 1)
     return encoder
 
 
@@ -38,7 +38,7 @@ def test_a_hidden_id_looks_like_that_of_an_item_that_was_not_met(encoder: ItemEn
     assert torch.equal(encoder(EVERY), shown)
     encoder.train()
     seen = torch.stack([encoder(EVERY) for _ in range(400)])  # (400, V, E)
-    encoder.meet(torch.zeros(ITEMS, dtype=torch.bool))
+    encoder.set_trained_items(torch.zeros(ITEMS, dtype=torch.bool))
     hidden = encoder.eval()(EVERY)
     as_hidden = torch.isclose(seen, hidden, atol=1e-6).all(-1)  # (400, V)
     assert (as_hidden | torch.isclose(seen, shown, atol=1e-6).all(-1)).all()

@@ -33,7 +33,7 @@ def one(fields: Fields, index: int) -> Fields:
 
 @torch.no_grad()
 def answer(model: LargeUserModel, history: History, questions: Questions) -> torch.Tensor:
-    return model.answer(model.read(history), questions)
+    return model.answer_questions(model.encode_history(history), questions)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,7 +129,7 @@ def test_raw_questions_equal_encoded_ones(model: LargeUserModel) -> None:
         {"item": "i7", "words": ["words1", "words8"], "price": 0.5},
     ]
     asked = Questions(
-        model.lexicon.encode_conditions([{}], CONDITION, strict=True), torch.tensor([0]), torch.tensor([2])
+        model.processor.encode_conditions([{}], CONDITION, strict=True), torch.tensor([0]), torch.tensor([2])
     )
     torch.testing.assert_close(model.ask(raw, [{}]), answer(model, history, asked))
 
@@ -145,7 +145,7 @@ def test_long_histories_are_asked_in_the_window_of_bulk_queries(model: LargeUser
 
 def test_raw_numbers_are_standardised(model: LargeUserModel) -> None:
     specs = [FieldSpec(name="price", type="numeric", mean=100.0, std=20.0)]
-    fields = model.lexicon.encode_conditions([{"price": 140}, {"price": "90"}, {}], specs, strict=True)
+    fields = model.processor.encode_conditions([{"price": 140}, {"price": "90"}, {}], specs, strict=True)
     assert fields["price"][:2].tolist() == [2.0, -0.5]
     assert fields["price"][2].isnan()
 

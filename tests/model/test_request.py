@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.model import LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.schema import FieldSpec
 
 from .conftest import ITEMS, TIME_SIZES, small_model, wake
@@ -38,8 +38,8 @@ def timed_model() -> LargeUserModel:
     )
     torch.manual_seed(0)
     items = Vocabulary([f"i{index}" for index in range(1, ITEMS)])
-    lexicon = Lexicon(items, ["?", *items.values], {"scenario": Vocabulary(["home", "search", "cart"])})
-    model = LargeUserModel(config, lexicon).eval()
+    processor = Processor(items, ["?", *items.values], {"scenario": Vocabulary(["home", "search", "cart"])})
+    model = LargeUserModel(config, processor).eval()
     wake(model)
     return model
 

@@ -7,14 +7,15 @@ import json
 import tempfile
 from pathlib import Path
 
-from openlum.artefact import write_json
+from openlum.artefact.directory import write_json
 from openlum.data.dataset import Dataset
-from openlum.data.market import MarketSettings, write_market
-from openlum.data.prepare import prepare
 from openlum.model import ModelSettings
+from openlum.prepare.run import prepare
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer
+from openlum.sources.market.settings import MarketSettings
+from openlum.sources.market.write import write_market
 
 FILE = Path(__file__).with_name("golden_loss.json")
 SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)
@@ -30,7 +31,7 @@ def losses(directory: Path) -> dict[str, list[float]]:
     Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
     lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())
     return {
-        str(line["step"]): [line[f"{kind}_loss"] for kind in ("item", "feedback", "judged")]
+        str(line["step"]): [line[f"{kind}_loss"] for kind in ("item", "feedback_contrast", "feedback_prediction")]
         for line in lines
         if "loss" in line
     }

@@ -40,7 +40,7 @@ def card(model: LargeUserModel, dataset: Dataset, name: str, directory: Path) ->
     """The card of a model where everything that a log or a file names is `name`."""
     specs = [spec.model_copy(update={"name": name}) for spec in model.config.condition[:1]]
     model.config = model.config.model_copy(update={"condition": specs, "initialised_from": name})
-    model.lexicon.items.values[0] = name
+    model.processor.items.values[0] = name
     summary = {"parameters": 5, "steps": 6, "epochs": 1, "validation": {"recall@10": 0.5, f"auc {name}": 0.5}}
     write_card(directory, model, dataset.info.model_copy(update={"name": name}), PretrainSettings(), summary)
     return (directory / "README.md").read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact import read_json
+from openlum.artefact.directory import read_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches
+from openlum.data.packing import Spans
 from openlum.errors import InputError
-from openlum.example import raw_history
 from openlum.model import History, LargeUserModel, ModelSettings
+from openlum.pipeline.example import raw_history
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings
@@ -74,9 +74,9 @@ def test_old_rows_are_copied_and_new_ones_are_fresh(small_dataset: Dataset, grow
             longer += 1
     assert longer == len(NAMES) + 2  # a judge's last layer has weights and biases for each value of its field
     known = len(small_dataset.vocabulary("items"))
-    assert torch.equal(model.item_encoder.met[1:known], former.item_encoder.met[1:])
-    assert former.item_encoder.met[1:].any()
-    assert not model.item_encoder.met[known:].any()
+    assert torch.equal(model.item_encoder.trained_items[1:known], former.item_encoder.trained_items[1:])
+    assert former.item_encoder.trained_items[1:].any()
+    assert not model.item_encoder.trained_items[known:].any()
     features = grown.item_features()["content"]
     assert torch.equal(dict(model.item_encoder.named_buffers())["feature_2"], torch.from_numpy(features))
 
@@ -85,7 +85,7 @@ def test_training_goes_on_from_the_old_loss(small_dataset: Dataset, grown: Datas
     def loss(model: LargeUserModel, dataset: Dataset) -> float:
         places = np.arange(len(dataset.sequences.user))
         objective = Objective(model.config, SHORT, np.ones(model.config.items), torch.arange(model.config.items))
-        everything = Stretches(places, 0 * places, dataset.sequences.valid_at)
+        everything = Spans(places, 0 * places, dataset.sequences.valid_at)
         torch.manual_seed(0)
         with torch.no_grad():
             return float(objective.total(objective(model.eval(), History.gather(dataset.sequences, everything))))
@@ -109,7 +109,7 @@ def test_rows_are_matched_by_value(small_dataset: Dataset, old: Path, tmp_path: 
     tops = [lum.recommend(history[:9], question, k=5) for lum in (former, model)]
     assert [row["item"] for row in tops[0]] == [row["item"] for row in tops[1]]
     with torch.no_grad():
-        here = model.items()[torch.from_numpy(model.lexicon.items.encode(former.lexicon.items.values))]
+        here = model.items()[torch.from_numpy(model.processor.items.encode(former.processor.items.values))]
         torch.testing.assert_close(here, former.items()[1:], atol=1e-6, rtol=0)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches
+from openlum.data.packing import Spans
 from openlum.model import History
 from openlum.pretrain.initial import build_model
 from openlum.pretrain.settings import PretrainSettings
@@ -17,7 +17,7 @@ from openlum.pretrain.train import Trainer
 from . import golden
 
 SETTINGS = PretrainSettings(
-    batch_events=64, learning_rate=0.01, feedback_positions=1.0, condition_dropout=0.0, condition_blank=0.0
+    batch_events=64, learning_rate=0.01, feedback_contrast_positions=1.0, condition_dropout=0.0, condition_blank=0.0
 )
 
 
@@ -36,7 +36,7 @@ def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Tra
 def outputs(run: Trainer, history: History, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """What the losses of a batch are made of: answers and logits, (L, ...) each, in the order of the events."""
     made: list[Tensor] = []
-    ask = run.model.answer_and_judge
+    ask = run.model.answer_and_predict_feedback
 
     def record(*arguments):
         answers, logits = ask(*arguments)
@@ -44,7 +44,7 @@ def outputs(run: Trainer, history: History, monkeypatch: pytest.MonkeyPatch) -> 
         return answers, logits
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.model, "answer_and_judge", record)
+        patch.setattr(run.model, "answer_and_predict_feedback", record)
         run.objective(run.model, history)
     return made
 
@@ -52,7 +52,7 @@ def outputs(run: Trainer, history: History, monkeypatch: pytest.MonkeyPatch) -> 
 def whole_histories(dataset: Dataset) -> tuple[History, np.ndarray]:
     """All users' events, and of each the index of the first of its second."""
     lengths = np.diff(dataset.sequences.offsets)
-    history = History.gather(dataset.sequences, Stretches(np.arange(len(lengths)), np.zeros_like(lengths), lengths))
+    history = History.gather(dataset.sequences, Spans(np.arange(len(lengths)), np.zeros_like(lengths), lengths))
     return history, dataset.sequences.moment
 
 
@@ -101,7 +101,7 @@ def test_an_item_asked_for_without_its_condition_leaves_the_history_as_it_was(
 ) -> None:
     history, _ = whole_histories(small_dataset)
     usual = outputs(run, history, monkeypatch)
-    monkeypatch.setattr(run.objective, "settings", SETTINGS.model_copy(update={"ask_any": 0.5}))
+    monkeypatch.setattr(run.objective, "settings", SETTINGS.model_copy(update={"question_blank": 0.5}))
     questions = run.objective.looking_for_items(history, torch.arange(len(history.item)))
     unknown = (questions.condition["rating"] == 0) & (questions.condition["scenario"] == 0)
     assert 0.4 < unknown.float().mean() < 0.6

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact import read_json
+from openlum.artefact.directory import read_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, training_end
+from openlum.data.packing import Spans, training_end
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel
 from openlum.pretrain.initial import build_model
@@ -19,7 +19,7 @@ from openlum.pretrain.validation import validation_set
 
 from . import golden
 
-SETTINGS = PretrainSettings(epochs=3, batch_events=64, checkpoint_steps=4, patience=9, feedback_positions=0.3)
+SETTINGS = PretrainSettings(epochs=3, batch_events=64, checkpoint_steps=4, patience=9, feedback_contrast_positions=0.3)
 
 
 def trainer(dataset: Dataset, work: Path, settings: PretrainSettings = SETTINGS) -> Trainer:
@@ -32,13 +32,18 @@ def assert_same_weights(one: LargeUserModel, other: LargeUserModel) -> None:
         torch.testing.assert_close(tensor, other.state_dict()[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
-@pytest.mark.parametrize("feedback_weight", [0.0, 1.0])
+@pytest.mark.parametrize("feedback_contrast_weight", [0.0, 1.0])
 @pytest.mark.parametrize("interruption", [2, 4, 7, 10])
 def test_resumed_training_equals_an_uninterrupted_one(
-    small_dataset: Dataset, tmp_path: Path, interruption: int, feedback_weight: float
+    small_dataset: Dataset, tmp_path: Path, interruption: int, feedback_contrast_weight: float
 ) -> None:
     """Bit for bit, wherever it stopped: before the first checkpoint, at one, between two, in a later epoch."""
-    settings = SETTINGS.model_copy(update={"feedback_weight": feedback_weight, "judge_weight": feedback_weight})
+    settings = SETTINGS.model_copy(
+        update={
+            "feedback_contrast_weight": feedback_contrast_weight,
+            "feedback_prediction_weight": feedback_contrast_weight,
+        }
+    )
     whole = trainer(small_dataset, tmp_path / "whole", settings)
     whole.run()
     trainer(small_dataset, tmp_path / "resumed", settings).run(until=interruption)
@@ -96,7 +101,7 @@ def test_an_item_of_later_periods_alone_is_no_negative(small_dataset: Dataset, t
     new = int(item.max())
     item[:] = np.where(late, new, np.where(item == new, 1, item))
     run = trainer(dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": most, "negatives": 64}))
-    met = run.model.item_encoder.met
+    met = run.model.item_encoder.trained_items
     assert not met[new]
     assert met[item[item != new]].all()
     every = set(range(1, run.model.config.items))
@@ -104,7 +109,7 @@ def test_an_item_of_later_periods_alone_is_no_negative(small_dataset: Dataset, t
     assert _drawn(run) - {0} == every - {new}
     model = build_model(dataset, golden.SHAPE.model_copy(update={"id_dropout": 0.0}), 0)
     shown = Trainer(model, dataset, run.settings, tmp_path / "shown")
-    assert model.item_encoder.met.all()
+    assert model.item_encoder.trained_items.all()
     assert _drawn(shown) - {0} == every
 
 
@@ -117,9 +122,9 @@ def _drawn(run: Trainer) -> set[int]:
 def test_what_is_held_out_is_never_trained_on_or_validated_on(small_dataset: Dataset, protocol) -> None:
     sequences, info = small_dataset.sequences, small_dataset.info
     end = training_end(small_dataset, protocol)
-    trained, _ = Stretches(np.arange(len(end)), np.zeros_like(end), end).events(sequences)
+    trained, _ = Spans(np.arange(len(end)), np.zeros_like(end), end).events(sequences)
     chosen = validation_set(small_dataset, protocol, 1000, 10**6, 0)
-    judged, _ = Stretches(chosen.stretches.place, chosen.first, chosen.stretches.end).events(sequences)
+    judged, _ = Spans(chosen.spans.user_index, chosen.first, chosen.spans.end).events(sequences)
     assert not set(trained) & set(judged)
     assert len(judged)
     if protocol != "last":

@@ -40,8 +40,8 @@ def test_the_order_of_events_in_a_second_changes_no_figure(small_dataset: Datase
     chosen = validation_set(dataset, "time", 1000, 10**6, 0)
     usual = validate(model, dataset, chosen, 64)
     rng, within = np.random.default_rng(0), np.arange(len(sequences.time))
-    last = sequences.offsets[chosen.stretches.place] + chosen.first  # the judged events of each user are one second
-    for begin, end in zip(last, sequences.offsets[chosen.stretches.place] + chosen.stretches.end, strict=True):
+    last = sequences.offsets[chosen.spans.user_index] + chosen.first  # the judged events of each user are one second
+    for begin, end in zip(last, sequences.offsets[chosen.spans.user_index] + chosen.spans.end, strict=True):
         sequences.moment[begin:end] = begin
         within[begin:end] = rng.permutation(within[begin:end])
     one_second = validate(model, dataset, chosen, 64)

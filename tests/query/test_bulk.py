@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from openlum.artefact import read_json
+from openlum.artefact.directory import read_json
 from openlum.data.dataset import SPLITS, Dataset
-from openlum.data.packing import Stretches, window_start
+from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
 from openlum.pretrain.initial import build_model
@@ -43,23 +43,23 @@ def model(small_dataset: Dataset) -> LargeUserModel:
 @torch.no_grad()
 def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeUserModel) -> None:
     sequences, rows = small_dataset.sequences, small_dataset.impressions("test")
-    questions = QuestionSet(model.lexicon, model.config.condition, QUESTIONS)
+    questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
     seen, items = 0, model.items()
     chosen = QuerySettings(batch_events=40)
     for index, answers, judged in answer_impressions(model, small_dataset, rows, questions, chosen, items, "test"):
-        for row, found, judgement in zip(index, answers, judged, strict=True):
+        for row, found, feedback_name in zip(index, answers, judged, strict=True):
             place = int(sequences.position_of(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
             n = int(rows.prefix[row]) - begin
-            history = History.gather(sequences, Stretches(*(np.array([x]) for x in (place, begin, begin + n))))
+            history = History.gather(sequences, Spans(*(np.array([x]) for x in (place, begin, begin + n))))
             own = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
             asked = Questions(questions.conditions(own, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n))
-            state = model.read(history)
-            torch.testing.assert_close(found, model.answer(state, asked), atol=1e-5, rtol=0)
+            state = model.encode_history(history)
+            torch.testing.assert_close(found, model.answer_questions(state, asked), atol=1e-5, rtol=0)
             item = torch.from_numpy(rows.item[row : row + 1])
             about = Questions(own, torch.zeros(1, dtype=torch.int64), torch.full((1,), n), item)
-            odds = torch.logit(model.judge(state, about)[0].softmax(1))[0]
-            torch.testing.assert_close(judgement, odds, atol=1e-4, rtol=0)
+            odds = torch.logit(model.predict_feedback_logits(state, about)[0].softmax(1))[0]
+            torch.testing.assert_close(feedback_name, odds, atol=1e-4, rtol=0)
             seen += 1
     assert seen == len(rows.row)
 
@@ -99,9 +99,9 @@ def test_knowledge_has_every_row_and_true_similarities(
 
 def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUserModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
-    values = LargeUserModel.load(tmp_path / "model").lexicon.items.values
+    values = LargeUserModel.load(tmp_path / "model").processor.items.values
     other = LargeUserModel.load(tmp_path / "model")
-    other.lexicon.items.values[:] = values[::-1]
+    other.processor.items.values[:] = values[::-1]
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match="pretrain again"):
         query(small_dataset.path, tmp_path / "other", tmp_path / "knowledge", QuerySettings())
@@ -119,7 +119,7 @@ def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUs
 )
 def test_a_wrong_question_is_named(model: LargeUserModel, question, message: str) -> None:
     with pytest.raises(InputError, match=f"question 'odd'.*{message}"):
-        QuestionSet(model.lexicon, model.config.condition, {"odd": question})
+        QuestionSet(model.processor, model.config.condition, {"odd": question})
 
 
 def test_a_dataset_that_has_grown_has_the_answers_of_unknown_items(
@@ -207,7 +207,7 @@ def test_knowledge_of_other_settings_has_another_fingerprint(
 
 def test_a_model_that_never_learned_to_judge_says_nothing_of_items(small_dataset: Dataset, tmp_path: Path) -> None:
     shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8)
-    model = build_model(small_dataset, shape, seed=0, judges=False)
+    model = build_model(small_dataset, shape, seed=0, feedback_prediction=False)
     model.save_pretrained(tmp_path / "model")
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     assert load_knowledge(tmp_path / "knowledge", small_dataset).questions == ["any"]

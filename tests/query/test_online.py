@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from openlum.data.dataset import SPLITS, Dataset, Split
-from openlum.example import raw_history
 from openlum.model import LargeUserModel
+from openlum.pipeline.example import raw_history
 from openlum.query.bulk import answer_impressions
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
@@ -23,7 +23,7 @@ QUESTIONS = {"here": {"*": "$row"}, "like": {"rating": 5, "*": "$row"}}
 def test_a_user_gets_the_answers_of_bulk_queries(small_dataset: Dataset, model: LargeUserModel, split: Split) -> None:
     """With the whole history in hand, which goes on after most of the rows."""
     rows, items = small_dataset.impressions(split), model.items().detach()
-    questions = QuestionSet(model.lexicon, model.config.condition, QUESTIONS)
+    questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
     answers, chances = torch.empty(len(rows.row), 2, items.shape[1]), torch.empty(len(rows.row), 5)
     bulk = answer_impressions(model, small_dataset, rows, questions, QuerySettings(), items, split)
     for index, found, judged in bulk:
@@ -40,7 +40,7 @@ def test_a_user_gets_the_answers_of_bulk_queries(small_dataset: Dataset, model: 
         online = model.ask(history, asked).view(len(mine), 2, -1)
         torch.testing.assert_close(online, answers[mine], atol=1e-5, rtol=0)
         for row, question in list(zip(mine, here, strict=True))[:5]:
-            item = model.lexicon.items.decode(rows.item[row : row + 1])
+            item = model.processor.items.decode(rows.item[row : row + 1])
             found = model.predict_feedback(history, item, question)[0]["rating"]
             assert list(found.values()) == pytest.approx(chances[row].tolist(), abs=1e-4)
     assert len(np.unique(rows.prefix)) > 1

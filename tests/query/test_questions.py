@@ -1,10 +1,10 @@
-"""Names of judgements."""
+"""Names of feedback predictions."""
 
 import numpy as np
 
 from openlum.data.vocabulary import Vocabulary
-from openlum.model import Lexicon
-from openlum.query.questions import judgement_names
+from openlum.model import Processor
+from openlum.query.questions import feedback_column_names
 from openlum.schema import FieldSpec
 
 
@@ -13,13 +13,13 @@ def test_every_value_of_feedback_has_a_name_also_where_it_is_a_number_in_buckets
     click = FieldSpec(name="click", type="categorical", size=3, feedback=True)
     seconds = FieldSpec(name="seconds", type="categorical", size=len(edges) + 2, edges=edges, feedback=True)
     flat = FieldSpec(name="flat", type="categorical", size=2, edges=[], feedback=True)
-    lexicon = Lexicon(Vocabulary(["i"]), ["i"], {"click": Vocabulary(["no", "yes"])})
+    processor = Processor(Vocabulary(["i"]), ["i"], {"click": Vocabulary(["no", "yes"])})
     for spec in (click, seconds, flat):
-        names = lexicon.judged_values(spec)
+        names = processor.feedback_values(spec)
         assert len(set(names)) == spec.size - 1
-    assert judgement_names(lexicon, [click, seconds]) == [
+    assert feedback_column_names(processor, [click, seconds]) == [
         *("click=no", "click=yes"),
         *("seconds=to 0.5", "seconds=0.5 to 3", "seconds=3 to 3.25", "seconds=above 3.25"),
     ]
     values = np.array([0.5, 2.0, 3.25, 9.0])
-    assert (np.searchsorted(edges, values, side="left") == [0, 1, 2, 3]).all()  # ids less one, as the lexicon's are
+    assert (np.searchsorted(edges, values, side="left") == [0, 1, 2, 3]).all()  # ids less one, as the processor's are

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.artefact import write_json
+from openlum.artefact.directory import write_json
 from openlum.data.dataset import SPLITS, Dataset
-from openlum.data.prepare import prepare
-from tests.data.logs import START, write_log
+from openlum.prepare.run import prepare
+from tests.prepare.logs import START, write_log
 
 COLOURS = ["red", "green", "blue"]
 USERS, ITEMS, ROUNDS = 75, 30, 80
@@ -85,7 +85,7 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
     content = {
         "form": "impression",
         "questions": ["like", "dislike"],
-        "judgements": [],
+        "feedback_names": [],
         "width": width,
         "dtype": "float16",
         "model": "m",

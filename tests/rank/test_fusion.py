@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 from openlum.data.dataset import SPLITS
 from openlum.errors import InputError
-from openlum.rank.alone import knowledge_alone
+from openlum.evaluation.metrics import auc
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import (
     calibration,
@@ -19,13 +19,13 @@ from openlum.rank.fusion import (
     of_several_values,
     with_probabilities,
 )
-from openlum.rank.metrics import auc
+from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import load_ranker, save_ranker
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
+from tests.rank.test_knowledge_probe import told
 
 from .planted import true_chance
-from .test_alone import told
 
 
 def world(rows: int = 4000, noise: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,7 +53,7 @@ def test_a_ranker_that_is_too_sure_is_calibrated_and_ranks_as_before() -> None:
 
 
 def rated(data: RankingData) -> RankingData:
-    """The same data with judgements of a rating: what is clicked has a 2 or a 3, by a chance that differs from row to row."""
+    """The same data with feedback predictions of a rating: what is clicked has a 2 or a 3, by a chance that differs from row to row."""
     assert data.knowledge is not None
     rows = [data.dataset.impressions(split) for split in SPLITS]
     places = np.concatenate([data.knowledge.places(one.row) for one in rows])
@@ -86,7 +86,7 @@ def test_a_label_that_several_values_share_has_the_sum_of_their_probabilities(
         load_ranker(tmp_path / "ranker.safetensors").predict(data, rows), ranker.predict(data, rows)
     )
     alone = RankingData(data.dataset, settings, data.knowledge)
-    assert knowledge_alone(alone)["all"]["test"] > best - 0.005
+    assert knowledge_probe(alone)["all"]["test"] > best - 0.005
     odds = data.numbers(data.rows["train"], config), data.numbers(rows, config)
     assert auc(label, fit_fusion(odds[0], data.rows["train"].label.numpy())(odds[1])) < best - 0.01
 

@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode
 
 from openlum.data.dataset import Dataset, Sequences
 from openlum.errors import InputError
+from openlum.evaluation.metrics import auc
 from openlum.rank.attention import TargetAttention
 from openlum.rank.batches import Batch, RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
 from openlum.rank.rankers import AnyRanker, load_ranker, save_ranker
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.dcnv2 import DcnV2
@@ -195,7 +195,7 @@ def test_an_item_that_was_never_met_is_told_by_its_fields(
         test = data.rows["test"]
         new = int(test.item[0])
         config = data.config(name, False)
-        met = data.met(config)
+        met = data.trained_items(config)
         assert met[test.item].all()
         met[new] = False
         monkeypatch.setattr(data, "met", lambda config, met=met: met)
@@ -225,7 +225,7 @@ def test_what_a_ranker_meets_in_training(name, events: list[str], dataset: Datas
     item[later] = own["late"]
     data = RankingData(copied, settings.model_copy(update={"history_where": {"feedback": ["click"]}}))
     data.rows["train"].item[:] = own["shown"]
-    met = data.met(data.config(name, False))
+    met = data.trained_items(data.config(name, False))
     assert {word for word, one in own.items() if met[one]} == {"shown", *events}
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from openlum.evaluation.comparison import compare_auc
+from openlum.evaluation.metrics import auc
 from openlum.rank.batches import RankingData
-from openlum.rank.compare import compare_auc
-from openlum.rank.metrics import auc
 from openlum.rank.segments import FEWEST, SHOWN_VALUES, groups, popular_from, segment_gains
 from tests.rank.planted import true_chance
 

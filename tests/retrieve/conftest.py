@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from openlum.data.dataset import Dataset
-from openlum.data.prepare import prepare
-from tests.data.logs import START, write_log
+from openlum.prepare.run import prepare
+from tests.prepare.logs import START, write_log
 
 CYCLE = 24
 """Items of the planted log: after item i comes item i + 1, and after the last one the first."""

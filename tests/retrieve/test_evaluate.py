@@ -7,14 +7,14 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score
 
-from openlum.artefact import read_json
+from openlum.artefact.directory import read_json
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.example import raw_history
+from openlum.evaluation.ranked_lists import rank_of_target, ranking_metrics
 from openlum.model import LargeUserModel, ModelSettings
+from openlum.pipeline.example import raw_history
 from openlum.pretrain.initial import build_model
 from openlum.retrieve.evaluate import retrieve
-from openlum.retrieve.metrics import rank_of_target, ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 from tests.model.conftest import wake
 from tests.recode import recode

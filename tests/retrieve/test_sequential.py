@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches
+from openlum.data.packing import Spans
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import ModelSettings
 from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
 from tests.model.conftest import wake
 
@@ -137,7 +137,7 @@ def test_an_item_that_is_held_out_alone_is_no_negative_and_has_no_id(
     asked: list[Tensor] = []
     loss = sequential._loss
 
-    def listen(model: SequentialModel, dataset: Dataset, batch: Stretches, catalogue: Tensor) -> Tensor | None:
+    def listen(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
         asked.append(catalogue)
         return loss(model, dataset, batch, catalogue)
 
@@ -146,8 +146,8 @@ def test_an_item_that_is_held_out_alone_is_no_negative_and_has_no_id(
     assert all(new not in catalogue for catalogue in asked)
     trained = sequences.item[~held_out]
     assert set(trained.tolist()) <= set(asked[0].tolist())
-    assert not model.item_encoder.met[new]
-    assert model.item_encoder.met[trained[trained > 0]].all()
+    assert not model.item_encoder.trained_items[new]
+    assert model.item_encoder.trained_items[trained[trained > 0]].all()
 
 
 def test_a_training_that_diverges_is_refused(small_dataset: Dataset, settings: SequentialSettings) -> None:

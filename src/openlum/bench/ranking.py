@@ -9,62 +9,63 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from openlum.bench.cells import Cell, Outcome, run_cells
-from openlum.bench.chain import Place, Trained, build_dataset, build_knowledge, check_before_training
+from openlum.bench.pipeline import RunContext, Trained, build_dataset, build_knowledge, check_before_training
 from openlum.bench.settings import Bench, RankingBench, changed
-from openlum.bench.stacks import stacks
+from openlum.bench.stacking import stacked_rankers
+from openlum.bench.trials import Outcome, Trial, run_trials
 from openlum.bench.workers import tasks_bar
 from openlum.data.dataset import Dataset
-from openlum.rank.alone import knowledge_alone
+from openlum.evaluation.comparison import bootstrap_auc, compare_auc
+from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.metrics import auc
+from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.compare import bootstrap_auc, compare_auc
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc
-from openlum.rank.run import Predictions, judge
-from openlum.rank.settings import GENERATIVE, KNOWLEDGE, Architecture, RankSettings
-from openlum.summary import environment
+from openlum.rank.knowledge_probe import knowledge_probe
+from openlum.rank.run import Predictions, evaluate
+from openlum.rank.settings import GENERATIVE, Architecture, RankSettings
 
 Method = tuple[str, Architecture, list[Trained]]
 """The name in tables, which ranker, and the knowledge that it is given, one a training of the Large User Model; none without."""
 
 
-def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune: bool = True) -> dict[str, Any]:
+def bench_ranking(bench: Bench, context: RunContext, rankers: list[Architecture], tune: bool = True) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`.
 
     Args:
         bench: what is compared how.
-        place: where and how.
+        context: where and how.
         rankers: which.
         tune: whether settings are chosen on validation; otherwise every method has the first one it would be tuned over.
     """
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
-    prepared = Dataset(build_dataset(bench.experiment, place))
-    check_before_training(bench.experiment, place, _tried(bench, rankers))
+    prepared = Dataset(build_dataset(bench.experiment, context))
+    check_before_training(bench.experiment, context, _tried(bench, rankers))
     data = RankingData(prepared, bench.experiment.rank)
-    trained = build_knowledge(bench.experiment, place)
+    trained = build_knowledge(bench.experiment, context)
     methods: list[Method] = [(name, name, []) for name in rankers]
-    methods += [(f"{name}{KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
+    methods += [(f"{name}{WITH_KNOWLEDGE}", name, trained) for name in rankers if bench.experiment.rank.informs(name)]
     budget = bench.ranking if tune else bench.ranking.untuned()
-    tuned = _tune(budget, bench, methods, place)
-    cells = [
-        cell
+    tuned = _tune(budget, bench, methods, context)
+    trials = [
+        trial
         for name, architecture, known in methods
-        for cell in seed_cells(name, architecture, tuned[name]["settings"], known, place.seeds)
+        for trial in seed_trials(name, architecture, tuned[name]["settings"], known, context.seeds)
     ]
-    outcomes = run_with_progress(cells, "test", place)
-    found = {name: [outcomes[cell] for cell in cells if cell.name == name] for name, _, _ in methods}
+    outcomes = run_with_progress(trials, "test", context)
+    found = {name: [outcomes[trial] for trial in trials if trial.name == name] for name, _, _ in methods}
     alone = [knowledge_alone_of(one, bench.experiment.rank, prepared) for one in trained]
     return (
-        _judge(found, data)
+        _evaluate(found, data)
         | {"knowledge": alone[0]}
         | trained[0].told
         | {
             "bench": {
                 "dataset": bench.experiment.name,
                 "protocol": bench.protocol,
-                "seeds": place.seeds,
-                "models": place.models,
+                "seeds": context.seeds,
+                "models": context.models,
                 "alone": [one["all"] for one in alone],
                 "tuning": {name: made["told"] for name, made in tuned.items()},
                 "epochs": {name: [one.best_epoch for one in all_] for name, all_ in found.items()},
@@ -75,20 +76,20 @@ def bench_ranking(bench: Bench, place: Place, rankers: list[Architecture], tune:
     )
 
 
-def seed_cells(
+def seed_trials(
     name: str, architecture: Architecture, settings: RankSettings, trained: list[Trained], seeds: list[int]
-) -> list[Cell]:
+) -> list[Trial]:
     """One training a seed of a method; where it has knowledge, the trainings of the Large User Model take turns."""
     knowledge: list[Path | None] = [one.knowledge for one in trained]
     return [
-        Cell(name, architecture, settings, seed, known)
+        Trial(name, architecture, settings, seed, known)
         for seed, known in zip(seeds, cycle(knowledge or [None]), strict=False)
     ]
 
 
 def knowledge_alone_of(trained: Trained, settings: RankSettings, dataset: Dataset) -> dict[str, Any]:
-    """What a training's answers know with no ranker; see `knowledge_alone`."""
-    return knowledge_alone(RankingData(dataset, settings, load_knowledge(trained.knowledge, dataset, [])))
+    """What a training's answers know with no ranker; see `knowledge_probe`."""
+    return knowledge_probe(RankingData(dataset, settings, load_knowledge(trained.knowledge, dataset, [])))
 
 
 def _tried(bench: Bench, rankers: list[Architecture]) -> list[RankSettings]:
@@ -99,7 +100,7 @@ def _tried(bench: Bench, rankers: list[Architecture]) -> list[RankSettings]:
     return [changed(own, changes | {"rankers": [name]}) for name in rankers for changes in bench.ranking.tune[name]]
 
 
-def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Place) -> dict[str, dict[str, Any]]:
+def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], context: RunContext) -> dict[str, dict[str, Any]]:
     """Of every method the settings with the best validation AUC, and what was tried."""
     assert bench.experiment.rank is not None
     if len(next(iter(ranking.tune.values()))) == 1:  # nothing to choose
@@ -108,50 +109,50 @@ def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], place: Pla
             name: {"settings": changed(bench.experiment.rank, changes), "told": {"tried": [], "chosen": changes}}
             for name, changes in first.items()
         }
-    cells: dict[Cell, dict[str, Any]] = {}
+    trials: dict[Trial, dict[str, Any]] = {}
     for name, architecture, known in methods:
         for changes in ranking.tune[architecture]:
             settings = changed(bench.experiment.rank, changes)
-            (cell,) = seed_cells(name, architecture, settings, known, [ranking.tune_seed])
-            cells[cell] = changes
-    outcomes = run_with_progress(list(cells), "tuning", place)
+            (trial,) = seed_trials(name, architecture, settings, known, [ranking.tune_seed])
+            trials[trial] = changes
+    outcomes = run_with_progress(list(trials), "tuning", context)
     tuned = {}
     for name, _, _ in methods:
-        tried = [cell for cell in cells if cell.name == name]
-        best = max(tried, key=lambda cell: outcomes[cell].valid_auc)
-        told = [{"settings": cells[cell], "valid_auc": outcomes[cell].valid_auc} for cell in tried]
-        tuned[name] = {"settings": best.settings, "told": {"tried": told, "chosen": cells[best]}}
+        tried = [trial for trial in trials if trial.name == name]
+        best = max(tried, key=lambda trial: outcomes[trial].valid_auc)
+        told = [{"settings": trials[trial], "valid_auc": outcomes[trial].valid_auc} for trial in tried]
+        tuned[name] = {"settings": best.settings, "told": {"tried": told, "chosen": trials[best]}}
     return tuned
 
 
-def run_with_progress(cells: list[Cell], what: str, place: Place) -> dict[Cell, Outcome]:
-    """The outcome of every cell, trained where it is not known yet; a line for each as it becomes known."""
-    dataset, store = place.directory / "dataset", place.directory / "cells"
+def run_with_progress(trials: list[Trial], what: str, context: RunContext) -> dict[Trial, Outcome]:
+    """The outcome of every trial, trained where it is not known yet; a line for each as it becomes known."""
+    dataset, store = context.directory / "dataset", context.directory / "trials"
     outcomes = {}
-    with tasks_bar(place.console) as bar:
-        task = bar.add_task(what, total=len(cells))
-        for cell, outcome in run_cells(cells, dataset, store, place.processes):
-            outcomes[cell] = outcome
+    with tasks_bar(context.console) as bar:
+        task = bar.add_task(what, total=len(trials))
+        for trial, outcome in run_trials(trials, dataset, store, context.processes):
+            outcomes[trial] = outcome
             bar.advance(task)
             told = f"validation AUC {outcome.valid_auc:.4f}, epoch {outcome.best_epoch}, {outcome.seconds:.0f} s"
-            place.console.print(f"{what}: {cell.name}, seed {cell.seed}: {told}", style="dim")
+            context.console.print(f"{what}: {trial.name}, seed {trial.seed}: {told}", style="dim")
     return outcomes
 
 
-def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]:
+def _evaluate(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]:
     """Metrics on test and validation rows, and paired comparisons on the test rows."""
     test = data.rows["test"]
-    ranking, validation = judge(data, *predictions_of(found))
+    ranking, validation = evaluate(data, *predictions_of(found))
 
     def best(names: Sequence[str]) -> str | None:
         """Chosen by validation, never by the test."""
         return max(names, key=lambda name: validation[name]["auc"]["mean"]) if names else None
 
-    informed = [name for name in found if name.endswith(KNOWLEDGE)]
+    informed = [name for name in found if name.endswith(WITH_KNOWLEDGE)]
     generative = [name for name in found if name in GENERATIVE]
-    pairs = [(name, name.removesuffix(KNOWLEDGE)) for name in informed]
+    pairs = [(name, name.removesuffix(WITH_KNOWLEDGE)) for name in informed]
     # The method is a ranker with knowledge; what knowledge adds to an end-to-end model is told beside it.
-    winner = best([name for name in informed if name.removesuffix(KNOWLEDGE) not in GENERATIVE])
+    winner = best([name for name in informed if name.removesuffix(WITH_KNOWLEDGE) not in GENERATIVE])
     plain, opponent = (
         best([name for name in found if name not in informed and name not in generative]),
         best(generative),
@@ -160,8 +161,8 @@ def _judge(found: dict[str, list[Outcome]], data: RankingData) -> dict[str, Any]
         if winner and other and (winner, other) not in pairs:
             pairs.append((winner, other))
     if winner and opponent:
-        joined = stacks(found, plain, opponent, data.rows["valid"])
-        on_test, on_valid = judge(data, *predictions_of(joined))
+        joined = stacked_rankers(found, plain, opponent, data.rows["valid"])
+        on_test, on_valid = evaluate(data, *predictions_of(joined))
         ranking, validation, found = ranking | on_test, validation | on_valid, found | joined
         pairs += [(winner, name) for name in joined]
     comparisons = [comparison(a, b, test, found[a], found[b]) for a, b in pairs]
@@ -178,7 +179,7 @@ def comparison(a: str, b: str, test: Rows, of_a: list[Outcome], of_b: list[Outco
     """Test AUC of method `a` less that of `b`, with DeLong's test, a paired bootstrap, and the difference of each seed."""
     label, user, item = test.label.numpy(), test.user.numpy(), test.item.numpy()
     predictions = [one.test for one in of_a], [one.test for one in of_b]
-    return compare_auc(label, user, item, *predictions).told(a, b) | {
+    return compare_auc(label, user, item, *predictions).to_dict(a, b) | {
         "bootstrap95": list(bootstrap_auc(label, user, item, *predictions)),
         "per_seed": [auc(label, x) - auc(label, y) for x, y in zip(*predictions, strict=True)],
     }

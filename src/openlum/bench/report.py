@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from openlum.bench.stacks import STACKED
-from openlum.page import figure, new_figure, terminal_table
-from openlum.rank.metrics import over_seeds
-from openlum.rank.settings import GENERATIVE, KNOWLEDGE
-from openlum.report import METRICS, p_value, signed, spread
+from openlum.bench.stacking import STACKED
+from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.metrics import over_seeds
+from openlum.rank.settings import GENERATIVE
+from openlum.report.rendering import figure, new_figure, terminal_table
+from openlum.report.run_report import METRICS, p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 """Of text and plain rankers, generative ones (and their stacks), lines, and rankers with knowledge."""
@@ -23,7 +24,7 @@ def ranking_table(result: dict[str, Any]) -> Table:
     dataset = result["bench"]["dataset"]
     table = terminal_table(f"{dataset}: test rows, mean ± std over seeds", "Ranker", *METRICS.values())
     for name, metrics in result["ranking"].items():
-        style = "bold" if name.endswith(KNOWLEDGE) else "italic" if _opposes(name) else ""
+        style = "bold" if name.endswith(WITH_KNOWLEDGE) else "italic" if _opposes(name) else ""
         table.add_row(_breakable(name), *(spread(metrics[metric]) for metric in METRICS), style=style)
     return table
 
@@ -71,7 +72,7 @@ def _opposes(name: str) -> bool:
 
 def _breakable(name: str) -> str:
     """A method's name, with a place to break it where the terminal is narrow."""
-    return name.replace(KNOWLEDGE, f" {KNOWLEDGE}")
+    return name.replace(WITH_KNOWLEDGE, f" {WITH_KNOWLEDGE}")
 
 
 def ablation_table(result: dict[str, Any]) -> Table:
@@ -103,7 +104,7 @@ def retrieval_table(result: dict[str, Any]) -> Table:
 def plot_ranking(result: dict[str, Any], file: Path) -> Path:
     """Draw the test AUC of every method; plain, generative and informed rankers differ in colour."""
     seeds = {name: metrics["auc"]["seeds"] for name, metrics in result["ranking"].items()}
-    colours = [ACCENT if name.endswith(KNOWLEDGE) else QUIET if _opposes(name) else INK for name in seeds]
+    colours = [ACCENT if name.endswith(WITH_KNOWLEDGE) else QUIET if _opposes(name) else INK for name in seeds]
     return _plot(seeds, colours, f"{result['bench']['dataset']}: AUC on the test rows", file)
 
 
@@ -121,11 +122,13 @@ def _plot(seeds: dict[str, list[float]], colours: list[str], label: str, file: P
     """One line a method, from the top: its seeds' figures and their mean."""
     drawn = new_figure(7.0, 0.3 * len(seeds) + 0.8)
     axes = drawn.subplots()
-    for place, (found, colour) in enumerate(zip(reversed(seeds.values()), reversed(colours), strict=True)):
+    for context, (found, colour) in enumerate(zip(reversed(seeds.values()), reversed(colours), strict=True)):
         mean = float(np.mean(found))
-        axes.plot(found, [place] * len(found), "o", color=colour, alpha=0.4, markersize=5)
-        axes.plot([mean], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
-        axes.annotate(figure(mean), (max(found), place), (8, -3), textcoords="offset points", fontsize=8, color=colour)
+        axes.plot(found, [context] * len(found), "o", color=colour, alpha=0.4, markersize=5)
+        axes.plot([mean], [context], "|", color=colour, markersize=13, markeredgewidth=2.5)
+        axes.annotate(
+            figure(mean), (max(found), context), (8, -3), textcoords="offset points", fontsize=8, color=colour
+        )
     axes.set_yticks(range(len(seeds)), list(reversed(seeds)))
     axes.set_xlabel(label, color=INK)
     axes.margins(x=0.12)

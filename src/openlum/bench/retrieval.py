@@ -9,21 +9,21 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from openlum.artefact import fingerprint, read_json, write_json
-from openlum.bench.chain import Place, build_dataset, check_before_training
+from openlum.artefact.directory import fingerprint, read_json, write_json
+from openlum.artefact.keys import step_key
+from openlum.bench.pipeline import RunContext, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_shown
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.keys import step_key
+from openlum.evaluation.comparison import compare_means
+from openlum.evaluation.ranked_lists import ranking_metrics, user_metrics
+from openlum.pipeline.summary import environment
 from openlum.pretrain.train import pretrain
-from openlum.rank.compare import compare_means
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics, user_metrics
 from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
-from openlum.summary import environment
 
 Training = tuple[str, int]
 """`LUM` or the name of an end-to-end model, and the seed."""
@@ -33,26 +33,26 @@ Ranks = dict[str, list[int]]
 """Method to the rank of every user's held-out item."""
 
 
-def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[str, Any]:
+def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> dict[str, Any]:
     """Run the benchmark and return its result, in the shape of `summary.json`: means over the seeds, and all of them apart.
 
     Args:
         bench: what is compared how.
-        place: where and how.
+        context: where and how.
         opponents: which end-to-end models.
     """
     chosen = bench.retrieval
     assert chosen is not None
-    dataset = build_dataset(bench.experiment, place)
+    dataset = build_dataset(bench.experiment, context)
     sections = {"model": chosen.model, "pretrain": chosen.pretrain, "retrieve": chosen.retrieve}
-    check_before_training(bench.experiment.model_copy(update={"query": None, "rank": None} | sections), place)
+    check_before_training(bench.experiment.model_copy(update={"query": None, "rank": None} | sections), context)
     prepared = Dataset(dataset)
     for name in opponents:
         try:
             check_sequential(prepared, name, chosen.opponents[name])
         except InputError as error:
-            raise InputError(f"{place.bench}: retrieval.opponents.{name}: {error}") from None
-    made, seeds = _make(dataset, chosen, opponents, place), place.seeds
+            raise InputError(f"{context.bench}: retrieval.opponents.{name}: {error}") from None
+    made, seeds = _make(dataset, chosen, opponents, context), context.seeds
     by_seed: list[Metrics] = [_of_seed(made, seed, opponents, "metrics") for seed in seeds]
     ranks: list[Ranks] = [_of_seed(made, seed, opponents, "ranks") for seed in seeds]
     held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), chosen.retrieve.exclude_seen)
@@ -74,19 +74,21 @@ def bench_retrieval(bench: Bench, place: Place, opponents: list[str]) -> dict[st
     }
 
 
-def _make(dataset: Path, bench: RetrievalBench, opponents: list[str], place: Place) -> dict[Training, dict[str, Any]]:
+def _make(
+    dataset: Path, bench: RetrievalBench, opponents: list[str], context: RunContext
+) -> dict[Training, dict[str, Any]]:
     """What every training came to, its metrics and ranks among it; made unless it was before."""
-    directory = place.directory / "retrieval"
+    directory = context.directory / "retrieval"
     directory.mkdir(parents=True, exist_ok=True)
-    trainings = [(name, seed) for seed in place.seeds for name in (LUM, *opponents)]
+    trainings = [(name, seed) for seed in context.seeds for name in (LUM, *opponents)]
     found = {one: kept for one in trainings if (kept := _kept(one, dataset, directory, bench))}
     missing = [one for one in trainings if one not in found]
     work = partial(_train, dataset=dataset, directory=directory, bench=bench)
-    for one, made in run_all_shown(work, missing, place.processes, "retrieval", place.console):
+    for one, made in run_all_shown(work, missing, context.processes, "retrieval", context.console):
         found[one] = made
         for method, metrics in _methods(one[0], made["metrics"]).items():
             told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            place.console.print(f"{method}, seed {one[1]}: {told}", style="dim", soft_wrap=True)
+            context.console.print(f"{method}, seed {one[1]}: {told}", style="dim", soft_wrap=True)
     return found
 
 
@@ -182,5 +184,5 @@ def _comparisons(
             for metric in of_users[0][opponent]:
                 a, b = ([one[name][metric] for one in of_users] for name in (f"lum: {question}", opponent))
                 found = compare_means(held_out.users, held_out.target, a, b)
-                out.append(found.told(f"lum: {question}", opponent, metric))
+                out.append(found.to_dict(f"lum: {question}", opponent, metric))
     return out

@@ -8,11 +8,11 @@ from pydantic import Field, field_validator, model_validator
 from openlum.config import S, Settings, load_settings, parse_settings
 from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
+from openlum.pipeline.experiment import Experiment
 from openlum.pretrain.settings import PretrainSettings
 from openlum.rank.settings import Architecture, Seed
 from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
-from openlum.run import Experiment
 
 DATASETS = Path(__file__).with_name("datasets")
 

@@ -4,8 +4,8 @@ import sys
 import tempfile
 import traceback
 
-from openlum.bench.command import bench
 from openlum.cli import data, steps  # noqa: F401 - they add their commands
+from openlum.cli.bench import bench
 from openlum.cli.shared import app
 from openlum.errors import InputError
 

@@ -57,7 +57,7 @@ def data(
 
         lum data amazon-2014-beauty_5 --negatives 4
     """
-    from openlum.data import public
+    from openlum.sources import public
 
     if name is None:
         table = Table(Column("name", no_wrap=True), "size", Column("publisher", overflow="fold"))
@@ -110,7 +110,8 @@ def market(
 
         lum market --users 1e6 --events 1e8 --items 5e5 --out data/market-100m
     """
-    from openlum.data.market import market_figures, market_of_size, write_market
+    from openlum.sources.market.settings import market_of_size
+    from openlum.sources.market.write import market_figures, write_market
 
     settings = market_of_size(users, events, items, days, seed)
     began = time.monotonic()
@@ -155,7 +156,7 @@ def schema(
 
         lum schema ratings.csv
     """
-    from openlum.data.propose import propose
+    from openlum.schema_wizard import propose
 
     if out is not None and out.exists() and not force:
         raise InputError(f"{out}: exists; name another file, or replace it with --force")
@@ -205,8 +206,8 @@ def prepare(
 
         lum prepare --impressions candidates/2026-01-03.parquet --out data/shop/dataset
     """
-    from openlum.data import prepare as preparing
-    from openlum.data.report import dataset_summary
+    from openlum.prepare import run as preparing
+    from openlum.report.dataset_report import dataset_summary
 
     new = {"--append": append, "--impressions": impressions, "--items": items, "--users": users}
     given = [option for option, path in new.items() if path is not None]
@@ -244,8 +245,8 @@ def verify(
 
         lum verify data/ml-1m/dataset
     """
-    from openlum.verify import artefacts_in
-    from openlum.verify import verify as compare
+    from openlum.artefact.verify import artefacts_in
+    from openlum.artefact.verify import verify as compare
 
     size = sum(part.bytes for manifest in artefacts_in(directory).values() for part in manifest.parts.values())
     columns = "{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn()

@@ -30,7 +30,7 @@ def section(config: Path | None, name: str, kind: type[S]) -> S:
     """A section of an experiment file, or its defaults."""
     if config is None:
         return kind()
-    from openlum.run import Experiment
+    from openlum.pipeline.experiment import Experiment
 
     section = getattr(load_settings(config, Experiment), name)
     return kind() if section is None else section

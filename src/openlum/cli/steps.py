@@ -32,8 +32,8 @@ def run(
 
         lum run configs/ml-1m.yaml --from ~/Downloads/ml-1m
     """
-    from openlum.report import summary_table
-    from openlum.run import run as run_experiment
+    from openlum.pipeline.run import run as run_experiment
+    from openlum.report.run_report import summary_table
 
     summary, report = run_experiment(config, runs, console, from_dir)
     if "ranking" in summary:
@@ -99,7 +99,7 @@ def rank(
     """
     from openlum.rank.run import rank as train
     from openlum.rank.settings import RankSettings
-    from openlum.report import summary_table
+    from openlum.report.run_report import summary_table
 
     console.print(summary_table(train(dataset, knowledge, out, section(config, "rank", RankSettings), truth)))
 

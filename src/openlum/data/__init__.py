@@ -1,1 +1,1 @@
-"""Event log to `dataset/`."""
+"""The run-time reader of `dataset/`: histories, vocabularies, time fields, packing."""

@@ -18,15 +18,15 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from openlum.arguments import as_path
-from openlum.artefact import check_parts, read_json, read_manifest
+from openlum.arguments.values import as_path
+from openlum.artefact.directory import check_parts, read_json, read_manifest
+from openlum.artefact.parts import Fits, damaged, list_of, number, read_parts, text, whole
 from openlum.config import Settings, parse_settings
 from openlum.data.encoded import check_ids, encoded, event_offsets, values_of
 from openlum.data.profile import Profile
 from openlum.data.time_fields import moment_begins, time_fields
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.parts import Fits, damaged, list_of, number, read_parts, text, whole
 from openlum.schema import FieldSpec, Schema
 
 Split = Literal["train", "valid", "test"]

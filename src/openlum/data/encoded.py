@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openlum.parts import Fits, damaged, list_of, number, whole
+from openlum.artefact.parts import Fits, damaged, list_of, number, whole
 from openlum.schema import FieldSpec
 
 MADE_BY = "lum prepare"

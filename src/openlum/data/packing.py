@@ -1,6 +1,6 @@
-"""Flat runs of events: which stretch of which user goes into a batch, and the windows that questions look back through.
+"""Flat runs of events: which span of which user goes into a batch, and the windows that questions look back through.
 
-Shapes: U users of the dataset, B stretches in a batch, L events of a batch, end to end.
+Shapes: U users of the dataset, B spans in a batch, L events of a batch, end to end.
 """
 
 from collections.abc import Iterator
@@ -16,28 +16,28 @@ Protocol = Literal["time", "last", "both"]
 
 
 @dataclass(frozen=True)
-class Stretches:
-    """Stretches of users' histories: events `start` to `end` (exclusive) of the user at `place` in the sequences."""
+class Spans:
+    """Spans of users' histories: events `start` to `end` (exclusive) of the user at `user_index` in the sequences."""
 
-    place: np.ndarray
+    user_index: np.ndarray
     """(B,) index into `Sequences.user`."""
     start: np.ndarray
-    """(B,) first event of the stretch."""
+    """(B,) first event of the span."""
     end: np.ndarray
     """(B,) one past its last event."""
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.user_index)
 
-    def take(self, index: np.ndarray | slice) -> "Stretches":
-        """The stretches at `index`."""
-        return Stretches(self.place[index], self.start[index], self.end[index])
+    def take(self, index: np.ndarray | slice) -> "Spans":
+        """The spans at `index`."""
+        return Spans(self.user_index[index], self.start[index], self.end[index])
 
     def events(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-        """Index of every event, (L,), and where each stretch begins in it, (B + 1,)."""
+        """Index of every event, (L,), and where each span begins in it, (B + 1,)."""
         lengths = self.end - self.start
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        first = sequences.offsets[self.place] + self.start
+        first = sequences.offsets[self.user_index] + self.start
         return np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets
 
 
@@ -68,11 +68,11 @@ def kept_from_training(info: DatasetInfo, protocol: Protocol) -> str:
 
 def training_events(sequences: Sequences, end: np.ndarray) -> np.ndarray:
     """(M,) indices of the first `end[u]` events of the users."""
-    return Stretches(np.arange(len(end)), np.zeros_like(end), end).events(sequences)[0]
+    return Spans(np.arange(len(end)), np.zeros_like(end), end).events(sequences)[0]
 
 
-def training_stretches(end: np.ndarray, max_events: int, rng: np.random.Generator) -> Stretches:
-    """Cut the first `end[u]` events of every user into stretches of at most `max_events`, in random order.
+def training_spans(end: np.ndarray, max_events: int, rng: np.random.Generator) -> Spans:
+    """Cut the first `end[u]` events of every user into spans of at most `max_events`, in random order.
 
     Where the cuts fall is drawn anew, so that over the epochs an event is seen after histories of every length.
     """
@@ -80,29 +80,29 @@ def training_stretches(end: np.ndarray, max_events: int, rng: np.random.Generato
         end > max_events, rng.integers(1, max_events + 1, len(end)), max_events
     )  # events of the first part
     parts = 1 + np.maximum(-(-(end - first) // max_events), 0)
-    place = np.repeat(np.arange(len(end)), parts)
+    user_index = np.repeat(np.arange(len(end)), parts)
     number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # of the part in its user
-    start = np.where(number == 0, 0, first[place] + (number - 1) * max_events)
-    stretches = Stretches(place, start, np.minimum(first[place] + number * max_events, end[place]))
-    stretches = stretches.take(stretches.end > stretches.start)
-    return stretches.take(rng.permutation(len(stretches)))
+    start = np.where(number == 0, 0, first[user_index] + (number - 1) * max_events)
+    spans = Spans(user_index, start, np.minimum(first[user_index] + number * max_events, end[user_index]))
+    spans = spans.take(spans.end > spans.start)
+    return spans.take(rng.permutation(len(spans)))
 
 
-def batches(stretches: Stretches, events_per_batch: int, extra: np.ndarray | None = None) -> Iterator[Stretches]:
-    """Consecutive stretches in batches of at most `events_per_batch` events, or one stretch where it alone is longer.
+def batches(spans: Spans, events_per_batch: int, extra: np.ndarray | None = None) -> Iterator[Spans]:
+    """Consecutive spans in batches of at most `events_per_batch` events, or one span where it alone is longer.
 
     Args:
-        extra: (B,) further cost of each stretch, in events (its questions).
+        extra: (B,) further cost of each span, in events (its questions).
     """
-    cost = stretches.end - stretches.start + (0 if extra is None else extra)
+    cost = spans.end - spans.start + (0 if extra is None else extra)
     begin, total = 0, 0
     for index, events in enumerate(cost):
         if index > begin and total + events > events_per_batch:
-            yield stretches.take(slice(begin, index))
+            yield spans.take(slice(begin, index))
             begin, total = index, 0
         total += int(events)
-    if begin < len(stretches):
-        yield stretches.take(slice(begin, len(stretches)))
+    if begin < len(spans):
+        yield spans.take(slice(begin, len(spans)))
 
 
 def window_start(prefix: np.ndarray, max_events: int) -> np.ndarray:
@@ -118,23 +118,23 @@ def window_start(prefix: np.ndarray, max_events: int) -> np.ndarray:
 
 def question_windows(
     sequences: Sequences, user: np.ndarray, prefix: np.ndarray, max_events: int, most: int
-) -> tuple[Stretches, np.ndarray, np.ndarray]:
-    """The stretches of history that rows look back through, at most `most` rows to one.
+) -> tuple[Spans, np.ndarray, np.ndarray]:
+    """The spans of history that rows look back through, at most `most` rows to one.
 
     Args:
         sequences: of the dataset.
         user: (I,) user ids of the rows.
         prefix: (I,) how many of the user's events each row may see.
         max_events: how many events back a row looks.
-        most: rows that share one stretch.
+        most: rows that share one span.
 
     Returns:
-        The B stretches, the order (I,) in which rows lie in them, and how many lie in each, (B,).
+        The B spans, the order (I,) in which rows lie in them, and how many lie in each, (B,).
     """
-    place = sequences.position_of(user)
+    user_index = sequences.position_of(user)
     start = window_start(prefix, max_events)
-    # A user without events gets the empty stretch of some user.
-    place = np.where(place < 0, 0, place)
+    # A user without events gets the empty span of some user.
+    user_index = np.where(user_index < 0, 0, user_index)
     order = np.lexsort((prefix, start, user))
     keys = np.stack([user[order], start[order]])
     new = np.concatenate([[True], (np.diff(keys) != 0).any(0)])[: len(order)]
@@ -142,4 +142,4 @@ def question_windows(
     first = np.flatnonzero(within % most == 0)
     sizes = np.diff(np.concatenate([first, [len(order)]]))
     last = order[np.cumsum(sizes) - 1]  # the longest prefix of each window
-    return Stretches(place[last], start[last], prefix[last]), order, sizes
+    return Spans(user_index[last], start[last], prefix[last]), order, sizes

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openlum.artefact.parts import damaged, read_parts, text, whole
 from openlum.data.canonical import canonical
-from openlum.parts import damaged, read_parts, text, whole
 
 
 def hashed_id(value: str, rows: int) -> int:

@@ -2,7 +2,7 @@
 
 from openlum.model.batch import History, Questions
 from openlum.model.large_user_model import LargeUserModel, default_device
-from openlum.model.lexicon import Lexicon
+from openlum.model.processor import Processor
 from openlum.model.settings import ModelConfig, ModelSettings
 
-__all__ = ["History", "LargeUserModel", "Lexicon", "ModelConfig", "ModelSettings", "Questions", "default_device"]
+__all__ = ["History", "LargeUserModel", "ModelConfig", "ModelSettings", "Processor", "Questions", "default_device"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Sequences
-from openlum.data.packing import Stretches
+from openlum.data.packing import Spans
 from openlum.schema import FieldSpec
 
 Fields = dict[str, Tensor]
@@ -80,10 +80,10 @@ class History:
     """(L,) int64 on the CPU: index of each event in the dataset's sequences, for training."""
 
     @classmethod
-    def gather(cls, sequences: Sequences, stretches: Stretches) -> "History":
-        """The events of stretches of a dataset's histories."""
-        index, offsets = stretches.events(sequences)  # (L,), (B + 1,)
-        begin = np.repeat(sequences.offsets[stretches.place] + stretches.start, np.diff(offsets))
+    def gather(cls, sequences: Sequences, spans: Spans) -> "History":
+        """The events of spans of a dataset's histories."""
+        index, offsets = spans.events(sequences)  # (L,), (B + 1,)
+        begin = np.repeat(sequences.offsets[spans.user_index] + spans.start, np.diff(offsets))
         return cls(
             torch.from_numpy(sequences.item[index]),
             to_tensors({name: values[index] for name, values in sequences.condition.items()}),

@@ -96,7 +96,7 @@ class ItemEncoder(nn.Module):
         id_dropout: chance that an item's id is hidden in training; 0 where there are no fields.
     """
 
-    met: Tensor
+    trained_items: Tensor
     """(V,) bool: the items that have an id of their own."""
 
     def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int, id_dropout: float = 0.0) -> None:
@@ -105,7 +105,7 @@ class ItemEncoder(nn.Module):
         self.specs, self.rows, self.id_dropout = specs, items, id_dropout if specs else 0.0
         self.encoder = TokenEncoder([identity, *specs], [out] + [field_width] * len(specs), out)
         nn.init.zeros_(self.hidden_id)
-        self.register_buffer("met", torch.ones(items, dtype=torch.bool))
+        self.register_buffer("trained_items", torch.ones(items, dtype=torch.bool))
         for index, spec in enumerate(specs):
             shape = (items, spec.width) if spec.type in ("multi", "vector") else (items,)
             dtype = torch.int64 if spec.type in ("categorical", "multi") else torch.float32
@@ -121,10 +121,10 @@ class ItemEncoder(nn.Module):
         """What stands for the id of an item that was not met, or of one that is hidden: row 0 of the table, (E,)."""
         return self.encoder.get_parameter("fields.0.table.weight")[0]
 
-    def meet(self, items: Tensor) -> None:
+    def set_trained_items(self, items: Tensor) -> None:
         """Take the items that training meets, (V,) bool, for the only ones with an id of their own, where ids are hidden."""
         if self.id_dropout:
-            self.met.copy_(items)
+            self.trained_items.copy_(items)
 
     def candidates(self) -> Tensor:
         """0 and the items with an id of their own, which alone may be negatives in training: ids, (C,) ascending.
@@ -132,13 +132,13 @@ class ItemEncoder(nn.Module):
         As a negative an item is pushed away from every answer. Of one that training has not met nothing tells that it was there
         to be chosen, and what it has in common with others, a hidden id, would be pushed away with it.
         """
-        return F.pad(self.met[1:].nonzero().squeeze(1) + 1, (1, 0))
+        return F.pad(self.trained_items[1:].nonzero().squeeze(1) + 1, (1, 0))
 
     def forward(self, ids: Tensor) -> Tensor:
         """(n,) item ids to (n, E), not normalised."""
         ids = known_ids(ids, self.rows)
         values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
-        hidden = ~self.met[ids]
+        hidden = ~self.trained_items[ids]
         if self.training and self.id_dropout:
             hidden = hidden | (torch.rand(len(ids), device=ids.device) < self.id_dropout)
         return self.encoder({"(id)": ids.masked_fill(hidden, 0), **values})

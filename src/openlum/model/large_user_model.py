@@ -14,20 +14,20 @@ import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from openlum.arguments import as_path, whole_number
-from openlum.artefact import check_parts, read_json, write_json
+from openlum.arguments.values import as_path, whole_number
+from openlum.artefact.directory import check_parts, read_json, write_json
+from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions, erase_whole
+from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
 from openlum.model.fields import ConditionEncoder, ItemEncoder
-from openlum.model.fit import check_fields, check_growth, check_words
-from openlum.model.lexicon import Lexicon
 from openlum.model.pretrained import available_device, model_directory
+from openlum.model.processor import Processor
 from openlum.model.request import Request, check_items, check_question, encode_request
 from openlum.model.settings import ModelConfig
 from openlum.model.user_encoder import UserEncoder, UserState
-from openlum.tensors import read_tensors, write_tensors
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
@@ -60,10 +60,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         >>> model.recommend(history, question={"rating": 5}, k=10)                         # doctest: +SKIP
     """
 
-    def __init__(self, config: ModelConfig, lexicon: Lexicon) -> None:
+    def __init__(self, config: ModelConfig, processor: Processor) -> None:
         super().__init__()
         self.config = config
-        self.lexicon = lexicon
+        self.processor = processor
         settings = config.settings
         self.item_encoder = ItemEncoder(
             config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
@@ -79,8 +79,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         nn.init.zeros_(self.last.weight)
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
-        self.about = nn.Parameter(torch.zeros(settings.width))
-        self.judges = nn.ModuleList(_feedback_head(settings.width, spec.size - 1) for spec in config.judges)
+        self.feedback_token = nn.Parameter(torch.zeros(settings.width))
+        self.feedback_heads = nn.ModuleList(
+            _feedback_head(settings.width, spec.size - 1) for spec in config.feedback_targets
+        )
         self.log_scale = nn.ParameterDict(
             {kind: nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) for kind in ("item", "feedback")}
         )
@@ -108,7 +110,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
         return F.normalize(self.item_encoder(ids), dim=-1)
 
-    def read(self, history: History, items: Tensor | None = None) -> UserState:
+    def encode_history(self, history: History, items: Tensor | None = None) -> UserState:
         """Read histories: the state to ask questions of.
 
         Args:
@@ -120,11 +122,13 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         state.last = last
         return state
 
-    def answer(self, state: UserState, questions: Questions) -> Tensor:
+    def answer_questions(self, state: UserState, questions: Questions) -> Tensor:
         """Answers to questions, (Q, E), unit length (the group query)."""
         return self._to_item_space(self._query(state, [(questions, self._question_token(state, questions))])[0])
 
-    def judge(self, state: UserState, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
+    def predict_feedback_logits(
+        self, state: UserState, questions: Questions, items: Tensor | None = None
+    ) -> list[Tensor]:
         """What feedback a user would give to the items that questions are about, in one pass with them (group query).
 
         In a log without feedback: whether the user would take them. Then only the time of questions counts.
@@ -135,14 +139,14 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             items: (Q, E) embeddings of the items, where they are known already.
 
         Returns:
-            For each of `config.judges`, logits of its values 1 to R: (Q, R).
+            For each of `config.feedback_targets`, logits of its values 1 to R: (Q, R).
         """
-        return self.answer_and_judge(state, [], questions, items)[1]
+        return self.answer_and_predict_feedback(state, [], questions, items)[1]
 
-    def answer_and_judge(
+    def answer_and_predict_feedback(
         self, state: UserState, questions: Sequence[Questions], about: Questions, items: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """`answer` to every group of questions and `judge` of those about items, in one pass, which costs less than one for each.
+        """`answer_questions` to every group of questions and `predict_feedback_logits` of those about items, in one pass, which costs less than one for each.
 
         Args:
             state: of the histories.
@@ -151,7 +155,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             items: (Q, E) embeddings of the items, where they are known already.
 
         Returns:
-            The answers to each group, (Q, E), and the logits of each of `config.judges`, (Q, R).
+            The answers to each group, (Q, E), and the logits of each of `config.feedback_targets`, (Q, R).
         """
         assert about.item is not None
         if not self.config.feedback:  # another's item has another scenario: it would tell that it was not taken
@@ -159,10 +163,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             about = replace(about, condition=erase_whole(about.condition, self.config.condition, untimed))
         item = self.item_token(self.items(about.item) if items is None else items)  # (Q, D)
         groups = [(group, self._question_token(state, group)) for group in questions]
-        groups.append((about, self._question_token(state, about) + item + self.about))
-        *answered, judged = self._query(state, groups)
-        logits = [judge(torch.cat([judged, item], 1)) for judge in self.judges]
-        return [self._to_item_space(output) for output in answered], logits
+        groups.append((about, self._question_token(state, about) + item + self.feedback_token))
+        *answers, feedback = self._query(state, groups)
+        logits = [head(torch.cat([feedback, item], 1)) for head in self.feedback_heads]
+        return [self._to_item_space(output) for output in answers], logits
 
     def _query(self, state: UserState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
         """Groups of questions and their tokens (Q, D) to the outputs of each group, (Q, D), in one pass over the histories."""
@@ -171,7 +175,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return list(output.split([len(token) for _, token in groups]))
 
     def _tokens(self, history: History, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens (T, D) of histories, and what a question begins with after each event, (L, D); `items` as in `read`."""
+        """Tokens (T, D) of histories, and what a question begins with after each event, (L, D); `items` as in `encode_history`."""
         condition = self._condition_token(history.condition, len(history.item))  # (L, D)
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
         # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
@@ -212,9 +216,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: an event without `item`, or an unknown field or value.
         """
-        request = encode_request(self.lexicon, self.config, history, questions)
-        state = self._read_request(request)
-        return self.answer(state, request.questions.to(self.device))[request.place]
+        request = encode_request(self.processor, self.config, history, questions)
+        state = self._encode_request(request)
+        return self.answer_questions(state, request.questions.to(self.device))[request.order]
 
     @torch.inference_mode()
     def predict_feedback(
@@ -235,11 +239,13 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             For each item `item` (raw id) and for each feedback field its values and their probabilities.
 
         Raises:
-            InputError: there is no item, or the model was not trained to judge; or as in `ask`.
+            InputError: there is no item, or the model was not trained to predict feedback; or as in `ask`.
         """
-        fields = self.config.judged
+        fields = self.config.trained_feedback_targets
         if not fields:
-            raise InputError("the model judges no items: pretrain it with pretrain.judge_weight above 0")
+            raise InputError(
+                "the model predicts no feedback: pretrain it with pretrain.feedback_prediction_weight above 0"
+            )
         items = check_items(items)
         asked = check_question(question)
         told = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(asked))
@@ -247,17 +253,17 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             raise InputError(
                 f"condition field '{told[0]}' is feedback, which is what is predicted; leave it out of the question"
             )
-        request = encode_request(self.lexicon, self.config, history, [asked])
-        state, one = self._read_request(request), request.questions
+        request = encode_request(self.processor, self.config, history, [asked])
+        state, one = self._encode_request(request), request.questions
         user = torch.zeros(len(items), dtype=torch.int64)
         condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in one.condition.items()}
-        item = torch.from_numpy(self.lexicon.item_ids(items, "to be judged"))
+        item = torch.from_numpy(self.processor.item_ids(items, "to predict feedback for"))
         about = Questions(condition, user, one.prefix.expand(len(items)), item).to(self.device)
-        chances = [logits.softmax(1).tolist() for logits in self.judge(state, about)]
+        chances = [logits.softmax(1).tolist() for logits in self.predict_feedback_logits(state, about)]
         return [
             {"item": raw}
             | {
-                spec.name: dict(zip(self.lexicon.judged_values(spec), chance[index], strict=True))
+                spec.name: dict(zip(self.processor.feedback_values(spec), chance[index], strict=True))
                 for spec, chance in zip(fields, chances, strict=True)
             }
             for index, raw in enumerate(items)
@@ -278,25 +284,25 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             `item` (raw id), `title` and `similarity` (cosine) of each, best first.
         """
         k = whole_number("k", k, least=1)
-        request = encode_request(self.lexicon, self.config, history, [check_question(question)])
-        answer = self.answer(self._read_request(request), request.questions.to(self.device))[0]
-        met = self.lexicon.items.encode([event["item"] for event in history[: request.seen[0]]])
+        request = encode_request(self.processor, self.config, history, [check_question(question)])
+        answer = self.answer_questions(self._encode_request(request), request.questions.to(self.device))[0]
+        seen = self.processor.items.encode([event["item"] for event in history[: request.seen[0]]])
         similarity = self.items() @ answer  # (V,)
         similarity[0] = -torch.inf
-        similarity[torch.from_numpy(met)] = -torch.inf
+        similarity[torch.from_numpy(seen)] = -torch.inf
         best = similarity.topk(min(k, int(similarity.isfinite().sum())))
-        raw = self.lexicon.items.decode(best.indices.cpu().numpy())
-        titles = [self.lexicon.titles[index] for index in best.indices.tolist()]
+        raw = self.processor.items.decode(best.indices.cpu().numpy())
+        titles = [self.processor.titles[index] for index in best.indices.tolist()]
         return [
             {"item": item, "title": title, "similarity": score}
             for item, title, score in zip(raw, titles, best.values.tolist(), strict=True)
         ]
 
-    def _read_request(self, request: Request) -> UserState:
+    def _encode_request(self, request: Request) -> UserState:
         self.eval()
-        return self.read(request.history.to(self.device))
+        return self.encode_history(request.history.to(self.device))
 
-    def check_fit(self, dataset: Dataset) -> None:
+    def check_compatible(self, dataset: Dataset) -> None:
         """Refuse data whose fields and ids do not mean what the model learned.
 
         A dataset that has grown since, with `lum prepare --append`, fits: the model takes its new values for unknown.
@@ -305,13 +311,13 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             InputError: with the first difference.
         """
         check_fields("condition", self.config.condition, dataset.specs("condition"), REMEDY)
-        mine = {"items": self.lexicon.items} | self.lexicon.conditions
+        mine = {"items": self.processor.items} | self.processor.conditions
         check_growth(mine, {"items": dataset.vocabulary("items")} | dataset.vocabularies("condition"), REMEDY)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_json(save_directory / "config.json", self.config.model_dump())
         write_tensors(self.state_dict(), save_directory / "model.safetensors", {"format": "pt"})
-        self.lexicon.save(save_directory)
+        self.processor.save(save_directory)
 
     @classmethod
     def from_pretrained(
@@ -344,11 +350,11 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         check_parts(directory, "model")
         file = directory / "config.json"
         config = parse_settings(read_json(file, "lum pretrain"), ModelConfig, where=str(file))
-        lexicon = Lexicon.load(directory)
-        check_words(config, lexicon, directory)
+        processor = Processor.load(directory)
+        check_vocabularies(config, processor, directory)
         weights = directory / "model.safetensors"
         try:
-            model = cls(config, lexicon)
+            model = cls(config, processor)
             model.load_state_dict(read_tensors(weights, "run 'lum pretrain' again"))
         except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, MemoryError):
             raise InputError(

@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from openlum.arguments import as_path
+from openlum.arguments.values import as_path
 from openlum.errors import InputError
 
 OPTIONS = set(inspect.signature(snapshot_download).parameters) - {"repo_id"}

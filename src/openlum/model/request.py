@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from openlum.arguments import NO_NUMBERS, check_single, is_missing, shown
+from openlum.arguments.values import NO_NUMBERS, check_single, is_missing, shown
 from openlum.data.canonical import canonical
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields, utc_seconds
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions
-from openlum.model.lexicon import Lexicon
+from openlum.model.processor import Processor
 from openlum.model.settings import ModelConfig
 
 FARTHEST = 1e11
@@ -39,17 +39,17 @@ class Request:
     """The history's B windows, each as if it were a user's."""
     questions: Questions
     """Q questions, those of one window next to each other."""
-    place: torch.Tensor
+    order: torch.Tensor
     """(Q,) int64 where each question, in the order in which they came, lies in `questions`."""
     seen: list[int]
     """Q numbers of events: the question sees that many of the history."""
 
 
-def encode_request(lexicon: Lexicon, config: ModelConfig, history: Any, questions: Any) -> Request:
+def encode_request(processor: Processor, config: ModelConfig, history: Any, questions: Any) -> Request:
     """Check a history and questions, and encode them.
 
     Args:
-        lexicon: of the model.
+        processor: of the model.
         config: of the model.
         history: events, oldest first.
         questions: one or more.
@@ -66,15 +66,17 @@ def encode_request(lexicon: Lexicon, config: ModelConfig, history: Any, question
     np.maximum.at(end, window, seen)
     first, last = int(start.min()), int(end.max())
     events, earlier = history[first:last], _times_before(times)[first:last]
-    condition = _conditions(lexicon, config, events, times[first:last], earlier, lambda n: _event(first + n))
-    items = torch.from_numpy(lexicon.item_ids([event["item"] for event in events], "of the history"))  # (last - first,)
+    condition = _conditions(processor, config, events, times[first:last], earlier, lambda n: _event(first + n))
+    items = torch.from_numpy(
+        processor.item_ids([event["item"] for event in events], "of the history")
+    )  # (last - first,)
     index = torch.from_numpy(
         np.concatenate([np.arange(*span) for span in zip(start, end, strict=True)]) - first
     )  # (L,)
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(end - start)]))
     windows = History(items[index], {name: field[index] for name, field in condition.items()}, offsets)
     latest = [_latest(times[:number]) for number in seen]
-    condition = _conditions(lexicon, config, questions, asked, latest, _question, strict=True)
+    condition = _conditions(processor, config, questions, asked, latest, _question, strict=True)
     order = np.argsort(window, kind="stable")  # (Q,)
     rows = Questions(
         {name: field[order] for name, field in condition.items()},
@@ -222,7 +224,7 @@ def _latest(times: Sequence[int | None]) -> int | None:
 
 
 def _conditions(
-    lexicon: Lexicon,
+    processor: Processor,
     config: ModelConfig,
     rows: Sequence[Event],
     times: Sequence[int | None],
@@ -239,7 +241,7 @@ def _conditions(
                 raise InputError(
                     f"{name_of(index)} names both 'time' and '{field}', which comes from it; leave one out"
                 )
-    fields = lexicon.encode_conditions(values, config.condition, strict, name_of)
+    fields = processor.encode_conditions(values, config.condition, strict, name_of)
     if timed and config.time_fields:
         now = np.array([times[index] for index in timed], np.int64)
         previous = [earlier[index] for index in timed]

@@ -13,7 +13,7 @@ TAKEN = FieldSpec(name="taken", type="categorical", size=3)
 TAKEN_VALUES = ["no", "yes"]
 
 
-def judges_of(condition: list[FieldSpec]) -> list[FieldSpec]:
+def feedback_targets_of(condition: list[FieldSpec]) -> list[FieldSpec]:
     """What items are judged by: the categorical feedback fields; where there are none, whether the user took the item."""
     return [spec for spec in condition if _told_by(spec)] or [TAKEN]
 
@@ -84,7 +84,7 @@ class ModelConfig(Settings):
     """Of the dataset and the settings that it was trained with."""
     initialised_from: str = ""
     """Fingerprint of the model whose weights it began with."""
-    learned_to_judge: bool = True
+    trained_on_feedback: bool = True
     """Whether it was trained on questions about items."""
     valid_time: int | None = None
     """First second of the validation period, which the protocols `time` and `both` keep from training."""
@@ -95,11 +95,11 @@ class ModelConfig(Settings):
         return [spec for spec in self.condition if _told_by(spec)]
 
     @property
-    def judges(self) -> list[FieldSpec]:
+    def feedback_targets(self) -> list[FieldSpec]:
         """What it has heads to judge items by."""
-        return judges_of(self.condition)
+        return feedback_targets_of(self.condition)
 
     @property
-    def judged(self) -> list[FieldSpec]:
-        """Those of `judges` that it has learned to use: all, or none."""
-        return self.judges if self.learned_to_judge else []
+    def trained_feedback_targets(self) -> list[FieldSpec]:
+        """Those of `feedback_targets` that it has learned to use: all, or none."""
+        return self.feedback_targets if self.trained_on_feedback else []

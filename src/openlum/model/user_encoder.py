@@ -9,9 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from openlum.model.hstu import HstuBlock
+from openlum.model.blocks.hstu import HstuBlock
+from openlum.model.blocks.transformer import TransformerBlock
 from openlum.model.settings import ModelSettings
-from openlum.model.transformer import TransformerBlock
 
 BLOCKS = {"transformer": TransformerBlock, "hstu": HstuBlock}
 

@@ -59,7 +59,7 @@ def write_card(
         items=info.counts["items"],
         held_out=literal(kept_from_training(info, settings.protocol)),
         fields=", ".join(literal(spec.name) for spec in model.config.condition) or "(none)",
-        example=repr(model.lexicon.items.values[0]),
+        example=repr(model.processor.items.values[0]),
         parameters=summary["parameters"],
         shape=f"{shape.width}, {shape.layers}, {shape.heads}, {shape.embedding_width}",
         steps=summary["steps"],

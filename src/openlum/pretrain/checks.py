@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from openlum.artefact import check_replaceable
+from openlum.artefact.directory import check_replaceable
 from openlum.capacity import check_space, check_training
 from openlum.data.dataset import Dataset
 from openlum.data.packing import training_end
 from openlum.errors import InputError
-from openlum.model import Lexicon, ModelSettings
-from openlum.model.settings import TAKEN, judges_of
+from openlum.model import ModelSettings, Processor
+from openlum.model.settings import TAKEN, feedback_targets_of
 from openlum.pretrain.initial import untrained
 from openlum.pretrain.settings import PretrainSettings
 
@@ -23,13 +23,13 @@ ACTIVATIONS = 12
 
 
 def check_pretraining(
-    dataset: Dataset, lexicon: Lexicon, model: ModelSettings, settings: PretrainSettings, out: Path
+    dataset: Dataset, processor: Processor, model: ModelSettings, settings: PretrainSettings, out: Path
 ) -> None:
     """Find now what would stop a training.
 
     Args:
         dataset: to train on.
-        lexicon: its words.
+        processor: its words.
         model: the shape.
         settings: of the training.
         out: the model directory.
@@ -39,10 +39,14 @@ def check_pretraining(
     """
     check_replaceable(out, "model")
     end = training_end(dataset, settings.protocol)
-    check_events(dataset, end, settings.judge_weight > 0 and TAKEN in judges_of(dataset.specs("condition")))
+    check_events(
+        dataset,
+        end,
+        settings.feedback_prediction_weight > 0 and TAKEN in feedback_targets_of(dataset.specs("condition")),
+    )
     tokens = 2 * min(settings.batch_events, int(end.sum()))
     needed = check_training(
-        partial(untrained, dataset, lexicon, model),
+        partial(untrained, dataset, processor, model),
         f"with {tokens:,} tokens a step a model",
         "lower model.width, model.layers, model.embedding_width, model.field_width or pretrain.batch_events",
         kept=tokens * model.width * model.layers * ACTIVATIONS,
@@ -65,5 +69,5 @@ def check_events(dataset: Dataset, end: np.ndarray, others: bool) -> None:
         raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
     if others and (end > 0).sum() < 2:
         raise InputError(
-            f"{dataset.path}: one user alone, so nothing to tell what was taken from; set pretrain.judge_weight to 0"
+            f"{dataset.path}: one user alone, so nothing to tell what was taken from; set pretrain.feedback_prediction_weight to 0"
         )

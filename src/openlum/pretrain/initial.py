@@ -9,9 +9,9 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.model import LargeUserModel, Lexicon, ModelConfig, ModelSettings
+from openlum.model import LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.model.batch import to_tensors
-from openlum.model.fit import check_fields
+from openlum.model.compatibility import check_fields
 
 SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
 """Settings that decide the shapes of the weights, and what they mean; for `hstu`, whose bias is by position, `max_events` too."""
@@ -25,18 +25,18 @@ def build_model(
     protocol: Protocol = "both",
     trained_on: str = "",
     old: LargeUserModel | None = None,
-    judges: bool = True,
+    feedback_prediction: bool = True,
 ) -> LargeUserModel:
     """A new model for a dataset's fields and catalogue, with the weights of an `old` one if there is one."""
     torch.manual_seed(seed)
     model = untrained(
         dataset,
-        Lexicon.of(dataset),
+        Processor.of(dataset),
         settings,
         protocol=protocol,
         fingerprint=trained_on,
         initialised_from=old.config.fingerprint if old else "",
-        learned_to_judge=judges,
+        trained_on_feedback=feedback_prediction,
     )
     model.item_encoder.set_features(to_tensors(dataset.item_features()))
     if old:
@@ -44,20 +44,20 @@ def build_model(
     return model
 
 
-def untrained(dataset: Dataset, lexicon: Lexicon, settings: ModelSettings, **training: Any) -> LargeUserModel:
+def untrained(dataset: Dataset, processor: Processor, settings: ModelSettings, **training: Any) -> LargeUserModel:
     """A model for a dataset's fields and catalogue, without the items' features; `training` are further keys of `ModelConfig`."""
     schema = dataset.info.data_schema
     config = ModelConfig(
         settings=settings,
         condition=dataset.specs("condition"),
         item=dataset.specs("item"),
-        items=len(lexicon.items),
+        items=len(processor.items),
         time_fields=schema.time_fields,
         gap_unit=schema.gap_unit,
         valid_time=dataset.info.valid_time,
         **training,
     )
-    return LargeUserModel(config, lexicon)
+    return LargeUserModel(config, processor)
 
 
 def starting_point(
@@ -85,7 +85,7 @@ def starting_point(
     for kind, specs in (("condition", old.config.condition), ("item", old.config.item)):
         check_fields(kind, specs, dataset.specs(kind), REMEDY)
     for spec in old.config.item:
-        if spec.in_vocabulary and spec.name not in old.lexicon.features:
+        if spec.in_vocabulary and spec.name not in old.processor.features:
             raise InputError(f"{directory}: has no vocabulary of item field '{spec.name}'; train without --init-from")
     if old.config.protocol not in ("both", protocol):
         raise InputError(
@@ -115,17 +115,19 @@ def copy_weights(old: LargeUserModel, model: LargeUserModel) -> None:
             weights[name][:unknown] = weight[:unknown]
         else:
             weights[name].copy_(weight)
-    met = torch.zeros_like(model.item_encoder.met)
-    met[torch.from_numpy(model.lexicon.items.encode(old.lexicon.items.values))] = old.item_encoder.met[1:]
-    model.item_encoder.meet(met)
+    trained = torch.zeros_like(model.item_encoder.trained_items)
+    trained[torch.from_numpy(model.processor.items.encode(old.processor.items.values))] = (
+        old.item_encoder.trained_items[1:]
+    )
+    model.item_encoder.set_trained_items(trained)
 
 
 def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
     """Name of the weight of an embedding table, or of a judge's last layer, to its vocabulary, where it has one."""
-    words, config = model.lexicon, model.config
+    processor, config = model.processor, model.config
     fields = {
-        "item_encoder": [words.items, *(words.features.get(spec.name) for spec in config.item)],
-        "condition_encoder": [words.conditions.get(spec.name) for spec in config.condition],
+        "item_encoder": [processor.items, *(processor.features.get(spec.name) for spec in config.item)],
+        "condition_encoder": [processor.conditions.get(spec.name) for spec in config.condition],
     }
     tables = {
         f"{encoder}.encoder.fields.{index}.table.weight": vocabulary
@@ -133,10 +135,10 @@ def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
         for index, vocabulary in enumerate(vocabularies)
         if vocabulary is not None
     }
-    judges = {
-        f"judges.{index}.2.{part}": words.conditions[spec.name]
+    heads = {
+        f"feedback_heads.{index}.2.{part}": processor.conditions[spec.name]
         for index, spec in enumerate(config.feedback)  # `taken` has no vocabulary
-        if spec.name in words.conditions  # nor have buckets
+        if spec.name in processor.conditions  # nor have buckets
         for part in ("weight", "bias")
     }
-    return tables | judges
+    return tables | heads

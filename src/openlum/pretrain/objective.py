@@ -1,4 +1,4 @@
-"""What a step minimises: next-condition-item InfoNCE, the contrast of feedback values where there is feedback, and judgements.
+"""What a step minimises: next-condition-item InfoNCE, the contrast of feedback values where there is feedback, and feedback predictions.
 
 Shapes: L events of a batch, N positions, P positions at which feedback is asked for, R values of a feedback field, E width.
 """
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_whole
-from openlum.model.loss import feedback_loss, full_softmax_loss, sampled_softmax_loss
-from openlum.pretrain.contemporaries import Contemporaries
+from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.schema import FieldSpec
 
 OTHERS = 2
-"""Items of contemporaries that are judged with each that was taken, where there is no feedback."""
+"""Items of time-matched negatives that are judged with each that was taken, where there is no feedback."""
 
 
 @dataclass
@@ -27,9 +27,9 @@ class Losses:
 
     item: Tensor
     """Next-condition-item InfoNCE."""
-    feedback: Tensor
+    feedback_contrast: Tensor
     """Contrast of feedback values, summed over the feedback fields; 0 where there are none."""
-    judged: Tensor
+    feedback_prediction: Tensor
     """Cross-entropy of the feedback to items that questions are about, summed over the feedback fields; where there are none, of
     whether the item was taken."""
 
@@ -51,7 +51,7 @@ class Objective:
         settings: PretrainSettings,
         frequency: np.ndarray,
         catalogue: Tensor,
-        others: Contemporaries | None = None,
+        others: TimeMatchedNegatives | None = None,
     ) -> None:
         self.config = config
         self.settings = settings
@@ -70,14 +70,14 @@ class Objective:
         candidates = self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
         place = torch.searchsorted(candidates, history.item).to(model.device)  # (L,) in e
-        state = model.read(history.to(model.device), e[place])
+        state = model.encode_history(history.to(model.device), e[place])
         positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
         contrasts = self._contrasts(history)
         about = self._about(history)
         questions = [self.looking_for_items(history, positions)]
-        questions += [feedback_questions(self.config, history, some, spec) for spec, some in contrasts]
+        questions += [feedback_contrast_questions(self.config, history, some, spec) for spec, some in contrasts]
         items = None if self.others else e[torch.searchsorted(candidates, about.item).to(model.device)]
-        answers, logits = model.answer_and_judge(
+        answers, logits = model.answer_and_predict_feedback(
             state, [group.to(model.device) for group in questions], about.questions.to(model.device), items
         )
         item = self._item_loss(model, answers[0], e, candidates, place[positions.to(model.device)], len(history.item))
@@ -85,7 +85,9 @@ class Objective:
         for (spec, some), o in zip(contrasts, answers[1:], strict=True):
             value = (history.condition[spec.name][some] - 1).to(model.device)
             o = o.unflatten(0, (len(some), spec.size - 1))  # (P, R, E)
-            feedback = feedback + feedback_loss(o, e[place[some.to(model.device)]], value, model.scale("feedback"))
+            feedback = feedback + feedback_contrast_loss(
+                o, e[place[some.to(model.device)]], value, model.scale("feedback")
+            )
         return Losses(item, feedback, about.loss(logits))
 
     def looking_for_items(self, history: History, positions: Tensor) -> Questions:
@@ -96,8 +98,8 @@ class Objective:
         """
         user = history.user_of(positions)
         condition = {name: field[positions] for name, field in history.condition.items()}
-        if self.settings.ask_any:
-            some = torch.rand(len(positions)) < self.settings.ask_any
+        if self.settings.question_blank:
+            some = torch.rand(len(positions)) < self.settings.question_blank
             condition = erase(condition, self.config.condition, {spec.name: some for spec in self.config.condition})
         return Questions(condition, user, positions - history.offsets[user])
 
@@ -113,32 +115,34 @@ class Objective:
     def _contrasts(self, history: History) -> list[tuple[FieldSpec, Tensor]]:
         """Feedback fields and the events, (P,), at which each of their values is asked for; those without events are left out."""
         found = []
-        for spec in self.config.feedback if self.settings.feedback_weight else []:
+        for spec in self.config.feedback if self.settings.feedback_contrast_weight else []:
             some = (history.item > 0) & (history.condition[spec.name] > 0)
-            some &= torch.rand(len(some)) < self.settings.feedback_positions
+            some &= torch.rand(len(some)) < self.settings.feedback_contrast_positions
             if some.any():
                 found.append((spec, some.nonzero().squeeze(1)))
         return found
 
-    def _about(self, history: History) -> "Judged":
-        """Questions about the items of a sample of events; without feedback, about contemporaries' too, which weigh as much."""
-        share = self.settings.judge_positions if self.settings.judge_weight else 0.0
+    def _about(self, history: History) -> "FeedbackExamples":
+        """Questions about the items of a sample of events; without feedback, about time-matched negatives' too, which weigh as much."""
+        share = self.settings.feedback_prediction_positions if self.settings.feedback_prediction_weight else 0.0
         some = (history.item > 0) & (torch.rand(len(history.item)) < share)
         if self.others:
             questions, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS)
             event = taken.cumsum(0) - 1  # (Q,)
             weight = torch.where(taken > 0, 1.0, 1 / torch.bincount(event[taken == 0])[event])  # (Q,)
-            return Judged(questions, [taken], weight)
+            return FeedbackExamples(questions, [taken], weight)
         values = [history.condition[spec.name] for spec in self.config.feedback]
         with_feedback = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
         positions = (some & with_feedback).nonzero().squeeze(1)
-        questions = judged_questions(self.config, history, positions)
-        return Judged(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
+        questions = feedback_prediction_questions(self.config, history, positions)
+        return FeedbackExamples(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
 
     def total(self, losses: Losses) -> Tensor:
         """The number that training minimises and early stopping watches, ()."""
-        weighted = self.settings.item_weight * losses.item + self.settings.feedback_weight * losses.feedback
-        return weighted + self.settings.judge_weight * losses.judged
+        weighted = (
+            self.settings.item_weight * losses.item + self.settings.feedback_contrast_weight * losses.feedback_contrast
+        )
+        return weighted + self.settings.feedback_prediction_weight * losses.feedback_prediction
 
     def _drop_conditions(self, history: History) -> Fields:
         n = len(history.item)
@@ -160,7 +164,7 @@ class Objective:
 
 
 @dataclass
-class Judged:
+class FeedbackExamples:
     """Questions about items, and the feedback that each item got."""
 
     questions: Questions
@@ -188,7 +192,7 @@ class Judged:
         return total
 
 
-def feedback_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:
+def feedback_contrast_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:
     """At some events, the question for each value of a feedback field, P R questions.
 
     The question has the event's own condition, without what other feedback there was, and sees what came before the event's
@@ -201,14 +205,14 @@ def feedback_questions(config: ModelConfig, history: History, positions: Tensor,
         spec: the feedback field, of R values.
     """
     values = spec.size - 1
-    asked = judged_questions(config, history, positions)
+    asked = feedback_prediction_questions(config, history, positions)
     condition = {name: field.repeat_interleave(values, 0) for name, field in asked.condition.items()}
     condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
     return Questions(condition, asked.user.repeat_interleave(values), asked.prefix.repeat_interleave(values))
 
 
-def judged_questions(config: ModelConfig, history: History, positions: Tensor) -> Questions:
-    """Questions about the items of some events, (P,) indices; see `feedback_questions`."""
+def feedback_prediction_questions(config: ModelConfig, history: History, positions: Tensor) -> Questions:
+    """Questions about the items of some events, (P,) indices; see `feedback_contrast_questions`."""
     assert history.before is not None
     condition = {name: field[positions] for name, field in history.condition.items()}
     condition = erase_whole(condition, config.condition, {spec.name for spec in config.condition if spec.feedback})

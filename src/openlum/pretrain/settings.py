@@ -30,20 +30,20 @@ class PretrainSettings(Settings):
     """Chance that one condition field of an event becomes *any*."""
     condition_blank: float = Field(0.1, ge=0, lt=1)
     """Chance that all condition fields of an event become *any* at once ("what next?")."""
-    ask_any: float = Field(0.0, ge=0, lt=1)
+    question_blank: float = Field(0.0, ge=0, lt=1)
     """Chance that an item is asked for with all fields *any*, while its own token still tells its condition: for retrieval."""
     full_softmax_items: int = Field(50_000, ge=1, le=10**9)
     """Up to so many items that training meets all are negatives; of more, some are drawn."""
     negatives: int = Field(8192, ge=1, le=10**7)
     """Sampled negatives in a step, beside the items of the batch."""
-    feedback_weight: float = Field(1.0, ge=0, le=1e6)
+    feedback_contrast_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss over feedback values; 0 leaves it out."""
-    feedback_positions: float = Field(0.12, gt=0, le=1)
+    feedback_contrast_positions: float = Field(0.12, gt=0, le=1)
     """Part of the events at which every feedback value is asked for."""
-    judge_weight: float = Field(1.0, ge=0, le=1e6)
+    feedback_prediction_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss over the feedback to an item that a question is about; where no condition field is categorical feedback,
     over whether the user took it. 0 leaves it out."""
-    judge_positions: float = Field(1.0, gt=0, le=1)
+    feedback_prediction_positions: float = Field(1.0, gt=0, le=1)
     """Part of the events whose item is asked about. Without feedback two other items are asked about with each, and a step
     takes up to twice as long as with feedback."""
     item_weight: float = Field(1.0, ge=0, le=1e6)

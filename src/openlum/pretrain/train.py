@@ -18,26 +18,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from openlum.arguments import as_path, as_path_or_none, check_kind
-from openlum.artefact import fingerprint, named_failures, whole_directory, write_json
+from openlum.arguments.values import as_path, as_path_or_none, check_kind
+from openlum.artefact.directory import fingerprint, named_failures, whole_directory, write_json
+from openlum.artefact.keys import step_key
+from openlum.artefact.lock import locked
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
+from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
 from openlum.errors import InputError
-from openlum.keys import step_key
-from openlum.lock import locked
-from openlum.memory import peak_memory_bytes
-from openlum.model import History, LargeUserModel, Lexicon, ModelSettings, default_device
+from openlum.model import History, LargeUserModel, ModelSettings, Processor, default_device
 from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
-from openlum.pretrain.checkpoint import Progression, load_checkpoint, save_checkpoint
 from openlum.pretrain.checks import check_events, check_pretraining
-from openlum.pretrain.contemporaries import Contemporaries
 from openlum.pretrain.initial import build_model, starting_point
 from openlum.pretrain.objective import Losses, Objective
 from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
-from openlum.schedule import cosine_rate
+from openlum.training.checkpoint import Progression, load_checkpoint, save_checkpoint
+from openlum.training.memory import peak_memory_bytes
+from openlum.training.schedule import cosine_rate
 
 LOG_EVERY = 10
 
@@ -75,14 +75,20 @@ def pretrain(
     old = None
     if init_from:
         old, model_settings = starting_point(init_from, dataset, model_settings, settings.protocol)
-    check_pretraining(dataset, Lexicon.of(dataset), model_settings, settings, out)
+    check_pretraining(dataset, Processor.of(dataset), model_settings, settings, out)
     inputs = {"dataset": dataset_dir} | ({"init_from": init_from} if init_from else {})
     trained_on = fingerprint(step_key("pretrain", [model_settings.model_dump(), settings.model_dump()], inputs))
     work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
     with locked(out), named_failures(work):
         (work / "checkpoints").mkdir(parents=True, exist_ok=True)
         model = build_model(
-            dataset, model_settings, settings.seed, settings.protocol, trained_on, old, settings.judge_weight > 0
+            dataset,
+            model_settings,
+            settings.seed,
+            settings.protocol,
+            trained_on,
+            old,
+            settings.feedback_prediction_weight > 0,
         )
         model = model.to(default_device())
         trainer = Trainer(model, dataset, settings, work)
@@ -118,14 +124,16 @@ class Trainer:
     ) -> None:
         self.model, self.dataset, self.settings, self.work = model, dataset, settings, work
         self.end = training_end(dataset, settings.protocol) if end is None else end
-        contrasted = TAKEN in model.config.judged
+        contrasted = TAKEN in model.config.trained_feedback_targets
         check_events(dataset, self.end, contrasted)
-        trained = training_events(dataset.sequences, self.end)  # (M,)
-        items = np.bincount(dataset.sequences.item[trained], minlength=model.config.items)  # (V,)
-        met = torch.from_numpy(items > 0).to(model.device)
-        model.item_encoder.meet(model.item_encoder.met | met if model.config.initialised_from else met)
+        events = training_events(dataset.sequences, self.end)  # (M,)
+        items = np.bincount(dataset.sequences.item[events], minlength=model.config.items)  # (V,)
+        trained = torch.from_numpy(items > 0).to(model.device)
+        model.item_encoder.set_trained_items(
+            model.item_encoder.trained_items | trained if model.config.initialised_from else trained
+        )
         catalogue = model.item_encoder.candidates().cpu()
-        others = Contemporaries(dataset.sequences, trained) if contrasted else None
+        others = TimeMatchedNegatives(dataset.sequences, events) if contrasted else None
         self.objective = Objective(model.config, settings, items / items.sum(), catalogue, others)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
@@ -182,17 +190,17 @@ class Trainer:
             "peak_memory_bytes": peak_memory_bytes(),
         }
 
-    def _epoch(self, epoch: int) -> Iterator[Stretches]:
+    def _epoch(self, epoch: int) -> Iterator[Spans]:
         rng = np.random.default_rng((self.settings.seed, epoch))
-        stretches = training_stretches(self.end, self.model.config.settings.max_events, rng)
-        return batches(stretches, self.settings.batch_events)
+        spans = training_spans(self.end, self.model.config.settings.max_events, rng)
+        return batches(spans, self.settings.batch_events)
 
-    def _remaining(self) -> Iterator[Stretches]:
+    def _remaining(self) -> Iterator[Spans]:
         for index, batch in enumerate(self._epoch(self.progress.epoch)):
             if index >= self.progress.batch:
                 yield batch
 
-    def _step(self, batch: Stretches) -> Losses:
+    def _step(self, batch: Spans) -> Losses:
         """One optimiser step; counts it."""
         began = time.perf_counter()
         self.model.train()
@@ -230,8 +238,8 @@ class Trainer:
         figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
         # Without validation events the last weights are the best.
         loss = self.settings.item_weight * figures["item_loss"] if figures else -float(self.progress.step)
-        loss += self.settings.feedback_weight * figures.get("feedback_loss", 0.0)
-        loss += self.settings.judge_weight * figures.get("judged_loss", 0.0)
+        loss += self.settings.feedback_contrast_weight * figures.get("feedback_contrast_loss", 0.0)
+        loss += self.settings.feedback_prediction_weight * figures.get("feedback_prediction_loss", 0.0)
         self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **figures}})
         if self.progress.best_loss is None or loss < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, figures, 0
@@ -254,8 +262,8 @@ class Trainer:
         return {
             "loss": float(self.objective.total(losses).detach()),
             "item_loss": float(losses.item.detach()),
-            "feedback_loss": float(losses.feedback.detach()),
-            "judged_loss": float(losses.judged.detach()),
+            "feedback_contrast_loss": float(losses.feedback_contrast.detach()),
+            "feedback_prediction_loss": float(losses.feedback_prediction.detach()),
             "lr": self.optimizer.param_groups[0]["lr"],
             "tokens_per_second": round(self._speed(), 1),
         }

@@ -8,25 +8,25 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Protocol, Stretches, batches
+from openlum.data.packing import Protocol, Spans, batches
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
-from openlum.model.loss import positions_at_once
+from openlum.model.losses import positions_at_once
 from openlum.model.settings import TAKEN
-from openlum.pretrain.contemporaries import Contemporaries
-from openlum.pretrain.objective import feedback_questions, judged_questions
+from openlum.pretrain.objective import feedback_contrast_questions, feedback_prediction_questions
+from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
 RECALL_AT = 10
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Stretches of histories, and in each the first event of it that is judged; all after that are."""
+    """Spans of histories, and in each the first event of it that is judged; all after that are."""
 
-    stretches: Stretches
+    spans: Spans
     first: np.ndarray
     """(B,) index in the user's events."""
-    others: Contemporaries
+    others: TimeMatchedNegatives
     """The judged events, which stand for what users did not take."""
 
 
@@ -52,8 +52,8 @@ def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events
     enough = int(np.searchsorted(np.cumsum((end - first)[users]), events)) + 1
     users = users[:enough]
     start = np.maximum(end[users] - max_events, 0)
-    judged, _ = Stretches(users, first[users], end[users]).events(sequences)
-    return ValidationSet(Stretches(users, start, end[users]), first[users], Contemporaries(sequences, judged))
+    judged, _ = Spans(users, first[users], end[users]).events(sequences)
+    return ValidationSet(Spans(users, start, end[users]), first[users], TimeMatchedNegatives(sequences, judged))
 
 
 @torch.inference_mode()
@@ -62,23 +62,27 @@ def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, bat
 
     Returns:
         `item_loss` and `recall@10` with each event's condition known, `recall@10 any` with nothing known, and for each feedback
-        field `feedback_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values);
-        likewise `judged_loss` and `auc FIELD judged` of questions about items. The same items are drawn for `taken` every time.
+        field `feedback_contrast_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values);
+        likewise `feedback_prediction_loss` and `auc FIELD predicted` of questions about items. The same items are drawn for `taken` every time.
     """
-    if not len(chosen.stretches):
+    if not len(chosen.spans):
         return {}
     model.eval()
     e = model.items()
     found: dict[str, list[Tensor]] = {}
     done, generator = 0, torch.Generator().manual_seed(0)
-    for batch in batches(chosen.stretches, batch_events):
+    for batch in batches(chosen.spans, batch_events):
         history = History.gather(dataset.sequences, batch)
         lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
         within = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)
         judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
         done += len(batch)
         positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        others = chosen.others.questions(history, positions, 1, generator) if TAKEN in model.config.judged else None
+        others = (
+            chosen.others.questions(history, positions, 1, generator)
+            if TAKEN in model.config.trained_feedback_targets
+            else None
+        )
         figures = _judge(model, e, history, positions, others)
         for name, values in figures.items():
             found.setdefault(name, []).append(values.cpu())
@@ -97,13 +101,21 @@ def _judge(
         positions: of the judged events.
         others: where there is no feedback, questions about the events' items and about others, and whether each was taken.
     """
-    config, state = model.config, model.read(history.to(model.device))
+    config, state = model.config, model.encode_history(history.to(model.device))
     given = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
     own = _looking_for_items(config, history, positions)
     questions = [own, replace(own, condition=blank(config.condition, len(positions)))]
-    questions += [feedback_questions(config, history, positions[given[spec.name]], spec) for spec in config.feedback]
-    about = others[0] if others else judged_questions(config, history, positions if config.judged else positions[:0])
-    answers, judged = model.answer_and_judge(
+    questions += [
+        feedback_contrast_questions(config, history, positions[given[spec.name]], spec) for spec in config.feedback
+    ]
+    about = (
+        others[0]
+        if others
+        else feedback_prediction_questions(
+            config, history, positions if config.trained_feedback_targets else positions[:0]
+        )
+    )
+    answers, judged = model.answer_and_predict_feedback(
         state, [group.to(model.device) for group in questions], about.to(model.device)
     )
     target, found = history.item[positions].to(model.device), {}
@@ -117,8 +129,8 @@ def _judge(
         o = o.unflatten(0, (int(some.sum()), spec.size - 1))  # (n, R, E)
         similarity = (o @ e[target[some.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
         found[f"score:{spec.name}"] = model.scale("feedback") * similarity
-    for spec, logits in zip(config.judged, judged, strict=False):
-        found[f"judged:{spec.name}"] = logits if others else logits[given[spec.name].to(logits.device)]
+    for spec, logits in zip(config.trained_feedback_targets, judged, strict=False):
+        found[f"feedback_prediction:{spec.name}"] = logits if others else logits[given[spec.name].to(logits.device)]
     if others:
         found[f"value:{TAKEN.name}"] = others[1]
     return found
@@ -151,13 +163,13 @@ def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tup
 
 def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, float]:
     result = {name: float(values.mean()) for name, values in found.items() if ":" not in name}
-    for spec in model.config.judges:
+    for spec in model.config.feedback_targets:
         value = found.get(f"value:{spec.name}")
         if value is None or not len(value):
             continue
         for kind, loss, auc in (
-            ("score", "feedback_loss", f"auc {spec.name}"),
-            ("judged", "judged_loss", f"auc {spec.name} judged"),
+            ("score", "feedback_contrast_loss", f"auc {spec.name}"),
+            ("feedback_prediction", "feedback_prediction_loss", f"auc {spec.name} predicted"),
         ):
             logits = found.get(f"{kind}:{spec.name}")
             if logits is not None:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.arguments import as_path, check_kind
-from openlum.artefact import fingerprint, whole_directory, write_json
+from openlum.arguments.values import as_path, check_kind
+from openlum.artefact.directory import fingerprint, whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset, Impressions
 from openlum.data.packing import batches, question_windows
@@ -25,7 +25,7 @@ from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
 from openlum.query.checks import check_knowledge_fits
 from openlum.query.knowledge import KnowledgeWriter
-from openlum.query.questions import QuestionSet, judgement_names
+from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.query.settings import QuerySettings
 from openlum.schema import SECONDS
 
@@ -56,19 +56,23 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
     check_kind("settings", settings, QuerySettings)
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
-    model.check_fit(dataset)
+    model.check_compatible(dataset)
     if model.config.protocol == "last":
         raise InputError(
             f"{model_dir}: was trained on the test period; pretrain with protocol 'time' or 'both' for ranking"
         )
     if model.config.valid_time is not None and model.config.valid_time > dataset.info.valid_time:
         raise InputError(f"{model_dir}: was trained on a part of what is now the validation period; pretrain again")
-    questions = QuestionSet(model.lexicon, model.config.condition, settings.questions)
-    judgements = judgement_names(model.lexicon, model.config.judged) if settings.judge else []
-    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(judgements), out)
+    questions = QuestionSet(model.processor, model.config.condition, settings.questions)
+    feedback_names = (
+        feedback_column_names(model.processor, model.config.trained_feedback_targets)
+        if settings.predict_feedback
+        else []
+    )
+    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(feedback_names), out)
     rows = 0
     with whole_directory(out, "knowledge") as directory:
-        writer = KnowledgeWriter(directory, questions.names, judgements, settings.rows_per_part, settings.dtype)
+        writer = KnowledgeWriter(directory, questions.names, feedback_names, settings.rows_per_part, settings.dtype)
         items = embed_items(model, len(dataset.vocabulary("items")))
         writer.items(items)
         for split in dataset.impression_sets:
@@ -76,16 +80,16 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
             if settings.as_of == "day":
                 impressions = before_the_day(dataset, impressions)
             asked = answer_impressions(model, dataset, impressions, questions, settings, items, split)
-            for index, answers, judged in asked:
+            for index, answers, feedback in asked:
                 target = items[torch.from_numpy(impressions.item[index])].unsqueeze(1)  # (n, 1, E)
-                writer.add(impressions.row[index], answers, (answers * target).sum(-1), judged)
+                writer.add(impressions.row[index], answers, (answers * target).sum(-1), feedback)
                 rows += len(index)
         writer.close()
         seconds = round(time.perf_counter() - began, 1)
         knowledge = {
             "form": "impression",
             "questions": questions.names,
-            "judgements": judgements,
+            "feedback_names": feedback_names,
             "asked": settings.questions,
             "width": model.config.settings.embedding_width,
             "dtype": settings.dtype,
@@ -98,7 +102,7 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
                 model.config.fingerprint,
                 dataset.info.fingerprint,
                 settings.questions,
-                settings.judge,
+                settings.predict_feedback,
                 settings.as_of,
                 settings.dtype,
             ),
@@ -147,9 +151,9 @@ def answer_impressions(
         what: for the progress bar.
 
     Yields:
-        Indices of impressions, (n,), their answers, (n, G, E), and judgements, (n, J), on the CPU.
+        Indices of impressions, (n,), their answers, (n, G, E), and feedback predictions, (n, J), on the CPU.
     """
-    each = len(questions) + settings.judge
+    each = len(questions) + settings.predict_feedback
     most = max(2 * settings.batch_events // each, 1)
     windows, order, sizes = question_windows(
         dataset.sequences, impressions.user, impressions.prefix, model.config.settings.max_events, most
@@ -162,7 +166,7 @@ def answer_impressions(
         index = order[first : first + members.sum()]
         done, first = done + len(batch), first + int(members.sum())
         history = History.gather(dataset.sequences, batch).to(model.device)
-        state = model.read(history)
+        state = model.encode_history(history)
         user = torch.from_numpy(np.repeat(np.arange(len(batch)), members))
         prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, members))
         here = to_tensors({k: v[index] for k, v in impressions.condition.items()})
@@ -171,18 +175,18 @@ def answer_impressions(
             user.repeat_interleave(len(questions)),
             prefix.repeat_interleave(len(questions)),
         ).to(model.device)
-        if settings.judge and model.config.judged:
+        if settings.predict_feedback and model.config.trained_feedback_targets:
             item = torch.from_numpy(impressions.item[index])
             about = Questions(here, user, prefix, item).to(model.device)
-            (answers,), logits = model.answer_and_judge(state, [asked], about, items[item].to(model.device))
-            judged = log_odds(logits).cpu()
+            (answers,), logits = model.answer_and_predict_feedback(state, [asked], about, items[item].to(model.device))
+            feedback = log_odds(logits).cpu()
         else:
-            answers, judged = model.answer(state, asked), torch.empty(len(index), 0)
-        yield index, answers.view(len(index), len(questions), -1).cpu(), judged
+            answers, feedback = model.answer_questions(state, asked), torch.empty(len(index), 0)
+        yield index, answers.view(len(index), len(questions), -1).cpu(), feedback
 
 
 def log_odds(logits: list[Tensor]) -> Tensor:
-    """Logits of the values that items are judged by, (n, R) a field, to the log-odds of all values of all fields, (n, J)."""
+    """Logits of the values that items are feedback by, (n, R) a field, to the log-odds of all values of all fields, (n, J)."""
     odds = []
     for field in logits:
         log_p = field.log_softmax(1)

@@ -6,22 +6,22 @@ Shapes: n rows, G questions asked of each.
 from typing import Any
 
 from openlum.errors import InputError
-from openlum.model import Lexicon
+from openlum.model import Processor
 from openlum.model.batch import Fields, blank
 from openlum.query.settings import ALL_FIELDS, FROM_ROW
 from openlum.schema import FieldSpec
 
 
-def judgement_names(lexicon: Lexicon, judged: list[FieldSpec]) -> list[str]:
+def feedback_column_names(processor: Processor, targets: list[FieldSpec]) -> list[str]:
     """FIELD=VALUE of every value of everything that a model judges by, J names."""
-    return [f"{spec.name}={value}" for spec in judged for value in lexicon.judged_values(spec)]
+    return [f"{spec.name}={value}" for spec in targets for value in processor.feedback_values(spec)]
 
 
 class QuestionSet:
     """The questions that every row is asked.
 
     Args:
-        lexicon: of the model that will answer.
+        processor: of the model that will answer.
         specs: its condition fields.
         questions: name to condition fields and raw values.
 
@@ -30,18 +30,18 @@ class QuestionSet:
             from the row, which has none yet.
     """
 
-    def __init__(self, lexicon: Lexicon, specs: list[FieldSpec], questions: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, processor: Processor, specs: list[FieldSpec], questions: dict[str, dict[str, Any]]) -> None:
         self.specs = specs
         self.names = list(questions)
         self.from_row: list[list[str]] = []
         self.fixed: list[Fields] = []
         for name, question in questions.items():
             try:
-                self._add(lexicon, question)
+                self._add(processor, question)
             except InputError as error:
                 raise InputError(f"question '{name}': {error}") from None
 
-    def _add(self, lexicon: Lexicon, question: dict[str, Any]) -> None:
+    def _add(self, processor: Processor, question: dict[str, Any]) -> None:
         feedback = {spec.name for spec in self.specs if spec.feedback}
         taken = [name for name, value in question.items() if name != ALL_FIELDS and value == FROM_ROW]
         wrong = feedback & set(taken)
@@ -56,7 +56,7 @@ class QuestionSet:
             taken += [s.name for s in self.specs if s.name not in question and not s.feedback]
         values = {name: value for name, value in question.items() if name != ALL_FIELDS and name not in taken}
         self.from_row.append(taken)
-        self.fixed.append(lexicon.encode_conditions([values], self.specs, strict=True))
+        self.fixed.append(processor.encode_conditions([values], self.specs, strict=True))
 
     def conditions(self, rows: Fields, n: int) -> Fields:
         """The conditions of `n` rows, (n, ...), to those of their questions, (n * G, ...), a row's questions together."""

@@ -19,13 +19,13 @@ class QuerySettings(Settings):
     questions: dict[str, Question] = Field(default={"any": {}}, min_length=1, max_length=1000)
     """Name to question: condition fields and their raw values. `$row` takes the impression's own value, and `"*": $row` does so
     for every field not named; what is not named is *any*."""
-    judge: bool = True
+    predict_feedback: bool = True
     """Whether every impression's own item is asked about: which feedback would the user give to it, or would the user take it,
     in a log without feedback?"""
     as_of: Literal["impression", "day"] = "impression"
     """What an answer knows: all events before the impression, or only those before its day (UTC), as a nightly run would."""
     dtype: Literal["float16", "int8"] = "float16"
-    """How vectors are stored. `int8` halves the size; similarities and judgements stay as they are."""
+    """How vectors are stored. `int8` halves the size; similarities and feedback predictions stay as they are."""
     batch_events: int = Field(4096, ge=16, le=10**8)
     """Events and questions in a batch."""
     rows_per_part: int = Field(100_000, ge=1, le=10**8)

@@ -167,7 +167,7 @@ class RankingData:
             self.embeddings = torch.from_numpy(knowledge.items)
         self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
 
-    def met(self, config: RankerConfig) -> Tensor:
+    def trained_items(self, config: RankerConfig) -> Tensor:
         """The items that the ranker `config` meets in training: targets, and what its rows' histories are made of, (V,) bool."""
         met = torch.zeros(config.items, dtype=torch.bool)
         met[self.rows["train"].item] = True
@@ -223,7 +223,7 @@ class RankingData:
         return features | {name: values[index] for name, values in rows.features.items()}
 
     def numbers(self, rows: Rows, config: RankerConfig) -> np.ndarray:
-        """Similarities and judgements of rows that the ranker `config` takes, (I, Q) float32.
+        """Similarities and feedback predictions of rows that the ranker `config` takes, (I, Q) float32.
 
         Raises:
             InputError: there is no knowledge.
@@ -320,13 +320,13 @@ def chosen_questions(questions: list[str], names: list[str] | None) -> list[str]
     return [name for name in questions if names is None or name in names]
 
 
-def check_questions(settings: KnowledgeSettings, asked: list[str], judgements: list[str]) -> None:
-    """Knowledge with these questions and judgements has all that the settings name.
+def check_questions(settings: KnowledgeSettings, asked: list[str], feedback_names: list[str]) -> None:
+    """Knowledge with these questions and feedback predictions has all that the settings name.
 
     Raises:
         InputError: it lacks one.
     """
-    chosen_questions([*asked, *judgements], settings.matching_questions)
+    chosen_questions([*asked, *feedback_names], settings.matching_questions)
     chosen_questions(asked, settings.direct_questions)
 
 

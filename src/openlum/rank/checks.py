@@ -28,7 +28,7 @@ def check_ranking(dataset: Dataset, settings: RankSettings) -> None:
 
 
 def check_knowledge(
-    dataset: Dataset, settings: RankSettings, questions: Sequence[str], judgements: Sequence[str], width: int
+    dataset: Dataset, settings: RankSettings, questions: Sequence[str], feedback_names: Sequence[str], width: int
 ) -> None:
     """The knowledge that there will be has what the settings take of it, and fits into memory.
 
@@ -36,18 +36,18 @@ def check_knowledge(
         dataset: whose impressions will be answered.
         settings: of the rankers.
         questions: names of those that will be asked.
-        judgements: names of those that there will be.
+        feedback predictions: names of those that there will be.
         width: E of the answers.
 
     Raises:
         InputError: it has not, or does not fit.
     """
-    check_questions(settings.knowledge, list(questions), list(judgements))
+    check_questions(settings.knowledge, list(questions), list(feedback_names))
     answers = settings.knowledge.answers
     taken = len(questions) if answers is None else len(answers)
     rows = sum(dataset.info.impressions.values())
     check_memory(
-        rows * (taken * width * 2 + (len(questions) + len(judgements)) * 4),
+        rows * (taken * width * 2 + (len(questions) + len(feedback_names)) * 4),
         f"knowledge of {rows:,} impressions",
         "name fewer rank.knowledge.direct_questions, or lower model.embedding_width",
     )

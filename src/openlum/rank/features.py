@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openlum.arguments import shown, whole_number
+from openlum.arguments.values import shown, whole_number
 from openlum.errors import InputError
 
 

@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from openlum.arrays import groups, labels, probabilities, table
+from openlum.arguments.arrays import groups, labels, probabilities, table
 from openlum.errors import InputError
 
 Calibration = Callable[[np.ndarray], np.ndarray]
@@ -57,7 +57,7 @@ def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def of_several_values(names: list[str], known: list[str]) -> list[str]:
-    """Those of some numbers of knowledge that are judgements, FIELD=VALUE, whose field has more than two values.
+    """Those of some numbers of knowledge that are feedback predictions, FIELD=VALUE, whose field has more than two values.
 
     Args:
         names: of the numbers.
@@ -74,9 +74,9 @@ def with_probabilities(numbers: np.ndarray, names: list[str], several: list[str]
     log-odds give.
 
     Args:
-        numbers: similarities, and log-odds of judgements.
+        numbers: similarities, and log-odds of feedback predictions.
         names: of the Q numbers.
-        several: names of the judgements whose probabilities are wanted too.
+        several: names of the feedback predictions whose probabilities are wanted too.
 
     Raises:
         InputError: there are not as many names as numbers, or a name of `several` is none of them.

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
-from openlum.artefact import check_parts, read_json
+from openlum.artefact.directory import check_parts, read_json
+from openlum.artefact.parts import Fits, damaged, list_of, number, read_parts, whole
 from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.parts import Fits, damaged, list_of, number, read_parts, whole
 
 MADE_BY = "lum query"
 
@@ -29,7 +29,7 @@ class KnowledgeInfo(Settings):
     """`impression`, or another that no ranker reads."""
     questions: list[str]
     """Names of the questions."""
-    judgements: list[str]
+    feedback_names: list[str]
     """FIELD=VALUE of what items were judged by."""
     width: int = Field(ge=1)
     """E."""
@@ -46,7 +46,7 @@ class Knowledge:
     path: Path
     """Where it was read."""
     questions: list[str]
-    """Names of the questions that have similarities, then of the judgements, FIELD=VALUE."""
+    """Names of the questions that have similarities, then of the feedback predictions, FIELD=VALUE."""
     answered: list[str]
     """Names of the questions whose answers were read."""
     row: np.ndarray
@@ -56,7 +56,7 @@ class Knowledge:
     answers: np.ndarray
     """(n, Q, E) float16, unit length."""
     similarity: np.ndarray
-    """(n, Q) float32: cosine of the answer and the row's item; for a judgement the log-odds of the feedback to that item."""
+    """(n, Q) float32: cosine of the answer and the row's item; for a feedback prediction the log-odds of the feedback to that item."""
     items: np.ndarray
     """(V, E) float16 item embeddings, unit length."""
 
@@ -82,7 +82,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     Args:
         path: the directory.
         dataset: whose impressions it answers.
-        answered: the questions whose answers are read; by default all. Similarities and judgements are always read.
+        answered: the questions whose answers are read; by default all. Similarities and feedback predictions are always read.
 
     Raises:
         InputError: it is not knowledge per impression of this very dataset, or parts of it are missing.
@@ -98,12 +98,12 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
             f"{path}: was made for another dataset ({info.dataset}) than {dataset.path} ({dataset.info.fingerprint}); "
             "run 'lum query' on this one"
         )
-    questions, judgements, width = info.questions, info.judgements, info.width
+    questions, feedback_names, width = info.questions, info.feedback_names, info.width
     answered = questions if answered is None else answered
     unknown = sorted(set(answered) - set(questions))
     if unknown:
         raise InputError(f"{path}: has no question '{unknown[0]}'; it has {', '.join(questions)}")
-    matched = [f"similarity.{name}" for name in questions] + [f"judgement.{name}" for name in judgements]
+    matched = [f"similarity.{name}" for name in questions] + [f"feedback.{name}" for name in feedback_names]
     file = path / "items.parquet"
     # Before memory is taken for answers of this width; copied, for Arrow's memory is read-only.
     items = _vectors(_table(file, {"embedding": list_of(number)})["embedding"], width, file).copy()
@@ -114,7 +114,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     row = row[place]
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
-    return Knowledge(path, questions + judgements, answered, row, place, answers, similarity, items)
+    return Knowledge(path, questions + feedback_names, answered, row, place, answers, similarity, items)
 
 
 def _read_parts(

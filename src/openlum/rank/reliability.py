@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from openlum.evaluation.comparison import compare_means
 from openlum.rank.batches import Rows
-from openlum.rank.compare import compare_means
 
 BINS = 10
 """Most bins."""

@@ -13,22 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
-from openlum.arguments import as_path, as_path_or_none, check_kind
-from openlum.artefact import whole_directory, write_json
+from openlum.arguments.values import as_path, as_path_or_none, check_kind
+from openlum.artefact.directory import whole_directory, write_json
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.rank.alone import knowledge_alone
+from openlum.evaluation.comparison import compare_auc
+from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.metrics import auc, metrics, over_seeds
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.checks import check_ranking
-from openlum.rank.compare import compare_auc
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.metrics import auc, metrics, over_seeds
+from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import GRADIENT, save_ranker
 from openlum.rank.reliability import reliability
 from openlum.rank.segments import segment_gains
-from openlum.rank.settings import KNOWLEDGE, RankerConfig, RankSettings
+from openlum.rank.settings import RankerConfig, RankSettings
 from openlum.rank.train import Fit, fit
 
 
@@ -69,12 +70,12 @@ def rank(
     for architecture in settings.rankers:
         configs[architecture] = data.config(architecture, with_knowledge=False)
         if known is not None and settings.informs(architecture):
-            configs[f"{architecture}{KNOWLEDGE}"] = data.config(architecture, with_knowledge=True)
-    alone = {} if known is None else {"knowledge": knowledge_alone(data)}
+            configs[f"{architecture}{WITH_KNOWLEDGE}"] = data.config(architecture, with_knowledge=True)
+    alone = {} if known is None else {"knowledge": knowledge_probe(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out, "ranker") as directory:
         results = _train_all(configs, data, settings, directory)
-        summary = _judge(results, data) | oracle | alone
+        summary = _evaluate(results, data) | oracle | alone
         write_json(directory / "metrics.json", summary)
     return summary
 
@@ -126,8 +127,8 @@ def _advance(bar: Progress, task: TaskID, note: str) -> None:
     bar.update(task, advance=1, note=note)
 
 
-def _judge(results: Results, data: RankingData) -> dict[str, Any]:
-    ranking, validation = judge(data, results.valid, results.test)
+def _evaluate(results: Results, data: RankingData) -> dict[str, Any]:
+    ranking, validation = evaluate(data, results.valid, results.test)
     shown, pair = chosen_rankers(validation)
     return {
         "ranking": ranking,
@@ -144,7 +145,7 @@ Figures = dict[str, dict[str, dict[str, Any]]]
 """Ranker to metric to its `mean` and `std` over seeds, and the `seeds`' own figures."""
 
 
-def judge(data: RankingData, valid: Predictions, test: Predictions) -> tuple[Figures, Figures]:
+def evaluate(data: RankingData, valid: Predictions, test: Predictions) -> tuple[Figures, Figures]:
     """Metrics on the test rows and on the validation rows; all rankers are calibrated on the validation rows alike."""
     label = data.rows["valid"].label.numpy()
     calibrations = {name: [calibration(one, label) for one in every] for name, every in valid.items()}
@@ -174,10 +175,10 @@ def _comparisons(results: Results, test: Rows) -> list[dict[str, Any]]:
     """Each ranker with knowledge against itself without, on the test rows."""
     out = []
     for b in results.test:
-        a = f"{b}{KNOWLEDGE}"
+        a = f"{b}{WITH_KNOWLEDGE}"
         if a in results.test:
             rows = test.label.numpy(), test.user.numpy(), test.item.numpy()
-            out.append(compare_auc(*rows, results.test[a], results.test[b]).told(a, b))
+            out.append(compare_auc(*rows, results.test[a], results.test[b]).to_dict(a, b))
     return out
 
 
@@ -192,11 +193,11 @@ def chosen_rankers(validation: Figures) -> tuple[list[str], tuple[str, str] | No
         and with knowledge of the first of them that has both, or None.
     """
     falling = sorted(validation, key=lambda name: -validation[name]["auc"]["mean"])
-    plain = next(name for name in falling if not name.endswith(KNOWLEDGE))
-    shown = [plain, plain + KNOWLEDGE, *[name for name in falling if name.endswith(KNOWLEDGE)][:1]]
+    plain = next(name for name in falling if not name.endswith(WITH_KNOWLEDGE))
+    shown = [plain, plain + WITH_KNOWLEDGE, *[name for name in falling if name.endswith(WITH_KNOWLEDGE)][:1]]
     shown = [name for name in dict.fromkeys(shown) if name in validation]
-    architectures = [name.removesuffix(KNOWLEDGE) for name in shown]
-    pairs = [(name, name + KNOWLEDGE) for name in architectures if name + KNOWLEDGE in validation]
+    architectures = [name.removesuffix(WITH_KNOWLEDGE) for name in shown]
+    pairs = [(name, name + WITH_KNOWLEDGE) for name in architectures if name + WITH_KNOWLEDGE in validation]
     return shown, (pairs[0] if pairs else None)
 
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from openlum.evaluation.comparison import compare_auc
+from openlum.evaluation.metrics import auc
 from openlum.rank.batches import RankingData
-from openlum.rank.compare import compare_auc
-from openlum.rank.metrics import auc
 
 USER_EVENTS = (0, 5, 20, 100)
 """Most events before the row of the users of each segment but the last."""

@@ -12,15 +12,13 @@ Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec
 GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
 """End-to-end generative rankers: they read the whole behaviour themselves, and knowledge can only join their logit."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-KNOWLEDGE = "+knowledge"
-"""After the name of a ranker that has knowledge."""
 
 
 class KnowledgeSettings(Settings):
     """How knowledge enters a ranker."""
 
     fusion: Literal["late", "early"] = "late"
-    """`late`: the ranker learns without knowledge, and its logit, similarities and judgements are weighed against each other on
+    """`late`: the ranker learns without knowledge, and its logit, similarities and feedback predictions are weighed against each other on
     the validation rows, which the Large User Model has not learned from; for logs that it read many times. `early`: knowledge is
     an input of the ranker, as in the paper; for training rows that are later than what the model learned from."""
     direct: bool = True
@@ -28,9 +26,9 @@ class KnowledgeSettings(Settings):
     direct_questions: list[str] | None = Field(None, min_length=1)
     """early: which answers are inputs, by question; by default all. Fewer save memory."""
     matching: bool = True
-    """Whether the similarities of the answers to the target item, and judgements, are inputs."""
+    """Whether the similarities of the answers to the target item, and feedback predictions, are inputs."""
     matching_questions: list[str] | None = Field(None, min_length=1)
-    """Which similarities and judgements are inputs, by question; by default all."""
+    """Which similarities and feedback predictions are inputs, by question; by default all."""
     width: int = Field(32, ge=1, le=65_536)
     """early: width that answers are projected to."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -180,9 +178,9 @@ class KnowledgeShape(Settings):
     answers: list[str]
     """Questions whose answers are inputs, in order."""
     similarities: list[str]
-    """Questions whose similarities are inputs, and judgements, in order."""
+    """Questions whose similarities are inputs, and feedback predictions, in order."""
     probabilities: list[str] = []
-    """late: those judgements whose probabilities are inputs too, in order."""
+    """late: those feedback predictions whose probabilities are inputs too, in order."""
     width: int
     """E: width of an answer."""
 

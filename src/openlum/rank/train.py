@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openlum.errors import InputError
+from openlum.evaluation.metrics import auc, log_loss
 from openlum.model import default_device
 from openlum.rank.batches import RankingData
-from openlum.rank.metrics import auc, log_loss
 from openlum.rank.rankers import AnyRanker, new_network
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import GENERATIVE, RankerConfig
-from openlum.schedule import cosine_rate
+from openlum.training.schedule import cosine_rate
 
 Progress = Callable[[str], None]
 
@@ -61,7 +61,7 @@ def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker |
     torch.manual_seed(seed)
     ranker = new_network(config)
     ranker.items.set_features(data.item_features)
-    ranker.items.meet(data.met(config))
+    ranker.items.set_trained_items(data.trained_items(config))
     return ranker.to(default_device())
 
 
@@ -170,5 +170,5 @@ class _Sequences:
         rate = cosine_rate((number - 1) / max(epochs - 1, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * rate
-        for index, logits in self.ranker.judge(self.data, train, np.random.default_rng((self.seed, number))):
+        for index, logits in self.ranker.score(self.data, train, np.random.default_rng((self.seed, number))):
             yield logits, train.label[index]

@@ -2,18 +2,18 @@
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.model import Lexicon
+from openlum.model import Processor
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.schema import FieldSpec
 
 
-def check_retrieval(dataset: Dataset, lexicon: Lexicon, specs: list[FieldSpec], settings: RetrieveSettings) -> None:
+def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpec], settings: RetrieveSettings) -> None:
     """Find now what would stop an evaluation.
 
     Args:
         dataset: whose events are held out.
-        lexicon: of the model that answers.
+        processor: of the model that answers.
         specs: its condition fields.
         settings: questions and cut-offs.
 
@@ -21,15 +21,15 @@ def check_retrieval(dataset: Dataset, lexicon: Lexicon, specs: list[FieldSpec], 
         InputError: a question does not fit the model, a cut-off the catalogue, or no user has a held-out event.
     """
     for name, question in settings.questions.items():
-        lexicon.encode_question(name, question, specs)
+        processor.encode_question(name, question, specs)
     check_known(specs, settings.known)
-    candidates = len(lexicon.items) - 1
+    candidates = len(processor.items) - 1
     if "at" in settings.model_fields_set and max(settings.at) > candidates:
         raise InputError(
             f"retrieve.at: {max(settings.at):,} items are to be looked at, and {candidates:,} are ranked; "
             "give cut-offs within the catalogue"
         )
-    HeldOut(dataset, "test", len(lexicon.items), settings.exclude_seen)
+    HeldOut(dataset, "test", len(processor.items), settings.exclude_seen)
 
 
 def check_known(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.arguments import as_path, check_kind
-from openlum.artefact import check_replaceable, whole_directory, write_json
+from openlum.arguments.values import as_path, check_kind
+from openlum.artefact.directory import check_replaceable, whole_directory, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, window_start
+from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.checks import check_retrieval
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
 from openlum.retrieve.settings import RetrieveSettings
 
 
@@ -66,15 +66,15 @@ def question_ranks(
     """
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
-    model.check_fit(dataset)
+    model.check_compatible(dataset)
     if model.config.protocol == "time":
         raise InputError(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
-    check_retrieval(dataset, model.lexicon, model.config.condition, settings)
+    check_retrieval(dataset, model.processor, model.config.condition, settings)
     held_out = HeldOut(dataset, "test", model.config.items, settings.exclude_seen)
     asked = {
-        name: model.lexicon.encode_question(name, question, model.config.condition)
+        name: model.processor.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
@@ -99,8 +99,8 @@ def _answers(
     users, cut = held_out.users[turn], held_out.cut[turn]
     sequences, specs = dataset.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
-    history = History.gather(sequences, Stretches(users, start, cut)).to(model.device)
-    state = model.read(history)
+    history = History.gather(sequences, Spans(users, start, cut)).to(model.device)
+    state = model.encode_history(history)
     at = torch.arange(len(users)), torch.from_numpy(cut - start)
     conditions = {
         name: {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
@@ -111,5 +111,6 @@ def _answers(
         told = to_tensors({field: sequences.condition[field][event] for field in fields})
         conditions[name] = blank(specs, len(users)) | told
     return {
-        name: model.answer(state, Questions(condition, *at).to(model.device)) for name, condition in conditions.items()
+        name: model.answer_questions(state, Questions(condition, *at).to(model.device))
+        for name, condition in conditions.items()
     }

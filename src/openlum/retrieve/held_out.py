@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset, DatasetInfo
-from openlum.data.packing import Protocol, Stretches, eligible_events, kept_from_training
+from openlum.data.packing import Protocol, Spans, eligible_events, kept_from_training
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import exclude, rank_of_target
 from openlum.model.fields import known_ids
-from openlum.retrieve.metrics import exclude, rank_of_target
 
 
 def held_out_words(info: DatasetInfo, split: Literal["valid", "test"]) -> str:
@@ -67,7 +67,7 @@ class HeldOut:
         scores[:, 0] = -torch.inf
         if self.exclude_seen:
             cut = self.cut[turn]
-            seen, offsets = Stretches(self.users[turn], np.zeros_like(cut), cut).events(self.sequences)
+            seen, offsets = Spans(self.users[turn], np.zeros_like(cut), cut).events(self.sequences)
             rows = np.repeat(np.arange(len(turn)), np.diff(offsets))
             items = known_ids(torch.from_numpy(self.sequences.item[seen]), self.items).numpy()
             fresh = items != target.numpy()[rows]  # an item bought again is still to be found

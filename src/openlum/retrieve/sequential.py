@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from openlum.capacity import check_training
 from openlum.config import Settings
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Stretches, batches, training_end, training_events, training_stretches
+from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
 from openlum.errors import InputError
+from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
-from openlum.model.loss import full_softmax_loss
+from openlum.model.losses import full_softmax_loss
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.retrieve.held_out import HeldOut
-from openlum.retrieve.metrics import ranking_metrics
-from openlum.schedule import cosine_rate
+from openlum.training.schedule import cosine_rate
 
 WARMUP_STEPS = 200
 
@@ -121,17 +121,17 @@ def fit_sequential(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     end, longest = training_end(dataset, "last"), settings.model.max_events
-    met = torch.zeros(model.item_encoder.rows, dtype=torch.bool)  # (V,)
-    met[torch.from_numpy(dataset.sequences.item[training_events(dataset.sequences, end)])] = True
-    model.item_encoder.meet(met)
+    trained = torch.zeros(model.item_encoder.rows, dtype=torch.bool)  # (V,)
+    trained[torch.from_numpy(dataset.sequences.item[training_events(dataset.sequences, end)])] = True
+    model.item_encoder.set_trained_items(trained)
     catalogue = model.item_encoder.candidates()
     held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
-    per_epoch = len(list(batches(training_stretches(end, longest, np.random.default_rng(seed)), settings.batch_events)))
+    per_epoch = len(list(batches(training_spans(end, longest, np.random.default_rng(seed)), settings.batch_events)))
     best, best_epoch, state, step = -1.0, 0, model.state_dict(), 0
     for epoch in range(1, settings.epochs + 1):
         model.train()
-        stretches = training_stretches(end, longest, np.random.default_rng((seed, epoch)))
-        for batch in batches(stretches, settings.batch_events):
+        spans = training_spans(end, longest, np.random.default_rng((seed, epoch)))
+        for batch in batches(spans, settings.batch_events):
             for group in optimizer.param_groups:
                 rate = min((step + 1) / WARMUP_STEPS, cosine_rate(min(step / (settings.epochs * per_epoch), 1)))
                 group["lr"] = settings.learning_rate * rate
@@ -165,14 +165,14 @@ def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut
     for turn in held_out.turns(batch_users):
         users, cut = held_out.users[turn], held_out.cut[turn]
         begin = np.maximum(cut - model.settings.max_events, 0)
-        item, offsets = _items(dataset, Stretches(users, begin, cut))
+        item, offsets = _items(dataset, Spans(users, begin, cut))
         at = offsets[1:].to(e.device) - 1  # held-out events have something before them
         last = model(e, item, offsets)[at]  # (n, E)
         ranks.append(held_out.rank(turn, last @ e.T))
     return np.concatenate(ranks)
 
 
-def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches, catalogue: Tensor) -> Tensor | None:
+def _loss(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
     """Cross-entropy of the next item over the catalogue, ids (C,); None where no event of the batch has a next one."""
     item, offsets = _items(dataset, batch)
     item = torch.searchsorted(catalogue.cpu(), item)
@@ -188,7 +188,7 @@ def _loss(model: SequentialModel, dataset: Dataset, batch: Stretches, catalogue:
     return full_softmax_loss(after[place.to(e.device)], e, item[place + 1].to(e.device), scale)
 
 
-def _items(dataset: Dataset, stretches: Stretches) -> tuple[Tensor, Tensor]:
-    """Items (L,) of stretches, and where each begins, (B + 1,)."""
-    index, offsets = stretches.events(dataset.sequences)
+def _items(dataset: Dataset, spans: Spans) -> tuple[Tensor, Tensor]:
+    """Items (L,) of spans, and where each begins, (B + 1,)."""
+    index, offsets = spans.events(dataset.sequences)
     return torch.from_numpy(dataset.sequences.item[index]), torch.from_numpy(offsets)

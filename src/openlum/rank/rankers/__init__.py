@@ -5,6 +5,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from openlum.artefact.tensors import write_tensors
 from openlum.errors import InputError
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.contract import AnyRanker
@@ -17,7 +18,6 @@ from openlum.rank.rankers.late import LateRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.rankers.sim import Sim
 from openlum.rank.settings import GENERATIVE, Architecture, RankerConfig
-from openlum.tensors import write_tensors
 
 __all__ = ["GRADIENT", "AnyRanker", "load_ranker", "new_network", "save_ranker"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openlum.data.packing import Stretches, batches, question_windows
+from openlum.data.packing import Spans, batches, question_windows
 from openlum.model.batch import Fields, History, moved
 from openlum.model.fields import Field, ItemEncoder
 from openlum.model.settings import ModelSettings
@@ -81,11 +81,11 @@ class GenerativeRanker(nn.Module):
         """Predicted probabilities of rows, (I,) float32."""
         self.eval()
         out = torch.empty(len(rows))
-        for index, logits in self.judge(data, rows, None):
+        for index, logits in self.score(data, rows, None):
             out[index] = logits.sigmoid().cpu()
         return out.numpy()
 
-    def judge(self, data: RankingData, rows: Rows, rng: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def score(self, data: RankingData, rows: Rows, rng: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Indices of rows, (n,), and their logits, (n,), a batch of windows at a time; in random order with a generator."""
         chosen = self.config.settings.sequence
         user, prefix = rows.user.numpy(), rows.prefix.numpy()
@@ -114,7 +114,7 @@ class GenerativeRanker(nn.Module):
         self.eval()
 
     def _logits(
-        self, data: RankingData, rows: Rows, windows: Stretches, index: Tensor, window: Tensor, seen: Tensor
+        self, data: RankingData, rows: Rows, windows: Spans, index: Tensor, window: Tensor, seen: Tensor
     ) -> Tensor:
         history = History.gather(data.dataset.sequences, windows)
         return self(history, rows.item[index], data.fields(rows, index), window, seen)

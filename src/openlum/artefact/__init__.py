@@ -1,0 +1,1 @@
+"""Artefacts: directories that appear whole, with a manifest, checksums, a lock and a key."""

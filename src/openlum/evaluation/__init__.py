@@ -1,0 +1,1 @@
+"""Metrics and statistical tests that several steps share."""

@@ -1,0 +1,1 @@
+"""Blocks of the user encoder, one file an architecture."""

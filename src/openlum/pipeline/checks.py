@@ -1,0 +1,83 @@
+"""What can stop an experiment after an hour of training, found before it: one function for `lum run` and `lum bench`.
+
+Each single step begins with the same checks of its own part: `checks.py` in its folder.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from openlum.artefact.directory import Kind, check_replaceable
+from openlum.data.dataset import Dataset
+from openlum.errors import InputError
+from openlum.model import ModelSettings, Processor
+from openlum.model.settings import feedback_targets_of
+from openlum.pretrain.checks import check_pretraining
+from openlum.pretrain.settings import PretrainSettings
+from openlum.query.checks import check_knowledge_fits
+from openlum.query.questions import QuestionSet, feedback_column_names
+from openlum.query.settings import QuerySettings
+from openlum.rank.checks import check_knowledge, check_ranking
+from openlum.rank.settings import RankSettings
+from openlum.retrieve.checks import check_retrieval
+from openlum.retrieve.settings import RetrieveSettings
+
+ARTEFACTS: dict[str, Kind] = {"model": "model", "knowledge": "knowledge", "ranker": "ranker", "retrieval": "retrieval"}
+"""Directory of an experiment to its kind, of the steps that come after the dataset."""
+
+
+def check_before_training(
+    dataset: Dataset,
+    directory: Path,
+    model: ModelSettings,
+    pretrain: PretrainSettings,
+    query: QuerySettings | None = None,
+    rankings: Sequence[RankSettings] = (),
+    retrieve: RetrieveSettings | None = None,
+    example: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Find now what would stop the steps after the dataset.
+
+    Args:
+        dataset: from `lum prepare`.
+        directory: that the steps write their artefacts to.
+        model: shape of the model.
+        pretrain: its training.
+        query: questions of knowledge, if there will be some.
+        rankings: all settings that rankers will be trained with.
+        retrieve: retrieval, if it will be judged.
+        example: questions of the example user.
+
+    Raises:
+        InputError: one of the steps could not end. The message names the key, the directory or the part of the dataset.
+    """
+    processor, specs = Processor.of(dataset), dataset.specs("condition")
+    for name, kind in ARTEFACTS.items():
+        check_replaceable(directory / name, kind)
+    with _about("example"):
+        for name, question in (example or {}).items():
+            processor.encode_question(name, question, specs)
+    if retrieve:
+        with _about("retrieve"):
+            check_retrieval(dataset, processor, specs, retrieve)
+    for settings in rankings:
+        check_ranking(dataset, settings)
+    if query:
+        predicts = query.predict_feedback and pretrain.feedback_prediction_weight > 0
+        feedback_names = feedback_column_names(processor, feedback_targets_of(specs)) if predicts else []
+        with _about("query"):
+            questions = QuestionSet(processor, specs, query.questions).names
+            check_knowledge_fits(dataset, query, model.embedding_width, len(feedback_names), directory / "knowledge")
+        for settings in rankings:
+            check_knowledge(dataset, settings, questions, feedback_names, model.embedding_width)
+    check_pretraining(dataset, processor, model, pretrain, directory / "model")
+
+
+@contextmanager
+def _about(section: str) -> Iterator[None]:
+    """Name the section of the experiment that a mistake lies in."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}" if str(error).startswith(f"{section}.") else f"{section}: {error}") from None

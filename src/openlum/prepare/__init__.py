@@ -1,0 +1,1 @@
+"""From an event log to `dataset/`: the stages in order. `inputs/` reads files, `engines/` computes tables."""

@@ -1,0 +1,1 @@
+"""The engines that compute tables: DuckDB in the process, or Spark."""

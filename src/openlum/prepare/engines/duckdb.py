@@ -1,0 +1,82 @@
+"""DuckDB in this process: what does not fit into its memory goes to the scratch directory."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+
+from openlum.prepare.engines.duckdb_sql import file_list, identifier
+from openlum.prepare.engines.engine import FILE, ROW, Engine
+from openlum.schema import EngineSettings
+
+FILE_INDEX, ROW_INDEX = "file_index", "file_row_number"
+"""DuckDB's own columns: the place of a row's file in the list of files, and the row's in its file, both from 0."""
+ROWS_PER_GROUP = 20_480
+"""Threads share the work by row groups, and the row of a user is large."""
+UTF8_OR_HEX = "CREATE TEMPORARY MACRO utf8_or_hex(content) AS coalesce(try(decode(content)), lower(hex(content)))"
+"""For `text.utf8_or_hex`."""
+
+
+class DuckDBEngine(Engine):
+    """DuckDB in this process.
+
+    Args:
+        settings: memory, threads and the size of parts.
+        scratch: a directory for what does not fit into memory.
+    """
+
+    failures = (duckdb.Error,)
+    more_memory = "give more with 'engine.memory' in the schema, or lower 'engine.events_per_part'"
+    reserved = (FILE_INDEX, ROW_INDEX)
+
+    def __init__(self, settings: EngineSettings, scratch: Path) -> None:
+        super().__init__(ibis.duckdb.connect(temp_directory=str(scratch / "spill")))
+        self._events_per_part = settings.events_per_part
+        for setting in (
+            "TimeZone = 'UTC'",  # otherwise text without an offset is read as local time
+            f"memory_limit = '{settings.memory}'",
+            f"threads = {settings.threads or os.cpu_count()}",
+            "preserve_insertion_order = false",  # row numbers come from the files, so no order need be kept in memory
+        ):
+            self._connection.raw_sql(f"SET {setting}")
+        self._connection.raw_sql(UTF8_OR_HEX)
+
+    def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
+        """See `Engine.scan`."""
+        added = f"{FILE_INDEX} AS {FILE}, {ROW_INDEX} + 1 AS {ROW}"
+        return self._read(name, files, ", ".join([*map(identifier, columns), added]))
+
+    def keep(self, name: str, table: ir.Table) -> ir.Table:
+        """See `Engine.keep`."""
+        return self._connection.create_table(name, table, overwrite=True)
+
+    def write_parts(self, table: ir.Table, directory: Path) -> None:
+        """See `Engine.write_parts`."""
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        self._connection.to_parquet(table, directory, partition_by="part", overwrite_or_ignore=True)
+
+    def parts(self, events: int) -> int:
+        """See `Engine.parts`."""
+        return max(1, -(-events // self._events_per_part))
+
+    def read(self, name: str, path: Path) -> ir.Table:
+        """See `Engine.read`."""
+        return self._read(name, [path] if path.is_file() else sorted(path.rglob("*.parquet")), "*")
+
+    def _read(self, name: str, files: Sequence[str | Path], selected: str) -> ir.Table:
+        # Not Ibis's `read_parquet`, which takes paths for patterns.
+        rows = f"read_parquet({file_list(files)}, hive_partitioning = false)"
+        self._connection.raw_sql(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT {selected} FROM {rows}")
+        return self._connection.table(name)
+
+    def write(self, table: ir.Table, path: Path) -> None:
+        """See `Engine.write`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection.to_parquet(table, path, row_group_size=ROWS_PER_GROUP)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._connection.disconnect()

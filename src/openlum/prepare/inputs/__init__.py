@@ -1,0 +1,1 @@
+"""The user's files: which files a path names, their columns and types, CSV as text, numbered rows."""

@@ -1,0 +1,1 @@
+"""The pages, plots and tables that people read. They read artefacts only."""

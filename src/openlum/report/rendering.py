@@ -1,0 +1,134 @@
+"""What people read: pages, tables in the terminal, and the numbers in both.
+
+A page is one HTML file that holds all it shows, plots too: it can be mailed, and opens without a network.
+"""
+
+import datetime as dt
+import io
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Colours that plots are drawn with, and what stands for them on the page, where they follow light and dark mode.
+INK, QUIET, GRID, PLAIN, ACCENT = "#010101", "#020202", "#030303", "#040404", "#050505"
+PAGE_COLOURS = {INK: "--ink", QUIET: "--quiet", GRID: "--line", PLAIN: "--plain", ACCENT: "--accent"}
+
+
+def write_page(path: Path, template: str, *filters: Callable[..., str], **content: Any) -> None:
+    """Write a page, whole or not at all.
+
+    Args:
+        path: the file.
+        template: its template, a file of this package that extends `page.html.j2`.
+        filters: further functions that the template calls by their names, beside those of this module.
+        content: what the template shows; everything is escaped but the plots of `svg`.
+    """
+    environment = Environment(
+        loader=PackageLoader("openlum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        {f.__name__: f for f in (with_contents, readable, figure, count, share, size, moment, *filters)}
+    )
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(environment.get_template(template).render(content), encoding="utf-8")
+    os.replace(draft, path)
+
+
+def with_contents(sections: str) -> Markup:
+    """Sections, each under an `<h2>`, after a list of links to them in their order."""
+    titles = re.findall(r"<h2>(.*?)</h2>", sections)
+    names = {title: re.sub(r"\W+", "-", title.lower()).strip("-") for title in titles}
+    links = "".join(f'<li><a href="#{names[title]}">{title}</a></li>' for title in titles)
+    linked = re.sub(r"<h2>(.*?)</h2>", lambda found: f'<h2 id="{names[found[1]]}">{found[1]}</h2>', sections)
+    return Markup(f'<nav aria-label="Contents"><ol>{links}</ol></nav>\n{linked}')
+
+
+def readable(value: object, most: int = 100) -> str:
+    """A raw value on one line: what does not print is replaced, what is too long is cut."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(value).split()))
+    line = line or '""'
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def terminal_table(title: str, *columns: str) -> Table:
+    """An empty table: words in the first column, numbers, to the right and never cut, in the others."""
+    heading = Text(title, style="table.title")
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold" if index else "ellipsis")
+    return table
+
+
+def figure(value: float | None, digits: int = 4, missing: str = "n/a") -> str:
+    """A number with a fixed number of digits."""
+    return missing if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """A number for reading: thousands apart, few decimals."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{int(value):,}"
+
+
+def share(part: float, whole: float = 1) -> str:
+    """A part of a whole in per cent. Only nothing reads 0 %, and only everything 100 %."""
+    if not whole:
+        return "n/a"
+    if 0 < part < 0.001 * whole:
+        return "<0.1 %"
+    if 0.999 * whole < part < whole:
+        return ">99.9 %"
+    return f"{part / whole:.1%}".replace(".0%", "%").replace("%", " %")
+
+
+def size(value: float) -> str:
+    """Bytes in a unit that fits."""
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def moment(seconds: int) -> str:
+    """Seconds since 1970 as a date and time."""
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of some inches, drawn without a display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def svg(plot: "Figure", label: str) -> Markup:
+    """A figure as SVG to stand in the page, with the page's colours and its font; `label` tells it to who cannot see it."""
+    import matplotlib
+
+    for axes in plot.axes:
+        axes.set_facecolor("none")
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=QUIET, labelsize=9)
+        axes.xaxis.label.set(color=QUIET, fontsize=9)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(GRID)
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        plot.savefig(out, format="svg", transparent=True, metadata=nothing)
+    text = out.getvalue()
+    # The groups' ids, which nothing refers to, are alike in all figures.
+    text = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
+    for colour, variable in PAGE_COLOURS.items():
+        text = text.replace(colour, f"var({variable})")
+    return Markup(text.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))

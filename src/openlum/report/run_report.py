@@ -1,0 +1,159 @@
+"""The results of a run for people: one HTML page that needs nothing else, and a table for the terminal."""
+
+import datetime as dt
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from rich.table import Table
+from rich.text import Text
+
+from openlum.artefact.directory import read_json
+from openlum.errors import InputError
+from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.report.plots import Lines, auc_plot, calibration_plots, curve_plot
+from openlum.report.rendering import figure, terminal_table, write_page
+
+METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
+SIGNIFICANT = 0.05
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write `report.html` of a run.
+
+    Args:
+        run_dir: directory of the run. Of `summary.json`, `metrics.jsonl`, `example.json`, `config.resolved.yaml` and
+            `dataset/dataset.json`, what is absent is left out of the page with a line that says so.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: the directory is missing, or one of the files cannot be read.
+    """
+    run = Path(run_dir)
+    if not run.is_dir():
+        raise InputError(f"{run}: no such run; 'lum run CONFIG' makes one")
+    summary = _optional(run / "summary.json") or {}
+    curves = _curves(run / "metrics.jsonl")
+    config = run / "config.resolved.yaml"
+    page = run / "report.html"
+    write_page(
+        page,
+        "run.html.j2",
+        breakable,
+        signed,
+        spread,
+        p_value,
+        name=run.resolve().name,
+        written=dt.datetime.now(dt.UTC),
+        summary=summary,
+        metrics=METRICS,
+        gains=knowledge_gains(summary),
+        auc_plot=auc_plot(summary),
+        calibration_plots=calibration_plots(summary.get("calibration", {})),
+        curve_plots=[curve_plot(name, lines) for name, lines in curves.items()],
+        dataset=_optional(run / "dataset" / "dataset.json"),
+        example=_optional(run / "example.json"),
+        config=config.read_text(encoding="utf-8") if config.exists() else None,
+    )
+    return page
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """The rankers of a run with their metrics on the test period, and what knowledge adds to the AUC of each.
+
+    It fits a terminal of 80 columns.
+
+    Args:
+        summary: the content of `summary.json`.
+    """
+    table = terminal_table("Test period, means over seeds", "Ranker", *METRICS.values(), "Knowledge adds")
+    gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
+    for ranker, metrics in summary.get("ranking", {}).items():
+        others = [
+            figure(metrics[metric]["mean"]) if metric in metrics else "n/a" for metric in METRICS if metric != "auc"
+        ]
+        gain = gains.get(ranker)
+        told = f"{signed(gain['difference'])}, {p_value(gain['p_value'])}" if gain else ""
+        style = "bold" if ranker.endswith(WITH_KNOWLEDGE) else ""
+        table.add_row(Text(ranker), spread(metrics.get("auc")), *others, told, style=style)
+    if "oracle" in summary:
+        cells = [figure(summary["oracle"].get(metric), missing="") for metric in METRICS]
+        table.add_row("oracle", *cells, "", style="italic")
+    return table
+
+
+def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of a ranker's AUC with and without knowledge, each with `verdict` and, where the ceiling is known,
+    `closed`: the share of the way to it that knowledge goes."""
+    gains = []
+    for comparison in summary.get("comparisons", []):
+        if comparison["a"] != comparison["b"] + WITH_KNOWLEDGE or comparison["metric"] != "auc":
+            continue
+        if comparison["p_value"] >= SIGNIFICANT:
+            verdict = "makes no significant difference to"
+        else:
+            verdict = "improves" if comparison["difference"] > 0 else "harms"
+        plain = summary.get("ranking", {}).get(comparison["b"], {}).get("auc", {}).get("mean")
+        ceiling = summary.get("oracle", {}).get("auc")
+        room = ceiling - plain if ceiling is not None and plain is not None else 0
+        closed = comparison["difference"] / room if room > 0 and verdict == "improves" else None
+        gains.append(comparison | {"verdict": verdict, "closed": closed})
+    return gains
+
+
+def breakable(ranker: str) -> Markup:
+    """A ranker's name, which a narrow column breaks before what joins it."""
+    return Markup("<wbr>+").join(ranker.split("+"))
+
+
+def signed(value: float) -> str:
+    """A difference, always with its sign."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def spread(metric: dict[str, Any] | None) -> str:
+    """Mean and standard deviation over the seeds; the mean alone where there is one seed."""
+    if metric is None:
+        return "n/a"
+    mean = figure(metric["mean"])
+    return mean if len(metric["seeds"]) < 2 or metric["std"] is None else f"{mean} ± {figure(metric['std'])}"
+
+
+def p_value(p: float) -> str:
+    """A p-value as one writes it."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path, "lum run") if path.exists() else None
+
+
+def _curves(path: Path) -> dict[str, Lines]:
+    """Every number that the pre-training logged: name to lines. Names that hold 'loss' come first."""
+    curves: dict[str, Lines] = {}
+    for kind, step, name, value in _logged(path) if path.exists() else ():
+        steps, values = curves.setdefault(name, {}).setdefault(kind, ([], []))
+        steps.append(step)
+        values.append(value)
+    return dict(sorted(curves.items(), key=lambda curve: "loss" not in curve[0]))
+
+
+def _logged(path: Path) -> Iterator[tuple[str, float, str, float]]:
+    """`training` or `validation`, step, name, value of everything in `metrics.jsonl`."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            step = entry["step"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path}: line {number}: expected a JSON object with 'step'; run 'lum run' again"
+            ) from None
+        kind = "validation" if "validation" in entry else "training"
+        for name, value in (entry["validation"] if kind == "validation" else entry).items():
+            if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
+                yield kind, step, name, value

@@ -1,0 +1,1 @@
+"""A simulated marketplace whose true click probabilities are known."""

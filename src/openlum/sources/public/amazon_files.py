@@ -1,0 +1,198 @@
+"""Amazon's files of reviews and metadata in the forms of 2014, 2018 and 2023, read line by line."""
+
+import ast
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openlum.errors import InputError
+from openlum.sources.public.source import Publisher, find
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One year's form of the data."""
+
+    publisher: Publisher
+    reviews: str
+    """File of all reviews of a category."""
+    core: str
+    """File of the 5-core: the reviews of users and items with at least five."""
+    items: str
+    """File of the metadata."""
+    keys: tuple[str, str, str, str]
+    """Of user, item, rating and time in a review. The item's key is the same in the metadata."""
+    time_unit: str
+    """Of the time."""
+    time_fields: str
+    """Of the schema: nothing finer than the time is recorded."""
+    gap_unit: str
+    """Of the schema."""
+
+
+UCSD = "https://mcauleylab.ucsd.edu/public_datasets/data"
+
+EDITIONS = {
+    "2014": Edition(
+        Publisher(
+            "amazon-2014-CATEGORY",
+            "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
+            "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/",
+            size="83 M reviews in 24 categories",
+        ),
+        reviews="reviews_{}.json.gz",
+        core="reviews_{}_5.json.gz",
+        items="meta_{}.json.gz",
+        keys=("reviewerID", "asin", "overall", "unixReviewTime"),
+        time_unit="s",
+        time_fields="[weekday, gap]",
+        gap_unit="d",
+    ),
+    "2018": Edition(
+        Publisher(
+            "amazon-2018-CATEGORY",
+            "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/",
+            f"{UCSD}/amazon_v2/",
+            size="233 M reviews in 29 categories",
+        ),
+        reviews="categoryFiles/{}.json.gz",
+        core="categoryFilesSmall/{}_5.json.gz",
+        items="metaFiles2/meta_{}.json.gz",
+        keys=("reviewerID", "asin", "overall", "unixReviewTime"),
+        time_unit="s",
+        time_fields="[weekday, gap]",
+        gap_unit="d",
+    ),
+    "2023": Edition(
+        Publisher(
+            "amazon-2023-CATEGORY",
+            "https://amazon-reviews-2023.github.io/",
+            f"{UCSD}/amazon_2023/raw/",
+            size="572 M reviews in 33 categories",
+        ),
+        reviews="review_categories/{}.jsonl.gz",
+        core="review_categories/{}_5.jsonl.gz",
+        items="meta_categories/meta_{}.jsonl.gz",
+        keys=("user_id", "parent_asin", "rating", "timestamp"),
+        time_unit="ms",
+        time_fields="[hour, weekday, gap]",
+        gap_unit="h",
+    ),
+}
+
+SPELLING = {"and": "and", "for": "for", "cds": "CDs", "tv": "TV"}
+"""Words of categories that are not merely capitalised."""
+
+REVIEWS = pa.schema({"user_id": pa.string(), "item_id": pa.string(), "rating": pa.float32(), "timestamp": pa.int64()})
+ITEMS = pa.schema(
+    {
+        "item_id": pa.string(),
+        "title": pa.string(),
+        "brand": pa.string(),
+        "categories": pa.list_(pa.string()),
+        "category": pa.string(),
+    }
+)
+
+
+def publishers_spelling(category: str) -> str:
+    """A category as the publisher's files spell it, given so or in lower case."""
+    if not re.fullmatch(r"\w+", category):
+        raise InputError(f"'{category}' is no category; write it as in the publisher's file names, or in lower case")
+    if category != category.lower():
+        return category
+    return "_".join(SPELLING.get(word, word.capitalize()) for word in category.split("_"))
+
+
+def file_names(edition: Edition, publisher: Publisher, category: str, source: Path | None) -> tuple[str, str]:
+    """The files of reviews and of metadata."""
+    metadata = edition.items.format(category.removesuffix("_5"))
+    if category.endswith("_5"):
+        return edition.core.format(category.removesuffix("_5")), metadata
+    ratings = f"ratings_{category}.csv"  # without the texts, which are not used
+    if edition is EDITIONS["2014"] and (source is None or find(publisher, ratings, source)):
+        return ratings, metadata
+    return edition.reviews.format(category), metadata
+
+
+def write_reviews(edition: Edition, file: Path, path: Path) -> None:
+    """The reviews of a file as Parquet in the form of `REVIEWS`."""
+    user, item, rating, time = edition.keys
+    _stream(
+        _records(file, lambda row: (str(row[user]), str(row[item]), float(row[rating]), int(row[time]))), REVIEWS, path
+    )
+
+
+def write_items(edition: Edition, file: Path, path: Path) -> None:
+    """The metadata of a file as Parquet in the form of `ITEMS`."""
+    _stream(_records(file, _describe(edition)), ITEMS, path)
+
+
+def _describe(edition: Edition) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """From a line of metadata to a row of `ITEMS`."""
+    key = edition.keys[1]
+
+    def row(item: dict[str, Any]) -> tuple[Any, ...]:
+        paths = item.get("categories") or item.get("category") or []  # 2014: some paths; later: one
+        paths = paths if not paths or isinstance(paths[0], list) else [paths]
+        first = paths[0] if paths else []
+        category = first[1] if len(first) > 1 else first[0] if first else item.get("main_category")
+        categories = [_text(name) for name in dict.fromkeys(chain.from_iterable(paths))]
+        brand = item.get("brand") or item.get("store")
+        return str(item[key]), _text(item.get("title")), _text(brand), categories, _text(category)
+
+    return row
+
+
+def _text(value: Any) -> str | None:
+    """Text that UTF-8 can hold: some titles have halves of surrogate pairs."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode()
+
+
+def _records(path: Path, take: Callable[[dict[str, Any]], tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Rows of a file with a JSON object or a Python literal in each line.
+
+    Raises:
+        InputError: a line is neither, or lacks a key; the file is not whole.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    row = take(_parse(line))
+                except KeyError as key:
+                    raise InputError(f"{path}, line {number}: has no {key}; get the file again") from None
+                except (ValueError, TypeError, AttributeError, SyntaxError, RecursionError, MemoryError) as error:
+                    raise InputError(
+                        f"{path}, line {number}: not in the publisher's form ({error}); get the file again"
+                    ) from None
+                yield row
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read to its end ({error}); get the file again") from None
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        parsed = ast.literal_eval(line)  # 2014: the files were written by Python's repr
+    if not isinstance(parsed, dict):
+        raise ValueError(f"expected an object, found {type(parsed).__name__}")
+    return parsed
+
+
+def _stream(rows: Iterator[tuple[Any, ...]], schema: pa.Schema, path: Path) -> None:
+    """Rows to Parquet, some at a time."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while chunk := list(islice(rows, 50_000)):
+            columns = [pa.array(c, t) for c, t in zip(zip(*chunk, strict=True), schema.types, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))

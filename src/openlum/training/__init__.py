@@ -1,0 +1,1 @@
+"""What every training shares: learning-rate schedule, checkpoints, peak memory."""

@@ -1,0 +1,179 @@
+"""What can stop an experiment late is found before its training: one function, tried with an experiment changed in one place."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openlum import capacity
+from openlum.config import parse_settings
+from openlum.data.dataset import Dataset
+from openlum.errors import InputError
+from openlum.model import ModelSettings
+from openlum.pipeline.checks import check_before_training
+from openlum.pipeline.experiment import Experiment
+from openlum.pretrain.checks import check_events
+from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.train import pretrain
+from openlum.rank.settings import RankSettings
+from openlum.retrieve.evaluate import retrieve
+from openlum.retrieve.sequential import SequentialSettings, check_sequential
+from openlum.retrieve.settings import RetrieveSettings
+
+SOUND: dict[str, Any] = {
+    "name": "x",
+    "data": {"schema_file": "schema.yaml"},
+    "model": {"width": 16, "layers": 1, "heads": 2, "embedding_width": 16},
+    "query": {"questions": {"high": {"rating": 5, "*": "$row"}, "any": {}}},
+    "rank": {"rankers": ["dnn", "din", "lightgbm", "sasrec"], "history_where": {"rating": [5, "4"]}},
+    "retrieve": {"at": [1, 10], "known": {"here": ["scenario"]}},
+    "example": {"anything": {}, "at home": {"scenario": "home"}},
+}
+
+
+def check(dataset: Dataset, directory: Path, changes: dict[str, Any]) -> None:
+    """Run the checks on the sound experiment with some sections changed, key by key."""
+    content = SOUND | {
+        name: SOUND[name] | change if isinstance(change, dict) and name in SOUND else change
+        for name, change in changes.items()
+    }
+    one = parse_settings(content, Experiment, "x.yaml")
+    rankings = [one.rank] if one.rank else []
+    check_before_training(dataset, directory, one.model, one.pretrain, one.query, rankings, one.retrieve, one.example)
+
+
+def small(dataset: Dataset, **changes: Any) -> Dataset:
+    """The same dataset with arrays of its sequences, or other attributes, changed."""
+    other = Dataset(dataset.path)
+    arrays = {name: changes.pop(name) for name in list(changes) if name in ("item", "valid_at", "test_at", "time")}
+    vars(other)["sequences"] = dataclasses.replace(dataset.sequences, **arrays)
+    vars(other).update(changes)
+    return other
+
+
+def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> None:
+    check(small_dataset, tmp_path, {})
+    check(small_dataset, tmp_path, {"rank": {"knowledge": {"fusion": "early", "direct_questions": ["high"]}}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query": {"questions": {"q": {"ratng": 5}}}}, "query: question 'q': condition field 'ratng'"),
+        ({"query": {"questions": {"q": {"rating": 6}}}}, "query: question 'q': .* was not in the training data"),
+        ({"query": {"questions": {"q": {"rating": "$row"}}}}, "'rating' is feedback"),
+        ({"query": {"questions": {"q": {"hour": 25}}}}, "25 is not a whole number from 0 to"),
+        ({"example": {"e": {"scenario": "moon"}}}, "example: question 'e': .* 'moon' was not in"),
+        ({"retrieve": {"questions": {"q": {"scenario": "moon"}}}}, "retrieve: question 'q': .* 'moon' was not in"),
+        ({"retrieve": {"known": {"k": ["rating"]}}}, r"retrieve\.known\.k: 'rating' is no field that is known before"),
+        ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is no field"),
+        ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: 21 items are to be looked at, and 20 are ranked"),
+        ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is no categorical"),
+        (
+            {"rank": {"history_where": {"rating": ["6"]}}},
+            r"rank\.history_where\.rating: the dataset has no value '6'; it has ",
+        ),
+        ({"rank": {"knowledge": {"matching_questions": ["hgh"]}}}, "the knowledge has no question 'hgh'; it has high"),
+        (
+            {
+                "rank": {"knowledge": {"matching_questions": ["rating=5"]}},
+                "pretrain": {"feedback_prediction_weight": 0},
+            },
+            "the knowledge has no question 'rating=5'",
+        ),
+        (
+            {"rank": {"knowledge": {"fusion": "early", "direct_questions": ["low"]}}},
+            "the knowledge has no question 'low'",
+        ),
+        (
+            {"model": {"width": 65536, "layers": 1000, "heads": 2}},
+            r"training with \d+ tokens a step a model of [\d,]{17,} weights needs at least [\d,]+\.\d GB of memory, "
+            r"and (this machine|the GPU) has [\d,]+\.\d GB; lower model\.width",
+        ),
+        ({"model": {"embedding_width": 65536, "field_width": 65536, "width": 65536}}, "of memory, .* lower model"),
+        ({"rank": {"hidden": [65536] * 100}}, "training 'dnn' of [0-9,]+ weights needs .* lower the widths of 'rank'"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_the_dataset(
+    changes: dict[str, Any], message: str, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check(small_dataset, tmp_path, changes)
+
+
+def test_what_the_data_lack(small_dataset: Dataset, tmp_path: Path) -> None:
+    sequences = small_dataset.sequences
+    lengths = np.diff(sequences.offsets)
+    nobody = small(small_dataset, test_at=lengths)
+    with pytest.raises(InputError, match=r"no user has three events, so none .*'retrieve: null'"):
+        check(nobody, tmp_path, {})
+    check(nobody, tmp_path, {"retrieve": None})
+    late = small(small_dataset, time=sequences.time + 10**9)
+    with pytest.raises(InputError, match="no event lies in the training period; check 'splits'"):
+        check(late, tmp_path, {})
+    for labels, message in ((set(), "has no train impressions"), ({1.0}, "all train impressions have the label 1")):
+        with pytest.raises(InputError, match=f"{message}.*'rank: null'"):
+            check(small(small_dataset, labels=lambda split, found=labels: set(found)), tmp_path, {})
+    with pytest.raises(InputError, match="one user alone"):
+        check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), others=True)
+    with pytest.raises(InputError, match="none is left to train 'sasrec' on"):
+        check_sequential(small(small_dataset, valid_at=lengths * 0), "sasrec", SequentialSettings())
+
+
+def test_a_library_that_is_not_installed(
+    small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(InputError, match=r"pip install 'openlum\[trees\]'"):
+        check(small_dataset, tmp_path, {})
+    check(small_dataset, tmp_path, {"rank": {"rankers": ["dnn"]}})
+
+
+def test_a_disk_that_is_too_full(small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"knowledge: knowledge of \d+ impressions needs about .* MB are free; name"):
+        check(small_dataset, tmp_path, {})
+    with pytest.raises(InputError, match="model: a model of this size, with its checkpoint, needs about"):
+        check(small_dataset, tmp_path, {"query": None})
+
+
+@pytest.mark.parametrize("name", ["model", "knowledge", "ranker", "retrieval"])
+def test_a_place_that_holds_something_else(small_dataset: Dataset, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"{name}: is a file"):
+        check(small_dataset, tmp_path, {})
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=f"{name}: holds files that lum did not write"):
+        check(small_dataset, tmp_path, {})
+
+
+def test_single_steps_look_before_they_begin(small_dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    dataset, shape = small_dataset.path, ModelSettings(width=65536, layers=1000, heads=2)
+    with pytest.raises(InputError, match="file: is a file"):
+        pretrain(dataset, tmp_path / "file", ModelSettings(), PretrainSettings())
+    with pytest.raises(InputError, match="GB of memory"):
+        pretrain(dataset, tmp_path / "model", shape, PretrainSettings())
+    with pytest.raises(InputError, match="file: is a file"):
+        retrieve(dataset, tmp_path / "none", tmp_path / "file", RetrieveSettings())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_cut_offs_that_were_set_must_lie_within_the_catalogue(small_dataset: Dataset, tmp_path: Path) -> None:
+    assert max(RetrieveSettings().at) > len(small_dataset.vocabulary("items"))
+    model, training = ModelSettings(width=16, heads=2), PretrainSettings()
+    check_before_training(small_dataset, tmp_path, model, training, None, [], RetrieveSettings())
+
+
+def test_rankings_of_a_benchmark_are_all_looked_at(small_dataset: Dataset, tmp_path: Path) -> None:
+    tried = [RankSettings(), RankSettings(history_where={"rating": ["7"]})]
+    with pytest.raises(InputError, match="the dataset has no value '7'"):
+        check_before_training(small_dataset, tmp_path, ModelSettings(), PretrainSettings(), None, tried)

@@ -1,0 +1,102 @@
+"""Which files a path names, and what their directories say."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from openlum.errors import InputError
+from openlum.prepare.inputs.paths import find, left_out, partition
+
+TREE = [
+    "log/a.parquet",
+    "log/b.csv",
+    "log/deep/er/c.CSV.GZ",
+    "log/day=1/d.parquet",
+    "log/_day=2/e.parquet",
+    "log/README.md",
+    "log/_SUCCESS",
+    "log/_f.parquet",
+    "log/.g.parquet",
+    "log/_temporary/0/h.parquet",
+    "log/deep/.ipynb_checkpoints/i.parquet",
+    "_old/[1]/j.parquet",
+    "_old/1/k.parquet",
+]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("[tree]*")
+    for name in TREE:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).touch()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("log", "_day=2/e a b day=1/d deep/er/c"),
+        ("./log/../log/", "_day=2/e a b day=1/d deep/er/c"),
+        ("log/*.parquet", "a"),
+        ("log/[ab].*", "a b"),
+        ("log/_*.parquet", "_f"),
+        ("log/.*.parquet", ".g"),
+        ("log/_temporary", "_temporary/0/h"),
+        ("log/d*", "day=1/d deep/er/c"),
+        ("log/**/*.parquet", "_day=2/e a day=1/d"),
+        ("log/*/*/*", "deep/er/c"),
+        ("log/**", "_day=2/e a b day=1/d deep/er/c"),
+        ("_old/[1]/*.parquet", "../_old/[1]/j"),
+        ("_old/*/*.parquet", "../_old/1/k ../_old/[1]/j"),
+        ("_old/[1]/j.parquet", "../_old/[1]/j"),
+    ],
+)
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_path_names_its_data(
+    tree: Path, path: str, expected: str, relative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree)
+    files = find(Path() if relative else tree, path)
+    assert sorted(_stem(os.path.relpath(file, tree / "log")) for file in files) == sorted(expected.split())
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".parquet").removesuffix(".csv").removesuffix(".CSV.GZ")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no", "no such file"),
+        ("log/*.txt", "no file fits"),
+        ("log/_tmp*", "no file fits"),
+        ("log/README.md", "expected a file that ends in"),
+    ],
+)
+def test_a_path_to_nothing_is_an_error(tree: Path, path: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        find(tree, path)
+    assert path in str(error.value)
+
+
+def test_a_directory_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.parquet").touch()
+    (tmp_path / "log").mkdir()
+    for name in ("day", "latest"):
+        (tmp_path / "log" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "log" / "itself").symlink_to(tmp_path / "log")
+    for path in ("log", "log/*"):
+        assert [file.name for file in find(tmp_path, path)] == ["a.parquet"]
+
+
+def test_other_files_are_counted(tree: Path) -> None:
+    assert left_out(tree, "log") == 1
+    assert left_out(tree, "log/a.parquet") == 0
+
+
+def test_directories_name_columns() -> None:
+    file = "/data/year=2026/city=S%C3%A3o%20Tom%C3%A9/a%3Db=1=2/x=__HIVE_DEFAULT_PARTITION__/y=/=z/k=1.parquet"
+    assert partition(file) == {"year": "2026", "city": "São Tomé", "a=b": "1=2", "x": None, "y": None}
