@@ -14,35 +14,37 @@ NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebooks" / "lightgbm.ipynb"
 
 
 def executed(directory: Path) -> NotebookNode:
-    """Return the notebook with new outputs, executed in `directory` with this Python. Text on stderr (progress) is left out."""
+    """Return the notebook with new outputs as plain text, executed in `directory`/shop with this Python, without its progress bars."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `lum` of this environment
-    resources = {"metadata": {"path": str(directory)}}
+    shop = directory / "shop"
+    shop.mkdir()
+    resources = {"metadata": {"path": str(shop)}}
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources, coalesce_streams=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `lum` of this environment
     client.execute(env=os.environ | {"PATH": path})
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+            cell.outputs = [plain(one, directory) for one in cell.outputs if one.get("name") != "stderr"]
     return notebook
+
+
+def plain(output: NotebookNode, directory: Path) -> NotebookNode:
+    """Return an output without HTML, trailing spaces and the path of `directory`."""
+    output.get("data", {}).pop("text/html", None)
+    if "text" in output:
+        lines = output["text"].replace(str(directory), "/home/me").splitlines()
+        output["text"] = "\n".join(line.rstrip() for line in lines) + "\n"
+    return output
 
 
 def printed(notebook: NotebookNode) -> list[str]:
     """Return the text of each output, without digits, line art and spaces: they differ between machines."""
     outputs = [one for cell in notebook.cells for one in cell.get("outputs", [])]
     texts = [one.get("text") or one["data"]["text/plain"] for one in outputs]
-    return [" ".join(re.sub(r"[\d.,─━-]+", " ", text).split()) for text in texts]
+    return [" ".join(re.sub(r"[\d.,─━╸╺-]+", " ", text).split()) for text in texts]
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        shop = Path(scratch) / "shop"
-        shop.mkdir()
-        done = executed(shop)
-        for cell in done.cells:
-            for output in cell.get("outputs", []):
-                if "text" in output:
-                    text = output["text"].replace(scratch, "/home/me")
-                    output["text"] = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
-                output.get("data", {}).pop("text/html", None)
-        nbformat.write(done, NOTEBOOK)
+        nbformat.write(executed(Path(scratch)), NOTEBOOK)

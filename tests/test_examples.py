@@ -1,4 +1,4 @@
-"""The examples run, and show what the README says of them."""
+"""The examples run, and show what the docs say of them."""
 
 import importlib.util
 import re
@@ -90,10 +90,11 @@ def test_what_it_says_without_a_run(
     assert said.err.count("\n") == (1 if status else 0)
 
 
-def test_the_readme_shows_the_two_lines_and_there_are_no_others() -> None:
+def test_the_docs_show_the_two_lines_and_there_are_no_others() -> None:
     source = OWN_RANKER.read_text()
     marked = [line.split("  # <--")[0].strip() for line in source.splitlines() if "# <--" in line]
-    shown = re.findall(r"^\+ +(.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "how-to" / "own-ranker.md").read_text()
+    shown = re.findall(r"^\+ +(.*)$", page, re.MULTILINE)
     assert shown == marked
     assert len(marked) == 2
     assert re.findall(r"^(?:from|import) openlum.*$", source, re.MULTILINE) == [

@@ -43,9 +43,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def settings_page() -> str:
     """Return the Markdown of the page."""
-    from openlum.pipeline import Experiment
-
     from openlum.bench.settings import Bench
+    from openlum.pipeline.experiment import Experiment
     from openlum.schema import Schema
 
     parts = [INTRODUCTION]
