@@ -33,7 +33,7 @@ from openlum.data.packing import training_end
 from openlum.evaluation.metrics import auc, gauc
 from openlum.model import LargeUserModel
 from openlum.pipeline.summary import environment
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.train import Trainer
 from openlum.query.bulk import answer_impressions, embed_items
 from openlum.query.questions import QuestionSet, feedback_column_names
@@ -97,7 +97,7 @@ def _variants(bench: Bench, dataset: Dataset) -> Iterator[Variant]:
         whole = _answers(bench, dataset, _train(bench, dataset, everybody, epochs))
         yield Variant(f"as it is, {epochs} epochs", whole)
     train = dataset.impressions("train")
-    mine = half[np.maximum(dataset.sequences.position_of(train.user), 0)]
+    mine = half[np.maximum(dataset.sequences.user_index(train.user), 0)]
     others = [_answers(bench, dataset, _train(bench, dataset, some, bench.experiment.pretrain.epochs))["train"]
               for some in (~half, half)]  # fmt: skip
     yield Variant("folds of users", whole | {"train": np.where(mine[:, None], *others)})

@@ -42,7 +42,7 @@ from openlum.evaluation.ranked_lists import ranking_metrics
 from openlum.model import History, LargeUserModel, Questions
 from openlum.pipeline.experiment import Experiment
 from openlum.pipeline.summary import environment
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.train import Trainer
 from openlum.pretrain.validation import validate
@@ -62,9 +62,9 @@ ROUNDS = 5
 class BySecond(Objective):
     """An item is asked for after the events of earlier seconds alone."""
 
-    def looking_for_items(self, history: History, positions: Tensor) -> Questions:
-        assert history.before is not None
-        return replace(super().looking_for_items(history, positions), prefix=history.before[positions])
+    def item_questions(self, history: History, positions: Tensor) -> Questions:
+        assert history.prefix is not None
+        return replace(super().item_questions(history, positions), prefix=history.prefix[positions])
 
 
 RULES: dict[str, type[Objective]] = {"order": Objective, "second": BySecond}
@@ -111,7 +111,7 @@ def main() -> None:
     sequences = dataset.sequences
     difference = _differences(trained)
     result = {
-        "not_first_of_their_second": float((sequences.moment != np.arange(len(sequences.time))).mean()),
+        "not_first_of_their_second": float((sequences.moment_start != np.arange(len(sequences.time))).mean()),
         "reference": "order",
         "speed": speed,
         "trained": trained,
@@ -151,7 +151,7 @@ def _trainer(experiment: Experiment, dataset: Dataset, rule: str, seed: int, wor
     trainer = Trainer(model, dataset, settings, work)
     ours = trainer.objective
     trainer.objective = RULES[rule](
-        ours.config, ours.settings, ours.frequency.numpy(), ours.catalogue, others=ours.others
+        ours.config, ours.settings, ours.frequency.numpy(), ours.catalogue, ours.time_matched_negatives
     )
     return trainer
 
@@ -168,7 +168,7 @@ def _trained(
     model, summary = trainer.model, trainer.summary()
     figures: dict[str, Any] = {name: summary[name] for name in ("epochs", "steps", "seconds", "tokens_per_second")}
     apart = Dataset(dataset.path)  # every event is a second of its own
-    apart.__dict__["sequences"] = replace(dataset.sequences, moment=np.arange(len(dataset.sequences.time)))
+    apart.__dict__["sequences"] = replace(dataset.sequences, moment_start=np.arange(len(dataset.sequences.time)))
     own, model.config = model.config, model.config.model_copy(update={"protocol": "time"})  # which asks by seconds
     for seen, log in {"second": dataset, "order": apart}.items():
         figures[seen] = validate(model, log, trainer.validation, experiment.pretrain.batch_events)
@@ -212,7 +212,7 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
     for turn in held_out.turns(experiment.retrieve.batch_users):
         users = held_out.users[turn]
         cut = {"order": held_out.cut[turn]}
-        cut["second"] = sequences.moment[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
+        cut["second"] = sequences.moment_start[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
         for seen, end in cut.items():
             start = window_start(end, model.config.settings.max_events)
             state = model.encode_history(History.gather(sequences, Spans(users, start, end)))
@@ -244,7 +244,7 @@ def _speed(experiment: Experiment, dataset: Dataset) -> float:
     with tempfile.TemporaryDirectory() as work:
         trainer = _trainer(experiment, dataset, "order", 0, Path(work))
         speeds = []
-        for batch in itertools.islice(trainer._epoch(0), STEPS):
+        for batch in itertools.islice(trainer._epoch_batches(0), STEPS):
             began = time.process_time()
             trainer._step(batch)
             speeds.append(2 * int((batch.end - batch.start).sum()) / (time.process_time() - began))

@@ -1,8 +1,10 @@
-"""Fixtures that tests of several folders share."""
+"""Fixtures for the tests of several folders."""
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads of several test processes would wait for each other
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # otherwise the torch threads of several test processes wait for each other
 
 import shutil
 import subprocess
@@ -20,32 +22,32 @@ from tests.prepare.logs import random_events, write_log
 from tests.tiny import run_tiny
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-"""Copies of real data sets, where there are any."""
+"""Directory with copies of real data sets. It may be missing."""
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A directory that the first test process which needs it makes for all of them. Tests that change it copy it first."""
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a directory that the first test process builds and all test processes share. Tests that change it must copy it."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     directory = shared / name
     with FileLock(shared / f"{name}.lock"):
-        if not (shared / f"{name}.made").exists():
-            shutil.rmtree(directory, ignore_errors=True)  # of a process that failed
-            make(directory)
-            (shared / f"{name}.made").touch()
+        if not (shared / f"{name}.built").exists():
+            shutil.rmtree(directory, ignore_errors=True)  # left by a process that failed
+            build(directory)
+            (shared / f"{name}.built").touch()
     return directory
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which `lum run tiny.yaml` has done its work."""
-    return made_once(tmp_path_factory, "tiny-run", run_tiny)
+    """A directory with the results of `lum run tiny.yaml`."""
+    return built_once(tmp_path_factory, "tiny-run", run_tiny)
 
 
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A prepared data set of some hundred events: every type of feature, feedback, impressions by rule."""
-    return Dataset(made_once(tmp_path_factory, "small", _prepare_small) / "dataset")
+    """A prepared data set of 300 events with every type of feature, feedback, and impressions from events."""
+    return Dataset(built_once(tmp_path_factory, "small", _prepare_small) / "dataset")
 
 
 def _prepare_small(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings: every shipped file loads, and a wrong key is named with what it might have been."""
+"""Settings: every shipped file loads, and the error for a wrong key names the most similar key."""
 
 import math
 from pathlib import Path
@@ -28,8 +28,8 @@ def test_every_key_of_a_shipped_config_has_a_comment(path: Path) -> None:
         for line in lines
         if ":" in line.split("#")[0]
         and "#" not in line
-        and not line.endswith(":")  # a section, which its keys explain
-        and "{" not in line  # a question, which its section explains
+        and not line.endswith(":")  # a section: its keys have the comments
+        and "{" not in line  # a question: its section has the comment
     ]
     assert not bare
 
@@ -53,17 +53,17 @@ def experiment(tmp_path: Path, text: str) -> Path:
         ("rank: {seeds: [4294967296]}", "less than 4294967296"),
         ("query: {questions: {a b: {}}}", "question name 'a b'"),
         ("pretrain: {protocol: last}", "'last' trains on the test period"),
-        ("pretrain: {protocol: time}", "'time' trains on what 'retrieve' holds out"),
+        ("pretrain: {protocol: time}", "'time' trains on the events that 'retrieve' holds out"),
         ("data: {}", "exactly one of"),
         ("pretrain: [1", "not valid YAML"),
         ("model: 5", r"key 'model': expected keys and values .found 5. .line 3."),
-        ("model:", "key 'model': expected keys and values, and there is nothing"),
+        ("model:", "key 'model': expected keys and values, found nothing"),
         ("rank: {rankers: dnn}", r"key 'rank\.rankers': expected a list, \[a, b\] .found 'dnn'."),
         ("retrieve: {at: [10, 0, -1, -2, -3, -4, -5, -6]}", "and 2 more$"),
         ("model: {width: 60.5}", "fractional part"),
         (
-            "query:\n  judge: yes\n  judge: no",
-            r"key 'query\.predict_feedback': is there twice, first in line 4; .*line 5",
+            "query:\n  predict_feedback: yes\n  predict_feedback: no",
+            r"key 'query\.predict_feedback': occurs twice, first in line 4; .*line 5",
         ),
         ("data: {schema_file: 5}", r"key 'data\.schema_file': expected text; put it in quotes .found 5."),
     ],
@@ -74,30 +74,30 @@ def test_a_wrong_experiment_is_explained(tmp_path: Path, text: str, message: str
     assert "experiment.yaml" in str(caught.value)
 
 
-def test_a_number_is_read_however_it_is_written(tmp_path: Path) -> None:
+def test_every_notation_of_a_number_is_read(tmp_path: Path) -> None:
     text = "pretrain: {learning_rate: 1e-3, batch_events: 1e3, epochs: 1_000, warmup: .05, negatives: '64'}"
-    found = load_settings(experiment(tmp_path, text), Experiment).pretrain
-    assert (found.learning_rate, found.batch_events, found.epochs) == (1e-3, 1000, 1000)
-    assert (found.warmup, found.negatives) == (0.05, 64)
+    settings = load_settings(experiment(tmp_path, text), Experiment).pretrain
+    assert (settings.learning_rate, settings.batch_events, settings.epochs) == (1e-3, 1000, 1000)
+    assert (settings.warmup, settings.negatives) == (0.05, 64)
 
 
 @pytest.mark.parametrize(
     "value",
     [math.inf, -math.inf, math.nan, "nan", "inf", 10**400, 10**5000, True],
-    ids=lambda value: type(value).__name__,  # not its digits
+    ids=lambda value: type(value).__name__,  # the digits would be too long
 )
 @pytest.mark.parametrize("kind", [PretrainSettings, RankSettings, TreeSettings, SequentialSettings])
-def test_no_number_of_settings_is_endless_or_true(kind: type[Settings], value: object) -> None:
+def test_a_numeric_setting_is_neither_infinite_nor_true(kind: type[Settings], value: object) -> None:
     with pytest.raises(InputError, match=r"python: key 'learning_rate': "):
         parse_settings({"learning_rate": value}, kind, where="python")
 
 
-def test_an_experiment_that_is_no_mapping(tmp_path: Path) -> None:
+def test_an_experiment_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(InputError, match="expected a mapping"):
         load_settings(tmp_path / "list.yaml", Experiment)
 
 
-def test_a_missing_experiment(tmp_path: Path) -> None:
+def test_a_missing_experiment_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_settings(tmp_path / "none.yaml", Experiment)

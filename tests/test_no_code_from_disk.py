@@ -1,4 +1,4 @@
-"""No file is read in a form that can hold code: nothing is unpickled, and no text is run."""
+"""No file is read in a format that can hold code: nothing is unpickled, and no text is executed."""
 
 import ast
 from pathlib import Path
@@ -19,41 +19,41 @@ MODULES = {
     "torch.package",
 }
 CALLS = {"eval", "exec", "__import__"}
-"""Calls by their own name."""
+"""Functions that are called by their own name."""
 METHODS = {
     "full_load", "full_load_all", "load_all", "read_pickle", "unsafe_load", "unsafe_load_all", "yaml.load", "jit.load",
     "torch.load",
 }  # fmt: skip
-"""Calls by the end of a dotted name."""
+"""Ends of the dotted names of functions."""
 
 
 def dotted(node: ast.expr) -> str:
-    """`a.b.c` of an expression; `?` stands for what is no name."""
+    """Return the dotted name `a.b.c` of an expression. `?` stands for a part that is not a name."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else "?"
 
 
 def risks(text: str) -> list[str]:
-    """What in a source could run code that a file holds."""
-    found = []
+    """Return the imports and calls of a source that could run code from a file."""
+    risky = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             names = {f"{source}{alias.name}" for alias in node.names} | {source.rstrip(".")}
-            found += [name for name in names if any(f"{name}.".startswith(f"{module}.") for module in MODULES)]
+            risky += [name for name in names if any(f"{name}.".startswith(f"{module}.") for module in MODULES)]
         elif isinstance(node, ast.Call):
             name = dotted(node.func)
             if name in CALLS or any(f".{name}".endswith(f".{method}") for method in METHODS):
-                found.append(name)
-            arguments = {one.arg: one.value for one in node.keywords}
-            allowed = arguments.get("allow_pickle")
-            refused = isinstance(allowed, ast.Constant) and allowed.value is False
-            if not refused and (allowed is not None or name in ("np.load", "numpy.load")):
-                found.append(f"{name} with allow_pickle")
+                risky.append(name)
+            arguments = {keyword.arg: keyword.value for keyword in node.keywords}
+            allow_pickle = arguments.get("allow_pickle")
+            is_refused = isinstance(allow_pickle, ast.Constant) and allow_pickle.value is False
+            if not is_refused and (allow_pickle is not None or name in ("np.load", "numpy.load")):
+                risky.append(f"{name} with allow_pickle")
             if "weights_only" in arguments or "trust_remote_code" in arguments:
-                found.append(name)
-    return found
+                risky.append(name)
+    return risky
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -76,9 +76,9 @@ def test_no_source_reads_code_from_a_file(file: Path) -> None:
         "exec(text)",
     ],
 )
-def test_the_check_finds(text: str) -> None:
+def test_the_check_finds_a_risk(text: str) -> None:
     assert risks(text)
 
 
-def test_what_is_safe_passes() -> None:
+def test_safe_calls_pass() -> None:
     assert risks("yaml.safe_load(text); np.load(file, allow_pickle=False); json.load(file); model.eval()") == []

@@ -1,4 +1,4 @@
-"""Whatever a notebook passes: an error that says what is wrong, or a sound result; never anything else."""
+"""Fuzzed calls of the Python API: any arguments give a valid result or an `InputError`, and no other exception."""
 
 import datetime as dt
 import uuid
@@ -26,7 +26,7 @@ from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs
 from .model.conftest import ITEMS, small_model
 
 CALLS = 300
-"""Of each function."""
+"""Number of calls of each function."""
 fuzz = settings(max_examples=CALLS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SINGLE: list[Any] = [
@@ -53,24 +53,24 @@ USUAL = {
 
 
 def mostly(usual: st.SearchStrategy[Any], other: st.SearchStrategy[Any] = anything) -> st.SearchStrategy[Any]:
-    """The usual mostly, so that calls are wrong in one place and not everywhere."""
+    """Draw mostly usual values, so that a call is wrong in few arguments."""
     return st.integers(0, 11).flatmap(lambda draw: usual if draw else other)
 
 
-def rows(least: int) -> st.SearchStrategy[Any]:
-    """Events or questions of which some fields are odd."""
+def rows(with_items: bool) -> st.SearchStrategy[Any]:
+    """Draw events (with items) or questions, some of them with unusual fields."""
     names = st.lists(st.sampled_from([*USUAL, "colour"]), max_size=3)
     row = names.flatmap(lambda names: st.fixed_dictionaries({name: mostly(st.just(USUAL.get(name))) for name in names}))
-    with_item = row.map(lambda fields: {"item": "i1"} | fields) if least else row.map(_without_item)
-    return mostly(st.lists(mostly(with_item), min_size=1, max_size=4))
+    fields = row.map(lambda fields: {"item": "i1"} | fields) if with_items else row.map(_without_item)
+    return mostly(st.lists(mostly(fields), min_size=1, max_size=4))
 
 
 def _without_item(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "item"}
 
 
-def sound_or_refused(call: Callable[[], Any], check: Callable[[Any], bool]) -> None:
-    """Nothing but a result that passes or an `InputError` on few lines."""
+def check_result_or_error(call: Callable[[], Any], check: Callable[[Any], bool]) -> None:
+    """Check that a call returns a result that passes `check`, or raises an `InputError` with a short message in one line."""
     try:
         assert check(call())
     except InputError as error:
@@ -83,38 +83,40 @@ def sound_or_refused(call: Callable[[], Any], check: Callable[[Any], bool]) -> N
 
 @pytest.fixture(scope="module")
 def lum() -> LargeUserModel:
-    """With every type of field."""
+    """A small model with every type of field."""
     return small_model("transformer", ["hour", "weekday", "gap"])
 
 
 @fuzz
-@given(history=rows(1), questions=rows(0))
+@given(history=rows(True), questions=rows(False))
 def test_ask(lum: LargeUserModel, history: Any, questions: Any) -> None:
-    sound_or_refused(
+    check_result_or_error(
         lambda: lum.ask(history, questions),
-        lambda found: len(found) == len(questions) and torch.allclose(found.norm(dim=1), torch.ones(len(found))),
+        lambda answers: (
+            len(answers) == len(questions) and torch.allclose(answers.norm(dim=1), torch.ones(len(answers)))
+        ),
     )
 
 
-one_question = rows(0).map(lambda rows: rows[0] if isinstance(rows, list) and rows else rows)
+one_question = rows(False).map(lambda rows: rows[0] if isinstance(rows, list) and rows else rows)
 
 
 @fuzz
-@given(history=rows(1), question=one_question, k=mostly(st.just(3)))
+@given(history=rows(True), question=one_question, k=mostly(st.just(3)))
 def test_recommend(lum: LargeUserModel, history: Any, question: Any, k: Any) -> None:
-    sound_or_refused(
+    check_result_or_error(
         lambda: lum.recommend(history, question, k),
-        lambda found: len(found) <= min(k, ITEMS - 1) and all(abs(row["similarity"]) < 1.001 for row in found),
+        lambda items: len(items) <= min(k, ITEMS - 1) and all(abs(row["similarity"]) < 1.001 for row in items),
     )
 
 
 @fuzz
-@given(history=rows(1), items=mostly(st.just(["i1", "i9"])), question=one_question)
+@given(history=rows(True), items=mostly(st.just(["i1", "i9"])), question=one_question)
 def test_predict_feedback(lum: LargeUserModel, history: Any, items: Any, question: Any) -> None:
     field = lum.config.trained_feedback_targets[0].name
-    sound_or_refused(
+    check_result_or_error(
         lambda: lum.predict_feedback(history, items, question),
-        lambda found: len(found) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in found),
+        lambda rows: len(rows) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in rows),
     )
 
 
@@ -149,16 +151,16 @@ FIGURES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _in_range(found: Any) -> bool:
-    """Finite, or the not-a-number of a figure that such rows do not have: one class has no AUC."""
-    return not np.isinf(np.asarray(found, float)).any()
+def _in_range(result: Any) -> bool:
+    """Return whether a result has no infinite value. Not-a-number is valid: rows of one class have no AUC."""
+    return not np.isinf(np.asarray(result, float)).any()
 
 
 @pytest.mark.parametrize("name", FIGURES)
 @settings(max_examples=CALLS // 2, deadline=None)
 @given(y=label, p=column, user=ids, x=table)
 def test_figures(name: str, y: Any, p: Any, user: Any, x: Any) -> None:
-    sound_or_refused(lambda: FIGURES[name](y, p, user, x), _in_range)
+    check_result_or_error(lambda: FIGURES[name](y, p, user, x), _in_range)
 
 
 @fuzz
@@ -167,4 +169,4 @@ def test_figures(name: str, y: Any, p: Any, user: Any, x: Any) -> None:
 )
 def test_knowledge_features(answers: Any, target: Any, similarity: Any) -> None:
     features = KnowledgeFeatures(2, 3, 5)
-    sound_or_refused(lambda: features(answers, target, similarity), lambda found: found.shape == (4, 5))
+    check_result_or_error(lambda: features(answers, target, similarity), lambda output: output.shape == (4, 5))

@@ -1,4 +1,4 @@
-"""The wheel that users install has everything in it: `lum` runs from it alone."""
+"""The wheel that users install is complete: `lum` runs from it without the checkout."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """What a command prints, run without the path of this checkout."""
+    """Return the output of a command that runs without this checkout on its path."""
     path = {"PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, env=path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,9 +24,9 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy of the checkout's tracked files, so that nothing else gets into it."""
+    """The wheel, built from a copy of the tracked files alone."""
     if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout, whose tracked files the wheel is made of")
+        pytest.skip("not a git checkout: the wheel is built from its tracked files")
     directory = tmp_path_factory.mktemp("wheel")
     (directory / "source").mkdir()
     archive = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lum(wheel: Path) -> Path:
-    """`lum` in an environment that has the wheel, and the libraries of this one."""
+    """`lum` in an environment with the wheel and with the libraries of this environment."""
     directory = wheel.parent / "environment"
     venv.create(directory, with_pip=False)
     python = directory / "bin/python"
@@ -53,7 +53,7 @@ def lum(wheel: Path) -> Path:
         capture_output=True,
     )
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=directory).strip())
-    # A line of a .pth file is only a path: this checkout, which is installed there through one, is not found by it.
+    # Python does not read .pth files of a directory that a .pth file adds. So the editable install of this checkout is not found.
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     assert str(site) in run(python, "-c", "import openlum; print(openlum.__file__)", cwd=directory)
     return directory / "bin/lum"
@@ -61,15 +61,15 @@ def lum(wheel: Path) -> Path:
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     tracked = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    there = set(zipfile.ZipFile(wheel).namelist())
-    assert [name for name in tracked.split() if name.removeprefix("src/") not in there] == []
+    content = set(zipfile.ZipFile(wheel).namelist())
+    assert [name for name in tracked.split() if name.removeprefix("src/") not in content] == []
 
 
-def test_help_from_the_wheel(lum: Path, tmp_path: Path) -> None:
+def test_the_wheel_prints_its_help(lum: Path, tmp_path: Path) -> None:
     assert "lum run configs/market.yaml" in run(lum, "--help", cwd=tmp_path)
 
 
-def test_a_tiny_chain_from_the_wheel(lum: Path, tmp_path: Path) -> None:
+def test_the_wheel_runs_a_tiny_experiment(lum: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(CONFIG.replace("seeds: [0, 1]", "seeds: [0], rankers: [dnn]"))
     printed = run(lum, "run", "tiny.yaml", cwd=tmp_path)
     assert "dnn+knowledge" in printed

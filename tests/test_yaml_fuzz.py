@@ -1,4 +1,4 @@
-"""The YAML door: whatever stands in a file, it loads, or one `InputError` names the file, and the key where there is one."""
+"""Fuzzed YAML files: any content loads, or raises one `InputError` that names the file and, if possible, the key."""
 
 import random
 from pathlib import Path
@@ -63,7 +63,7 @@ BYTES = [
 
 
 def holders(content: Any) -> list[Any]:
-    """Every mapping and list, those in others included, that is not empty."""
+    """Return every mapping and list that is not empty, at any depth."""
     if not isinstance(content, dict | list):
         return []
     inner = content.values() if isinstance(content, dict) else content
@@ -71,7 +71,7 @@ def holders(content: Any) -> list[Any]:
 
 
 def changed_values(text: str, draw: random.Random) -> bytes:
-    """The file with some keys left out or renamed, and some values put elsewhere or replaced."""
+    """Return the file with some keys removed or renamed, and some values nested or replaced."""
     content = parse_yaml(text, "shipped").content
     for _ in range(draw.randint(1, 3)):
         holder = draw.choice(holders(content) or [content])
@@ -89,25 +89,25 @@ def changed_values(text: str, draw: random.Random) -> bytes:
 
 
 def changed_bytes(text: str, draw: random.Random) -> bytes:
-    """The file with lines or bytes doubled, left out, put in, cut off, or in another encoding."""
+    """Return the file with lines or bytes repeated, removed, inserted or cut off, or in another encoding."""
     lines = text.splitlines(keepends=True)
     for _ in range(draw.randint(1, 3)):
-        at = draw.randrange(len(lines))
+        index = draw.randrange(len(lines))
         match draw.randrange(6):
             case 0:
-                lines.insert(at, draw.choice(lines))
+                lines.insert(index, draw.choice(lines))
             case 1 if len(lines) > 1:
-                del lines[at]
+                del lines[index]
             case 2:
-                lines[at] = " " * draw.randrange(5) + lines[at].lstrip(" ")
+                lines[index] = " " * draw.randrange(5) + lines[index].lstrip(" ")
             case 3:
-                lines[at] = lines[at][: draw.randrange(len(lines[at]) + 1)]
+                lines[index] = lines[index][: draw.randrange(len(lines[index]) + 1)]
             case _:
                 pass
     content = "".join(lines).encode(draw.choice(["utf-8"] * 8 + ["utf-16", "utf-16-le", "utf-32"]))
     for _ in range(draw.randrange(3)):
-        at = draw.randrange(len(content) + 1)
-        content = content[:at] + draw.choice(BYTES) + content[at + draw.randrange(3) :]
+        index = draw.randrange(len(content) + 1)
+        content = content[:index] + draw.choice(BYTES) + content[index + draw.randrange(3) :]
     return content[: draw.randrange(len(content) + 1)] if draw.random() < 0.1 else content
 
 
@@ -116,7 +116,7 @@ def changed_bytes(text: str, draw: random.Random) -> bytes:
 @settings(
     max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_file_loads_or_is_explained(number: int, tmp_path: Path) -> None:
+def test_any_file_loads_or_raises_one_error(number: int, tmp_path: Path) -> None:
     draw = random.Random(number)
     text, kind = draw.choice(FILES)
     file = tmp_path / "drawn.yaml"
@@ -131,7 +131,7 @@ def test_any_file_loads_or_is_explained(number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "kind"), FILES)
-def test_what_the_fuzzed_files_begin_as_loads(text: str, kind: type[Settings], tmp_path: Path) -> None:
+def test_the_unchanged_files_load(text: str, kind: type[Settings], tmp_path: Path) -> None:
     (tmp_path / "shipped.yaml").write_text(text)
     first = load_settings(tmp_path / "shipped.yaml", kind)
     (tmp_path / "again.yaml").write_text(dump_yaml(first.model_dump(mode="json")))
@@ -139,7 +139,7 @@ def test_what_the_fuzzed_files_begin_as_loads(text: str, kind: type[Settings], t
 
 
 @pytest.mark.parametrize(
-    ("kind", "start", "written"),
+    ("kind", "start", "setting"),
     [
         (Schema, "name: x\nevents: {path: a, user: u, item: i, time: t}\n", text)
         for text in (
@@ -180,10 +180,10 @@ def test_what_the_fuzzed_files_begin_as_loads(text: str, kind: type[Settings], t
     + [(Experiment, "name: x\n", "data: {market: {users: 1e15}}")],
 )  # fmt: skip
 def test_absurd_values_are_refused_with_key_and_line(
-    kind: type[Settings], start: str, written: str, tmp_path: Path
+    kind: type[Settings], start: str, setting: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "x.yaml").write_text(start + written)
-    section, _, rest = written.partition(":")
+    (tmp_path / "x.yaml").write_text(start + setting)
+    section, _, rest = setting.partition(":")
     key = rest.strip().removeprefix("{").partition(":")[0]
     with pytest.raises(InputError) as caught:
         load_settings(tmp_path / "x.yaml", kind)

@@ -1,4 +1,4 @@
-"""A tiny experiment, and the command line to run it with."""
+"""A tiny experiment, and functions that run it from the command line."""
 
 import subprocess
 import sys
@@ -19,13 +19,13 @@ example: {anything: {}, home: {scenario: home}}
 
 
 def lum(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+    """Run the command line in another process and return the finished process."""
     command = [sys.executable, "-c", "from openlum.cli import main; main()", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run_tiny(directory: Path) -> None:
-    """Run the experiment in `directory`: `tiny.yaml`, `runs/tiny`, and what the command printed in `printed.txt`."""
+    """Run the experiment in a new directory. It gets `tiny.yaml`, `runs/tiny`, and the output of the command in `printed.txt`."""
     directory.mkdir()
     (directory / "tiny.yaml").write_text(CONFIG)
     done = lum("run", "tiny.yaml", cwd=directory)

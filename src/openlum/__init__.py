@@ -11,7 +11,7 @@ __all__ = ["LargeUserModel", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the model only when it is asked for: torch takes over a second."""
+    """Import the model when it is first used: the import of torch takes over a second."""
     if name == "LargeUserModel":
         from openlum.model import LargeUserModel
 

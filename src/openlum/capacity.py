@@ -1,4 +1,4 @@
-"""Whether memory and disk are enough, told before the work begins and not when they run out."""
+"""Checks that memory and disk are large enough, before the work begins."""
 
 import os
 import shutil
@@ -12,80 +12,80 @@ if TYPE_CHECKING:
     from torch import nn
 
 COPIES = 5
-"""Of every weight in training: itself, its gradient, two moments of AdamW, and the best one so far."""
+"""Numbers in memory for every weight in training: itself, its gradient, two moments of AdamW, and its best value so far."""
 BYTES = 4
-"""Of a number."""
+"""Bytes of a number (float32)."""
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Files with the memory that a container may use."""
+"""Files with the memory limit of a container, in bytes."""
 
 
-def check_memory(needed: float, what: str, remedy: str) -> None:
-    """Refuse what does not fit into the memory of the GPU, or of the machine where there is none.
+def check_memory(needed: float, task: str, remedy: str) -> None:
+    """Check that a task fits into the memory of the GPU, or of the machine if it has no GPU.
 
     Args:
-        needed: bytes, at least.
-        what: needs them.
-        remedy: ends the message.
+        needed: bytes that the task needs at least.
+        task: name of the task, for the message.
+        remedy: end of the message.
 
     Raises:
-        InputError: it does not fit; the message has both figures.
+        InputError: the task does not fit. The message has the needed and the existing memory.
     """
-    place, there = memory()
-    if there is not None and needed > there:
-        raise InputError(f"{what} needs at least {_told(needed)} of memory, and {place} has {_told(there)}; {remedy}")
+    device, size = device_memory()
+    if size is not None and needed > size:
+        raise InputError(f"{task} needs at least {_size(needed)} of memory, and {device} has {_size(size)}; {remedy}")
 
 
-def check_training(build: Callable[[], "nn.Module"], what: str, remedy: str, kept: int = 0) -> int:
-    """Refuse to train a network that does not fit into memory.
+def check_training(build: Callable[[], "nn.Module"], network: str, remedy: str, activations: int = 0) -> int:
+    """Check that the training of a network fits into memory.
 
     Args:
-        build: makes the network; it is called where nothing is allocated.
-        what: the network, for the message.
-        remedy: ends the message.
-        kept: numbers that a step keeps for the gradient, at least.
+        build: returns the network. It is called on torch's meta device, where nothing is allocated.
+        network: name of the network, for the message.
+        remedy: end of the message.
+        activations: numbers that a step keeps at least for the backward pass.
 
     Returns:
-        Bytes of the weights and of what training holds of them.
+        Bytes of the weights, their gradients and their optimizer state.
 
     Raises:
-        InputError: it does not fit; the message has both figures.
+        InputError: the training does not fit. The message has the needed and the existing memory.
     """
     import torch
 
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in build().parameters())
     needed = BYTES * COPIES * weights
-    check_memory(needed + BYTES * kept, f"training {what} of {weights:,} weights", remedy)
+    check_memory(needed + BYTES * activations, f"training {network} of {weights:,} weights", remedy)
     return needed
 
 
-def check_space(path: Path, needed: float, what: str) -> None:
-    """Refuse what does not fit on the disk that `path` is to be written to.
+def check_space(path: Path, needed: float, content: str) -> None:
+    """Check that `content` of `needed` bytes fits on the disk of `path`.
 
     Raises:
-        InputError: it does not fit; the message has both figures.
+        InputError: the content does not fit. The message has the needed and the free space.
     """
-    there = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    directory = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(directory).free
     if needed > free:
-        figures = f"needs about {_told(needed)} of disk, and {_told(free)} are free"
-        raise InputError(f"{path}: {what} {figures}; name another directory, or make room")
+        space = f"needs about {_size(needed)} of disk, and {_size(free)} are free"
+        raise InputError(f"{path}: {content} {space}; name another directory, or free some space")
 
 
-def memory() -> tuple[str, int | None]:
-    """Where models are trained, and the bytes of memory there; None where nothing tells."""
+def device_memory() -> tuple[str, int | None]:
+    """Return the device that models are trained on and its memory in bytes; None if the memory is unknown."""
     import torch
 
     if torch.cuda.is_available():
         return "the GPU", torch.cuda.get_device_properties(0).total_memory
     try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return "this machine", None
     limits = [Path(file).read_text().strip() for file in LIMITS if Path(file).exists()]
-    return "this machine", min([there, *(int(limit) for limit in limits if limit.isdigit())])
+    return "this machine", min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def _told(size: float) -> str:
+def _size(size: float) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""What an experiment is made of: typed settings, read from YAML, with errors that a reader can act on."""
+"""Typed settings, read from YAML. An error names the key and the line, what was expected and the likely correction."""
 
 import difflib
 import re
@@ -14,37 +14,37 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, Val
 from openlum.errors import InputError
 from openlum.yaml_file import Key, read_yaml
 
-MOST_SHOWN = 5
-"""Mistakes in one message."""
-MOST_DIGITS = 100
-"""Of a number in a message; Python refuses to write thousands."""
+MAX_MISTAKES = 5
+"""A message names at most this many mistakes."""
+MAX_DIGITS = 100
+"""A message shows no longer number: Python refuses to print thousands of digits."""
 
 
-class _Shown(reprlib.Repr):
-    """Short forms of values, for messages."""
+class _ShortRepr(reprlib.Repr):
+    """Short representations of values, for messages."""
 
     def repr_int(self, x: int, level: int) -> str:
-        """A number, unless it is endless."""
-        return super().repr_int(x, level) if abs(x) < 10**MOST_DIGITS else f"more than {MOST_DIGITS} digits"
+        """Return the digits of a number, or that it has too many."""
+        return super().repr_int(x, level) if abs(x) < 10**MAX_DIGITS else f"more than {MAX_DIGITS} digits"
 
 
-_SHORT = _Shown()
-_SHORT.maxstring = 100
+_short = _ShortRepr()
+_short.maxstring = 100
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys are errors, values are checked, instances do not change."""
+    """Base of every settings model. Unknown keys are errors, values are checked, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """True is no number; a whole number may be written 1e6."""
+        """Refuse true and false as numbers, and accept 1e6 as a whole number."""
         assert info.field_name is not None
         annotation = _plain(cls.model_fields[info.field_name].annotation)
         if isinstance(value, list | tuple):
-            return [_number(one, _element(annotation)) for one in value]
+            return [_number(element, _element(annotation)) for element in value]
         return _number(value, annotation)
 
 
@@ -66,82 +66,82 @@ def _check_raw(value: Any) -> Any:
 
 
 RawValue = Annotated[Any, AfterValidator(_check_raw)]
-"""A value of a field as it stands in the log: text, a number, true or false."""
+"""A value of a field as in the log: text, a number, true or false."""
 
 
 def _check_question(value: Any) -> Any:
-    for one in value if isinstance(value, list | tuple) else [value]:
-        _check_raw(one)
+    for element in value if isinstance(value, list | tuple) else [value]:
+        _check_raw(element)
     return value
 
 
 Question = dict[str, Annotated[Any, AfterValidator(_check_question)]]
-"""Condition fields and their raw values, or lists of them; what is not named is *any*."""
+"""Condition field to its raw value or a list of raw values. A field that is not named is *any*."""
 
 
 def load_settings(path: str | Path, kind: type[S]) -> S:
-    """Read a YAML file into a settings model.
+    """Read a YAML file and return its settings.
 
     Raises:
-        InputError: the file is missing, is not YAML, or does not fit `kind`. The message names each line and key.
+        InputError: the file is missing, is not YAML, or does not match the model `kind`. The message names each key and line.
     """
     document = read_yaml(path)
     return parse_settings(document.content, kind, str(path), document.lines)
 
 
 def parse_settings(content: Any, kind: type[S], where: str, lines: Mapping[Key, int] | None = None) -> S:
-    """Validate `content` as `kind`.
+    """Validate keys and values and return them as settings.
 
     Args:
         content: keys and values.
-        kind: the model.
-        where: names the origin in messages.
-        lines: the line that a value begins in, where it was read from a file.
+        kind: the settings model.
+        where: origin of the content, for messages.
+        lines: the key of a value to its first line in the file, if the content is from a file.
 
     Raises:
-        InputError: the content does not fit; the message names each key.
+        InputError: the content does not match the model. The message names each key.
     """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         details = error.errors()
-        told = [_explain(kind, detail) + _line(lines or {}, detail["loc"]) for detail in details[:MOST_SHOWN]]
-        more = [f"and {len(details) - MOST_SHOWN} more"] if len(details) > MOST_SHOWN else []
-        raise InputError(f"{where}: " + "; ".join(told + more)) from None
+        mistakes = [_explain(kind, detail) + _line(lines or {}, detail["loc"]) for detail in details[:MAX_MISTAKES]]
+        more = [f"and {len(details) - MAX_MISTAKES} more"] if len(details) > MAX_MISTAKES else []
+        raise InputError(f"{where}: " + "; ".join(mistakes + more)) from None
 
 
 def _line(lines: Mapping[Key, int], location: Key) -> str:
-    """The line of a key, or of the nearest one around it, to end a message."""
-    here = next((location[:end] for end in range(len(location), -1, -1) if location[:end] in lines), None)
-    return f" (line {lines[here]})" if here else ""
+    """Return the line of a key, or of its nearest parent with a line, as the end of a message."""
+    key = next((location[:end] for end in range(len(location), -1, -1) if location[:end] in lines), None)
+    return f" (line {lines[key]})" if key else ""
 
 
 def _explain(kind: type[BaseModel], detail: Any) -> str:
     path = ".".join(str(part) for part in detail["loc"])
-    given = detail.get("input")
-    shown = f" (found {_SHORT.repr(given)})" if isinstance(given, str | int | float | bool) else ""
+    value = detail.get("input")
+    found = f" (found {_short.repr(value)})" if isinstance(value, str | int | float | bool) else ""
     match detail["type"]:
         case "extra_forbidden":
             parent = _model_at(kind, detail["loc"][:-1])
-            known = list(parent.model_fields) if parent else []
-            near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+            keys = list(parent.model_fields) if parent else []
+            similar = difflib.get_close_matches(str(detail["loc"][-1]), keys, n=1)
+            hint = f"did you mean '{similar[0]}'?" if similar else f"known keys: {', '.join(keys)}"
             return f"unknown key '{path}'; {hint}"
         case "missing":
             return f"key '{path}' is missing"
         case "model_type" | "dict_type":
-            message = "expected keys and values, and there is nothing" if given is None else "expected keys and values"
+            message = "expected keys and values, found nothing" if value is None else "expected keys and values"
         case "list_type":
             message = "expected a list, [a, b]"
-        case "string_type" if isinstance(given, int | float):
+        case "string_type" if isinstance(value, int | float):
             message = "expected text; put it in quotes"
         case _:
             message = detail["msg"].removeprefix("Value error, ")
-    return f"key '{path}': {message}{shown}" if path else message
+    return f"key '{path}': {message}{found}" if path else message
 
 
 def _model_at(kind: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """The settings model that the keys in `location` lead to, if they lead to one."""
+    """Return the settings model at the path of keys `location`; None if there is no settings model."""
     current: Any = kind
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):
@@ -154,7 +154,7 @@ def _model_at(kind: type[BaseModel], location: tuple[Any, ...]) -> type[BaseMode
 
 
 def _plain(annotation: Any) -> Any:
-    """`X` from `X | None`; anything else as it is."""
+    """Return `X` for `X | None`, and any other annotation unchanged."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(annotation) if option is not type(None)]
         return options[0] if len(options) == 1 else annotation
@@ -162,7 +162,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _element(annotation: Any) -> Any:
-    """`X` from `list[X]`, without what it is annotated with; None from anything else."""
+    """Return `X` for `list[X]` and for a list of annotated `X`; None for any other annotation."""
     if typing.get_origin(annotation) is not list:
         return None
     (element,) = typing.get_args(annotation)

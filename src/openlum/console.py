@@ -1,6 +1,6 @@
-"""The terminal. Names and paths are printed as they are: rich would take `[b]` for markup and `:cat:` for a picture.
+"""Output to the terminal. Names and paths are printed unchanged: rich would read `[b]` as markup and `:cat:` as an emoji.
 
-No other module makes a `Console` or a `Progress`. Style is given by `style=` or `Text`.
+No other module creates a `Console` or a `Progress`. To style text, use `style=` or `Text`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,24 +13,26 @@ T = TypeVar("T")
 
 
 def new_console(stderr: bool = False) -> Console:
-    """Return a console that prints text as it is."""
+    """Return a console that prints text unchanged."""
     return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def new_progress(*columns: str | ProgressColumn, console: Console | None = None, **options: Any) -> Progress:
-    """Return a progress display, not yet shown.
+    """Return a progress display that is not yet visible.
 
     Args:
-        columns: of the display; a text is a format of `task`.
-        console: where to show it.
-        options: of `rich.progress.Progress`.
+        columns: columns of the display; text is a format string for `task`.
+        console: the console that shows the display.
+        options: options of `rich.progress.Progress`.
     """
-    made = [TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns]
-    return Progress(*made, console=console or new_console(), **options)
+    progress_columns = [TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns]
+    return Progress(*progress_columns, console=console or new_console(), **options)
 
 
-def tracked(steps: Iterable[T], what: str, total: float | None = None, console: Console | None = None) -> Iterator[T]:
-    """Yield the steps, and show meanwhile how many lie behind; the display vanishes at the end."""
+def tracked(
+    steps: Iterable[T], description: str, total: float | None = None, console: Console | None = None
+) -> Iterator[T]:
+    """Yield the steps and show the share of finished steps. The display disappears at the end."""
     columns = "{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with new_progress(*columns, console=console, transient=True) as shown:
-        yield from shown.track(steps, total=total, description=what)
+    with new_progress(*columns, console=console, transient=True) as progress:
+        yield from progress.track(steps, total=total, description=description)

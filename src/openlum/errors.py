@@ -1,13 +1,13 @@
-"""The one error that is the user's to mend."""
+"""The error for mistakes in the user's input."""
 
 
 class InputError(Exception):
     """Something in the user's input (a file, a column, a key) is wrong.
 
-    The message names where (file, row, column or key), what was expected and what to do. The command line prints it
-    without a traceback and exits with status 2. It is one line: signs of keys, values and file names that are not printed are
-    escaped.
+    The message names the place (file, row, column or key), the expected value and the remedy. The command line prints it
+    without a traceback and exits with status 2. The message is one line: unprintable characters of keys, values and file
+    names are escaped.
     """
 
     def __init__(self, message: object) -> None:
-        super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(message)))
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message)))

@@ -1,4 +1,4 @@
-"""What a log is: the tables a team brings, the role of each column, and the typed fields that come out of them."""
+"""The schema of a log: the user's tables, the role of each column, and the typed fields that preparation makes of them."""
 
 import math
 import re
@@ -25,7 +25,7 @@ KEYS_OF_TYPES = {
     "maximum": ("numeric",),
     "width": ("vector",),
 }
-"""Key of a feature to the types that it means something for."""
+"""For each key of a feature: the types to which it applies."""
 
 
 class Feature(Settings):
@@ -35,54 +35,56 @@ class Feature(Settings):
     """`categorical` (one id), `multi` (a list of ids), `numeric` (standardised), `vector` (fixed width) or `time` (days since
     1970, standardised)."""
     column: str | None = None
-    """The column in the table, where it is not the feature's own name."""
+    """Name of the column in the table; by default the name of the feature."""
     min_count: int = Field(1, ge=1, le=10**12)
-    """categorical, multi: values seen less often in the training period become id 0 (unknown)."""
+    """categorical, multi: values with fewer occurrences in the training period become id 0 (unknown)."""
     hash_rows: int | None = Field(None, ge=1, le=10**9)
     """categorical, multi: no vocabulary; values are hashed to this many ids. For fields with very many values."""
     max_values: int = Field(8, ge=1, le=10_000)
-    """multi: how many values of a row are kept, in the row's order."""
+    """multi: how many values of a row are kept, in the order of the row."""
     buckets: int | None = Field(None, ge=2, le=1000)
-    """numeric, time: not standardised but cut into this many buckets of equally many training rows, one id each."""
+    """numeric, time: divide the values into this many buckets with equally many training rows; each bucket is an id."""
     minimum: float | None = None
-    """numeric: rows with less are refused."""
+    """numeric: rows with a smaller value are rejected."""
     maximum: float | None = None
-    """numeric: rows with more are refused."""
+    """numeric: rows with a larger value are rejected."""
     width: int | None = Field(None, ge=1, le=100_000)
-    """vector: its width."""
+    """vector: the number of elements."""
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "Feature":
         if self.type == "vector" and self.width is None:
             raise ValueError("a vector feature needs 'width'")
         for key, types in KEYS_OF_TYPES.items():
-            given = getattr(self, key) != type(self).model_fields[key].default
-            if given and self.type not in types:
-                raise ValueError(f"'{key}' is for the type {' or '.join(types)}; this feature is {self.type}")
+            is_set = getattr(self, key) != type(self).model_fields[key].default
+            if is_set and self.type not in types:
+                raise ValueError(
+                    f"'{key}' applies only to the type {' or '.join(types)}, but this feature is {self.type}; remove the key"
+                )
         if self.hash_rows and self.min_count > 1:
-            raise ValueError("give 'hash_rows' or 'min_count', not both")
+            raise ValueError("'hash_rows' and 'min_count' exclude each other; remove one of them")
         return self
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[\w .-]+$")]
-"""Of a field: it becomes part of a file name."""
+"""Name of a field; it becomes part of a file name."""
 
 
 class ConditionField(Feature):
-    """One field of the condition: known before the item is, or the user's feedback to it."""
+    """One field of the condition: a value that is known before the item is shown, or the user's feedback to the item."""
 
     feedback: bool = False
-    """The field is the user's reaction (rating, click or skip): never known when an impression is ranked."""
+    """The field is the user's reaction (rating, click or skip), which is never known when an impression is ranked."""
 
     @model_validator(mode="after")
     def _feedback_has_few_values(self) -> "ConditionField":
         if self.feedback and self.hash_rows:
-            raise ValueError("feedback is told value by value, so it cannot be hashed: leave out 'hash_rows'")
+            raise ValueError("feedback is predicted value by value, so it cannot be hashed; remove 'hash_rows'")
         return self
 
 
 class EventTable(Settings):
-    """The behaviour log: one row an event."""
+    """The behaviour log: one row for each event."""
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
@@ -95,26 +97,26 @@ class EventTable(Settings):
     time_unit: Literal["s", "ms", "us"] = "s"
     """Unit of an integer time column."""
     condition: dict[Name, ConditionField] = {}
-    """Condition fields by name. The order is kept."""
+    """Condition fields by name. Their order is kept."""
 
 
 class ItemTable(Settings):
-    """One row an item."""
+    """The item table: one row for each item."""
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
     id: str
     """Column of the item id."""
     title: str | None = None
-    """Column of a title for people to read."""
+    """Column of the title that reports and pages show."""
     complete: bool = True
-    """Events and impressions of items without a row here are refused; if false, such items are kept with unknown features."""
+    """Events and impressions of items without a row in this table are rejected; if false, they are kept with unknown features."""
     features: dict[Name, Feature] = {}
     """Item features by name."""
 
 
 class UserTable(Settings):
-    """One row a user."""
+    """The user table: one row for each user."""
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
@@ -125,7 +127,9 @@ class UserTable(Settings):
 
 
 class ImpressionTable(Settings):
-    """The impression log: one row an item shown, with its label. Condition columns have the names they have in the event log."""
+    """The impression log: one row for each item shown, with its label.
+
+    Condition columns have the same names as in the event log."""
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
@@ -136,26 +140,26 @@ class ImpressionTable(Settings):
     time: str
     """Column of the time, in the event log's unit."""
     label: str | None = None
-    """Column of the label: 0 or 1. A row without one (not known yet) is in no split, but questions are asked of it; without this
-    key no row has a label."""
+    """Column of the label: 0 or 1. A row without a label (not known yet) belongs to no split, but the model is queried for it.
+    Without this key, no row has a label."""
     row: str | None = None
-    """Column of a unique integer row id, by which predictions and knowledge are joined to your table; by default rows
-    are numbered from 0 in the order of the files."""
+    """Column of a unique integer row id, by which predictions and knowledge are joined to your table; by default, rows are
+    numbered from 0 in the order of the files."""
     context: dict[Name, Feature] = {}
-    """Further features of the impression, known when it is ranked (position on the page, device)."""
+    """Further features of the impression that are known when it is ranked (position on the page, device)."""
 
 
 class ImpressionRule(Settings):
-    """How impressions are made of events where there is no impression log: every event is one, labelled by a field."""
+    """Makes impressions of events if there is no impression log: every event is an impression, and a field gives its label."""
 
     field: str
     """A condition field of the event log."""
     at_least: float
-    """The label is 1 where the field's value is at least this."""
+    """The label is 1 where the field's value is at least this number."""
 
 
 class Holdout(Settings):
-    """Which events count for the leave-last-out split of retrieval."""
+    """The events that the leave-last-out split of retrieval may hold out."""
 
     field: str
     """A condition field of the event log."""
@@ -167,9 +171,9 @@ class Splits(Settings):
     """Global time boundaries of training, validation and test, as fractions of the time-ordered events."""
 
     valid: float = Field(0.8, gt=0, lt=1)
-    """Events from here on are validation."""
+    """Fraction of the events before the validation period."""
     test: float = Field(0.9, gt=0, lt=1)
-    """Events from here on are test."""
+    """Fraction of the events before the test period."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "Splits":
@@ -179,33 +183,33 @@ class Splits(Settings):
 
 
 class EngineSettings(Settings):
-    """Where tables are computed."""
+    """The engine that computes tables."""
 
     name: Literal["duckdb", "spark"] = "duckdb"
     """`duckdb`: in this process. `spark`: PySpark (extra `[spark]`), on this machine or a cluster."""
     memory: str = Field("4GB", pattern=r"^\d{1,9}(\.\d{1,9})?\s?[KMGT]i?B$")
-    """duckdb: tables beyond this much memory go to `scratch`. The process as a whole needs about 1 GB more."""
+    """duckdb: memory for tables; larger tables go to `scratch`. The whole process needs about 1 GB more."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """duckdb: threads; by default one a core."""
+    """duckdb: number of threads; by default one for each core."""
     scratch: str | None = None
-    """Directory for what does not fit into memory, and for intermediate tables; by default beside the output. Spark's workers
+    """Directory for intermediate tables and for tables that do not fit into memory; by default beside the output. Spark's workers
     must see it."""
     events_per_part: int = Field(8_000_000, ge=1, le=10**12)
-    """duckdb: about how many events are ordered at a time; each part is a file of the dataset."""
+    """duckdb: approximate number of events that are ordered at a time; each part is a file of the dataset."""
     spark: dict[str, str] = {}
     """spark: settings of the session, such as `spark.master: yarn`."""
 
     @field_validator("memory")
     @classmethod
-    def _memory_that_there_may_be(cls, memory: str) -> str:
+    def _memory_in_range(cls, memory: str) -> str:
         number, unit = re.fullmatch(r"([\d.]+)\s?([KMGT])i?B", memory).groups()  # type: ignore[union-attr]
         if not 10**7 <= float(number) * 1000 ** ("KMGT".index(unit) + 1) <= 10**15:
-            raise ValueError("expected 10MB to 1000TB")
+            raise ValueError(f"expected 10MB to 1000TB, not {memory}")
         return memory
 
 
 class Schema(Settings):
-    """A data set as its owner has it."""
+    """A data set as its owner stores it."""
 
     name: str
     """Name of the data set."""
@@ -218,25 +222,25 @@ class Schema(Settings):
     impressions: ImpressionTable | None = None
     """The impression log, if there is one; otherwise `impressions_from_events`."""
     impressions_from_events: ImpressionRule | None = None
-    """The rule that makes impressions of events."""
+    """The rule that makes impressions of events, if there is no impression log."""
     time_fields: list[TimeField] = ["hour", "weekday", "gap"]
-    """Time known when a question is asked, as further condition fields: hour (UTC), weekday, log2 of the gap before it."""
+    """Condition fields made from the time of a question: hour (UTC), weekday, and log2 of the gap since the user's last event."""
     gap_unit: Literal["s", "h", "d"] = "s"
-    """The gap is counted in whole units of this."""
+    """The unit in which the gap is counted, in whole units."""
     holdout: Holdout | None = None
-    """Restricts which events retrieval holds out; by default any."""
+    """Restricts the events that retrieval may hold out; by default every event may be held out."""
     splits: Splits = Splits()
     """The time split."""
     earliest: str | None = None
-    """Rows before this date (ISO 8601) are refused; by default those before 1970."""
+    """Rows before this date (ISO 8601) are rejected; by default, rows before 1970."""
     latest: str | None = None
-    """Rows after this date (ISO 8601) are refused; by default nothing after now is accepted."""
+    """Rows after this date (ISO 8601) are rejected; by default, rows in the future."""
     max_user_events: int | None = Field(None, ge=1, le=10**12)
-    """All events of users with more than this are refused: robots, shared accounts. By default nobody's."""
+    """Users with more events than this lose all of them: robots, shared accounts. By default there is no limit."""
     max_rejected: float = Field(0.01, ge=0, le=1)
-    """`prepare` stops where more than this part of a table's rows is refused: a fraction, or text such as 1%."""
+    """`prepare` stops if more than this share of a table's rows is rejected: a fraction, or text such as 1%."""
     engine: EngineSettings = EngineSettings()
-    """Where tables are computed: `duckdb`, `spark`, or a mapping with more settings."""
+    """The engine that computes tables: `duckdb`, `spark`, or a mapping with more settings."""
 
     @field_validator("max_rejected", mode="before")
     @classmethod
@@ -259,53 +263,53 @@ class Schema(Settings):
     @classmethod
     def _is_a_date(cls, value: str | None) -> str | None:
         if value is not None:
-            moment(value, time.min)
+            parse_time(value, time.min)
         return value
 
     @model_validator(mode="after")
     def _earliest_is_before_latest(self) -> "Schema":
-        if self.earliest and self.latest and moment(self.earliest, time.min) > moment(self.latest, time.max):
+        if self.earliest and self.latest and parse_time(self.earliest, time.min) > parse_time(self.latest, time.max):
             raise ValueError(f"earliest ({self.earliest}) must come before latest ({self.latest})")
         return self
 
     @model_validator(mode="after")
     def _one_source_of_impressions(self) -> "Schema":
         if self.impressions and self.impressions_from_events:
-            raise ValueError("give 'impressions' or 'impressions_from_events', not both")
+            raise ValueError("'impressions' and 'impressions_from_events' exclude each other; remove one of them")
         for key, rule in (("impressions_from_events", self.impressions_from_events), ("holdout", self.holdout)):
             if rule and rule.field not in self.events.condition:
-                raise ValueError(f"'{key}.field' names '{rule.field}', which is no condition field of 'events'")
-        self._types_of_rules()
+                raise ValueError(
+                    f"'{key}.field' names '{rule.field}', which is not a condition field of 'events'; name a field of 'condition'"
+                )
+        self._check_types_of_rules()
         if self.impressions_from_events and not self.events.condition[self.impressions_from_events.field].feedback:
             raise ValueError(
-                f"'impressions_from_events.field' names '{self.impressions_from_events.field}', which would be known before the "
-                "label that is made of it: set 'feedback: true' for that field of 'events'"
+                f"'impressions_from_events.field' names '{self.impressions_from_events.field}'. The label is made of this field, "
+                "but models would see the field before they predict the label: set 'feedback: true' for it in 'events'"
             )
         if self.impressions:
-            known = {name: field for name, field in self.events.condition.items() if not field.feedback}
-            for name, feature in (known | self.impressions.context).items():
+            inputs = {name: field for name, field in self.events.condition.items() if not field.feedback}
+            for name, feature in (inputs | self.impressions.context).items():
                 if (feature.column or name) == self.impressions.label:
                     raise ValueError(
-                        f"field '{name}' is read from '{self.impressions.label}', the label of 'impressions', which nothing may "
-                        "know: leave it out of 'context', or set 'feedback: true' in 'events'"
+                        f"field '{name}' is read from '{self.impressions.label}', the label of 'impressions', which models must "
+                        "not see: remove the field from 'context', or set 'feedback: true' for it in 'events'"
                     )
-        taken = {"item", "time"} & set(self.events.condition)
-        if taken:
-            raise ValueError(
-                f"condition field '{taken.pop()}': events have an item and a time already; rename the field"
-            )
+        reserved = {"item", "time"} & set(self.events.condition)
+        if reserved:
+            raise ValueError(f"condition field '{reserved.pop()}': this name is reserved; rename the field")
         clash = set(self.time_fields) & set(self.events.condition)
         if clash:
             raise ValueError(f"condition field '{clash.pop()}' has the name of a time field; rename one")
         return self
 
-    def _types_of_rules(self) -> None:
-        """The fields that rules name have values that a rule can be about."""
+    def _check_types_of_rules(self) -> None:
+        """Raise a `ValueError` if a rule names a field of a type that the rule cannot use."""
         if rule := self.impressions_from_events:
             kind = self.events.condition[rule.field].type
             if kind in ("multi", "vector"):
                 raise ValueError(
-                    f"key 'impressions_from_events.field': '{rule.field}' is {kind}; name a field of one number"
+                    f"key 'impressions_from_events.field': '{rule.field}' is {kind}; name a field with a single number"
                 )
         if holdout := self.holdout:
             kind = self.events.condition[holdout.field].type
@@ -314,10 +318,10 @@ class Schema(Settings):
                     f"key 'holdout.field': '{holdout.field}' is {kind}; name a categorical or numeric field"
                 )
             if kind == "numeric":
-                odd = [value for value in holdout.values if not _is_number(value)]
-                if odd:
+                not_numbers = [value for value in holdout.values if not _is_number(value)]
+                if not_numbers:
                     raise ValueError(
-                        f"key 'holdout.values': expected numbers, for '{holdout.field}' is numeric (found {odd[0]!r})"
+                        f"key 'holdout.values': '{holdout.field}' is numeric, but {not_numbers[0]!r} is not a number"
                     )
 
 
@@ -332,50 +336,51 @@ class FieldSpec(Settings):
     """A field as the models see it, after preparation."""
 
     name: str
-    """Its name in the schema."""
+    """Name of the field in the schema."""
     type: FieldType
-    """How it is encoded. Times become `numeric`, and numbers in buckets `categorical`."""
+    """Type of the encoded values. Times become `numeric`, and numbers in buckets `categorical`."""
     size: int = 0
-    """categorical, multi: rows of the embedding table, with id 0 = any/unknown."""
+    """categorical, multi: rows of the embedding table, including id 0 (any/unknown)."""
     hashed: bool = False
     """categorical, multi: ids are hashes of the values (`data/vocabulary.py: hashed_id`); there is no vocabulary."""
     edges: list[float] | None = None
-    """categorical: where it is a number in buckets; the id is 1 + the number of edges below it. Ascending."""
+    """categorical: the largest value of each bucket except the last, ascending, if the field is a number in buckets. The id is
+    1 + the number of edges below the value."""
     width: int = 1
-    """multi: values kept a row; vector: its width; otherwise 1."""
+    """multi: values kept in a row; vector: number of elements; otherwise 1."""
     feedback: bool = False
-    """A condition field that is the user's reaction."""
+    """The condition field is the user's reaction."""
     mean: float = 0.0
-    """numeric: raw values less this,"""
+    """numeric: models see (raw value - mean) / std."""
     std: float = 1.0
-    """divided by this, are what models see."""
+    """numeric: see `mean`."""
     unit: str = ""
-    """gap: what it is counted in; a time: `days since 1970`."""
+    """gap: the unit in which it is counted; time: `days since 1970`."""
 
     @property
     def in_vocabulary(self) -> bool:
-        """Its ids stand for the values of a vocabulary, unless it is a time field."""
+        """Whether the ids stand for the values of a vocabulary. This is also true for time fields, which have no vocabulary."""
         return self.type in ("categorical", "multi") and not self.hashed and self.edges is None
 
 
-def moment(text: str, of_day: time) -> int:
-    """A date or time (ISO 8601, UTC if it does not say) in microseconds since 1970; `of_day` completes a date.
+def parse_time(text: str, time_of_day: time) -> int:
+    """Return a date or time (ISO 8601, UTC without an offset) in microseconds since 1970; `time_of_day` completes a date.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is neither a date nor a time.
     """
     try:
         try:
-            instant = datetime.combine(date.fromisoformat(text), of_day)
+            instant = datetime.combine(date.fromisoformat(text), time_of_day)
         except ValueError:
             instant = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"'{text}' is no date; expected 2025-12-31 or 2025-12-31T23:59:59") from None
+        raise ValueError(f"'{text}' is not a date; expected a date such as 2025-12-31 or 2025-12-31T23:59:59") from None
     return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def time_field_specs(schema: Schema) -> list[FieldSpec]:
-    """The condition fields that `schema.time_fields` adds, all categorical."""
+    """Return the condition fields that `schema.time_fields` adds; all are categorical."""
     sizes = {"hour": 24 + 1, "weekday": 7 + 1, "gap": GAP_BUCKETS + 2}
     units = {"gap": schema.gap_unit}
     return [

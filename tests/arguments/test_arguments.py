@@ -1,4 +1,4 @@
-"""What the functions of the steps are passed: text or paths, settings of their kind; anything else is named."""
+"""Arguments of the steps' functions: paths and settings are accepted, and any other value is an error that names the argument."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -43,31 +43,31 @@ def test_a_wrong_argument_is_named(
     function: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    right = STEPS[function]
-    for name in right:
+    valid = STEPS[function]
+    for name in valid:
         for wrong in (5, True, b"out", "", "a\0b", ["out"], {}, 1.5, object(), np.arange(2), dt.date.today()):
             with pytest.raises(InputError, match=rf"^{name}: expected .*, found "):
-                function(**right | {name: wrong})
+                function(**valid | {name: wrong})
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match=r"no such (file|directory)"):
-        function(**right)
+        function(**valid)
 
 
-def test_paths_are_text_or_paths_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_text_or_a_path_and_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert as_path("out", "~/model") == as_path("out", Path("~/model")) == Path("/home/me/model")
-    with pytest.raises(InputError, match="out: ~no-such-user/model: there is no such home directory"):
+    with pytest.raises(InputError, match="out: ~no-such-user/model: no such home directory"):
         as_path("out", "~no-such-user/model")
 
 
 @pytest.mark.parametrize("number", [3, np.int64(3), np.uint8(3)])
-def test_whole_numbers_are_those_of_python_and_numpy(number: Any) -> None:
+def test_integers_of_python_and_numpy_are_whole_numbers(number: Any) -> None:
     assert whole_number("k", number, 3) == 3
 
 
 @pytest.mark.parametrize(
     "number", [True, np.bool_(True), 2.0, np.float64(3), "3", None, 0, -1, np.nan, [3], np.arange(3)]
 )
-def test_what_is_no_whole_number_is_shown(number: Any) -> None:
-    with pytest.raises(InputError, match="k: expected a whole number from 1 on, found "):
+def test_a_value_that_is_not_a_whole_number_is_shown(number: Any) -> None:
+    with pytest.raises(InputError, match="k: expected a whole number of at least 1, found "):
         whole_number("k", number, 1)

@@ -1,4 +1,4 @@
-"""Arrays of a caller: any library and number format that holds the right numbers; everything else is named with its index."""
+"""Arrays of any library and number format are accepted. A wrong value is an error that names the array and the index."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ METRICS: dict[str, Callable[[Any, Any], Any]] = {
     "calibrated": lambda label, x: calibration(PREDICTION, label)(x),
     "cross_fit": lambda label, x: cross_fit(fused_inputs(x, NUMBERS), label, USER)[1],
 }
-"""Everything that takes labels and predictions."""
+"""Every function of labels and predictions."""
 
 KINDS: dict[str, Callable[[np.ndarray], Any]] = {
     "list": lambda x: x.tolist(),
@@ -57,7 +57,7 @@ HALVES: dict[str, Callable[[np.ndarray], Any]] = {
     "half": lambda x: torch.from_numpy(x).half(),
     "bfloat16": lambda x: torch.from_numpy(x).bfloat16(),
 }
-"""Numbers that are rounded."""
+"""Formats of half precision, which round the numbers."""
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -69,22 +69,22 @@ def test_every_kind_of_array_gives_the_same_figures(name: str, kind: str) -> Non
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("kind", HALVES)
-def test_half_precision_gives_the_figures_of_what_it_holds(name: str, kind: str) -> None:
+def test_half_precision_gives_the_figures_of_the_rounded_numbers(name: str, kind: str) -> None:
     half = HALVES[kind](PREDICTION)
-    held = half.float().numpy() if isinstance(half, torch.Tensor) else half.astype(np.float64)
-    np.testing.assert_allclose(METRICS[name](HALVES[kind](LABEL), half), METRICS[name](LABEL, held), rtol=1e-4)
+    rounded = half.float().numpy() if isinstance(half, torch.Tensor) else half.astype(np.float64)
+    np.testing.assert_allclose(METRICS[name](HALVES[kind](LABEL), half), METRICS[name](LABEL, rounded), rtol=1e-4)
     assert np.isfinite(METRICS[name](LABEL.astype(bool), half)).all()
 
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NA, np.float32("nan"), pd.NaT])
 @pytest.mark.parametrize("index", [0, 7])
-def test_a_missing_number_is_named_alike(name: str, missing: Any, index: int) -> None:
+def test_a_missing_number_is_named_with_its_index(name: str, missing: Any, index: int) -> None:
     values = PREDICTION.astype(object)
     values[index] = missing
-    for given in (values, list(values), pd.Series(values)):
+    for array in (values, list(values), pd.Series(values)):
         with pytest.raises(InputError, match=rf"at index {index} is"):
-            METRICS[name](LABEL, given)
+            METRICS[name](LABEL, array)
     label = LABEL.astype(object)
     label[index] = missing
     with pytest.raises(InputError, match=rf"label at index {index} is"):
@@ -113,8 +113,8 @@ WRONG = {
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_no_array_of_the_rows_is_refused(name: str, wrong: str) -> None:
-    if name != "calibrated" or wrong not in ("one short", "none"):  # a calibration takes any number of rows
+def test_a_value_that_is_not_an_array_of_the_rows_is_refused(name: str, wrong: str) -> None:
+    if name != "calibrated" or wrong not in ("one short", "none"):  # a calibration accepts any number of rows
         with pytest.raises(InputError, match=r"expected|fusion: numbers"):
             METRICS[name](LABEL, WRONG[wrong])
     with pytest.raises(InputError, match=r"expected|no rows|fusion: numbers"):
@@ -130,7 +130,7 @@ def test_a_label_is_0_or_1(name: str, label: float) -> None:
         METRICS[name](labels, PREDICTION)
 
 
-def test_scores_have_any_size_and_probabilities_lie_between_0_and_1() -> None:
+def test_scores_may_be_infinite_and_probabilities_lie_between_0_and_1() -> None:
     odds = np.array([-np.inf, 1e300, np.inf, -5.0] * 3)
     assert 0 <= auc(LABEL, odds) <= 1
     assert 0 <= gauc(LABEL, odds, USER) <= 1
@@ -144,9 +144,9 @@ def test_scores_have_any_size_and_probabilities_lie_between_0_and_1() -> None:
 
 
 @pytest.mark.parametrize("user", [list("aabbccddeeff"), pd.Series(["x", 1, 2.5] * 4), USER.astype("M8[s]")])
-def test_ids_of_users_are_of_any_kind(user: Any) -> None:
-    same = {one: index for index, one in enumerate(dict.fromkeys(user))}
-    expected = np.array([same[one] for one in user])
+def test_ids_of_users_may_have_any_type(user: Any) -> None:
+    number = {name: index for index, name in enumerate(dict.fromkeys(user))}
+    expected = np.array([number[name] for name in user])
     assert gauc(LABEL, PREDICTION, user) == gauc(LABEL, PREDICTION, expected)
     assert compare_auc(LABEL, user, ITEM, [PREDICTION], [LABEL]) == compare_auc(
         LABEL, expected, ITEM, [PREDICTION], [LABEL]
@@ -182,9 +182,9 @@ def test_fusion_names_columns_and_questions() -> None:
     for column in (0, 1):
         numbers = NUMBERS.copy()
         numbers[4, column] = np.inf
-        for work, given in ((fused_inputs, (PREDICTION, numbers)), (fit_fusion, (numbers, LABEL))):
+        for function, arguments in ((fused_inputs, (PREDICTION, numbers)), (fit_fusion, (numbers, LABEL))):
             with pytest.raises(InputError, match=f"column {column} of the numbers is inf at index 4"):
-                work(*given)
+                function(*arguments)
     with pytest.raises(InputError, match=r"numbers: expected \(rows, 3\), found \(12, 2\)"):
         with_probabilities(NUMBERS, ["a", "b", "c"], [])
     with pytest.raises(InputError, match="no number 'c'; there are: a, b"):
@@ -195,7 +195,7 @@ def test_fusion_names_columns_and_questions() -> None:
         fit_fusion(np.empty((ROWS, 0)), LABEL)
 
 
-def test_ranks_are_of_any_kind_too() -> None:
+def test_ranks_may_be_arrays_of_any_library() -> None:
     expected = ranking_metrics([1, 3, 20], [10])
     for ranks in (np.array([1, 3, 20]), torch.tensor([1, 3, 20]), pd.Series([1, 3, 20]).astype(object)):
         assert ranking_metrics(ranks, (10,)) == expected  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Every artefact, damaged in every way: an error that names the file, or the same result; and `lum verify` sees all of it."""
+"""Damaged artefacts: a reader raises an error that names the file, or returns the same result. `lum verify` finds all damage."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ from openlum.errors import InputError
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.pipeline.summary import write_summary
 from openlum.prepare.run import append
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
@@ -56,7 +56,7 @@ def read_dataset(run: Path) -> Any:
         *(vars(dataset.impressions(split)) for split in SPLITS),
         [dataset.item_features(), dataset.user_features(), dataset.item_titles()],
         [dataset.vocabulary(name).values for name in ("items", "users")],
-        [{name: vocabulary.values for name, vocabulary in some.items()} for some in words],
+        [{name: vocabulary.values for name, vocabulary in vocabularies.items()} for vocabularies in words],
     ]
 
 
@@ -66,8 +66,8 @@ def read_model(run: Path) -> Any:
 
 
 def read_knowledge(run: Path) -> Any:
-    found = vars(load_knowledge(run / "knowledge", Dataset(run / "dataset")))
-    return [found[name] for name in ("row", "answers", "similarity", "items")]
+    knowledge = vars(load_knowledge(run / "knowledge", Dataset(run / "dataset")))
+    return [knowledge[name] for name in ("row", "answers", "similarity", "items")]
 
 
 def read_metrics(run: Path) -> Any:
@@ -119,23 +119,23 @@ def damaged(file: Path, damage: Callable[[bytes], bytes | None]) -> Iterator[Non
 
 @contextmanager
 def without_manifest(directory: Path) -> Iterator[None]:
-    """As of a model that `save_pretrained` wrote: sizes are not known, and readers must look themselves."""
+    """Remove the manifest for a while, as of a model from `save_pretrained`: readers must check the parts themselves."""
     with damaged(directory / MANIFEST, lambda content: None):
         yield
 
 
-def equal(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, torch.Tensor):
-        return equal(one.numpy(), other.numpy())
-    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f") if isinstance(one, np.ndarray) else one == other
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, torch.Tensor):
+        return equal(a.numpy(), b.numpy())
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if isinstance(a, np.ndarray) else a == b
 
 
 def failure(read: Callable[[Path], Any], run: Path) -> tuple[str, Any]:
-    """What the reader says, or nothing and what it read. Any other exception is a failure of the test."""
+    """Return the reader's error message and None, or an empty message and the result. Any other exception fails the test."""
     try:
         return "", read(run)
     except InputError as error:
@@ -147,15 +147,19 @@ def test_a_part_of_another_size_is_named_by_the_next_step(run: Path, kind: str) 
     for name in files_of(run / kind):
         for what, damage in OTHER_SIZE.items():
             with damaged(run / kind / name, damage):
-                said, _ = failure(READERS[kind], run)
-                assert is_page(name) or (str(run / kind / name) in said and "'lum " in said), (name, what, said)
+                message, _ = failure(READERS[kind], run)
+                assert is_page(name) or (str(run / kind / name) in message and "'lum " in message), (
+                    name,
+                    what,
+                    message,
+                )
                 with pytest.raises(InputError, match=name):
                     verify(run / kind)
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_a_part_of_the_same_size_is_named_by_verify(run: Path, kind: str) -> None:
-    """The next step may see it, or not: then it has not read that byte, or it stands for another value."""
+def test_a_damaged_part_of_the_same_size_is_named_by_verify(run: Path, kind: str) -> None:
+    """The next step may miss it: it does not read that byte, or the byte now encodes another valid value."""
     for name in files_of(run / kind):
         for damage in SAME_SIZE.values():
             with damaged(run / kind / name, damage):
@@ -167,28 +171,28 @@ def test_a_part_of_the_same_size_is_named_by_verify(run: Path, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", READERS)
 def test_without_a_manifest_damage_is_still_named(run: Path, kind: str) -> None:
-    """A part that is damaged or missing, or a mapping where there was none."""
+    """Every part is damaged, removed, or replaced by another kind of JSON value."""
     read = READERS[kind]
     with without_manifest(run / kind):
-        whole = failure(read, run)
+        _, undamaged = failure(read, run)
         for name in files_of(run / kind):
             for damage in OTHER_SIZE.values():
                 with damaged(run / kind / name, damage):
-                    said, result = failure(read, run)
-                    named = Path(name).name in said or str(run / kind / Path(name).parent) in said
-                    assert named or (not said and equal(result, whole[1])), (name, said)
+                    message, result = failure(read, run)
+                    is_named = Path(name).name in message or str(run / kind / Path(name).parent) in message
+                    assert is_named or (not message and equal(result, undamaged)), (name, message)
 
 
 @pytest.mark.parametrize("kind", READERS)
 def test_swapped_and_added_parts_are_named(run: Path, kind: str) -> None:
     names = [name for name in files_of(run / kind) if not is_page(name)]
-    for one, other in zip(names, names[1:] + names[:1], strict=True):
+    for name, other in zip(names, names[1:] + names[:1], strict=True):
         content = (run / kind / other).read_bytes()
-        if one != other and content != (run / kind / one).read_bytes():
-            with damaged(run / kind / one, lambda _, content=content: content):  # type: ignore[misc]
-                said, _ = failure(READERS[kind], run)
-                assert one in said or len(content) == (run / kind / one).stat().st_size
-                with pytest.raises(InputError, match=one):
+        if name != other and content != (run / kind / name).read_bytes():
+            with damaged(run / kind / name, lambda _, content=content: content):  # type: ignore[misc]
+                message, _ = failure(READERS[kind], run)
+                assert name in message or len(content) == (run / kind / name).stat().st_size
+                with pytest.raises(InputError, match=name):
                     verify(run / kind)
                 with without_manifest(run / kind):
                     failure(READERS[kind], run)
@@ -202,8 +206,8 @@ def test_swapped_and_added_parts_are_named(run: Path, kind: str) -> None:
 def test_a_damaged_manifest_is_named(run: Path, kind: str) -> None:
     for damage in (*OTHER_SIZE.values(), lambda content: content.replace(b'"kind"', b'"kin"')):
         with damaged(run / kind / MANIFEST, damage):
-            said, _ = failure(READERS[kind], run)
-            assert MANIFEST in said or not (run / kind / MANIFEST).exists()
+            message, _ = failure(READERS[kind], run)
+            assert MANIFEST in message or not (run / kind / MANIFEST).exists()
 
 
 @pytest.mark.parametrize(
@@ -216,33 +220,33 @@ def test_a_damaged_manifest_is_named(run: Path, kind: str) -> None:
     ],
 )
 def test_any_other_value_in_a_json_file_is_an_error_or_harmless(run: Path, kind: str, file: str) -> None:
-    """Of another type, huge, negative or missing: never anything but an error for the reader."""
+    """A value of another type, huge, negative or null raises no exception but `InputError`."""
     content = json.loads((run / kind / file).read_text())
-    places = list(leaves(content))
+    paths = list(key_paths(content))
     rng = random.Random(0)
     values = ["x", -1, 10**18, 1e300, None, [], {}, True, [[1]], "\x00"]
     with without_manifest(run / kind):
-        for place in rng.sample(places, min(len(places), 60)):
+        for path in rng.sample(paths, min(len(paths), 60)):
             changed = copy.deepcopy(content)
             parent = changed
-            for key in place[:-1]:
+            for key in path[:-1]:
                 parent = parent[key]
-            parent[place[-1]] = rng.choice(values)
+            parent[path[-1]] = rng.choice(values)
             with damaged(run / kind / file, lambda _, changed=changed: json.dumps(changed).encode()):  # type: ignore[misc]
                 failure(READERS[kind], run)
 
 
-def leaves(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The keys that lead to every value."""
-    if place:
-        yield place
+def key_paths(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of keys to every value."""
+    if path:
+        yield path
     if isinstance(content, dict | list):
         for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from leaves(value, (*place, key))
+            yield from key_paths(value, (*path, key))
 
 
 def test_nothing_is_appended_to_a_damaged_dataset(run: Path, small_dataset: Dataset) -> None:
-    """A new one would be computed from it, with checksums that hold."""
+    """The new dataset would be computed from damaged parts and would have valid checksums."""
     events = small_dataset.path.parent / "events.parquet"
     for name in files_of(run / "dataset"):
         if not is_page(name):
@@ -261,5 +265,5 @@ def test_a_dataset_that_was_replaced_since_it_was_opened_is_not_read(run: Path, 
     opened = Dataset(tmp_path / "dataset")
     with whole_directory(tmp_path / "dataset", "dataset") as draft:
         (draft / "other").write_text("x")
-    with pytest.raises(InputError, match="another process has replaced it"):
+    with pytest.raises(InputError, match="another process has replaced this dataset"):
         _ = opened.sequences

@@ -1,4 +1,4 @@
-"""Directories appear whole or not at all, and only ours are ever replaced."""
+"""Artefacts are written completely or not at all, and only an artefact is ever replaced."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from openlum.cli import app
 from openlum.errors import InputError
 
 
-def test_a_directory_appears_whole(tmp_path: Path) -> None:
+def test_an_artefact_appears_when_it_is_complete(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "out", "model") as draft:
         (draft / "a").write_text("1")
         assert not (tmp_path / "out").exists()
     assert (tmp_path / "out/a").read_text() == "1"
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_former_artefact(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "out", "model") as draft:
         (draft / "a").write_text("old")
 
@@ -34,7 +34,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_ours_is_replaced(tmp_path: Path) -> None:
+def test_an_artefact_is_replaced(tmp_path: Path) -> None:
     for text in ("old", "new"):
         with whole_directory(tmp_path / "out", "model") as draft:
             (draft / "a").write_text(text)
@@ -63,12 +63,12 @@ def test_json_is_strict(tmp_path: Path) -> None:
         read_json(tmp_path / "b.json", "lum prepare")
 
 
-def test_another_kind_is_not_replaced(tmp_path: Path) -> None:
-    """Such as the model that a ranker is trained with."""
+def test_an_artefact_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    """For example the model whose knowledge a ranker uses."""
     for _ in range(2):
         with whole_directory(tmp_path / "out", "model"):
             pass
-    refused = pytest.raises(InputError, match=r"out: is a model, and would be replaced by a ranker")
+    refused = pytest.raises(InputError, match=r"out: is a model and cannot be replaced by a ranker")
     with refused, whole_directory(tmp_path / "out", "ranker"):
         pass
 
@@ -83,12 +83,12 @@ def test_a_directory_with_the_manifest_of_another_program_is_never_replaced(tmp_
     assert [path.name for path in (tmp_path / "site").iterdir()] == [MANIFEST]
 
 
-def test_a_manifest_tells_kind_form_size_and_checksum_of_every_part(tmp_path: Path) -> None:
+def test_a_manifest_has_kind_format_and_the_size_and_checksum_of_every_part(tmp_path: Path) -> None:
     with whole_directory(tmp_path / "out", "model") as draft:
         (draft / "deep").mkdir()
         (draft / "deep" / "a").write_text("abc")
         (draft / ".scratch").mkdir()
-        (draft / ".scratch" / "b").write_text("no part")
+        (draft / ".scratch" / "b").write_text("not a part")
     manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
     assert (manifest.kind, manifest.format, manifest.key) == ("model", 1, None)
@@ -97,15 +97,15 @@ def test_a_manifest_tells_kind_form_size_and_checksum_of_every_part(tmp_path: Pa
     assert part.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_verify_reads_an_artefact_or_all_in_a_directory_and_names_what_differs(tmp_path: Path) -> None:
+def test_verify_reads_all_artefacts_of_a_directory_and_names_the_files_that_differ(tmp_path: Path) -> None:
     for name in ("one", "other"):
         with whole_directory(tmp_path / "run" / name, "model") as draft:
             (draft / "a").write_text("abc")
             (draft / "b").write_text("abc")
-    for place in ("run", "run/one"):
-        done = CliRunner().invoke(app, ["verify", str(tmp_path / place)])
+    for directory, files in (("run", 4), ("run/one", 2)):
+        done = CliRunner().invoke(app, ["verify", str(tmp_path / directory)])
         assert done.exit_code == 0, done.output
-        assert f"{4 if place == 'run' else 2} files are as they were written" in done.output
+        assert f"verified: {files} files have the content that was written" in done.output
     (tmp_path / "run/one/a").write_text("abd")
     (tmp_path / "run/one/c").write_text("")
     (tmp_path / "run/other/b").unlink()
@@ -113,12 +113,11 @@ def test_verify_reads_an_artefact_or_all_in_a_directory_and_names_what_differs(t
     assert isinstance(error, InputError)
     lines = str(error).split("; ")
     assert [line.split(": ")[0] for line in lines] == [str(tmp_path / "run" / n) for n in ("one/c", "one/a", "other/b")]
-    assert all("'lum pretrain' makes it anew" in line for line in lines)
-    for nothing, message in ((tmp_path / "none", "no such directory"), (tmp_path, "has no manifest.json")):
-        nothing = nothing if "such" in message else tmp_path / "empty"
-        (tmp_path / "empty").mkdir(exist_ok=True)
+    assert all("'lum pretrain' writes it again" in line for line in lines)
+    (tmp_path / "empty").mkdir()
+    for name, message in (("none", "no such directory"), ("empty", "has no manifest.json")):
         with pytest.raises(InputError, match=message):
-            raise CliRunner().invoke(app, ["verify", str(nothing)]).exception or AssertionError
+            raise CliRunner().invoke(app, ["verify", str(tmp_path / name)]).exception or AssertionError
 
 
 FULL = """
@@ -136,7 +135,7 @@ writers = {
     "json": lambda draft: write_json(draft / "a.json", many.tolist()),
     "text": lambda draft: (draft / "a.txt").write_text("a" * 10**6),
 }
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a full disk, but for the number of the error
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # like a full disk, except for the number of the error
 for name, write in writers.items():
     try:
         with whole_directory("out", "ranker") as draft:
@@ -148,10 +147,10 @@ main()
 """
 
 
-def test_a_full_disk_names_the_path_whatever_library_writes(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_the_path_from_every_library(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, check=False)
-    told = [line.split(" ", 2) for line in done.stdout.splitlines()]
-    assert [name for name, *_ in told] == ["safetensors", "parquet", "npz", "json", "text"]
-    assert all(path.startswith(str(tmp_path)) and why == "File too large" for _, path, why in told)
+    errors = [line.split(" ", 2) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in errors] == ["safetensors", "parquet", "npz", "json", "text"]
+    assert all(path.startswith(str(tmp_path)) and reason == "File too large" for _, path, reason in errors)
     assert (done.returncode, done.stderr.strip()) == (2, f"lum: {tmp_path / 'made/log'}: File too large")
     assert not list((tmp_path / "made").iterdir())

@@ -1,4 +1,4 @@
-"""What is left when a process is killed while it replaces an artefact, and what the next one makes of it."""
+"""A process is killed while it replaces an artefact: readers and the next writer still work."""
 
 import subprocess
 import sys
@@ -41,22 +41,22 @@ def write(out: Path, text: str) -> None:
 
 
 def replace_and_die(out: Path, how: str, last: int) -> int:
-    """Replace an artefact in a process that ends before its call `last` + 1 to a function that moves or removes."""
+    """Replace an artefact in a process that ends instead of its call number `last` + 1 of a function that moves or removes."""
     command = [sys.executable, "-c", REPLACE, str(out), how, str(last)]
     return subprocess.run(command, timeout=60, check=False).returncode
 
 
 @pytest.mark.parametrize("how", ["at once", "in two steps"])
-def test_death_at_any_point_leaves_the_old_or_the_new_whole(tmp_path: Path, how: str) -> None:
-    """The reader finds it, and the next writer clears the rest away."""
-    seen = set()
+def test_death_at_any_point_leaves_the_old_or_the_new_artefact_complete(tmp_path: Path, how: str) -> None:
+    """A reader can read it, and the next writer removes the remains."""
+    contents = set()
     for last in range(20):
         out = tmp_path / str(last) / "out"
         write(out, "old")
         status = replace_and_die(out, how, last)
         assert check_parts(out, "model") is not None
         assert verify(out) == 1
-        seen.add((out / "a").read_text())
+        contents.add((out / "a").read_text())
         write(out, "newer")
         assert (out / "a").read_text() == "newer"
         assert [path.name for path in out.parent.iterdir()] == ["out"]
@@ -64,12 +64,12 @@ def test_death_at_any_point_leaves_the_old_or_the_new_whole(tmp_path: Path, how:
             break
         assert status == 9
     else:
-        pytest.fail("it never came to its end")
+        pytest.fail("the process never finished")
     assert last > 3
-    assert seen == {"old", "new"}
+    assert contents == {"old", "new"}
 
 
-def test_a_draft_that_was_left_behind_is_removed_and_nothing_of_others(tmp_path: Path) -> None:
+def test_only_the_draft_of_the_same_artefact_is_removed(tmp_path: Path) -> None:
     for name in (".out.draft", ".out", ".output.draft", "out.draft", ".out.more.draft"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a").write_text("x")
@@ -78,7 +78,9 @@ def test_a_draft_that_was_left_behind_is_removed_and_nothing_of_others(tmp_path:
     assert names == {"out", ".out", ".output.draft", "out.draft", ".out.more.draft"}
 
 
-def test_where_the_system_cannot_swap_two_renames_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_renames_replace_an_artefact_if_the_system_cannot_swap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(artefact, "_exchange", lambda *_: False)
     for text in ("old", "new"):
         write(tmp_path / "out", text)

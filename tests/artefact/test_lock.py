@@ -1,4 +1,4 @@
-"""One writer at a time, and a lock that no dead process holds."""
+"""Locks: only one process at a time writes a path, and a dead process holds no lock."""
 
 import json
 import os
@@ -34,7 +34,7 @@ with locked(sys.argv[1]):
 
 @contextmanager
 def held_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process holds the lock of a path until the end, or until it is killed."""
+    """Let another process hold the lock of a path until the block ends, or until the process is killed."""
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -43,19 +43,19 @@ def held_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def refuse() -> None:
+def fail() -> None:
     pytest.fail("must not get here")
 
 
-def test_the_second_process_is_told_who_writes(tmp_path: Path) -> None:
+def test_the_message_of_a_locked_path_names_the_process(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path / "out") as other:
         with (
-            pytest.raises(InputError, match=f"out: process {other.pid} is writing it, since 20"),
+            pytest.raises(InputError, match=f"out: process {other.pid} has been writing it since 20"),
             locked(tmp_path / "out"),
         ):
-            refuse()
-        with pytest.raises(InputError, match="is writing it"), whole_directory(tmp_path / "out", "model"):
-            refuse()
+            fail()
+        with pytest.raises(InputError, match="has been writing it"), whole_directory(tmp_path / "out", "model"):
+            fail()
         with locked(tmp_path / "other"):
             pass
     with locked(tmp_path / "out"):
@@ -64,7 +64,7 @@ def test_the_second_process_is_told_who_writes(tmp_path: Path) -> None:
 
 
 def test_a_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    """Also where another process has its number by now: this one, for instance."""
+    """Also if another process, for example this one, has got its number since."""
     file = tmp_path / ".out.lock"
     with held_elsewhere(tmp_path / "out") as other:
         other.send_signal(signal.SIGKILL)
@@ -80,51 +80,51 @@ def test_a_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
             pass
 
 
-def test_a_lock_of_another_host_stands_and_the_message_says_how_to_remove_it(tmp_path: Path) -> None:
+def test_a_lock_of_another_host_is_kept_and_the_message_says_how_to_remove_it(tmp_path: Path) -> None:
     file = tmp_path / ".out.lock"
     file.write_text(json.dumps({"host": "far", "pid": 1, "time": "then"}))
-    with pytest.raises(InputError, match=f"process 1 of host far .* remove {file}"), locked(tmp_path / "out"):
-        refuse()
+    with pytest.raises(InputError, match=f"process 1 on host far .* remove {file}"), locked(tmp_path / "out"):
+        fail()
     file.unlink()
     with locked(tmp_path / "out"):
         pass
 
 
-def test_without_locks_of_the_file_system_the_process_is_looked_for(
+def test_without_file_system_locks_a_path_is_locked_while_its_process_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unsupported(*_: object) -> None:
-        raise OSError(next(iter(lock.WITHOUT_LOCKS)), "no locks here")
+        raise OSError(next(iter(lock.UNSUPPORTED)), "no locks here")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     file = tmp_path / ".out.lock"
     file.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid(), "time": "then"}))
-    with pytest.raises(InputError, match=f"process {os.getppid()} is writing"), locked(tmp_path / "out"):
-        refuse()
+    with pytest.raises(InputError, match=f"process {os.getppid()} has been writing"), locked(tmp_path / "out"):
+        fail()
     file.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "time": "then"}))  # beyond any
     with locked(tmp_path / "out"):
         pass
 
 
-def test_who_holds_a_lock_may_take_it_again_and_another_thread_may_not(tmp_path: Path) -> None:
-    said = []
+def test_the_holder_may_lock_again_and_another_thread_may_not(tmp_path: Path) -> None:
+    outcomes = []
 
     def from_another_thread() -> None:
         try:
             with locked(tmp_path / "out"):
-                said.append("taken")
+                outcomes.append("locked")
         except InputError as error:
-            said.append(str(error))
+            outcomes.append(str(error))
 
     with locked(tmp_path / "out"), locked(tmp_path / "x" / ".." / "out"), whole_directory(tmp_path / "out", "model"):
         thread = threading.Thread(target=from_another_thread)
         thread.start()
         thread.join()
-    assert f"process {os.getpid()} is writing it" in said[0]
+    assert f"process {os.getpid()} has been writing it" in outcomes[0]
 
 
-def test_many_processes_do_not_write_at_once(tmp_path: Path) -> None:
-    """Each that gets the lock adds one to a number, slowly; the file of the lock comes and goes meanwhile."""
+def test_several_processes_never_write_at_once(tmp_path: Path) -> None:
+    """Each process that gets the lock adds one to a number, slowly. The lock file appears and disappears meanwhile."""
     code = """
 import sys, time
 from pathlib import Path
@@ -148,18 +148,21 @@ while done < 20:
     assert number.read_text() == "60"
 
 
-def test_steps_refuse_to_write_what_another_process_writes(small_dataset: Dataset, tmp_path: Path) -> None:
-    """An append before it reads, a training before it begins."""
-    with held_elsewhere(small_dataset.path), pytest.raises(InputError, match=r"dataset: process .* is writing it"):
+def test_steps_refuse_to_write_an_artefact_that_another_process_writes(small_dataset: Dataset, tmp_path: Path) -> None:
+    """An append stops before it reads, and a training before it begins."""
+    with (
+        held_elsewhere(small_dataset.path),
+        pytest.raises(InputError, match=r"dataset: process .* has been writing it"),
+    ):
         append(small_dataset.path, tmp_path / "none.parquet")
-    with held_elsewhere(tmp_path / "model"), pytest.raises(InputError, match=r"model: process .* is writing it"):
+    with held_elsewhere(tmp_path / "model"), pytest.raises(InputError, match=r"model: process .* has been writing it"):
         pretrain(small_dataset.path, tmp_path / "model", ModelSettings(), PretrainSettings())
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("/", "is the top of the file system"), ("/dev/null/ds", "/dev/null is a file")]
+    ("path", "message"), [("/", "is the root of the file system"), ("/dev/null/ds", "/dev/null is a file")]
 )
-def test_where_nothing_can_be_written_is_named(path: str, message: str) -> None:
+def test_a_path_that_cannot_be_written_is_named(path: str, message: str) -> None:
     with pytest.raises(InputError, match=message), locked(path):
         pass

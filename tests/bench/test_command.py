@@ -300,7 +300,7 @@ def test_a_failure_names_the_training(
 def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None:
     error = lum_bench("ranking", "-d", "tiny", "--seeds", "2", "--models", "3").exception
     assert isinstance(error, InputError)
-    assert "--models 3: with 2 seeds no more than 2 trainings are used; raise --seeds" in str(error)
+    assert "--models 3: 2 seeds use at most 2 trainings; raise --seeds" in str(error)
 
 
 def test_ablation(runs: Path) -> None:
@@ -334,7 +334,7 @@ def test_ablation(runs: Path) -> None:
 def test_a_table_that_there_is_not_is_refused() -> None:
     error = lum_bench("ablation", "-d", "tiny", "--tables", "use,sise").exception
     assert isinstance(error, InputError)
-    assert "--tables: 'sise' is none; there are use, freshness, conditions" in str(error)
+    assert "--tables: unknown name 'sise'; choose from use, freshness, conditions" in str(error)
 
 
 def _models(runs: Path) -> int:
@@ -425,4 +425,4 @@ def test_a_ranker_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ranking, "build_knowledge", forbid)
     error = lum_bench("ranking", "-d", "tiny", "--rankers", "dnn,dinn").exception
     assert isinstance(error, InputError)
-    assert "--rankers: 'dinn' is none; there are dnn, hstu" in str(error)
+    assert "--rankers: unknown name 'dinn'; choose from dnn, hstu" in str(error)

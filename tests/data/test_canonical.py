@@ -1,4 +1,4 @@
-"""One text for one value: the rule in Python, and the same as an expression over columns."""
+"""The canonical text of a value: the rule in Python, and the same rule as an expression over columns."""
 
 import datetime as dt
 import uuid
@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openlum.data.canonical import canonical
+from openlum.data.canonical import canonical_text
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.prepare.engines.engine import ROW, Engine
+from openlum.prepare.canonical_expression import canonical_expression
+from openlum.prepare.engines.engine import ROW_NUMBER, Engine
 from openlum.prepare.engines.opening import open_engine
-from openlum.prepare.text import text
 from openlum.schema import EngineSettings
 
 NAN, INF = float("nan"), float("inf")
@@ -46,7 +46,7 @@ COLUMNS = {
     "small": pa.array([Decimal("0.0000000001"), Decimal(0), Decimal("1234567890123456789.5")], pa.decimal128(38, 10)),
     "date": pa.array([dt.date(2025, 12, 31), dt.date(1969, 1, 1)]),
     "date64": pa.array([dt.date(2025, 12, 31)], pa.date64()),
-    "moment": pa.array([dt.datetime(2025, 12, 31), dt.datetime(2025, 12, 31, 5, 7, 9, 500_000)]),
+    "row_time": pa.array([dt.datetime(2025, 12, 31), dt.datetime(2025, 12, 31, 5, 7, 9, 500_000)]),
     "zoned": pa.array([dt.datetime(2025, 12, 31, 1, tzinfo=BERLIN)], pa.timestamp("us", "Europe/Berlin")),
     "bytes": pa.array([b"a", b"", b"7.0", "é".encode(), b"\xff\x00"]),
     "fixed bytes": pa.array([b"ab", b"\xff\xff"], pa.binary(2)),
@@ -55,20 +55,22 @@ COLUMNS = {
 
 
 def texts_by(engine: Engine, columns: dict[str, pa.Array], path: Path) -> dict[str, list[str | None]]:
-    """What the engine makes of columns, which are filled up with missing values."""
+    """Return the canonical texts that an engine computes for columns; shorter columns are filled up with missing values."""
     longest = max(map(len, columns.values()))
     filled = {name: pa.concat_arrays([c, pa.nulls(longest - len(c), c.type)]) for name, c in columns.items()}
     pq.write_table(pa.table(filled), path)
     table = engine.scan(f"texts {path.stem}", [str(path)], list(columns))
-    rows = engine.rows(table.select(ROW, **{name: text(table[name]) for name in columns}).order_by(ROW))
+    rows = engine.fetch_rows(
+        table.select(ROW_NUMBER, **{name: canonical_expression(table[name]) for name in columns}).order_by(ROW_NUMBER)
+    )
     return {name: [row[name] for row in rows[: len(column)]] for name, column in columns.items()}
 
 
 def texts_in_python(columns: dict[str, pa.Array]) -> dict[str, list[str | None]]:
-    """The same by `canonical`, of NumPy's floats and Python's other values."""
+    """Return the same texts from `canonical_text`, for NumPy's floats and for Python's other values."""
     return {
         name: [
-            canonical(value)
+            canonical_text(value)
             for value in (c.to_numpy(zero_copy_only=False) if pa.types.is_floating(c.type) else c.to_pylist())
         ]
         for name, c in columns.items()
@@ -113,8 +115,8 @@ def duckdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_the_text_of_a_value(value: Any, expected: str | None) -> None:
-    assert canonical(value) == expected
+def test_canonical_text_of_a_value(value: Any, expected: str | None) -> None:
+    assert canonical_text(value) == expected
     assert Vocabulary(["other", expected or "none"]).encode([value]).tolist() == [0 if expected is None else 2]
 
 
@@ -138,23 +140,25 @@ def test_the_text_of_a_value(value: Any, expected: str | None) -> None:
     ],
     ids=lambda v: type(v).__name__,
 )
-def test_what_is_no_single_value_is_refused(value: Any) -> None:
-    with pytest.raises(InputError, match="is no single value"):
-        canonical(value)
+def test_a_value_that_is_not_single_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="is not a single value"):
+        canonical_text(value)
     with pytest.raises(InputError):
         Vocabulary(["a"]).encode([value])
 
 
-def test_every_type_of_column_has_the_texts_of_python(duckdb: Engine, tmp_path: Path) -> None:
+def test_every_type_of_column_has_the_canonical_texts_of_python(duckdb: Engine, tmp_path: Path) -> None:
     columns = COLUMNS | {"uuid": pa.array([uuid.UUID(int=2**99).bytes], pa.uuid())}
     expected = texts_in_python(COLUMNS) | {"uuid": [str(uuid.UUID(int=2**99))]}
     assert texts_by(duckdb, columns, tmp_path / "columns.parquet") == expected
 
 
-def test_half_precision_is_read_as_single(duckdb: Engine, tmp_path: Path) -> None:
+def test_half_precision_is_read_as_single_precision(duckdb: Engine, tmp_path: Path) -> None:
     values = np.array([0.1, 7, 65504, 1 / 3, NAN, INF], np.float16)
-    found = texts_by(duckdb, {"half": pa.array(values)}, tmp_path / "half.parquet")["half"]
-    assert found == [canonical(value) for value in values] == [canonical(np.float32(value)) for value in values]
+    texts = texts_by(duckdb, {"half": pa.array(values)}, tmp_path / "half.parquet")["half"]
+    assert (
+        texts == [canonical_text(value) for value in values] == [canonical_text(np.float32(value)) for value in values]
+    )
 
 
 sign, digits = st.sampled_from(["", "-"]), st.from_regex(r"[0-9]{1,20}", fullmatch=True)
@@ -189,10 +193,10 @@ def test_columns_and_python_agree(duckdb: Engine, tmp_path_factory: pytest.TempP
     }
     expected = texts_in_python(columns)
     assert texts_by(duckdb, columns, tmp_path_factory.mktemp("drawn") / "columns.parquet") == expected
-    assert [[one and canonical(one) for one in column] for column in expected.values()] == list(expected.values())
+    assert [[one and canonical_text(one) for one in column] for column in expected.values()] == list(expected.values())
 
 
 @given(st.floats(-1e300, 1e300).filter(lambda value: value == 0 or abs(value) > 1e-300))
-def test_the_text_of_a_float_reads_as_that_float(value: float) -> None:
-    assert float(canonical(value) or "") == value
-    assert canonical(repr(value)) == canonical(value)
+def test_the_canonical_text_of_a_float_parses_to_that_float(value: float) -> None:
+    assert float(canonical_text(value) or "") == value
+    assert canonical_text(repr(value)) == canonical_text(value)

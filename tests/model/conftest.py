@@ -29,7 +29,7 @@ TIME_SIZES: dict[TimeField, int] = {"hour": 25, "weekday": 8, "gap": GAP_BUCKETS
 
 
 def random_fields(specs: list[FieldSpec], n: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-    """Values of `n` tokens."""
+    """Return random fields of `n` tokens."""
     fields = {}
     for spec in specs:
         shape = (n, spec.width) if spec.type in ("multi", "vector") else (n,)
@@ -38,29 +38,29 @@ def random_fields(specs: list[FieldSpec], n: int, rng: np.random.Generator) -> d
     return fields
 
 
-def in_double(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Fields for the model `exact`."""
+def to_double(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the fields in double precision, for `double_model`."""
     return {name: field.double() if field.is_floating_point() else field for name, field in fields.items()}
 
 
 def random_history(lengths: list[int], rng: np.random.Generator) -> History:
-    """Histories of users with these numbers of events."""
+    """Return random histories of users with these numbers of events."""
     n = sum(lengths)
     item = torch.from_numpy(rng.integers(1, ITEMS, n))
     return History(item, random_fields(CONDITION, n, rng), torch.tensor([0, *np.cumsum(lengths)]))
 
 
-def wake(model: LargeUserModel) -> None:
-    """Blocks begin as the identity, which would hide faults of attention: give them something to say."""
+def fill_zero_weights(model: LargeUserModel) -> None:
+    """Give random values to the weights that start at 0. Otherwise blocks are the identity, which hides errors of attention."""
     for name, parameter in model.named_parameters():
         if name.endswith(("_out.weight", ".out.weight", "shortcut.weight", ".bias")) and parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.3)
-        elif name == "last.weight":  # what it projects is long: with as much the last event would drown the question
+        elif name == "last.weight":  # its input is long: with a larger std, the last event would hide the condition
             torch.nn.init.normal_(parameter, std=0.05)
 
 
 def small_model(encoder: Literal["transformer", "hstu"], time_fields: Sequence[TimeField] = ()) -> LargeUserModel:
-    """The model of the fixture, which may use the time too."""
+    """Return a small model, optionally with time fields."""
     times = [FieldSpec(name=name, type="categorical", size=TIME_SIZES[name]) for name in time_fields]
     config = ModelConfig(
         settings=ModelSettings(encoder=encoder, width=32, layers=3, heads=2, embedding_width=16, max_events=64),
@@ -74,7 +74,7 @@ def small_model(encoder: Literal["transformer", "hstu"], time_fields: Sequence[T
     titles = ["(unknown)", *(f"Item {index}" for index in range(1, ITEMS))]
     conditions = {s.name: Vocabulary([f"{s.name}{v}" for v in range(1, s.size)]) for s in CONDITION if s.size}
     model = LargeUserModel(config, Processor(items, titles, conditions)).eval()
-    wake(model)
+    fill_zero_weights(model)
     model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
     return model
 
@@ -85,14 +85,14 @@ def model(request: pytest.FixtureRequest) -> LargeUserModel:
 
 
 @pytest.fixture(scope="session")
-def exact(model: LargeUserModel) -> LargeUserModel:
-    """The same in double precision: HSTU norms what was attended, however little that is, and rounding with it."""
+def double_model(model: LargeUserModel) -> LargeUserModel:
+    """The model in double precision: HSTU normalises attention outputs near 0, which would amplify rounding errors."""
     return copy.deepcopy(model).double()
 
 
 @torch.no_grad()
 def causal_answers(model: LargeUserModel, history: History) -> torch.Tensor:
-    """The plain autoregressive computation: answers (L, E) of one causal pass, each at its event's condition token."""
-    output, _ = model.user_encoder.history(model._tokens(history)[0], 2 * history.offsets)
+    """Return the answers (L, E) of one plain autoregressive pass, at the condition token of every event."""
+    output, _ = model.user_encoder.encode_history(model._tokens(history)[0], 2 * history.offsets)
     assert output is not None
     return model._to_item_space(output[0::2])

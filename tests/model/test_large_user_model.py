@@ -1,4 +1,4 @@
-"""What must hold of the model whatever its weights are."""
+"""Properties of the model that do not depend on its weights."""
 
 import warnings
 
@@ -14,20 +14,20 @@ from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Fields
 from openlum.schema import FieldSpec
 
-from .conftest import CONDITION, causal_answers, in_double, random_fields, random_history
+from .conftest import CONDITION, causal_answers, random_fields, random_history, to_double
 
 TOLERANCE = 1e-5
 
 
-def user_alone(history: History, user: int, events: int | None = None) -> History:
-    """One user's history, or its first `events` events."""
+def single_user(history: History, user: int, events: int | None = None) -> History:
+    """Return the history of one user, or its first `events` events."""
     begin, end = history.offsets[user : user + 2].tolist()
     end = end if events is None else begin + events
     condition = {name: field[begin:end] for name, field in history.condition.items()}
     return History(history.item[begin:end], condition, torch.tensor([0, end - begin]))
 
 
-def one(fields: Fields, index: int) -> Fields:
+def single_row(fields: Fields, index: int) -> Fields:
     return {name: field[index : index + 1] for name, field in fields.items()}
 
 
@@ -38,35 +38,43 @@ def answer(model: LargeUserModel, history: History, questions: Questions) -> tor
 
 @settings(max_examples=40, deadline=None)
 @given(
-    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=5), asked=st.integers(1, 25), seed=st.integers(0, 10_000)
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=5), count=st.integers(1, 25), seed=st.integers(0, 10_000)
 )
-def test_group_query_equals_separate_queries(exact: LargeUserModel, lengths: list[int], asked: int, seed: int) -> None:
-    """Each question of a group has the answer of a pass of its own over a history that ends at its prefix."""
+def test_group_query_equals_separate_queries(
+    double_model: LargeUserModel, lengths: list[int], count: int, seed: int
+) -> None:
+    """Each question of a group has the same answer as in a separate pass over a history that ends at its prefix."""
     rng = np.random.default_rng(seed)
     history = random_history(lengths, rng)
-    user = np.sort(rng.integers(0, len(lengths), asked))
-    prefix = np.array([rng.integers(0, lengths[u] + 1) for u in user])
-    history.condition, condition = in_double(history.condition), in_double(random_fields(CONDITION, asked, rng))
-    together = answer(exact, history, Questions(condition, torch.from_numpy(user), torch.from_numpy(prefix)))
-    for index in range(asked):
-        # the plain autoregressive pass: the question is the condition of one more event, whose item does not matter
-        past = user_alone(history, int(user[index]), int(prefix[index]))
-        item = torch.cat([past.item, torch.tensor([1])])
-        fields = {name: torch.cat([past.condition[name], one(condition, index)[name]]) for name in condition}
-        answers = causal_answers(exact, History(item, fields, torch.tensor([0, len(item)])))
+    user_index = np.sort(rng.integers(0, len(lengths), count))
+    prefix = np.array([rng.integers(0, lengths[user] + 1) for user in user_index])
+    history.condition, condition = to_double(history.condition), to_double(random_fields(CONDITION, count, rng))
+    together = answer(
+        double_model, history, Questions(condition, torch.from_numpy(user_index), torch.from_numpy(prefix))
+    )
+    for index in range(count):
+        # In the plain autoregressive pass, the question is the condition of one more event. The item of this event has no effect.
+        single_history = single_user(history, int(user_index[index]), int(prefix[index]))
+        item = torch.cat([single_history.item, torch.tensor([1])])
+        fields = {
+            name: torch.cat([single_history.condition[name], single_row(condition, index)[name]]) for name in condition
+        }
+        answers = causal_answers(double_model, History(item, fields, torch.tensor([0, len(item)])))
         assert (together[index] - answers[-1]).abs().max() <= TOLERANCE
 
 
 @settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(0, 20), min_size=1, max_size=8), seed=st.integers(0, 10_000))
-def test_flat_run_equals_each_user_alone(exact: LargeUserModel, lengths: list[int], seed: int) -> None:
+def test_answers_of_many_users_equal_those_of_single_users(
+    double_model: LargeUserModel, lengths: list[int], seed: int
+) -> None:
     history = random_history(lengths, np.random.default_rng(seed))
-    history.condition = in_double(history.condition)
-    together = causal_answers(exact, history)
+    history.condition = to_double(history.condition)
+    together = causal_answers(double_model, history)
     for user in range(len(lengths)):
         begin, end = history.offsets[user : user + 2].tolist()
-        alone = causal_answers(exact, user_alone(history, user))
-        torch.testing.assert_close(together[begin:end], alone, atol=TOLERANCE, rtol=0)
+        separate = causal_answers(double_model, single_user(history, user))
+        torch.testing.assert_close(together[begin:end], separate, atol=TOLERANCE, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -89,7 +97,7 @@ def test_future_events_never_change_an_answer(
 
 
 def test_the_past_changes_an_answer(model: LargeUserModel) -> None:
-    """The check above could not fail if answers ignored the history."""
+    """Without this, the test of future events could not fail for a model that ignores the history."""
     rng = np.random.default_rng(3)
     history, other = random_history([10], rng), random_history([10], rng)
     questions = Questions(random_fields(CONDITION, 1, rng), torch.tensor([0]), torch.tensor([10]))
@@ -104,7 +112,7 @@ def test_answers_and_items_have_unit_length(model: LargeUserModel) -> None:
     torch.testing.assert_close(items.norm(dim=-1), torch.ones(len(items)))
 
 
-def test_saved_model_answers_the_same(model: LargeUserModel, tmp_path) -> None:
+def test_a_saved_and_loaded_model_gives_the_same_answers(model: LargeUserModel, tmp_path) -> None:
     history = [{"item": "i3", "scenario": "scenario2", "rating": "rating5"}, {"item": "i7"}, {"item": "never seen"}]
     questions = [{}, {"scenario": "scenario1", "words": ["words1", "words8"], "price": 0.3}]
     model.save_pretrained(tmp_path)
@@ -113,7 +121,7 @@ def test_saved_model_answers_the_same(model: LargeUserModel, tmp_path) -> None:
     assert model.recommend(history, questions[1], k=5) == loaded.recommend(history, questions[1], k=5)
 
 
-def test_raw_questions_equal_encoded_ones(model: LargeUserModel) -> None:
+def test_answers_to_raw_questions_equal_those_to_encoded_questions(model: LargeUserModel) -> None:
     history = History(
         torch.tensor([3, 7]),
         {n: f[:2] for n, f in random_fields(CONDITION, 2, np.random.default_rng(0)).items()},
@@ -128,14 +136,14 @@ def test_raw_questions_equal_encoded_ones(model: LargeUserModel) -> None:
         {"item": "i3", "scenario": "scenario2", "rating": "rating5"},
         {"item": "i7", "words": ["words1", "words8"], "price": 0.5},
     ]
-    asked = Questions(
+    questions = Questions(
         model.processor.encode_conditions([{}], CONDITION, strict=True), torch.tensor([0]), torch.tensor([2])
     )
-    torch.testing.assert_close(model.ask(raw, [{}]), answer(model, history, asked))
+    torch.testing.assert_close(model.ask(raw, [{}]), answer(model, history, questions))
 
 
 @pytest.mark.parametrize("events", [63, 64, 65, 96, 97, 130])
-def test_long_histories_are_asked_in_the_window_of_bulk_queries(model: LargeUserModel, events: int) -> None:
+def test_ask_uses_the_window_of_bulk_queries(model: LargeUserModel, events: int) -> None:
     history = [{"item": f"i{1 + index % 29}", "scenario": f"scenario{1 + index % 3}"} for index in range(events)]
     begin = int(window_start(np.array([events]), 64)[0])
     assert torch.equal(model.ask(history, [{}]), model.ask(history[begin:], [{}]))
@@ -152,8 +160,8 @@ def test_raw_numbers_are_standardised(model: LargeUserModel) -> None:
 
 def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
     history = [{"item": f"i{index}"} for index in range(1, 21)]
-    found = [row["item"] for row in model.recommend(history, k=50)]
-    assert sorted(found) == sorted(f"i{index}" for index in range(21, 30))
+    items = [row["item"] for row in model.recommend(history, k=50)]
+    assert sorted(items) == sorted(f"i{index}" for index in range(21, 30))
     assert model.recommend([], k=3)
 
 
@@ -161,7 +169,11 @@ def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
     ("history", "question", "message"),
     [
         ([{"scenario": "scenario1"}], {}, "has no 'item'"),
-        ([{"item": "i1"}], {"colour": "red"}, "'colour': the model has scenario"),
+        (
+            [{"item": "i1"}],
+            {"colour": "red"},
+            "condition field 'colour': the model has no such field; choose from scenario",
+        ),
         ([{"item": "i1"}], {"scenario": "attic"}, "'attic' was not in the training data"),
         ([{"item": "i1"}], {"price": "cheap"}, "'cheap' is not a finite number"),
         ([{"item": "i1"}], {"price": [1, 2]}, "is not a finite number"),
@@ -169,12 +181,12 @@ def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
         ([{"item": "i1"}], {"words": 5}, "5 was not in the training data"),
     ],
 )
-def test_a_wrong_question_says_what_is_wrong(model: LargeUserModel, history, question, message: str) -> None:
+def test_the_message_says_what_is_wrong_in_a_question(model: LargeUserModel, history, question, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.recommend(history, question)
 
 
-def test_items_are_known_in_any_type_and_a_warning_says_where_none_is(model: LargeUserModel) -> None:
+def test_item_ids_of_any_type_are_matched_and_only_unknown_items_give_a_warning(model: LargeUserModel) -> None:
     history = [{"item": "i3"}, {"item": np.str_("never seen")}]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -183,18 +195,18 @@ def test_items_are_known_in_any_type_and_a_warning_says_where_none_is(model: Lar
         model.predict_feedback(history, ["i4", 7.0])
     with pytest.warns(UserWarning, match="knows none of the 2 items of the history: 1, 'x'"):
         model.recommend([{"item": 1}, {"item": "x"}])
-    with pytest.warns(UserWarning, match="knows none of the 1 items to be judged: 'x'"):
+    with pytest.warns(UserWarning, match="knows none of the 1 items to predict feedback for: 'x'"):
         model.predict_feedback(history, ["x"])
 
 
-def test_a_missing_model_says_how_to_make_one(tmp_path) -> None:
+def test_the_message_for_a_missing_model_names_the_command(tmp_path) -> None:
     with pytest.raises(InputError, match="lum pretrain"):
         LargeUserModel.from_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"runs/nope/model: no such directory.*lum pretrain"):
         LargeUserModel.from_pretrained("runs/nope/model")
 
 
-def test_a_damaged_model_is_named(model: LargeUserModel, tmp_path) -> None:
+def test_the_message_for_a_damaged_model_names_the_file(model: LargeUserModel, tmp_path) -> None:
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(InputError, match=r"model\.safetensors"):

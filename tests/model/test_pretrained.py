@@ -1,4 +1,4 @@
-"""Where a model is looked for, and what is said where there is none."""
+"""Loading a model from a directory or the Hub, and the messages if there is no model."""
 
 import socket
 from pathlib import Path
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("no_network")
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever connects to anything fails the test."""
+    """Any connection to the network fails the test."""
 
     def connect(*_: Any) -> None:
-        raise AssertionError("the network was asked")
+        raise AssertionError("a connection to the network")
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket, "getaddrinfo", connect)
@@ -37,15 +37,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         Path("owner/model"), "owner/model/", "a/b/c", "/",
     ],
 )  # fmt: skip
-def test_a_path_is_never_looked_for_on_the_hub(tmp_path: Path, name: str | Path) -> None:
+def test_a_path_is_never_looked_up_on_the_hub(tmp_path: Path, name: str | Path) -> None:
     (tmp_path / "market").mkdir()
     with pytest.raises(InputError, match="lum pretrain"):
         LargeUserModel.from_pretrained(name)
 
 
-def test_a_file_is_no_model(tmp_path: Path) -> None:
+def test_a_file_is_refused_as_a_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(InputError, match=r"model\.safetensors: is a file; name the directory"):
+    with pytest.raises(InputError, match=r"model\.safetensors: is a file; pass the directory"):
         LargeUserModel.from_pretrained("model.safetensors")
 
 
@@ -64,7 +64,7 @@ REQUEST = RESPONSE.request
     [
         (
             RepositoryNotFoundError("404 Client Error.\n\nRepository Not Found", response=RESPONSE),
-            "no model of that name",
+            "no model of this name",
         ),
         (GatedRepoError("403 Client Error.\n\nCannot access", response=RESPONSE), "must grant access"),
         (HfHubHTTPError("500 Server Error\nfor url", response=RESPONSE), "HfHubHTTPError: 500 Server Error"),
@@ -77,10 +77,10 @@ REQUEST = RESPONSE.request
         (ValueError("odd"), "odd"),
     ],
 )
-def test_every_failure_of_the_hub_is_one_line_after_one_look(
+def test_every_failure_of_the_hub_gives_one_line_after_one_request(
     monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    """Without a connection nothing but the copies of former downloads is looked at."""
+    """Without a connection, only earlier downloads are searched."""
     downloads: list[bool] = []
 
     def fail(*_: Any, **__: Any) -> None:
@@ -98,14 +98,14 @@ def test_every_failure_of_the_hub_is_one_line_after_one_look(
     assert downloads in ([], [True])
 
 
-def test_a_model_of_the_hub_is_loaded_also_without_a_connection(
+def test_a_downloaded_model_is_loaded_without_a_connection(
     model: LargeUserModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.save_pretrained(tmp_path / "copy")
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     def download(name: str, **options: Any) -> str:
-        asked.append({"name": name} | options)
+        requests.append({"name": name} | options)
         return str(tmp_path / "copy")
 
     def fail(*_: Any, **__: Any) -> None:
@@ -116,16 +116,16 @@ def test_a_model_of_the_hub_is_loaded_also_without_a_connection(
     assert torch.equal(LargeUserModel.from_pretrained("owner/model", revision="v1").items(), model.items())
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
     assert torch.equal(LargeUserModel.from_pretrained("owner/model").items(), model.items())
-    assert [one["name"] for one in asked] == ["owner/model"] * 2
-    assert asked[0]["revision"] == "v1"
-    assert "local_files_only" not in asked[0]
-    assert asked[1]["local_files_only"]
+    assert [request["name"] for request in requests] == ["owner/model"] * 2
+    assert requests[0]["revision"] == "v1"
+    assert "local_files_only" not in requests[0]
+    assert requests[1]["local_files_only"]
 
 
-def test_an_unknown_option_is_named() -> None:
+def test_the_message_names_an_unknown_option() -> None:
     for name in ("owner/model", "."):
         with pytest.raises(
-            InputError, match=r"revison: from_pretrained takes map_location, and for the Hub .*revision"
+            InputError, match=r"revison: unknown option of from_pretrained; choose from map_location and, .*revision"
         ):
             LargeUserModel.from_pretrained(name, revison="v1")
 
@@ -133,7 +133,7 @@ def test_an_unknown_option_is_named() -> None:
 @pytest.mark.parametrize(
     "device", ["cuda", "cuda:7", "mps", "meta", "nonsense", torch.device("cuda", 3), None, 1.5, [], 0]
 )
-def test_a_device_that_is_not_there_is_called_that(
+def test_a_missing_device_is_refused(
     model: LargeUserModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Any
 ) -> None:
     if torch.cuda.is_available():
@@ -141,6 +141,6 @@ def test_a_device_that_is_not_there_is_called_that(
     model.save_pretrained(tmp_path / "model")
     for load in (LargeUserModel.load, LargeUserModel.from_pretrained):
         with pytest.raises(
-            InputError, match=r"map_location: the device .* is not here or cannot be used \(.*\); there are: cpu"
+            InputError, match=r"map_location: the device .* is missing or cannot be used \(.*\); choose from: cpu"
         ):
             load(tmp_path / "model", map_location=device)

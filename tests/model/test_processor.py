@@ -1,4 +1,4 @@
-"""Raw values of questions and histories as ids and numbers."""
+"""The conversion of raw values of questions and histories to ids and numbers."""
 
 import datetime as dt
 import warnings
@@ -39,7 +39,7 @@ def test_hashed_values_have_the_ids_of_prepare() -> None:
     )
 
 
-def test_only_where_every_item_is_unknown_is_there_a_warning() -> None:
+def test_only_unknown_items_give_a_warning() -> None:
     processor = Processor(Vocabulary(["7", "8"]), ["(unknown)", "7", "8"], {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -51,7 +51,7 @@ def test_only_where_every_item_is_unknown_is_there_a_warning() -> None:
 
 @pytest.mark.parametrize(("value", "index"), [(0.5, 1), (1, 1), (1.01, 2), (2.5, 2), ("10", 3), (11, 4), (1e300, 4)])
 def test_numbers_fall_into_buckets(value: object, index: int) -> None:
-    """The id is 1 + the number of edges strictly below."""
+    """The id of a bucket is 1 + the number of edges strictly below the number."""
     assert encode(PRICE, value) == index
 
 
@@ -59,7 +59,7 @@ def test_numbers_fall_into_buckets(value: object, index: int) -> None:
     "value",
     ["2019-04-14T12:00:00", "2019-04-14 12:00", "2019-04-14T14:00:00+02:00", "2019-04-14T12:00:00Z", NOON, 18_000.5],
 )
-def test_times_are_text_or_days(value: object) -> None:
+def test_times_may_be_text_dates_or_days(value: object) -> None:
     assert encode(DAY, value) == pytest.approx(0.05)
     assert encode(SEASON, value) == 2
     assert encode(SEASON, "2019-04-14") == encode(SEASON, NOON.date()) == 1
@@ -74,6 +74,6 @@ def test_times_are_text_or_days(value: object) -> None:
         (QUERY, None, "'query': None"),
     ],
 )
-def test_an_unfit_value_is_named(spec: FieldSpec, value: object, message: str) -> None:
+def test_the_message_names_a_wrong_value(spec: FieldSpec, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         encode(spec, value)

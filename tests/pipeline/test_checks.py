@@ -1,4 +1,4 @@
-"""What can stop an experiment late is found before its training: one function, tried with an experiment changed in one place."""
+"""Mistakes that would stop a later step are found before training. Each test changes one part of a valid experiment."""
 
 import dataclasses
 import sys
@@ -24,7 +24,7 @@ from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.sequential import SequentialSettings, check_sequential
 from openlum.retrieve.settings import RetrieveSettings
 
-SOUND: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "name": "x",
     "data": {"schema_file": "schema.yaml"},
     "model": {"width": 16, "layers": 1, "heads": 2, "embedding_width": 16},
@@ -36,26 +36,34 @@ SOUND: dict[str, Any] = {
 
 
 def check(dataset: Dataset, directory: Path, changes: dict[str, Any]) -> None:
-    """Run the checks on the sound experiment with some sections changed, key by key."""
-    content = SOUND | {
-        name: SOUND[name] | change if isinstance(change, dict) and name in SOUND else change
+    """Run the checks on the valid experiment with some keys of its sections changed."""
+    content = VALID | {
+        name: VALID[name] | change if isinstance(change, dict) and name in VALID else change
         for name, change in changes.items()
     }
-    one = parse_settings(content, Experiment, "x.yaml")
-    rankings = [one.rank] if one.rank else []
-    check_before_training(dataset, directory, one.model, one.pretrain, one.query, rankings, one.retrieve, one.example)
+    experiment = parse_settings(content, Experiment, "x.yaml")
+    check_before_training(
+        dataset,
+        directory,
+        experiment.model,
+        experiment.pretrain,
+        experiment.query,
+        [experiment.rank] if experiment.rank else [],
+        experiment.retrieve,
+        experiment.example,
+    )
 
 
-def small(dataset: Dataset, **changes: Any) -> Dataset:
-    """The same dataset with arrays of its sequences, or other attributes, changed."""
-    other = Dataset(dataset.path)
+def with_changes(dataset: Dataset, **changes: Any) -> Dataset:
+    """Return the dataset with some arrays of its sequences, or other attributes, replaced."""
+    copy = Dataset(dataset.path)
     arrays = {name: changes.pop(name) for name in list(changes) if name in ("item", "valid_at", "test_at", "time")}
-    vars(other)["sequences"] = dataclasses.replace(dataset.sequences, **arrays)
-    vars(other).update(changes)
-    return other
+    vars(copy)["sequences"] = dataclasses.replace(dataset.sequences, **arrays)
+    vars(copy).update(changes)
+    return copy
 
 
-def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_a_valid_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> None:
     check(small_dataset, tmp_path, {})
     check(small_dataset, tmp_path, {"rank": {"knowledge": {"fusion": "early", "direct_questions": ["high"]}}})
     assert not list(tmp_path.iterdir())
@@ -92,7 +100,7 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ),
         (
             {"model": {"width": 65536, "layers": 1000, "heads": 2}},
-            r"training with \d+ tokens a step a model of [\d,]{17,} weights needs at least [\d,]+\.\d GB of memory, "
+            r"training a model \([\d,]+ tokens per step\) of [\d,]{17,} weights needs at least [\d,]+\.\d GB of memory, "
             r"and (this machine|the GPU) has [\d,]+\.\d GB; lower model\.width",
         ),
         ({"model": {"embedding_width": 65536, "field_width": 65536, "width": 65536}}, "of memory, .* lower model"),
@@ -100,33 +108,33 @@ def test_a_sound_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
     ],
     ids=str,
 )
-def test_settings_that_do_not_fit_the_dataset(
+def test_settings_that_do_not_fit_the_dataset_are_named(
     changes: dict[str, Any], message: str, small_dataset: Dataset, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
         check(small_dataset, tmp_path, changes)
 
 
-def test_what_the_data_lack(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_data_without_the_needed_events_or_labels_are_refused(small_dataset: Dataset, tmp_path: Path) -> None:
     sequences = small_dataset.sequences
     lengths = np.diff(sequences.offsets)
-    nobody = small(small_dataset, test_at=lengths)
+    short = with_changes(small_dataset, test_at=lengths)
     with pytest.raises(InputError, match=r"no user has three events, so none .*'retrieve: null'"):
-        check(nobody, tmp_path, {})
-    check(nobody, tmp_path, {"retrieve": None})
-    late = small(small_dataset, time=sequences.time + 10**9)
+        check(short, tmp_path, {})
+    check(short, tmp_path, {"retrieve": None})
+    late = with_changes(small_dataset, time=sequences.time + 10**9)
     with pytest.raises(InputError, match="no event lies in the training period; check 'splits'"):
         check(late, tmp_path, {})
     for labels, message in ((set(), "has no train impressions"), ({1.0}, "all train impressions have the label 1")):
         with pytest.raises(InputError, match=f"{message}.*'rank: null'"):
-            check(small(small_dataset, labels=lambda split, found=labels: set(found)), tmp_path, {})
-    with pytest.raises(InputError, match="one user alone"):
-        check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), others=True)
+            check(with_changes(small_dataset, labels=lambda split, labels=labels: set(labels)), tmp_path, {})
+    with pytest.raises(InputError, match="all training events are of one user"):
+        check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), needs_other_users=True)
     with pytest.raises(InputError, match="none is left to train 'sasrec' on"):
-        check_sequential(small(small_dataset, valid_at=lengths * 0), "sasrec", SequentialSettings())
+        check_sequential(with_changes(small_dataset, valid_at=lengths * 0), "sasrec", SequentialSettings())
 
 
-def test_a_library_that_is_not_installed(
+def test_a_library_that_is_not_installed_is_named(
     small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)
@@ -135,7 +143,7 @@ def test_a_library_that_is_not_installed(
     check(small_dataset, tmp_path, {"rank": {"rankers": ["dnn"]}})
 
 
-def test_a_disk_that_is_too_full(small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named(small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r"knowledge: knowledge of \d+ impressions needs about .* MB are free; name"):
         check(small_dataset, tmp_path, {})
@@ -144,19 +152,19 @@ def test_a_disk_that_is_too_full(small_dataset: Dataset, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["model", "knowledge", "ranker", "retrieval"])
-def test_a_place_that_holds_something_else(small_dataset: Dataset, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("mine")
+def test_a_path_with_other_files_is_refused(small_dataset: Dataset, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("my own")
     with pytest.raises(InputError, match=f"{name}: is a file"):
         check(small_dataset, tmp_path, {})
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    (tmp_path / name / "notes.txt").write_text("mine")
+    (tmp_path / name / "notes.txt").write_text("my own")
     with pytest.raises(InputError, match=f"{name}: holds files that lum did not write"):
         check(small_dataset, tmp_path, {})
 
 
-def test_single_steps_look_before_they_begin(small_dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
+def test_single_steps_run_their_checks_first(small_dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("my own")
     dataset, shape = small_dataset.path, ModelSettings(width=65536, layers=1000, heads=2)
     with pytest.raises(InputError, match="file: is a file"):
         pretrain(dataset, tmp_path / "file", ModelSettings(), PretrainSettings())
@@ -167,13 +175,13 @@ def test_single_steps_look_before_they_begin(small_dataset: Dataset, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_only_cut_offs_that_were_set_must_lie_within_the_catalogue(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_only_cut_offs_in_the_settings_must_lie_within_the_catalogue(small_dataset: Dataset, tmp_path: Path) -> None:
     assert max(RetrieveSettings().at) > len(small_dataset.vocabulary("items"))
     model, training = ModelSettings(width=16, heads=2), PretrainSettings()
     check_before_training(small_dataset, tmp_path, model, training, None, [], RetrieveSettings())
 
 
-def test_rankings_of_a_benchmark_are_all_looked_at(small_dataset: Dataset, tmp_path: Path) -> None:
-    tried = [RankSettings(), RankSettings(history_where={"rating": ["7"]})]
+def test_all_rankings_of_a_benchmark_are_checked(small_dataset: Dataset, tmp_path: Path) -> None:
+    rankings = [RankSettings(), RankSettings(history_where={"rating": ["7"]})]
     with pytest.raises(InputError, match="the dataset has no value '7'"):
-        check_before_training(small_dataset, tmp_path, ModelSettings(), PretrainSettings(), None, tried)
+        check_before_training(small_dataset, tmp_path, ModelSettings(), PretrainSettings(), None, rankings)

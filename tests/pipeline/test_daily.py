@@ -1,4 +1,4 @@
-"""A day in production: the dataset grows, the old model still answers, and a new one goes on from it."""
+"""A day in production: the dataset grows, the old model still answers, and a new model starts from the old one."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ SHAPE = ModelSettings(width=16, layers=1, heads=2, embedding_width=16, max_event
 TRAINING = PretrainSettings(epochs=2, batch_events=512, validation_events=500)
 
 
-def test_model_outlives_a_day_and_a_new_one_goes_on_from_it(tmp_path: Path) -> None:
+def test_the_old_model_answers_for_a_grown_dataset_and_a_new_model_starts_from_it(tmp_path: Path) -> None:
     write_market(MarketSettings(users=60, items=120, sessions=6), tmp_path / "log")
     days = {}
     for name in ("events", "impressions"):

@@ -1,4 +1,4 @@
-"""The whole chain on a tiny market, through the command line."""
+"""The whole pipeline on a tiny market, through the command line."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.tiny import CONFIG, lum
 
 
 def run_changed(directory: Path, old: str, new: str) -> subprocess.CompletedProcess[str]:
-    """Run the experiment with a part of its file changed, and put the file back."""
+    """Run the experiment with one part of its file replaced, then restore the file."""
     config = directory / "tiny.yaml"
     config.write_text(CONFIG.replace(old, new))
     done = lum("run", config.name, cwd=directory)
@@ -28,7 +28,7 @@ def run_changed(directory: Path, old: str, new: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which `lum run` has done its work, for these tests to change."""
+    """A copy of the results of `lum run` that the tests may change."""
     directory = tmp_path_factory.mktemp("run")
     shutil.copytree(tiny_run, directory, dirs_exist_ok=True)
     return directory
@@ -37,11 +37,11 @@ def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "words", ["report.html", "din+knowledge", "epoch 1 of 1", "din, seed 1: validation AUC", "question 'any'", "hr@10"]
 )
-def test_a_run_says_what_it_has_done(finished: Path, words: str) -> None:
+def test_a_run_prints_its_progress_and_results(finished: Path, words: str) -> None:
     assert words in (finished / "printed.txt").read_text()
 
 
-def test_summary_has_its_written_form(finished: Path) -> None:
+def test_summary_matches_its_schema(finished: Path) -> None:
     summary = json.loads((finished / "runs/tiny/summary.json").read_text())
     schema = json.loads((Path(openlum.__file__).parent / "pipeline/summary.schema.json").read_text())
     jsonschema.validate(summary, schema)
@@ -63,7 +63,7 @@ def test_summary_has_its_written_form(finished: Path) -> None:
     assert summary["oracle"]["auc"] > max(ranker["auc"]["mean"] for ranker in summary["ranking"].values())
 
 
-def test_report_shows_an_example_user_in_words(finished: Path) -> None:
+def test_report_shows_an_example_user(finished: Path) -> None:
     report = (finished / "runs/tiny/report.html").read_text()
     example = json.loads((finished / "runs/tiny/example.json").read_text())
     assert example["answers"][0]["items"][0]["title"] in report
@@ -72,8 +72,8 @@ def test_report_shows_an_example_user_in_words(finished: Path) -> None:
     assert all(event["title"] in report for event in example["next"])
 
 
-def test_a_second_run_skips_every_step_and_says_so(finished: Path) -> None:
-    """Also where every file is touched."""
+def test_a_second_run_skips_every_step_and_prints_it(finished: Path) -> None:
+    """Also if the time of every file has changed."""
     before = (finished / "runs/tiny/summary.json").read_text()
     for file in (finished / "runs/tiny").rglob("*"):
         os.utime(file)
@@ -83,7 +83,7 @@ def test_a_second_run_skips_every_step_and_says_so(finished: Path) -> None:
     assert (finished / "runs/tiny/summary.json").read_text() == before
 
 
-def test_an_edited_or_half_deleted_output_is_made_again_and_the_line_says_why(finished: Path) -> None:
+def test_an_edited_or_incomplete_output_is_written_again_and_the_reason_is_printed(finished: Path) -> None:
     run = finished / "runs/tiny"
     for damage in ((run / "retrieval/metrics.json").unlink, partial((run / "retrieval/metrics.json").write_text, "[]")):
         before = (run / "summary.json").read_text()
@@ -95,28 +95,29 @@ def test_an_edited_or_half_deleted_output_is_made_again_and_the_line_says_why(fi
         assert (run / "summary.json").read_text() == before
 
 
-def test_two_runs_of_one_directory_do_not_meet(finished: Path) -> None:
+def test_two_runs_of_one_directory_exclude_each_other(finished: Path) -> None:
     with locked(finished / "runs/tiny"):
         done = lum("run", "tiny.yaml", cwd=finished)
     assert done.returncode == 2
     assert (
         done.stderr
-        == f"lum: {finished}/runs/tiny: process {os.getpid()} is writing it, since " + done.stderr.split("since ")[1]
+        == f"lum: {finished}/runs/tiny: process {os.getpid()} has been writing it since "
+        + done.stderr.split("since ")[1]
     )
     assert done.stderr.count("\n") == 1
 
 
-def test_a_dataset_that_was_appended_to_is_not_made_anew_without_the_log(finished: Path) -> None:
+def test_a_dataset_with_appended_files_is_not_prepared_again_without_them(finished: Path) -> None:
     content = finished / "runs/tiny/dataset/dataset.json"
     before = content.read_text()
     content.write_text(before.replace('"preparations": 1', '"preparations": 2'))
     done = lum("run", "tiny.yaml", cwd=finished)
     content.write_text(before)
     assert done.returncode == 2
-    assert "runs/tiny/dataset: logs were appended to it" in done.stderr
+    assert "runs/tiny/dataset: 'lum prepare' has added new files to this dataset" in done.stderr
 
 
-def test_a_changed_setting_runs_what_depends_on_it_again(finished: Path) -> None:
+def test_a_changed_setting_runs_the_steps_that_depend_on_it(finished: Path) -> None:
     done = run_changed(finished, "at: [10]", "at: [5]")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("unchanged, skipped") == 5
@@ -144,8 +145,8 @@ def test_a_misspelt_question_of_the_rankers_is_found_before_training(finished: P
     assert not (finished / "runs/unasked/model").exists()
 
 
-def test_rows_that_rankers_cannot_learn_from_are_found_before_training(finished: Path) -> None:
-    """The log's own rows without the impressions: a schema of events alone."""
+def test_missing_impressions_are_found_before_training(finished: Path) -> None:
+    """A schema of the events alone, without the impressions."""
     schema = yaml.safe_load((finished / "runs/tiny/log/schema.yaml").read_text())
     del schema["impressions"]
     (finished / "runs/tiny/log/events.yaml").write_text(yaml.safe_dump(schema))
@@ -161,13 +162,13 @@ def test_rows_that_rankers_cannot_learn_from_are_found_before_training(finished:
     assert not (finished / "runs/bare/config.resolved.yaml").exists()
 
 
-def test_steps_left_out_are_not_in_the_summary(finished: Path) -> None:
+def test_steps_that_are_left_out_are_not_in_the_summary(finished: Path) -> None:
     done = run_changed(finished, "retrieve: {", "retrieve: null #")
     assert done.returncode == 0, done.stderr
     assert "retrieval" not in json.loads((finished / "runs/tiny/summary.json").read_text())
 
 
-def test_single_steps_meet_through_directories(finished: Path) -> None:
+def test_single_steps_give_the_results_of_a_run(finished: Path) -> None:
     run = "runs/tiny"
     steps = [
         ["prepare", f"{run}/log/schema.yaml", "-o", "steps/dataset"],
@@ -178,15 +179,15 @@ def test_single_steps_meet_through_directories(finished: Path) -> None:
     for step in steps:
         done = lum(*step, cwd=finished)
         assert done.returncode == 0, done.stderr
-    one, other = ((finished / d / "retrieval/metrics.json").read_text() for d in ("steps", run))
-    assert json.loads(one)["retrieval"]["any"]["mrr"] == json.loads(other)["retrieval"]["any"]["mrr"]
+    by_steps, by_run = ((finished / d / "retrieval/metrics.json").read_text() for d in ("steps", run))
+    assert json.loads(by_steps)["retrieval"]["any"]["mrr"] == json.loads(by_run)["retrieval"]["any"]["mrr"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "none.yaml"], "none.yaml: no such file"),
-        (["data", "ml-2m"], "no public data set 'ml-2m'"),
+        (["data", "ml-2m"], "unknown public data set 'ml-2m'"),
         (["data", "ml-1m", "--from", "."], "ratings.dat"),
         (["prepare", "none.yaml", "-o", "x"], "none.yaml: no such file"),
         (["pretrain", "-d", "nowhere", "-o", "x"], "lum prepare"),
@@ -197,7 +198,7 @@ def test_single_steps_meet_through_directories(finished: Path) -> None:
         (["prepare"], "give SCHEMA and --out DATASET"),
     ],
 )
-def test_bad_input_gives_one_message_and_status_2(finished: Path, arguments: list[str], message: str) -> None:
+def test_wrong_input_gives_one_message_and_status_2(finished: Path, arguments: list[str], message: str) -> None:
     done = lum(*arguments, cwd=finished)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -205,7 +206,7 @@ def test_bad_input_gives_one_message_and_status_2(finished: Path, arguments: lis
     assert not (finished / "x").exists()
 
 
-def test_our_fault_gives_status_1(finished: Path, tmp_path: Path) -> None:
+def test_an_internal_error_gives_status_1(finished: Path, tmp_path: Path) -> None:
     code = "import openlum.sources.public as p; p.write = lambda *a: 1 / 0\nfrom openlum.cli import main; main()"
     command = [sys.executable, "-c", code, "data", "ml-1m"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -214,7 +215,7 @@ def test_our_fault_gives_status_1(finished: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_importing_the_package_and_the_command_line_imports_nothing_heavy() -> None:
+def test_importing_the_package_and_the_command_line_imports_no_heavy_library() -> None:
     code = "import sys, openlum, openlum.cli; print([m for m in ('torch', 'ibis', 'pandas', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

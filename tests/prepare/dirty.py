@@ -1,4 +1,4 @@
-"""Logs as dirty as logs are, drawn at random: values, types and lines that do not belong, in Parquet and CSV."""
+"""Random logs with the faults of real logs: wrong values, types and malformed lines, in Parquet and CSV."""
 
 import csv
 import datetime as dt
@@ -20,7 +20,7 @@ ODD: list[Any] = [
     "nul\0", "é" * 300, "🛒", "\u202e", "-", "1970-01-01", "2025-02-30", "2025-13-01T00:00:00", "9" * 30, -1, 0, 2**31,
     2**53 + 1, 2**63 - 1, -(2**63), 1e19, 1e300, -0.0, 0.5, float("nan"), float("inf"), True, False,
 ]  # fmt: skip
-"""Values that somebody's column has held."""
+"""Unusual values that real columns have contained."""
 TYPES = [
     pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.decimal128(38, 0), pa.decimal128(20, 4),
     pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.binary(), pa.binary(16), pa.bool_(), pa.null(),
@@ -28,21 +28,21 @@ TYPES = [
     pa.duration("s"), pa.list_(pa.string()), pa.list_(pa.float64()), pa.struct([("a", pa.int64())]),
     pa.map_(pa.string(), pa.int64()),
 ]  # fmt: skip
-"""Types that somebody's column has had."""
+"""Types that real columns have had."""
 
 
 @dataclass(frozen=True)
 class DirtyLog:
-    """A log that was written."""
+    """A log that has been written."""
 
     schema: Path
     """The schema file."""
     rows: int | None
-    """Rows of the event log; None where a line may be one row or two."""
+    """Number of rows of the event log; None if a line may count as one row or as two."""
 
 
 def clean_rows(rng: random.Random) -> list[list[Any]]:
-    """Rows of a small log without a fault, as `COLUMNS`."""
+    """Return the rows of a small log without a fault, with the columns `COLUMNS`."""
     users = [user for user in range(1, 9) for _ in range(rng.randrange(3, 9))]
     words = ["home", "search"], ["click", "skip"]
     return [
@@ -59,11 +59,11 @@ def write_dirty_log(directory: Path, seed: int) -> DirtyLog:
         rng.choice(rows)[rng.randrange(len(COLUMNS))] = rng.choice(ODD)
     in_csv = rng.random() < 0.4
     name = rng.choice(["events", "my events", "a'b", "x#y", "Ünï"]) + (".csv" if in_csv else ".parquet")
-    known = len(rows)
+    number = len(rows)
     if in_csv:
         text, whole = _csv(rng, rows)
         (directory / name).write_bytes(text)
-        known = known if whole else None  # type: ignore[assignment]
+        number = number if whole else None  # type: ignore[assignment]
     else:
         pq.write_table(_table(rng, rows), directory / name)
     price = rng.choice(
@@ -74,18 +74,18 @@ def write_dirty_log(directory: Path, seed: int) -> DirtyLog:
     content = {"name": "dirty", "events": events, "max_rejected": rng.choice([0.01, 1.0, 1.0])}
     schema = directory / "schema.yaml"
     schema.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return DirtyLog(schema, known)
+    return DirtyLog(schema, number)
 
 
 def _table(rng: random.Random, rows: list[list[Any]]) -> pa.Table:
-    """The rows as Parquet: a column or two of a type of somebody's choice, others of the first type that takes them."""
+    """Return the rows as an Arrow table: up to two columns of a random type, the others of the first type that fits."""
     chosen = {rng.randrange(len(COLUMNS)): rng.choice(TYPES) for _ in range(rng.choice([0, 1, 1, 2]))}
     columns = [[row[index] for row in rows] for index in range(len(COLUMNS))]
     return pa.table({name: _array(columns[index], chosen.get(index)) for index, name in enumerate(COLUMNS)})
 
 
 def _array(values: list[Any], of: pa.DataType | None) -> pa.Array:
-    """The values as a column; what a type cannot take is missing."""
+    """Return the values as a column; values that do not fit the type are missing."""
     for kind in [of] if of is not None else [None, pa.float64(), pa.string()]:
         try:
             if kind is None:
@@ -97,7 +97,7 @@ def _array(values: list[Any], of: pa.DataType | None) -> pa.Array:
 
 
 def _as(of: pa.DataType, value: Any) -> Any:
-    """A value as a type takes it, or None."""
+    """Return a value converted to a type, or None."""
     if value is None or pa.types.is_null(of):
         return None
     try:
@@ -142,7 +142,7 @@ def _text(value: Any) -> str | None:
 
 
 def _csv(rng: random.Random, rows: list[list[Any]]) -> tuple[bytes, bool]:
-    """The rows as CSV, perhaps with lines that are none; and whether its number of rows is still known."""
+    """Return the rows as CSV, sometimes with malformed lines, and whether the number of rows is still known."""
     out = io.StringIO()
     delimiter, line_end = rng.choice(",;\t"), rng.choice(["\n", "\r\n", "\r"])
     # Python quotes a value for the line end that it writes, and for no other.

@@ -1,4 +1,4 @@
-"""Small logs, written with their schema, for tests."""
+"""Small logs and their schemas, for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ EVENTS = {
     "time": "time",
     "condition": {"rating": {"feedback": True}, "scenario": {}},
 }
-"""The `events` part of a schema for what `random_events` returns."""
+"""The `events` part of a schema that describes the result of `random_events`."""
 
 
 def random_events(seed: int, n: int = 200, users: int = 8, items: int = 20, seconds: int = 60) -> dict[str, list[Any]]:
-    """Events at few different seconds, so that many are at the same time; no two are alike."""
+    """Return events at few different seconds, so that many are simultaneous; no two events are equal."""
     rng = np.random.default_rng(seed)
     rows = {
         (f"u{rng.integers(users)}", f"i{rng.integers(items)}", START + int(rng.integers(seconds)), rng.integers(1, 6))
@@ -37,9 +37,9 @@ def random_events(seed: int, n: int = 200, users: int = 8, items: int = 20, seco
 
 
 def write_log(directory: Path, tables: dict[str, Any], **schema: Any) -> Path:
-    """Write tables, NAME to columns, as NAME.parquet (NAME.csv where NAME ends so) and a schema; returns its path.
+    """Write tables, NAME to columns, as NAME.parquet (or NAME.csv), and a schema; return the schema's path.
 
-    The schema lets any number of rows be refused, if `schema` does not say otherwise.
+    Unless `schema` says otherwise, any number of rows may be rejected.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name, columns in tables.items():

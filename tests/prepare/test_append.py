@@ -1,4 +1,4 @@
-"""A dataset to which a log was appended is the one prepared from both logs at once, but for the order of ids."""
+"""A dataset after an append equals a dataset prepared from both logs at once, except for the order of ids."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ Tables = dict[str, dict[str, list[Any]]]
 
 
 def log(seed: int = 0) -> Tables:
-    """Tables of some days: late scenarios, words and users are new, and each day brings its own."""
+    """Return the tables of several days; new scenarios, words and users appear late, and seeds give different days."""
     events = random_events(seed, 300, users=12, items=15, seconds=500)
     late = [time > START + 300 for time in events["time"]]
     events["user"] = [
@@ -65,24 +65,24 @@ def rows_of(table: dict[str, list[Any]], which: np.ndarray) -> dict[str, list[An
     return {name: [column[row] for row in which] for name, column in table.items()}
 
 
-def raw(dataset: Dataset) -> dict[str, Any]:
-    """The content of a dataset in raw values, where the order of ids and rows does not show."""
+def raw_content(dataset: Dataset) -> dict[str, Any]:
+    """Return the content of a dataset in raw values, so that the order of ids and rows does not matter."""
     users, items = dataset.vocabulary("users"), dataset.vocabulary("items")
     words = dataset.vocabularies("condition")
-    sequences, found = dataset.sequences, {}
+    sequences, histories = dataset.sequences, {}
 
     def value(name: str, values: np.ndarray) -> list[Any]:
         if name in words:
             return [words[name].decode(row) if row.ndim else words[name].decode([row])[0] for row in values]
         return values.round(4).tolist()
 
-    for place, user in enumerate(users.decode(sequences.user)):
-        mine = slice(sequences.offsets[place], sequences.offsets[place + 1])
-        found[user] = {
-            "time": sequences.time[mine].tolist(),
-            "item": items.decode(sequences.item[mine]),
-            "held": (sequences.valid_at[place], sequences.test_at[place]),
-        } | {name: value(name, column[mine]) for name, column in sequences.condition.items() if name != "rating"}
+    for user_index, user in enumerate(users.decode(sequences.user)):
+        own = slice(sequences.offsets[user_index], sequences.offsets[user_index + 1])
+        histories[user] = {
+            "time": sequences.time[own].tolist(),
+            "item": items.decode(sequences.item[own]),
+            "held": (sequences.valid_at[user_index], sequences.test_at[user_index]),
+        } | {name: value(name, column[own]) for name, column in sequences.condition.items() if name != "rating"}
     shown = {}
     for split in SPLITS:
         part = dataset.impressions(split)
@@ -93,12 +93,12 @@ def raw(dataset: Dataset) -> dict[str, Any]:
     counts = {
         name: dict(zip(v.values, v.counts[1:].tolist(), strict=True)) for name, v in (words | {"items": items}).items()
     }
-    return {"sequences": found, "impressions": shown, "titles": titles, "counts": counts}
+    return {"sequences": histories, "impressions": shown, "titles": titles, "counts": counts}
 
 
 @pytest.mark.parametrize("overlap", [0, 40])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_appended_equals_prepared_at_once(tmp_path: Path, overlap: int, parts: int) -> None:
+def test_an_appended_dataset_equals_one_prepared_at_once(tmp_path: Path, overlap: int, parts: int) -> None:
     tables, extra = log(), {"engine": {"events_per_part": 300 // parts}}
     order = {name: np.argsort(tables[name]["time"], kind="stable") for name in ("events", "shown")}
     tables |= {name: rows_of(tables[name], order[name]) for name in order}
@@ -106,7 +106,7 @@ def test_appended_equals_prepared_at_once(tmp_path: Path, overlap: int, parts: i
     first, second = {}, {}
     for name in order:
         n, cut = len(tables[name]["time"]), int(0.6 * len(tables[name]["time"]))
-        # Some events come late: they lie before others that were there already.
+        # Some events arrive late: they happened before other events of the first log.
         late = np.arange(10, 20)
         first[name] = rows_of(tables[name], np.setdiff1d(np.arange(cut), late))
         second[name] = rows_of(tables[name], np.concatenate([np.arange(cut - overlap, n), late]))
@@ -134,16 +134,16 @@ def test_appended_equals_prepared_at_once(tmp_path: Path, overlap: int, parts: i
     assert (info.valid_time, info.test_time) == (whole.valid_time, whole.test_time)
     assert info.counts["events"] == whole.counts["events"]
     assert info.rejected.get("events: already in the dataset", 0) == overlap
-    found, expected = raw(after), raw(Dataset(tmp_path / "whole" / "dataset"))
+    content, expected = raw_content(after), raw_content(Dataset(tmp_path / "whole" / "dataset"))
     for name in ("sequences", "titles", "counts"):
-        assert found[name] == expected[name], name
-    strip = {split: sorted(row[:5] + row[6:] for row in rows) for split, rows in found["impressions"].items()}
+        assert content[name] == expected[name], name
+    strip = {split: sorted(row[:5] + row[6:] for row in rows) for split, rows in content["impressions"].items()}
     assert strip == {
         split: sorted(row[:5] + row[6:] for row in rows) for split, rows in expected["impressions"].items()
     }
 
 
-def test_appending_twice_keeps_every_refused_row(tmp_path: Path) -> None:
+def test_appending_twice_keeps_every_rejected_row(tmp_path: Path) -> None:
     events = random_events(2)
     events["user"][0] = None
     prepare(write_log(tmp_path / "a", {"events": events}), tmp_path / "dataset")
@@ -161,7 +161,7 @@ def test_appending_twice_keeps_every_refused_row(tmp_path: Path) -> None:
     assert info.counts["events_in"] == info.counts["events"] + sum(info.rejected.values())
 
 
-def test_rows_of_a_new_item_table_replace_the_old_ones(tmp_path: Path) -> None:
+def test_rows_of_a_new_item_table_replace_earlier_rows(tmp_path: Path) -> None:
     tables = log()
     schema = write_log(tmp_path / "a", tables, **SCHEMA)
     prepare(schema, tmp_path / "dataset")
@@ -173,13 +173,13 @@ def test_rows_of_a_new_item_table_replace_the_old_ones(tmp_path: Path) -> None:
     assert (titles["i3"], titles["i4"], titles["i99"]) == ("New name", "Item i4", "New item")
 
 
-def test_table_that_the_dataset_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_table_that_the_dataset_does_not_have_is_refused(tmp_path: Path) -> None:
     prepare(write_log(tmp_path, {"events": random_events(3)}), tmp_path / "dataset")
-    with pytest.raises(InputError, match="has no 'items'; prepare anew"):
+    with pytest.raises(InputError, match="has no 'items'; prepare the whole log again with a schema that has 'items'"):
         append(tmp_path / "dataset", tmp_path / "events.parquet", items=tmp_path / "events.parquet")
 
 
-def test_failed_append_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_append_leaves_the_dataset_unchanged(tmp_path: Path) -> None:
     info = prepare(write_log(tmp_path, {"events": random_events(4)}), tmp_path / "dataset")
     (tmp_path / "broken.parquet").write_text("no")
     with pytest.raises(InputError, match=r"broken\.parquet: cannot be read"):
@@ -187,7 +187,7 @@ def test_failed_append_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
     assert Dataset(tmp_path / "dataset").info == info
 
 
-def test_user_who_grows_beyond_the_cap_keeps_what_was_there(tmp_path: Path) -> None:
+def test_a_user_who_exceeds_the_limit_keeps_the_earlier_events(tmp_path: Path) -> None:
     events = random_events(5, users=3)
     prepare(write_log(tmp_path, {"events": events}, max_user_events=120), tmp_path / "dataset")
     before = Dataset(tmp_path / "dataset").sequences

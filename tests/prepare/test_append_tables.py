@@ -1,4 +1,4 @@
-"""Any table of a dataset can be appended alone, and tables of which nothing is left are told."""
+"""Each table of a dataset can be appended alone, and the counts include tables without any usable row."""
 
 import shutil
 from pathlib import Path
@@ -14,19 +14,19 @@ from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.prepare.run import append, prepare
 from tests.prepare.logs import random_events, write_log
-from tests.prepare.test_unlabelled import SHOWN, accounted, shown
+from tests.prepare.test_unlabelled import SHOWN, check_counts, impressions_of
 
 ITEMS = {"path": "items.parquet", "id": "id", "complete": False, "features": {"price": {"type": "numeric"}, "kind": {}}}
 USERS = {"path": "users.parquet", "id": "id", "features": {"city": {}}}
 
 
 def tables() -> dict[str, dict[str, list[Any]]]:
-    """A log of all four tables, whose impressions are refused, every one."""
+    """Return a log of all four tables; every impression in it is rejected."""
     events = random_events(0)
     items, users = sorted(set(events["item"])), sorted(set(events["user"]))
     return {
         "events": events,
-        "shown": shown(events, [2] * 10),
+        "shown": impressions_of(events, [2] * 10),
         "items": {"id": items, "price": [float(n) for n in range(len(items))], "kind": ["a"] * len(items)},
         "users": {"id": users, "city": ["c"] * len(users)},
     }
@@ -34,9 +34,9 @@ def tables() -> dict[str, dict[str, list[Any]]]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset of `tables`; tests work on copies."""
+    """Return the dataset of `tables`; tests work on copies."""
     directory = tmp_path_factory.mktemp("tables")
-    accounted(
+    check_counts(
         prepare(write_log(directory, tables(), impressions=SHOWN, items=ITEMS, users=USERS), directory / "dataset")
     )
     return directory / "dataset"
@@ -52,8 +52,8 @@ def test_items_and_users_are_appended_alone(dataset: Path, tmp_path: Path) -> No
     items = {"id": [one, "new", "odd"], "price": [100.0, 1.0, float("nan")], "kind": ["b", "late", "a"]}
     users = {"id": [tables()["users"]["id"][0], "new"], "city": ["d", "late"]}
     write_log(tmp_path, {"items": items, "users": users})
-    accounted(append(dataset, items=tmp_path / "items.parquet"))
-    info = accounted(append(dataset, users=tmp_path / "users.parquet"))
+    check_counts(append(dataset, items=tmp_path / "items.parquet"))
+    info = check_counts(append(dataset, users=tmp_path / "users.parquet"))
     assert info.preparations == 3
     assert info.counts["items_table_rejected"] == 1
     for name in ("items_table", "users_table"):  # a later append forgets no note of an earlier one
@@ -66,15 +66,15 @@ def test_items_and_users_are_appended_alone(dataset: Path, tmp_path: Path) -> No
     assert after.vocabulary("user.city").values == ["c", "d"]
 
 
-def test_the_command_line_appends_impressions_alone(dataset: Path, tmp_path: Path) -> None:
+def test_the_command_line_can_append_impressions_alone(dataset: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> Any:
         return CliRunner().invoke(app, ["prepare", *arguments])
 
-    schema = str(write_log(tmp_path / "new", {"shown": shown(tables()["events"], [None] * 20)}))
+    schema = str(write_log(tmp_path / "new", {"shown": impressions_of(tables()["events"], [None] * 20)}))
     new = str(tmp_path / "new" / "shown.parquet")
     done = run("--out", str(dataset), "--impressions", new)
     assert done.exit_code == 0
-    assert accounted(Dataset(dataset).info).counts["impressions_in"] == 30
+    assert check_counts(Dataset(dataset).info).counts["impressions_in"] == 30
     assert "20 unlabelled" in done.output
     assert Dataset(dataset).info.counts["impressions_unlabelled"] == 20
     for wrong in (
@@ -87,16 +87,16 @@ def test_the_command_line_appends_impressions_alone(dataset: Path, tmp_path: Pat
         [],
     ):
         assert isinstance(run(*wrong).exception, InputError), wrong
-    with pytest.raises(InputError, match="nothing to append; give new files of events, impressions, items or users"):
+    with pytest.raises(InputError, match="nothing to append; name new files of events, impressions, items or users"):
         append(dataset)
 
 
-def test_tables_of_which_no_row_is_usable_are_accounted(tmp_path: Path) -> None:
+def test_the_rows_of_tables_without_usable_rows_are_counted(tmp_path: Path) -> None:
     written: dict[str, Any] = tables()
     written["items"]["price"] = [float("nan")] * len(written["items"]["id"])
     written["users"]["id"] = pa.array([None] * len(written["users"]["id"]), pa.string())
     schema = write_log(tmp_path, written, impressions=SHOWN, items=ITEMS, users=USERS)
-    info = accounted(prepare(schema, tmp_path / "dataset"))
+    info = check_counts(prepare(schema, tmp_path / "dataset"))
     assert info.counts["events"] == len(written["events"]["user"])
     for table in ("items_table", "users_table", "impressions"):
         assert (info.counts[table], info.counts[f"{table}_in"] > 0) == (0, True)
@@ -111,5 +111,5 @@ def test_tables_of_which_no_row_is_usable_are_accounted(tmp_path: Path) -> None:
 def test_a_table_without_rows_is_named(tmp_path: Path, table: str) -> None:
     written = tables() | {table: {name: column[:0] for name, column in tables()[table].items()}}
     schema = write_log(tmp_path, written, impressions=SHOWN, items=ITEMS, users=USERS)
-    with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows; expected at least one"):
+    with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows; expected at least one row"):
         prepare(schema, tmp_path / "dataset")

@@ -1,4 +1,4 @@
-"""CSV as text: what is well formed comes out as it was written, and every other line is told with its number."""
+"""CSV read as text: well-formed rows are read as written, and every malformed line is reported with its number."""
 
 import csv
 import gzip
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openlum.errors import InputError
 from openlum.prepare.inputs import csv_rows
-from openlum.prepare.inputs.csv_rows import FAULT, FOREIGN, LINE, TEXT, open_csv
+from openlum.prepare.inputs.csv_rows import FAULT, LINE_NUMBER, LINE_TEXT, MAX_NOT_UTF8_SHARE, open_csv
 
 SHORT = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -25,7 +25,7 @@ def read(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
 
 @pytest.fixture(params=[(1 << 24, 1 << 16), (400, 1)], ids=["at once", "in pieces"])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are read at once, or in many blocks."""
+    """Read files at once, or in many blocks."""
     block, piece = request.param
     monkeypatch.setattr(csv_rows, "BLOCK", block)
     monkeypatch.setattr(csv_rows, "PIECE", piece)
@@ -39,7 +39,7 @@ def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     mark=st.sampled_from([b"", b"\xef\xbb\xbf"]),
     ended=st.booleans(),
 )
-def test_well_formed_csv_comes_out_as_it_was_written(
+def test_well_formed_csv_is_read_as_it_was_written(
     pieces: None,
     tmp_path: Path,
     rows: list[tuple[str, ...]],
@@ -49,14 +49,14 @@ def test_well_formed_csv_comes_out_as_it_was_written(
     ended: bool,
 ) -> None:
     text = io.StringIO()
-    # Only what stands in quotes may hold a line end.
+    # Only quoted fields may contain a line end.
     quoting = csv.QUOTE_ALL if set("\r\n") & set("".join(map("".join, rows))) else csv.QUOTE_MINIMAL
     writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
     writer.writerows([("a", "b c", "d"), *rows])
     content = text.getvalue() if ended else text.getvalue().removesuffix(line_end)
     (tmp_path / "t.csv").write_bytes(mark + content.encode())
     expected = [{name: value or None for name, value in zip(("a", "b c", "d"), row, strict=True)} for row in rows]
-    assert read(tmp_path / "t.csv") == [row | {FAULT: None, LINE: None, TEXT: None} for row in expected]
+    assert read(tmp_path / "t.csv") == [row | {FAULT: None, LINE_NUMBER: None, LINE_TEXT: None} for row in expected]
 
 
 @pytest.mark.parametrize(
@@ -71,22 +71,22 @@ def test_well_formed_csv_comes_out_as_it_was_written(
         (b"7,\xe9,9", "not UTF-8 text"),
     ],
 )
-@pytest.mark.parametrize("place", [0, 77, 200])
-def test_a_malformed_line_is_told_and_no_other_is_lost(
-    pieces: None, tmp_path: Path, line: bytes, reason: str, place: int
+@pytest.mark.parametrize("index", [0, 77, 200])
+def test_a_malformed_line_is_reported_and_no_other_row_is_lost(
+    pieces: None, tmp_path: Path, line: bytes, reason: str, index: int
 ) -> None:
     good = [f'{n},"name, {n}",x\n'.encode() for n in range(200)]
-    (tmp_path / "t.csv").write_bytes(b"a,b,c\n" + b"".join([*good[:place], line, b"\n", *good[place:]]))
+    (tmp_path / "t.csv").write_bytes(b"a,b,c\n" + b"".join([*good[:index], line, b"\n", *good[index:]]))
     rows = read(tmp_path / "t.csv")
     assert [int(row["a"]) for row in rows if row[FAULT] is None] == list(range(200))
     text = line.decode(errors="replace")
-    assert rows[place] == {
+    assert rows[index] == {
         "a": None,
         "b": None,
         "c": None,
         FAULT: f"malformed line: {reason}",
-        LINE: place + 2,
-        TEXT: text,
+        LINE_NUMBER: index + 2,
+        LINE_TEXT: text,
     }
 
 
@@ -97,12 +97,12 @@ def test_a_malformed_line_is_told_and_no_other_is_lost(
         max_size=30,
     )
 )
-def test_what_is_read_at_once_is_what_is_read_with_care(
+def test_reading_at_once_equals_reading_row_by_row(
     tmp_path: Path, content: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "t.csv").write_bytes(b"a,b\n" + b"".join(content))
     with monkeypatch.context() as patch:
-        patch.setattr(csv_rows, "FOREIGN", 2)
+        patch.setattr(csv_rows, "MAX_NOT_UTF8_SHARE", 2)
         at_once = read(tmp_path / "t.csv")
         patch.setattr(csv_rows, "_read_well_formed", lambda *_: None)
         assert read(tmp_path / "t.csv") == at_once
@@ -113,7 +113,7 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(tmp_path: Pa
     lines[1000] = b'"1000,2\n'
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n" + b"".join(lines), 1))
     rows = read(tmp_path / "t.csv.gz", ["a"])
-    assert [row[LINE] for row in rows if row[FAULT]] == [1002]
+    assert [row[LINE_NUMBER] for row in rows if row[FAULT]] == [1002]
     assert len(rows) == 300_000
     assert rows[-1]["a"] == "299999"
 
@@ -123,32 +123,32 @@ def test_a_quote_that_is_never_closed_costs_one_line_of_a_long_file(tmp_path: Pa
     [
         ("a,b\né,1\n".encode("utf-16"), "not UTF-8.*iconv -f utf-16"),
         ("a,b\n1,2\n".encode("utf-16-le"), "not UTF-8.*iconv -f utf-16"),
-        ("né,b\n1,2\n".encode("latin-1"), "not UTF-8.*in its first line.*iconv -f latin1"),
+        ("né,b\n1,2\n".encode("latin-1"), "not UTF-8.*in the first line.*iconv -f latin1"),
         (("a,b\n" + "é,1\n" * 5).encode("latin-1"), "not UTF-8.*5 of 5 lines"),
         (b"", "is empty"),
-        (b'a,"b\n1,2\n', "a quote in its first line is not closed"),
-        (b"a,b,a\n", "column 'a' is there twice"),
+        (b'a,"b\n1,2\n', "a quote in the first line is not closed"),
+        (b"a,b,a\n", "several columns are named 'a'"),
     ],
 )
-def test_a_file_that_is_wrong_as_a_whole_is_one_message(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_cannot_be_read_at_all_raises_one_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(InputError, match=rf"t\.csv: .*{message}"):
         read(tmp_path / "t.csv")
 
 
-def test_lines_in_another_encoding_are_refused_one_by_one_while_they_are_few(tmp_path: Path) -> None:
+def test_a_few_lines_in_another_encoding_are_malformed_lines(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"a,b\n" + b"1,2\n" * 99 + b"\xe9,2\n")
-    assert sum(row[FAULT] is not None for row in read(tmp_path / "t.csv")) == 1 < FOREIGN * 100
+    assert sum(row[FAULT] is not None for row in read(tmp_path / "t.csv")) == 1 < MAX_NOT_UTF8_SHARE * 100
     assert read(tmp_path / "t.csv", ["b"])[-1]["b"] == "2"  # a column that nobody reads may hold anything
 
 
 def test_empty_lines_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\n\na,b\n\n1,2\r\n\r\n\r3,4\n\n5\n")
     rows = read(tmp_path / "t.csv")
-    assert [(row["a"], row[LINE]) for row in rows] == [("1", None), ("3", None), (None, 10)]
+    assert [(row["a"], row[LINE_NUMBER]) for row in rows] == [("1", None), ("3", None), (None, 10)]
 
 
-def test_a_delimiter_within_a_quoted_name_is_none(tmp_path: Path) -> None:
+def test_a_delimiter_within_a_quoted_name_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b'a;"b, c, d, e"\n1;2\n')
     with open_csv(tmp_path / "t.csv") as file:
         assert (file.dialect.delimiter, file.dialect.columns) == (";", ["a", "b, c, d, e"])

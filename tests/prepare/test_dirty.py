@@ -1,4 +1,4 @@
-"""Whatever a log holds, it is prepared with every row accounted for, or refused in a line that names the file."""
+"""Any log is either prepared with every row accounted for, or refused with a one-line message that names the file."""
 
 import random
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.prepare.dirty import write_dirty_log
 
 
 def check_dirty_log(directory: Path, seed: int) -> DatasetInfo | str:
-    """Check one log; returns its account, or the message that refuses it."""
+    """Check one log; return its counts, or the error message."""
     log = write_dirty_log(directory, seed)
     try:
         info = check(log.schema)

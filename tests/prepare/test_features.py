@@ -1,4 +1,4 @@
-"""Vocabularies, scales, lists and vectors."""
+"""Vocabularies, scales, buckets, hashed fields, lists and vectors."""
 
 from collections import Counter
 from datetime import date
@@ -31,15 +31,15 @@ def test_vocabulary_round_trip(
     assert loaded.decode([0]) == ["(unknown)"]
 
 
-def test_ids_go_by_first_event_then_value_and_training_is_counted(tmp_path: Path) -> None:
+def test_ids_are_ordered_by_first_event_then_value_and_training_events_are_counted(tmp_path: Path) -> None:
     events = random_events(8, items=60)
     info = prepare(write_log(tmp_path, {"events": events}), tmp_path / "dataset")
     training = [row for row, time in enumerate(events["time"]) if time < info.valid_time]
     for name, column in (("items", "item"), ("users", "user")):
         counts = Counter(events[column][row] for row in training)
         first = {
-            one: min(t for t, other in zip(events["time"], events[column], strict=True) if other == one)
-            for one in events[column]
+            value: min(t for t, other in zip(events["time"], events[column], strict=True) if other == value)
+            for value in events[column]
         }
         expected = sorted(first, key=lambda value: (first[value], value))
         found = Dataset(tmp_path / "dataset").vocabulary(name)
@@ -61,7 +61,7 @@ def test_values_rare_in_training_are_unknown(tmp_path: Path) -> None:
 
 
 def item_log(directory: Path, items: dict[str, Any], features: dict[str, Any], name: str = "items.parquet") -> Dataset:
-    """A log with this item table, prepared."""
+    """Prepare a log with this item table."""
     tables = {"events": random_events(10), name.removesuffix(".parquet"): items}
     table = {"path": name, "id": "id", "features": features, "complete": False}
     prepare(write_log(directory, tables, items=table), directory / "dataset")
@@ -69,12 +69,12 @@ def item_log(directory: Path, items: dict[str, Any], features: dict[str, Any], n
 
 
 def by_key(dataset: Dataset, field: str) -> dict[str, Any]:
-    """Raw item id to the values of a field."""
+    """Return the values of a field by raw item id."""
     keys = ["(unknown)", *dataset.vocabulary("items").values]
     return dict(zip(keys, dataset.item_features()[field].tolist(), strict=True))
 
 
-def test_lists_keep_their_order_lose_unknown_values_and_are_cut(tmp_path: Path) -> None:
+def test_lists_keep_their_order_lose_unknown_values_and_are_truncated(tmp_path: Path) -> None:
     tags = [["b", "a"], ["a", "rare", "b"], ["b", "a", "a", "b", "a"], None, [], [None, "a"]]
     items = {"id": [f"i{n}" for n in range(6)], "tags": tags}
     features = {"tags": {"type": "multi", "max_values": 4, "min_count": 2}}
@@ -124,7 +124,7 @@ def test_numbers_are_standardised_and_missing_ones_are_nan(tmp_path: Path) -> No
     assert {by_key(dataset, "same")[f"i{n}"] for n in range(4)} == {0}
 
 
-def test_buckets_hold_equally_many_and_missing_numbers_are_unknown(tmp_path: Path) -> None:
+def test_buckets_hold_equally_many_rows_and_missing_numbers_are_unknown(tmp_path: Path) -> None:
     price = [*np.random.default_rng(0).permutation(12).astype(float), None, 11.0]
     items = {"id": [f"i{n}" for n in range(14)], "price": price, "same": [5.0] * 14}
     dataset = item_log(tmp_path, items, {name: {"type": "numeric", "buckets": 3} for name in ("price", "same")})
@@ -148,7 +148,7 @@ def test_times_are_days_since_1970(tmp_path: Path) -> None:
         )
 
 
-def test_hashed_fields_have_no_vocabulary_and_tell_their_collisions(tmp_path: Path) -> None:
+def test_hashed_fields_have_no_vocabulary_and_report_their_collisions(tmp_path: Path) -> None:
     tags = [[f"t{n}", "é"] if n % 3 else None for n in range(40)]
     items = {"id": [f"i{n}" for n in range(40)], "brand": [f"b{n}" if n else None for n in range(40)], "tags": tags}
     features = {"brand": {"hash_rows": 30}, "tags": {"type": "multi", "hash_rows": 30}}
@@ -164,7 +164,7 @@ def test_hashed_fields_have_no_vocabulary_and_tell_their_collisions(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
-def test_vectors_are_kept_as_they_are(tmp_path: Path, name: str) -> None:
+def test_vectors_are_not_changed(tmp_path: Path, name: str) -> None:
     vectors: list[Any] = [[0.5, 1.0], None, [2.0, -3.0]]
     texts = ["0.5|1.0", None, "2|-3"]
     items = {"id": ["i0", "i1", "i2"], "content": vectors if name == "items.parquet" else texts}

@@ -1,4 +1,4 @@
-"""The files of a table fit together where no value changes, and every row of every file is read, wherever it lies."""
+"""Files of a table are read together if no value changes, and every row of every file is read, whatever its path."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from openlum.errors import InputError
-from openlum.prepare.engines.engine import FILE, ROW, Engine
+from openlum.prepare.conversion import Column, Kind
+from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
 from openlum.prepare.engines.opening import open_engine
-from openlum.prepare.inputs.csv_rows import LINE
-from openlum.prepare.inputs.files import source
+from openlum.prepare.inputs.csv_rows import LINE_NUMBER
+from openlum.prepare.inputs.files import find_table_files
 from openlum.prepare.inputs.raw_table import POSITION, raw_table
-from openlum.prepare.intake import Intake
-from openlum.prepare.values import Column, Kind
+from openlum.prepare.table_checks import TableChecker
 from openlum.schema import EngineSettings, Schema
 
 BIG = 2**53 + 1
@@ -36,13 +36,13 @@ def write(directory: Path, files: dict[str, dict[str, Any]]) -> None:
 
 
 def rows(engine: Engine, directory: Path, **kinds: Kind) -> list[dict[str, Any]]:
-    """The rows of `log`, with columns of these kinds, in their order."""
+    """Return the rows of `log` in their order, with columns of these kinds."""
     columns = [Column(name, name, kind) for name, kind in kinds.items()]
-    files = source(directory, "log", list(kinds), directory / "scratch")
-    found = engine.rows(raw_table(engine, "t", files, columns, before=100))
+    files = find_table_files(directory, "log", list(kinds), directory / "scratch")
+    found = engine.fetch_rows(raw_table(engine, "t", files, columns, earlier_rows=100))
     assert sorted(row[POSITION] for row in found) == list(range(100, 100 + files.rows))
     names = [Path(file.path).name for file in files.files]
-    return [row | {"file": names[row[FILE]]} for row in sorted(found, key=lambda row: row[POSITION])]
+    return [row | {"file": names[row[FILE_NUMBER]]} for row in sorted(found, key=lambda row: row[POSITION])]
 
 
 def test_rows_of_files_with_any_name_are_numbered(
@@ -52,18 +52,18 @@ def test_rows_of_files_with_any_name_are_numbered(
     monkeypatch.chdir(tmp_path)
     found = rows(engine, Path(), user="identity")
     expected = [(name, row + 1) for name in sorted(STRANGE) for row in range(STRANGE.index(name) + 1)]
-    assert [(row["user"], row[ROW]) for row in found] == expected
+    assert [(row["user"], row[ROW_NUMBER]) for row in found] == expected
     assert all(row["file"] == f"{row['user']}.parquet" for row in found)
 
 
-def test_a_pattern_sign_beside_a_backslash_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_a_path_with_a_pattern_character_and_a_backslash_is_refused(engine: Engine, tmp_path: Path) -> None:
     write(tmp_path, {"a\\b*": {"user": [1]}})
     with pytest.raises(InputError, match="rename it"):
         rows(engine, tmp_path, user="identity")
 
 
-def write_types_that_meet(directory: Path) -> None:
-    """Files that differ in the types of id, x, t and tags, but not in what their values mean."""
+def write_compatible_types(directory: Path) -> None:
+    """Write files that differ in the types of id, x, t and tags, but not in the meaning of the values."""
     moment = 1_700_000_000_123_456
     files: dict[str, dict[str, Any]] = {
         "a=1/0": {"id": pa.array([1, BIG]), "x": pa.array([1, 2]), "t": pa.array([moment] * 2, pa.timestamp("us"))},
@@ -86,9 +86,9 @@ def write_types_that_meet(directory: Path) -> None:
     write(directory, files)
 
 
-def test_types_of_files_meet_where_nothing_is_lost(engine: Engine, tmp_path: Path) -> None:
-    write_types_that_meet(tmp_path)
-    found = rows(engine, tmp_path, id="identity", x="numeric", t="moment", tags="multi")
+def test_types_of_files_are_combined_if_no_value_changes(engine: Engine, tmp_path: Path) -> None:
+    write_compatible_types(tmp_path)
+    found = rows(engine, tmp_path, id="identity", x="numeric", t="row_time", tags="multi")
     assert [row["id"] for row in found] == [1, BIG, 3, 4, None, None]
     assert all(isinstance(row["id"], int) for row in found if row["id"] is not None)
     assert [row["x"] for row in found] == [1, 2, 2.5, 3, 4, None]
@@ -115,17 +115,17 @@ def test_types_of_files_meet_where_nothing_is_lost(engine: Engine, tmp_path: Pat
 def test_types_that_would_change_a_value_are_refused(tmp_path: Path, one: pa.Array, other: pa.Array) -> None:
     write(tmp_path, {"0": {"x": one}, "1": {"x": other}})
     with pytest.raises(InputError, match=r"1\.parquet: column 'x' is .*, but .* in .*0\.parquet"):
-        source(tmp_path, "log", ["x"], tmp_path)
+        find_table_files(tmp_path, "log", ["x"], tmp_path)
 
 
-def test_a_column_without_any_value_is_read_as_what_it_should_be(engine: Engine, tmp_path: Path) -> None:
+def test_a_column_without_any_value_has_the_type_of_its_kind(engine: Engine, tmp_path: Path) -> None:
     kinds: dict[str, Kind] = {
         "a": "multi",
         "b": "vector",
         "c": "time",
         "d": "numeric",
         "e": "categorical",
-        "f": "moment",
+        "f": "row_time",
     }
     write(tmp_path, {"0": {name: pa.nulls(2) for name in [*kinds, "user"]} | {"user": [1, 2]}})
     found = rows(engine, tmp_path, user="identity", **kinds)
@@ -133,7 +133,7 @@ def test_a_column_without_any_value_is_read_as_what_it_should_be(engine: Engine,
     assert all(row[name] is None for row in found for name in kinds)
 
 
-def test_directories_are_columns_of_text_and_malformed_lines_are_rows(engine: Engine, tmp_path: Path) -> None:
+def test_directories_become_text_columns_and_malformed_lines_become_rows(engine: Engine, tmp_path: Path) -> None:
     files = {
         "year=2026/city=S%C3%A3o%20Tom%C3%A9/a": "user,x\n1,2\n",
         "year=2026/city=__HIVE_DEFAULT_PARTITION__/b": 'user,x\n1,2\nbroken\n"3\n",4\n',
@@ -144,7 +144,7 @@ def test_directories_are_columns_of_text_and_malformed_lines_are_rows(engine: En
         file.parent.mkdir(parents=True)
         file.write_text(text)
     found = rows(engine, tmp_path, user="identity", city="categorical", year="numeric")
-    assert [(row["user"], row["city"], row["year"], row[ROW], row[LINE]) for row in found] == [
+    assert [(row["user"], row["city"], row["year"], row[ROW_NUMBER], row[LINE_NUMBER]) for row in found] == [
         ("4", "in the file", "2025", 1, None),
         ("1", "São Tomé", "2026", 1, None),
         ("1", None, "2026", 1, None),
@@ -156,27 +156,27 @@ def test_directories_are_columns_of_text_and_malformed_lines_are_rows(engine: En
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["user", "x", "user"], "column 'user' is there 2 times"),
-        (["user", "x", "User"], "'user' and 'User' differ in case only"),
-        (["user", "x", "file_index"], "'file_index': this name is kept"),
+        (["user", "x", "user"], "column 'user' occurs 2 times"),
+        (["user", "x", "User"], "'user' and 'User' differ only in case"),
+        (["user", "x", "file_index"], "'file_index': this name is reserved"),
         (["x"], "no column 'user'"),
     ],
 )
-def test_a_column_that_cannot_be_told_is_named_with_its_file(tmp_path: Path, names: list[str], message: str) -> None:
+def test_an_ambiguous_or_missing_column_is_named_with_its_file(tmp_path: Path, names: list[str], message: str) -> None:
     write(tmp_path, {"0": {"user": [1]}})
     pq.write_table(pa.Table.from_arrays([pa.array([1])] * len(names), names=names), tmp_path / "log" / "1.parquet")
     with pytest.raises(InputError, match=rf"1\.parquet: .*{message}"):
-        source(tmp_path, "log", ["user"], tmp_path, reserved=["file_index"])
+        find_table_files(tmp_path, "log", ["user"], tmp_path, reserved=["file_index"])
 
 
-def test_columns_that_nobody_reads_may_repeat_or_differ(engine: Engine, tmp_path: Path) -> None:
+def test_columns_that_are_not_read_may_repeat_or_differ(engine: Engine, tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([n]) for n in range(4)], names=["x", "x", "user", "X"])
     write(tmp_path, {"0": {"user": [7], "x": ["text"]}, "2": {"user": [8]}})
     pq.write_table(table, tmp_path / "log" / "1.parquet")
     assert [row["user"] for row in rows(engine, tmp_path, user="identity")] == [7, 2, 8]
 
 
-def test_a_table_that_lost_rows_on_the_way_stops(
+def test_a_table_that_lost_rows_raises_an_error(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, {"0": {"user": [1, 2]}, "1": {"user": [3]}})
@@ -184,7 +184,7 @@ def test_a_table_that_lost_rows_on_the_way_stops(
         {"name": "t", "events": {"path": "log", "user": "user", "item": "user", "time": "user"}}
     )
     scan = engine.scan
-    monkeypatch.setattr(engine, "scan", lambda *arguments: scan(*arguments).filter(scan(*arguments)[ROW] == 1))
-    intake = Intake(engine, schema, tmp_path, tmp_path, [], {})
-    with pytest.raises(RuntimeError, match=r"2 rows were read.*3 in the files"):
-        intake.open("events", "log", [Column("user", "user", "identity")])
+    monkeypatch.setattr(engine, "scan", lambda *arguments: scan(*arguments).filter(scan(*arguments)[ROW_NUMBER] == 1))
+    checker = TableChecker(engine, schema, tmp_path, tmp_path, [], {})
+    with pytest.raises(RuntimeError, match=r"2 rows were read.*the files have 3 rows"):
+        checker.check_table("events", "log", [Column("user", "user", "identity")])

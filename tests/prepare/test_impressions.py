@@ -1,4 +1,4 @@
-"""Impressions: numbers, labels, and a prefix that never reaches the row's own time."""
+"""Impressions: row ids, labels, and a prefix that excludes the row's own second."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from openlum.prepare.run import prepare
 from tests.prepare.logs import START, random_events, write_log
 
 
-def joined(dataset: Dataset) -> dict[str, np.ndarray]:
-    """All splits, end to end."""
+def all_splits(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return the impressions of all splits, end to end."""
     parts: list[Impressions] = [dataset.impressions(split) for split in SPLITS]
     names = ("row", "user", "time", "item", "label", "prefix")
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -33,7 +33,7 @@ def test_prefix_counts_the_events_strictly_before_the_row(
     source = {"path": "shown.parquet", "user": "user", "item": "item", "time": "time", "label": "click"}
     prepare(write_log(directory, {"events": events, "shown": shown}, impressions=source), directory / "dataset")
     dataset = Dataset(directory / "dataset")
-    rows = joined(dataset)
+    rows = all_splits(dataset)
     names = dataset.vocabulary("users").decode(rows["user"])
     time, user = np.array(events["time"]), np.array(events["user"])
     expected = [((user == name) & (time < at)).sum() for name, at in zip(names, rows["time"], strict=True)]
@@ -42,12 +42,12 @@ def test_prefix_counts_the_events_strictly_before_the_row(
     assert len(rows["row"]) == len(seen)
 
 
-def test_rows_by_rule_are_numbered_as_in_the_log_and_labelled(tmp_path: Path) -> None:
+def test_impressions_by_rule_are_numbered_as_in_the_log_and_labelled(tmp_path: Path) -> None:
     events = random_events(5)
     rule = {"field": "rating", "at_least": 4}
     info = prepare(write_log(tmp_path, {"events": events}, impressions_from_events=rule), tmp_path / "dataset")
     dataset = Dataset(tmp_path / "dataset")
-    rows = joined(dataset)
+    rows = all_splits(dataset)
     order = rows["row"]
     assert sorted(order) == list(range(len(events["user"])))
     users, items = dataset.vocabulary("users"), dataset.vocabulary("items")
@@ -59,16 +59,16 @@ def test_rows_by_rule_are_numbered_as_in_the_log_and_labelled(tmp_path: Path) ->
     assert rows["prefix"].tolist() == [((user == user[row]) & (time < time[row])).sum() for row in order]
 
 
-def test_events_without_a_label_make_no_impression(tmp_path: Path) -> None:
+def test_events_without_a_label_give_no_impression(tmp_path: Path) -> None:
     events = random_events(6)
     events["rating"][:3] = [None] * 3
     rule = {"field": "rating", "at_least": 4}
     info = prepare(write_log(tmp_path, {"events": events}, impressions_from_events=rule), tmp_path / "dataset")
-    assert info.notes["events without a label (no impression)"] == 3
+    assert info.notes["events without a label (no impression is made of them)"] == 3
     assert info.counts["impressions"] == info.counts["events"] - 3
 
 
-def test_context_is_learnt_from_training_rows_only(tmp_path: Path) -> None:
+def test_context_encoders_learn_from_training_rows_only(tmp_path: Path) -> None:
     n = 100
     events = {"user": ["u"] * n, "item": ["i"] * n, "time": range(START, START + n), "rating": [1] * n}
     shown = {
@@ -94,14 +94,14 @@ def test_context_is_learnt_from_training_rows_only(tmp_path: Path) -> None:
     assert not valid["device"].any()
 
 
-def test_no_source_of_impressions_leaves_empty_splits(tmp_path: Path) -> None:
+def test_a_schema_without_impressions_gives_empty_splits(tmp_path: Path) -> None:
     info = prepare(write_log(tmp_path, {"events": random_events(7)}), tmp_path / "dataset")
     assert info.impressions == {"train": 0, "valid": 0, "test": 0}
     assert len(Dataset(tmp_path / "dataset").impressions("test").row) == 0
 
 
 def odd_names() -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """A log whose columns are named as engines name a row's number and file, and its schema."""
+    """Return a log whose columns have names that engines use for row and file numbers, and its schema."""
     events, shown = random_events(3), random_events(4)
     order = np.random.default_rng(0).permutation(len(shown["user"]))
     shown |= {"row_number": (1000 + order).tolist(), "click": (order % 2).tolist()}
@@ -113,11 +113,11 @@ def odd_names() -> tuple[dict[str, list[Any]], dict[str, Any]]:
     return {"events": events, "shown": shown}, {"events": table, "impressions": source | {"row": "row_number"}}
 
 
-def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
+def test_columns_may_have_names_that_engines_use_internally(tmp_path: Path) -> None:
     log, schema = odd_names()
     prepare(write_log(tmp_path, log, **schema), tmp_path / "dataset")
     dataset = Dataset(tmp_path / "dataset")
-    rows = joined(dataset)
+    rows = all_splits(dataset)
     item = dict(zip(log["shown"]["row_number"], log["shown"]["item"], strict=True))
     assert dataset.vocabulary("items").decode(rows["item"]) == [item[row] for row in rows["row"]]
     values = dataset.vocabularies("condition")["file"].values
@@ -125,9 +125,10 @@ def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "message"), [("file_row_number", "'file_row_number': this name is kept"), ("Time", "'Time' .*case only")]
+    ("column", "message"),
+    [("file_row_number", "'file_row_number': this name is reserved"), ("Time", "'Time' .*only in case")],
 )
-def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path, column: str, message: str) -> None:
+def test_ambiguous_and_reserved_columns_are_named(tmp_path: Path, column: str, message: str) -> None:
     log, schema = odd_names()
     log["events"][column] = log["events"]["time"]
     with pytest.raises(InputError, match=rf"events\.parquet: column.*{message}"):
@@ -141,15 +142,15 @@ def test_columns_that_cannot_be_told_apart_are_named(tmp_path: Path, column: str
         ({"context": {"seen": {"column": "click"}}}, "field 'seen' is read from 'click', the label"),
     ],
 )
-def test_a_field_that_tells_the_label_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_field_read_from_the_label_column_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     log, schema = odd_names()
     with pytest.raises(InputError, match=message):
         prepare(write_log(tmp_path, log, **schema | {"impressions": schema["impressions"] | changes}), tmp_path / "d")
 
 
-def test_a_rule_on_what_is_known_before_is_refused(tmp_path: Path) -> None:
+def test_a_label_rule_on_a_field_without_feedback_is_refused(tmp_path: Path) -> None:
     log, schema = odd_names()
     schema["events"]["condition"]["rating"] = {}
     rule = {"impressions": None, "impressions_from_events": {"field": "rating", "at_least": 4}}
-    with pytest.raises(InputError, match="'rating', which would be known before the label"):
+    with pytest.raises(InputError, match=r"'rating'\. The label is made of this field, but models would see the field"):
         prepare(write_log(tmp_path, log, **schema | rule), tmp_path / "dataset")

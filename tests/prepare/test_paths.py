@@ -1,4 +1,4 @@
-"""Which files a path names, and what their directories say."""
+"""The files that a path names, and the columns that directory names define."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from openlum.errors import InputError
-from openlum.prepare.inputs.paths import find, left_out, partition
+from openlum.prepare.inputs.paths import count_other_files, find_files, partition_columns
 
 TREE = [
     "log/a.parquet",
@@ -54,11 +54,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_path_names_its_data(
+def test_a_path_names_its_data_files(
     tree: Path, path: str, expected: str, relative: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tree)
-    files = find(Path() if relative else tree, path)
+    files = find_files(Path() if relative else tree, path)
     assert sorted(_stem(os.path.relpath(file, tree / "log")) for file in files) == sorted(expected.split())
 
 
@@ -70,14 +70,14 @@ def _stem(name: str) -> str:
     ("path", "message"),
     [
         ("no", "no such file"),
-        ("log/*.txt", "no file fits"),
-        ("log/_tmp*", "no file fits"),
+        ("log/*.txt", "no file matches"),
+        ("log/_tmp*", "no file matches"),
         ("log/README.md", "expected a file that ends in"),
     ],
 )
-def test_a_path_to_nothing_is_an_error(tree: Path, path: str, message: str) -> None:
+def test_a_path_that_names_no_data_is_an_error(tree: Path, path: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
-        find(tree, path)
+        find_files(tree, path)
     assert path in str(error.value)
 
 
@@ -89,14 +89,14 @@ def test_a_directory_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> No
         (tmp_path / "log" / name).symlink_to(tmp_path / "elsewhere")
     (tmp_path / "log" / "itself").symlink_to(tmp_path / "log")
     for path in ("log", "log/*"):
-        assert [file.name for file in find(tmp_path, path)] == ["a.parquet"]
+        assert [file.name for file in find_files(tmp_path, path)] == ["a.parquet"]
 
 
-def test_other_files_are_counted(tree: Path) -> None:
-    assert left_out(tree, "log") == 1
-    assert left_out(tree, "log/a.parquet") == 0
+def test_files_that_are_neither_parquet_nor_csv_are_counted(tree: Path) -> None:
+    assert count_other_files(tree, "log") == 1
+    assert count_other_files(tree, "log/a.parquet") == 0
 
 
-def test_directories_name_columns() -> None:
+def test_directory_names_define_columns() -> None:
     file = "/data/year=2026/city=S%C3%A3o%20Tom%C3%A9/a%3Db=1=2/x=__HIVE_DEFAULT_PARTITION__/y=/=z/k=1.parquet"
-    assert partition(file) == {"year": "2026", "city": "São Tomé", "a=b": "1=2", "x": None, "y": None}
+    assert partition_columns(file) == {"year": "2026", "city": "São Tomé", "a=b": "1=2", "x": None, "y": None}

@@ -1,4 +1,4 @@
-"""Preparation as a whole: what is refused, what is handled, what stops it."""
+"""Preparation as a whole: which rows are rejected, which logs are refused, and what the dataset contains."""
 
 import time
 from datetime import UTC, timedelta, timezone
@@ -23,7 +23,7 @@ SHOWN = {"path": "shown.parquet", "user": "user", "item": "item", "time": "time"
 
 
 def log(n: int = 10) -> dict[str, list[Any]]:
-    """n events of two users, a minute apart."""
+    """Return n events of two users, one minute apart."""
     return {
         "user": [f"u{k % 2}" for k in range(n)],
         "item": [f"i{k % 3}" for k in range(n)],
@@ -33,8 +33,8 @@ def log(n: int = 10) -> dict[str, list[Any]]:
     }
 
 
-def shown(**columns: Any) -> dict[str, Any]:
-    """Two rows of an impression log."""
+def two_impressions(**columns: Any) -> dict[str, Any]:
+    """Return two rows of an impression log."""
     rows = {"user": ["u0", "u9"], "item": ["i0", "i9"], "time": [START + 90] * 2, "click": [0, 1], "row": [5, 7]}
     return rows | {"scenario": ["home", "cart"]} | columns
 
@@ -55,7 +55,7 @@ BAD_TABLES = {
     ),
     "rule on words": (
         {"events": {"rating": ["good"] * 10}},
-        r"impressions_from_events.*'rating' needs numbers, but is 'good' in one of 10",
+        r"impressions_from_events.*'rating' must hold numbers, but 10 rows hold other values, such as 'good'",
     ),
     "text as number": (
         {"items": {"price": ["cheap"]}},
@@ -66,7 +66,7 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_bad_table_stops_with_one_readable_message_and_leaves_nothing(tmp_path: Path, case: str) -> None:
+def test_a_bad_table_raises_one_readable_error_and_leaves_no_output(tmp_path: Path, case: str) -> None:
     changes, message = BAD_TABLES[case]
     tables: dict[str, Any] = {"events": log(), "items": {"id": ["i0"], "price": [1.0]}}
     for name, columns in changes.items():
@@ -79,16 +79,16 @@ def test_bad_table_stops_with_one_readable_message_and_leaves_nothing(tmp_path: 
 
 BAD_IMPRESSIONS = {
     "label of two": ({"click": [0, 2]}, r"click: not 0 or 1 \(1, first in .*shown\.parquet: row 2: 2\)"),
-    "repeated row id": ({"row": [5, 5]}, r"column 'row': the row id 5 is there 2 times"),
+    "repeated row id": ({"row": [5, 5]}, r"column 'row': the row id 5 occurs 2 times"),
     "fraction as row id": ({"row": [5.0, 5.5]}, r"row: not a whole number .*5.5"),
     "no condition": ({"scenario": None}, r"shown\.parquet: no column 'scenario'"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_IMPRESSIONS)
-def test_bad_impression_log_stops(tmp_path: Path, case: str) -> None:
+def test_a_bad_impression_log_raises_an_error(tmp_path: Path, case: str) -> None:
     changes, message = BAD_IMPRESSIONS[case]
-    rows = {name: column for name, column in shown(**changes).items() if column is not None}
+    rows = {name: column for name, column in two_impressions(**changes).items() if column is not None}
     schema = write_log(tmp_path, {"events": log(), "shown": rows}, impressions=SHOWN, max_rejected=0.01)
     with pytest.raises(InputError, match=message):
         prepare(schema, tmp_path / "dataset")
@@ -98,19 +98,19 @@ def test_bad_impression_log_stops(tmp_path: Path, case: str) -> None:
     ("name", "content", "message"),
     [
         ("absent.csv", None, "absent.csv: no such file"),
-        ("empty.csv", "", "empty.csv: is empty; expected a line with the names"),
+        ("empty.csv", "", "empty.csv: the file is empty; expected a first line with the names"),
         ("header.csv", "user,item,time,rating,scenario\n", "header.csv: has no rows"),
         (
             "ragged.csv",
             "user,item,time,rating,scenario\nu,i,1,2,home\nu,i\n",
-            r"ragged.csv: 1 usable events of 2 \(refused: 1 events: malformed line: 2 fields instead of 5\)",
+            r"ragged.csv: 1 usable events of 2 \(rejected: 1 events: malformed line: 2 fields instead of 5\)",
         ),
-        ("twice.csv", "user,user,time\nu,i,1\n", "column 'user' is there twice"),
+        ("twice.csv", "user,user,time\nu,i,1\n", "several columns are named 'user'"),
         ("broken.parquet", "user,item\n", "broken.parquet: cannot be read"),
         ("events.json", "{}", "expected a file that ends in .parquet, .csv"),
     ],
 )
-def test_unreadable_file_stops(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+def test_an_unreadable_file_raises_an_error(tmp_path: Path, name: str, content: str | None, message: str) -> None:
     schema = write_log(tmp_path, {}, events=EVENTS | {"path": name})
     if content is not None:
         (tmp_path / name).write_text(content)
@@ -118,13 +118,13 @@ def test_unreadable_file_stops(tmp_path: Path, name: str, content: str | None, m
         prepare(schema, tmp_path / "dataset")
 
 
-def test_unknown_key_of_the_schema_names_the_near_miss(tmp_path: Path) -> None:
+def test_an_unknown_key_of_the_schema_names_the_most_similar_key(tmp_path: Path) -> None:
     schema = write_log(tmp_path, {"events": log()}, time_feilds=["hour"])
     with pytest.raises(InputError, match=r"unknown key 'time_feilds'; did you mean 'time_fields'\?"):
         prepare(schema, tmp_path / "dataset")
 
 
-def test_refused_rows_are_kept_with_reason_and_number(tmp_path: Path) -> None:
+def test_rejected_rows_are_stored_with_reason_and_number(tmp_path: Path) -> None:
     events = log(12)
     events["user"][1] = None
     events["item"][2] = ""
@@ -147,24 +147,26 @@ def test_refused_rows_are_kept_with_reason_and_number(tmp_path: Path) -> None:
     assert rows[0]["item"] == "i1"
 
 
-def test_events_after_the_schemas_latest_are_refused_to_the_day(tmp_path: Path) -> None:
+def test_events_after_the_day_of_latest_are_rejected(tmp_path: Path) -> None:
     day = START // 86400 * 86400
     events = log(4) | {"time": [day, day + 86399, day + 86400, day + 1]}
     info = prepare(write_log(tmp_path, {"events": events}, latest="2020-09-13"), tmp_path / "dataset")
     assert info.rejected == {"events: after 2020-09-13": 1}
 
 
-def test_date_that_is_none_names_schema_and_key(tmp_path: Path) -> None:
+def test_an_invalid_date_is_named_with_schema_and_key(tmp_path: Path) -> None:
     schema = write_log(tmp_path, {"events": log()}, latest="tomorrow")
-    with pytest.raises(InputError, match=r"schema\.yaml: key 'latest': 'tomorrow' is no date; expected 2025-12-31"):
+    with pytest.raises(
+        InputError, match=r"schema\.yaml: key 'latest': 'tomorrow' is not a date; expected a date such as 2025-12-31"
+    ):
         prepare(schema, tmp_path / "dataset")
 
 
-def test_oddities_are_handled_and_counted(tmp_path: Path) -> None:
+def test_unusual_data_is_accepted_and_counted_in_notes(tmp_path: Path) -> None:
     events = {name: [*column, column[0]] for name, column in log().items()}
     events["user"][-1], events["time"][-1] = "once", START + 1
     events["time"][0] += 3000  # u0's first event in the file is its last in time
-    tables = {"events": events, "items": {"id": ["i0", "i0"], "price": [1.0, 2.0]}, "shown": shown()}
+    tables = {"events": events, "items": {"id": ["i0", "i0"], "price": [1.0, 2.0]}, "shown": two_impressions()}
     info = prepare(write_log(tmp_path, tables, items=ITEMS, impressions=SHOWN), tmp_path / "dataset")
     assert info.notes == {
         "users with one event (kept)": 1,
@@ -195,7 +197,7 @@ row = st.tuples(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(row, max_size=30))
-def test_accepted_and_refused_events_make_the_input(tmp_path: Path, rows: list[tuple[Any, ...]]) -> None:
+def test_accepted_and_rejected_events_add_up_to_the_input(tmp_path: Path, rows: list[tuple[Any, ...]]) -> None:
     good = [("a", "x", START, 1), ("b", "y", START + 1, 2), ("a", "z", START + 2, 2)]
     user, item, time, rating = zip(*[*rows, *good], strict=True)
     events = {"user": user, "item": item, "time": time, "rating": rating, "scenario": ["home"] * len(user)}
@@ -206,7 +208,7 @@ def test_accepted_and_refused_events_make_the_input(tmp_path: Path, rows: list[t
     assert info.counts["events"] == len(usable) == len(Dataset(tmp_path / "dataset").sequences.item)
 
 
-def test_csv_and_parquet_make_the_same(tmp_path: Path) -> None:
+def test_csv_and_parquet_give_the_same_dataset(tmp_path: Path) -> None:
     events = random_events(1)
     first = prepare(write_log(tmp_path / "a", {"events": events}, impressions_from_events=RULE), tmp_path / "a" / "out")
     schema = write_log(
@@ -238,7 +240,9 @@ def test_every_form_of_time_is_read(tmp_path: Path, unit: str) -> None:
     )
 
 
-def test_time_without_an_offset_is_utc_wherever_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_without_an_offset_is_utc_in_any_time_zone_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
@@ -255,7 +259,7 @@ def test_time_without_an_offset_is_utc_wherever_the_machine_is(tmp_path: Path, m
         ("content", [1e39, 0.0], {"content": {"type": "vector", "width": 2}}),
     ],
 )
-def test_numbers_too_large_for_a_model_are_named(
+def test_numbers_too_large_for_float32_are_named(
     tmp_path: Path, column: str, value: Any, features: dict[str, Any]
 ) -> None:
     items = {"id": ["i0", "i1"], column: [value, [0.0, 0.0] if column == "content" else 0.0]}
@@ -272,7 +276,7 @@ def test_condition_fields_cannot_be_called_item_or_time(tmp_path: Path) -> None:
         prepare(write_log(tmp_path, {"events": log()}, events=events), tmp_path / "dataset")
 
 
-def test_finer_time_orders_events_of_one_second(tmp_path: Path) -> None:
+def test_milliseconds_order_events_of_the_same_second(tmp_path: Path) -> None:
     events = log(6) | {"user": ["u"] * 6, "item": list("abcdef")}
     events["time"] = [START * 1000 + offset for offset in (5, 900, 4, 3, 70_000, 80_000)]
     schema = write_log(tmp_path, {"events": events}, events=EVENTS | {"time_unit": "ms"})
@@ -282,7 +286,7 @@ def test_finer_time_orders_events_of_one_second(tmp_path: Path) -> None:
     assert dataset.sequences.time[:4].tolist() == [START] * 4
 
 
-def test_same_input_makes_the_same_data_set(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_dataset(small_dataset: Dataset, tmp_path: Path) -> None:
     again = prepare(small_dataset.path.parent / "schema.yaml", tmp_path / "dataset")
     assert again == small_dataset.info
     assert_same_content(small_dataset.path, tmp_path / "dataset")
@@ -297,7 +301,7 @@ def test_fingerprint_changes_with_the_log_and_with_the_schema(tmp_path: Path) ->
     assert len(prints) == 3
 
 
-def test_reader_reads_everything(small_dataset: Dataset) -> None:
+def test_the_reader_returns_every_table(small_dataset: Dataset) -> None:
     info, sequences = small_dataset.info, small_dataset.sequences
     assert set(sequences.condition) == {"rating", "scenario", "hour", "weekday", "gap"}
     assert len(sequences.time) == info.counts["events"]
@@ -317,7 +321,7 @@ def test_reader_reads_everything(small_dataset: Dataset) -> None:
 
 
 def assert_same_content(first: Path, second: Path) -> None:
-    """The same tables in both data sets."""
+    """Assert that both data sets have the same tables."""
     files = sorted(path.relative_to(first) for path in first.rglob("*.parquet"))
     assert files == sorted(path.relative_to(second) for path in second.rglob("*.parquet"))
     for file in files:

@@ -1,4 +1,4 @@
-"""Order within a user, and the leave-last-out split, against plain Python."""
+"""The order of events and the leave-last-out split equal plain Python."""
 
 from pathlib import Path
 
@@ -18,22 +18,24 @@ def test_order_and_held_out_events_equal_brute_force(tmp_path: Path, values: lis
     dataset = Dataset(tmp_path / "dataset")
     sequences, items, ratings = dataset.sequences, dataset.vocabulary("items"), dataset.vocabulary("condition.rating")
     short = 0
-    for place, user in enumerate(dataset.vocabulary("users").decode(sequences.user)):
+    for user_index, user in enumerate(dataset.vocabulary("users").decode(sequences.user)):
         rows = [row for row in range(len(events["user"])) if events["user"][row] == user]
         rows.sort(key=lambda row: (events["time"][row], row))
-        mine = slice(sequences.offsets[place], sequences.offsets[place + 1])
-        assert sequences.time[mine].tolist() == [events["time"][row] for row in rows]
-        assert items.decode(sequences.item[mine]) == [events["item"][row] for row in rows]
-        seen = [ratings.values[index - 1] if index else None for index in sequences.condition["rating"][mine]]
-        assert all(rating in (None, str(events["rating"][row])) for rating, row in zip(seen, rows, strict=True))
+        own = slice(sequences.offsets[user_index], sequences.offsets[user_index + 1])
+        assert sequences.time[own].tolist() == [events["time"][row] for row in rows]
+        assert items.decode(sequences.item[own]) == [events["item"][row] for row in rows]
+        event_ratings = [ratings.values[index - 1] if index else None for index in sequences.condition["rating"][own]]
+        assert all(
+            rating in (None, str(events["rating"][row])) for rating, row in zip(event_ratings, rows, strict=True)
+        )
         held = [at for at, row in enumerate(rows) if values is None or str(events["rating"][row]) in values]
         expected = (held[-2], held[-1]) if len(held) >= 3 else (len(rows), len(rows))
-        assert (sequences.valid_at[place], sequences.test_at[place]) == expected
+        assert (sequences.valid_at[user_index], sequences.test_at[user_index]) == expected
         short += len(held) < 3
     assert 0 < short < len(sequences.user)
 
 
-def test_numeric_field_can_restrict_the_holdout(tmp_path: Path) -> None:
+def test_a_numeric_field_can_restrict_the_holdout(tmp_path: Path) -> None:
     events = random_events(4)
     log = {"path": "events.parquet", "user": "user", "item": "item", "time": "time"}
     condition = {"rating": {"type": "numeric", "feedback": True}}
@@ -50,7 +52,7 @@ def test_numeric_field_can_restrict_the_holdout(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_holdout_on_a_list_is_refused(tmp_path: Path) -> None:
+def test_a_holdout_on_a_list_field_is_refused(tmp_path: Path) -> None:
     log = {"path": "events.parquet", "user": "user", "item": "item", "time": "time"}
     schema = write_log(
         tmp_path,

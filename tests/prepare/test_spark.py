@@ -1,4 +1,4 @@
-"""DuckDB and Spark make the same dataset, row for row."""
+"""DuckDB and Spark produce the same dataset, row for row."""
 
 import importlib.util
 import json
@@ -14,8 +14,8 @@ import yaml
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.prepare.engines.opening import open_engine
-from openlum.prepare.intake import LABEL_LATER
 from openlum.prepare.run import append, prepare
+from openlum.prepare.table_checks import LATE_LABEL
 from openlum.schema import EngineSettings
 from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.write import write_market
@@ -23,7 +23,7 @@ from openlum.sources.public import write
 from tests.data.test_canonical import COLUMNS, texts_by, texts_in_python
 from tests.prepare.logs import random_events, write_log
 from tests.prepare.test_append import SCHEMA, log
-from tests.prepare.test_files import rows, write_types_that_meet
+from tests.prepare.test_files import rows, write_compatible_types
 from tests.prepare.test_impressions import odd_names
 
 pytestmark = [
@@ -37,14 +37,14 @@ KEYS = {"sequences": "user", "items.parquet": "item", "users.parquet": "user"}
 
 
 def with_spark(schema: Path) -> Path:
-    """The same schema with Spark as its engine."""
+    """Return the path of the same schema with Spark as its engine."""
     other = schema.with_name("spark.yaml")
     other.write_text(yaml.safe_dump(yaml.safe_load(schema.read_text()) | {"engine": SPARK}, sort_keys=False))
     return other
 
 
 def tables(dataset: Path) -> dict[str, pa.Table]:
-    """Every table of a dataset, in the order of its key."""
+    """Return every table of a dataset, ordered by its key."""
     keys = KEYS | {f"impressions/{split}": "row" for split in ("train", "valid", "test", "unlabelled")}
     keys |= {f"vocab/{file.name}": "id" for file in (dataset / "vocab").iterdir()}
     found = {name: pq.read_table(dataset / name).sort_by(key) for name, key in keys.items()}
@@ -57,7 +57,7 @@ def assert_same(first: Path, second: Path) -> None:
     assert one.keys() == other.keys()
     for name, table in one.items():
         assert table.column_names == other[name].column_names, name
-        # `equals` takes two missing numbers for equal, and does not look at which fields may be missing.
+        # `equals` treats two missing numbers as equal, and the cast ignores which fields are nullable.
         assert table.cast(other[name].schema).equals(other[name]), name
     infos = [json.loads((path / "dataset.json").read_text()) for path in (first, second)]
     for info in infos:
@@ -65,14 +65,14 @@ def assert_same(first: Path, second: Path) -> None:
     assert infos[0] == infos[1]
 
 
-def test_the_market_is_the_same_in_both(tmp_path: Path) -> None:
+def test_the_market_dataset_is_the_same_in_both(tmp_path: Path) -> None:
     schema = write_market(MarketSettings(users=150, items=120, sessions=4), tmp_path / "log")
     prepare(schema, tmp_path / "duckdb")
     prepare(with_spark(schema), tmp_path / "spark")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
-def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp_path: Path) -> None:
+def test_every_field_type_rejected_rows_and_append_are_the_same_in_both(tmp_path: Path) -> None:
     days: list[dict[str, Any]] = [log(0), log(1)]
     days[0]["events"]["time"][7] = None
     days[0]["events"]["item"][9] = "no such item"
@@ -88,23 +88,25 @@ def test_every_type_of_field_refused_rows_and_appending_are_the_same_in_both(tmp
         schema = tmp_path / "day 0" / "schema.yaml"
         prepare(with_spark(schema) if name == "spark" else schema, tmp_path / name)
         append(tmp_path / name, tmp_path / "day 1" / "events.parquet", tmp_path / "day 1" / "shown.parquet")
-    assert Dataset(tmp_path / "duckdb").info.rejected[f"impressions: {LABEL_LATER}"] == 3
+    assert Dataset(tmp_path / "duckdb").info.rejected[f"impressions: {LATE_LABEL}"] == 3
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
-def test_every_type_of_value_has_the_texts_of_python(tmp_path: Path) -> None:
+def test_every_type_of_value_has_the_canonical_texts_of_python(tmp_path: Path) -> None:
     settings = EngineSettings.model_validate(SPARK)
     with open_engine(settings, tmp_path / "scratch") as engine:
         assert texts_by(engine, COLUMNS, tmp_path / "columns.parquet") == texts_in_python(COLUMNS)
 
 
 def test_files_of_any_name_and_type_are_read_the_same_in_both(tmp_path: Path) -> None:
-    write_types_that_meet(tmp_path)
+    write_compatible_types(tmp_path)
     settings = [EngineSettings(), EngineSettings(name="spark", spark={"spark.master": "local[2]"})]
     found = []
     for setting in settings:
         with open_engine(setting, tmp_path / "it's [scratch]") as engine:
-            found.append(rows(engine, tmp_path, id="identity", x="numeric", t="moment", tags="multi", a="categorical"))
+            found.append(
+                rows(engine, tmp_path, id="identity", x="numeric", t="row_time", tags="multi", a="categorical")
+            )
     for row in found[0] + found[1]:
         row["t"] = row["t"] and row["t"].replace(tzinfo=None)  # Spark says that it is UTC
     assert found[0] == found[1]
@@ -118,7 +120,7 @@ def test_movielens_is_the_same_in_both(tmp_path: Path, real_sources: Path) -> No
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
 
 
-def test_columns_may_be_named_as_engines_name_their_own(tmp_path: Path) -> None:
+def test_columns_may_have_names_that_engines_use_internally(tmp_path: Path) -> None:
     log, schema = odd_names()
     path = write_log(tmp_path / "log", log, **schema)
     prepare(path, tmp_path / "duckdb")

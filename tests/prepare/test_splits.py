@@ -1,4 +1,4 @@
-"""The global time boundaries."""
+"""The boundaries of the global time split."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is learnt from a log is learnt from its training period: later items, users and events change nothing of it."""
+"""Encoders learn from the training period alone: later items, users and events do not change them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from openlum.prepare.run import append, prepare
 from tests.prepare.logs import EVENTS, START, random_events, write_log
 
 TRAINING = 160
-"""Of 200 events, the first four fifths."""
+"""Training events: the first four fifths of 200."""
 FEATURES = {
     "price": {"type": "numeric"},
     "size": {"type": "numeric", "buckets": 4},
@@ -29,35 +29,35 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def entities(ids: list[str], seed: int, scale: float = 1.0, words: str = "") -> dict[str, list[Any]]:
-    """A table of items or users with random features."""
+def entities(ids: list[str], seed: int, scale: float = 1.0, prefix: str = "") -> dict[str, list[Any]]:
+    """Return a table of items or users with random features."""
     rng, n = np.random.default_rng(seed), len(ids)
     days = np.datetime64("2020-01-01") + (scale * rng.integers(0, 100, n)).astype("timedelta64[D]")
     return {
         "id": ids,
-        "name": [f"{words}{one}" for one in ids],
+        "name": [f"{prefix}{one}" for one in ids],
         "price": (scale * rng.normal(10, 3, n)).tolist(),
         "size": (scale * rng.integers(0, 20, n)).tolist(),
         "since": days.astype("datetime64[us]").tolist(),
-        "brand": [f"{words}brand {k}" for k in rng.integers(0, 6, n)],
-        "tags": [[f"{words}tag {k}" for k in rng.choice(6, size, replace=False)] for size in rng.integers(0, 4, n)],
-        "maker": [f"{words}maker {k}" for k in rng.integers(0, 9, n)],
+        "brand": [f"{prefix}brand {k}" for k in rng.integers(0, 6, n)],
+        "tags": [[f"{prefix}tag {k}" for k in rng.choice(6, size, replace=False)] for size in rng.integers(0, 4, n)],
+        "maker": [f"{prefix}maker {k}" for k in rng.integers(0, 9, n)],
         "content": rng.normal(size=(n, 2)).tolist(),
     }
 
 
 def log(later: bool) -> dict[str, Any]:
-    """A log whose last fifth is of the users and items of the rest; or of others, with extreme features, in the tables too."""
+    """Return a log whose last fifth has the users and items of the rest; if `later`, other ones with extreme features."""
     events = {name: column[:200] for name, column in random_events(0, 260, users=9, items=25, seconds=500).items()}
     order = np.argsort(events["time"], kind="stable")
     events = {name: [column[row] for row in order] for name, column in events.items()}
     events["time"][TRAINING:] = [START + 1000 + row for row in range(40)]
     items, users = sorted(set(events["item"][:TRAINING])), sorted(set(events["user"][:TRAINING]))
     tables = {"items": entities(items, 1), "users": entities(users, 2)}
-    # Never met, though it is in the table, in each log: it must not teach either.
+    # In the table of each log but without events: encoders must not learn from it.
     strange = {
-        "items": entities(["a never met"], 3, 1e6, "never "),
-        "users": entities(["a never met"], 4, 1e6, "never "),
+        "items": entities(["an entity without events"], 3, 1e6, "never "),
+        "users": entities(["an entity without events"], 4, 1e6, "never "),
     }
     if later:
         events["item"][TRAINING:] = [f"a later item {row % 10}" for row in range(40)]
@@ -74,7 +74,7 @@ def log(later: bool) -> dict[str, Any]:
     shown |= {"time": [time + 1 for time in events["time"]], "click": [rating % 2 for rating in events["rating"]]}
     shown["place"] = [float(row % 7) * (1e3 if later and row >= TRAINING else 1) for row in range(200)]
     shown["device"] = [f"later {row}" if later and row >= TRAINING else f"d{row % 3}" for row in range(200)]
-    if later:  # candidates without a label, of the training period and later, teach nothing either
+    if later:  # encoders do not learn from unlabelled candidates either, in the training period or later
         shown = {name: column + column[100:] for name, column in shown.items()}
         shown["click"] = shown["click"][:200] + [None] * 100
         shown["place"], shown["device"] = shown["place"][:200] + [1e6] * 100, shown["device"][:200] + ["waiting"] * 100
@@ -83,7 +83,7 @@ def log(later: bool) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alike(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
-    """The same training period, and what comes later differs."""
+    """Return two datasets with the same training period and different later events."""
     found = []
     for later in (False, True):
         directory = tmp_path_factory.mktemp("later" if later else "usual")
@@ -107,30 +107,32 @@ def test_later_entities_change_no_id_and_no_encoded_value_of_the_training_period
     usual, later = alike
     for name in ("items", "users"):
         before, after = usual.vocabulary(name), later.vocabulary(name)
-        met = before.counts > 0
-        known = [value for value, there in zip(before.values, met[1:], strict=True) if there]
-        # Whoever acted in the training period has the first ids, in any log.
-        assert after.values[: len(known)] == before.values[: len(known)] == known
-        assert after.counts[: len(known) + 1].tolist() == before.counts[: len(known) + 1].tolist()
+        trained = before.counts > 0
+        trained_values = [value for value, is_trained in zip(before.values, trained[1:], strict=True) if is_trained]
+        # Entities with events in the training period have the first ids in both logs.
+        assert after.values[: len(trained_values)] == before.values[: len(trained_values)] == trained_values
+        assert after.counts[: len(trained_values) + 1].tolist() == before.counts[: len(trained_values) + 1].tolist()
         features = (d.item_features() if name == "items" else d.user_features() for d in alike)
         one, other = features
         for field, values in one.items():
-            np.testing.assert_array_equal(values[: len(known) + 1], other[field][: len(known) + 1], err_msg=field)
+            np.testing.assert_array_equal(
+                values[: len(trained_values) + 1], other[field][: len(trained_values) + 1], err_msg=field
+            )
     one, other = (dataset.impressions("train") for dataset in alike)
     np.testing.assert_array_equal(one.context["place"], other.context["place"])
     np.testing.assert_array_equal(one.item, other.item)
 
 
-def test_means_are_those_of_the_items_that_training_has_met(alike: list[Dataset]) -> None:
+def test_scales_are_those_of_the_trained_items(alike: list[Dataset]) -> None:
     for dataset, which in zip(alike, (False, True), strict=True):
         tables = log(which)
-        met = set(tables["events"]["item"][:TRAINING])
-        price = [p for one, p in zip(tables["items"]["id"], tables["items"]["price"], strict=True) if one in met]
+        trained = set(tables["events"]["item"][:TRAINING])
+        price = [p for one, p in zip(tables["items"]["id"], tables["items"]["price"], strict=True) if one in trained]
         spec = next(spec for spec in dataset.info.item if spec.name == "price")
         np.testing.assert_allclose((spec.mean, spec.std), (np.mean(price), np.std(price)), rtol=1e-6)
 
 
-def test_ids_go_by_first_event_over_all_preparations(tmp_path: Path) -> None:
+def test_ids_are_ordered_by_first_event_over_all_preparations(tmp_path: Path) -> None:
     events = random_events(3, 200, users=30, items=40, seconds=400)
     order = np.argsort(events["time"], kind="stable")
     events = {name: [column[row] for row in order] for name, column in events.items()}
@@ -144,7 +146,7 @@ def test_ids_go_by_first_event_over_all_preparations(tmp_path: Path) -> None:
         assert Dataset(tmp_path / "dataset").vocabulary(name).values == first
 
 
-def test_items_of_training_without_any_value_leave_scales_and_buckets_empty(tmp_path: Path) -> None:
+def test_trained_items_without_any_value_leave_scales_and_buckets_empty(tmp_path: Path) -> None:
     events = random_events(1)
     items = sorted(set(events["item"]))
     table: dict[str, Any] = entities([*items, "late"], 0)

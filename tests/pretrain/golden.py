@@ -1,6 +1,6 @@
-"""The golden losses: 50 steps on a tiny market with a fixed seed.
+"""The golden losses: the losses of 50 training steps on a tiny market with a fixed seed.
 
-`python -m tests.pretrain.golden` writes them anew, where a change is meant to alter them.
+If a change is intended to alter them, `python -m tests.pretrain.golden` writes the new losses.
 """
 
 import json
@@ -11,7 +11,7 @@ from openlum.artefact.directory import write_json
 from openlum.data.dataset import Dataset
 from openlum.model import ModelSettings
 from openlum.prepare.run import prepare
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer
 from openlum.sources.market.settings import MarketSettings
@@ -22,7 +22,7 @@ SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_wid
 
 
 def losses(directory: Path) -> dict[str, list[float]]:
-    """Item, feedback and judged loss every ten steps."""
+    """Return the losses of items, feedback contrast and feedback prediction at every tenth step."""
     schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), directory / "log")
     prepare(schema, directory / "dataset")
     dataset = Dataset(directory / "dataset")

@@ -1,4 +1,4 @@
-"""A model card shows the names and ids of a log as they are, whatever they hold."""
+"""The model card shows the names and ids of a log literally, whatever characters they have."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from openlum.data.dataset import Dataset
 from openlum.model import LargeUserModel
 from openlum.pretrain.card import write_card
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.settings import PretrainSettings
 
 from . import golden
@@ -37,7 +37,7 @@ def model(small_dataset: Dataset) -> LargeUserModel:
 
 
 def card(model: LargeUserModel, dataset: Dataset, name: str, directory: Path) -> str:
-    """The card of a model where everything that a log or a file names is `name`."""
+    """Return the card of a model in which all names from logs and files are `name`."""
     specs = [spec.model_copy(update={"name": name}) for spec in model.config.condition[:1]]
     model.config = model.config.model_copy(update={"condition": specs, "initialised_from": name})
     model.processor.items.values[0] = name
@@ -47,29 +47,30 @@ def card(model: LargeUserModel, dataset: Dataset, name: str, directory: Path) ->
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_card_is_one_page_whatever_names_hold(
+def test_names_do_not_change_the_structure_of_a_card(
     model: LargeUserModel, small_dataset: Dataset, tmp_path: Path, name: str
 ) -> None:
-    plain, hostile = (ModelCard(card(model, small_dataset, one, tmp_path)) for one in ("shop", name))
+    plain, hostile = (ModelCard(card(model, small_dataset, text, tmp_path)) for text in ("shop", name))
     assert hostile.data.to_dict() == plain.data.to_dict()
-    read = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    blocks = [[(one.type, one.tag) for one in read.parse(page.text)] for page in (plain, hostile)]
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    blocks = [[(token.type, token.tag) for token in parser.parse(page.text)] for page in (plain, hostile)]
     assert blocks[0] == blocks[1]
-    assert spans(read, hostile.text) == spans(read, plain.text)
-    shown = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-    assert text(read, hostile.text).count(shown) == text(read, plain.text).count("shop") == 5
-    code = next(one.content for one in read.parse(hostile.text) if one.type == "fence")
-    history = next(one for one in ast.walk(ast.parse(code)) if isinstance(one, ast.keyword) and one.arg == "history")
+    assert inline_types(parser, hostile.text) == inline_types(parser, plain.text)
+    expected = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    assert visible_text(parser, hostile.text).count(expected) == visible_text(parser, plain.text).count("shop") == 5
+    code = next(token.content for token in parser.parse(hostile.text) if token.type == "fence")
+    keywords = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.keyword)]
+    history = next(keyword for keyword in keywords if keyword.arg == "history")
     assert ast.literal_eval(history.value) == [{"item": name}]
 
 
-def spans(read: MarkdownIt, page: str) -> list[str]:
-    """The kinds of everything within lines but text."""
-    inside = [child for one in read.parse(page) for child in one.children or []]
-    return [child.type for child in inside if child.type != "text"]
+def inline_types(parser: MarkdownIt, page: str) -> list[str]:
+    """Return the types of all inline tokens of a page except text."""
+    children = [child for token in parser.parse(page) for child in token.children or []]
+    return [child.type for child in children if child.type != "text"]
 
 
-def text(read: MarkdownIt, page: str) -> str:
-    """What a reader sees outside of code."""
-    inside: list[Any] = [child for one in read.parse(page) for child in one.children or []]
-    return "".join(child.content if child.type == "text" else "\n" for child in inside)
+def visible_text(parser: MarkdownIt, page: str) -> str:
+    """Return the text of a page that a reader sees, without code."""
+    children: list[Any] = [child for token in parser.parse(page) for child in token.children or []]
+    return "".join(child.content if child.type == "text" else "\n" for child in children)

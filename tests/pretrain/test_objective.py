@@ -1,4 +1,4 @@
-"""The training loss: what it asks of every event, and what it must not see."""
+"""The training loss: its questions about every event, and the events that they must not see."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans
 from openlum.model import History
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer
 
@@ -22,92 +22,94 @@ SETTINGS = PretrainSettings(
 
 
 @pytest.fixture(scope="module")
-def run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    """A training that has begun, so that what a question sees counts; it asks of every event all that there is to ask."""
+def trainer(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A trainer after 20 steps, so that answers depend on the history. Its objective has every question for every event."""
     work: Path = tmp_path_factory.mktemp("objective")
     (work / "checkpoints").mkdir()
-    trainer = Trainer(build_model(small_dataset, golden.SHAPE, 0), small_dataset, SETTINGS, work)
-    trainer.run(until=20)
-    trainer.model.eval()
-    return trainer
+    started = Trainer(build_model(small_dataset, golden.SHAPE, 0), small_dataset, SETTINGS, work)
+    started.run(until=20)
+    started.model.eval()
+    return started
 
 
 @torch.no_grad()
-def outputs(run: Trainer, history: History, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """What the losses of a batch are made of: answers and logits, (L, ...) each, in the order of the events."""
-    made: list[Tensor] = []
-    ask = run.model.answer_and_predict_feedback
+def outputs(trainer: Trainer, history: History, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Return the answers and logits that the losses of a batch are computed from, (L, ...) each, in the order of the events."""
+    recorded: list[Tensor] = []
+    answer_and_predict_feedback = trainer.model.answer_and_predict_feedback
 
     def record(*arguments):
-        answers, logits = ask(*arguments)
-        made.extend(output.unflatten(0, (len(history.item), -1)) for output in (*answers, *logits))
+        answers, logits = answer_and_predict_feedback(*arguments)
+        recorded.extend(output.unflatten(0, (len(history.item), -1)) for output in (*answers, *logits))
         return answers, logits
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.model, "answer_and_predict_feedback", record)
-        run.objective(run.model, history)
-    return made
+        patch.setattr(trainer.model, "answer_and_predict_feedback", record)
+        trainer.objective(trainer.model, history)
+    return recorded
 
 
 def whole_histories(dataset: Dataset) -> tuple[History, np.ndarray]:
-    """All users' events, and of each the index of the first of its second."""
+    """Return the events of all users, and for each event the index of the first event of its second."""
     lengths = np.diff(dataset.sequences.offsets)
     history = History.gather(dataset.sequences, Spans(np.arange(len(lengths)), np.zeros_like(lengths), lengths))
-    return history, dataset.sequences.moment
+    return history, dataset.sequences.moment_start
 
 
-def test_no_loss_of_feedback_depends_on_another_event_of_its_second(
-    run: Trainer, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+def test_feedback_losses_do_not_depend_on_other_events_of_the_same_second(
+    trainer: Trainer, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it comes before or after; and no loss of an item on a later event. What may see the difference does."""
+    """The other event may come before or after. Item losses do not depend on later events. Outputs that may change do change."""
     history, moment = whole_histories(small_dataset)
     second = torch.from_numpy(np.cumsum(moment == np.arange(len(moment))))  # (L,) number of each event's second
-    place = torch.arange(len(second))
-    usual = outputs(run, history, monkeypatch)
-    assert [tuple(output.shape[1:]) for output in usual] == [(1, 16), (5, 16), (1, 5)]
-    shared = (second.bincount()[second] > 1) & (place < len(second) // 2)
+    position = torch.arange(len(second))
+    unchanged = outputs(trainer, history, monkeypatch)
+    assert [tuple(output.shape[1:]) for output in unchanged] == [(1, 16), (5, 16), (1, 5)]
+    shared = (second.bincount()[second] > 1) & (position < len(second) // 2)
     assert shared.sum() > 30
     for changed in shared.nonzero().squeeze(1)[::5].tolist():
-        user = int(history.user_of(torch.tensor([changed])))
+        user = int(history.user_index(torch.tensor([changed])))
         begin, end = history.offsets[user : user + 2].tolist()
         other = {name: field.clone() for name, field in history.condition.items()}
         other["rating"][changed] = 1 + other["rating"][changed] % 5
         other["scenario"][changed] = 1 + other["scenario"][changed] % 3
         item = history.item.clone()
         item[changed] = 1 + item[changed] % 19
-        found = outputs(run, History(item, other, history.offsets, history.before, history.event), monkeypatch)
-        elsewhere = (place < begin) | (place >= end)
-        by_second = elsewhere | (second <= second[changed]) & (place != changed)
-        for kind, (before, after) in enumerate(zip(usual, found, strict=True)):
-            same = by_second if kind else elsewhere | (place < changed)
+        changed_outputs = outputs(
+            trainer, History(item, other, history.offsets, history.prefix, history.event_index), monkeypatch
+        )
+        other_users = (position < begin) | (position >= end)
+        same_feedback = other_users | (second <= second[changed]) & (position != changed)
+        for kind, (before, after) in enumerate(zip(unchanged, changed_outputs, strict=True)):
+            same = same_feedback if kind else other_users | (position < changed)
             torch.testing.assert_close(after[same], before[same], atol=1e-6, rtol=0)
             if not same[begin:end].all() and end - changed > 3:
                 assert (after[~same] - before[~same]).abs().max() > 1e-4
 
 
-def test_an_item_is_asked_for_under_its_condition_after_all_events_before_it(
-    run: Trainer, small_dataset: Dataset
+def test_item_questions_have_the_condition_of_the_event_and_see_all_earlier_events(
+    trainer: Trainer, small_dataset: Dataset
 ) -> None:
     history, _ = whole_histories(small_dataset)
     positions = torch.arange(len(history.item))
-    questions = run.objective.looking_for_items(history, positions)
-    within = torch.cat([torch.arange(length) for length in history.offsets.diff().tolist()])
-    assert torch.equal(questions.prefix, within)
+    questions = trainer.objective.item_questions(history, positions)
+    event_number = torch.cat([torch.arange(length) for length in history.offsets.diff().tolist()])
+    assert torch.equal(questions.prefix, event_number)
     assert all(torch.equal(questions.condition[name], field) for name, field in history.condition.items())
 
 
-def test_an_item_asked_for_without_its_condition_leaves_the_history_as_it_was(
-    run: Trainer, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+def test_question_blank_changes_item_questions_and_not_the_history(
+    trainer: Trainer, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history, _ = whole_histories(small_dataset)
-    usual = outputs(run, history, monkeypatch)
-    monkeypatch.setattr(run.objective, "settings", SETTINGS.model_copy(update={"question_blank": 0.5}))
-    questions = run.objective.looking_for_items(history, torch.arange(len(history.item)))
-    unknown = (questions.condition["rating"] == 0) & (questions.condition["scenario"] == 0)
-    assert 0.4 < unknown.float().mean() < 0.6
-    anything, *others = outputs(run, history, monkeypatch)
-    changed = (anything - usual[0]).flatten(1).abs().amax(1) > 1e-4
+    unchanged = outputs(trainer, history, monkeypatch)
+    monkeypatch.setattr(trainer.objective, "settings", SETTINGS.model_copy(update={"question_blank": 0.5}))
+    questions = trainer.objective.item_questions(history, torch.arange(len(history.item)))
+    blank = (questions.condition["rating"] == 0) & (questions.condition["scenario"] == 0)
+    assert 0.4 < blank.float().mean() < 0.6
+    item_answers, *feedback_outputs = outputs(trainer, history, monkeypatch)
+    changed = (item_answers - unchanged[0]).flatten(1).abs().amax(1) > 1e-4
     assert 0.4 < changed.float().mean() < 0.6
-    for one, other in zip(others, usual[1:], strict=True):
-        torch.testing.assert_close(one, other)
-    torch.testing.assert_close(anything[~changed], usual[0][~changed], atol=1e-4, rtol=0)
+    for output, expected in zip(feedback_outputs, unchanged[1:], strict=True):
+        torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(item_answers[~changed], unchanged[0][~changed], atol=1e-4, rtol=0)

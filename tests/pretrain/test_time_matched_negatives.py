@@ -1,4 +1,4 @@
-"""What a user could have taken instead: where it is drawn from, what is asked about it, and that it teaches taste."""
+"""Time-matched negatives: how they are drawn, the questions about them, and a model that learns the taste of users from them."""
 
 import json
 from dataclasses import replace
@@ -14,8 +14,8 @@ from openlum.data.packing import Protocol, Spans, training_end, training_events
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings
 from openlum.prepare.run import prepare
-from openlum.pretrain import time_matched_negatives as time_matched_negatives
-from openlum.pretrain.initial import build_model
+from openlum.pretrain import time_matched_negatives
+from openlum.pretrain.initialization import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.train import Trainer, pretrain
@@ -31,24 +31,24 @@ USERS, ITEMS, EVENTS = 60, 40, 24
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A log of purchases without feedback: half of the users buy even items, half odd ones, one a day, in a shop at random."""
+    """A log of purchases without feedback. Half of the users buy even items, half odd items, one a day, in a random shop."""
     directory, rng = tmp_path_factory.mktemp("taken"), np.random.default_rng(0)
     user, day = np.divmod(np.arange(USERS * EVENTS), EVENTS)
     item = 2 * rng.integers(ITEMS // 2, size=len(user)) + user % 2
     events: dict[str, Any] = {
-        "user": [f"u{one}" for one in user],
-        "item": [f"i{one}" for one in item],
+        "user": [f"u{index}" for index in user],
+        "item": [f"i{index}" for index in item],
         "time": (START + 86_400 * day + rng.integers(80_000, size=len(user))).tolist(),
-        "shop": [f"shop{one}" for one in rng.integers(3, size=len(user))],
+        "shop": [f"shop{index}" for index in rng.integers(3, size=len(user))],
     }
-    other = {"item": [f"i{one ^ 1}" for one in item]}
-    shown = {name: values + (other | events | other)[name] for name, values in events.items()}
-    shown["label"] = [1] * len(user) + [0] * len(user)
+    negatives = {"item": [f"i{index ^ 1}" for index in item]}
+    impressions = {name: values + (events | negatives)[name] for name, values in events.items()}
+    impressions["label"] = [1] * len(user) + [0] * len(user)
     schema = write_log(
         directory,
-        {"events": events, "shown": shown},
+        {"events": events, "impressions": impressions},
         events={"path": "events.parquet", "user": "user", "item": "item", "time": "time", "condition": {"shop": {}}},
-        impressions={"path": "shown.parquet", "user": "user", "item": "item", "time": "time", "label": "label"},
+        impressions={"path": "impressions.parquet", "user": "user", "item": "item", "time": "time", "label": "label"},
         gap_unit="d",
     )
     prepare(schema, directory / "dataset")
@@ -60,108 +60,111 @@ def model(dataset: Dataset) -> LargeUserModel:
     return build_model(dataset, SHAPE, seed=0)
 
 
-def all_of(dataset: Dataset) -> History:
+def whole_histories(dataset: Dataset) -> History:
+    """Return the events of all users."""
     end = np.diff(dataset.sequences.offsets)
     return History.gather(dataset.sequences, Spans(np.arange(len(end)), 0 * end, end))
 
 
 def test_draws_are_near_in_time_and_of_other_users(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a question about what another took is in all else the one about the event's own item, and follows it."""
-    monkeypatch.setattr(time_matched_negatives, "NEAR", 40)
+    """The question about a negative follows the question about the event's item and differs only in the item."""
+    monkeypatch.setattr(time_matched_negatives, "EVENTS_PER_SIDE", 40)
     n = len(dataset.sequences.item)
-    sequences = replace(dataset.sequences, item=1 + np.arange(n))  # every event has an item of its own
-    history = replace(all_of(dataset), item=torch.from_numpy(sequences.item))
+    sequences = replace(dataset.sequences, item=1 + np.arange(n))  # every event has a different item
+    history = replace(whole_histories(dataset), item=torch.from_numpy(sequences.item))
     positions = torch.arange(0, n, 3)
-    questions, taken = TimeMatchedNegatives(sequences, np.arange(n)).questions(history, positions, 4)
+    questions, labels = TimeMatchedNegatives(sequences, np.arange(n)).questions(history, positions, 4)
     assert questions.item is not None
-    assert history.before is not None
-    assert int(taken.sum()) == len(positions)
-    assert 3 * len(positions) < int((1 - taken).sum()) < 4 * len(positions)  # some are of the same user
-    event = positions[taken.cumsum(0) - 1]  # (Q,)
-    assert torch.equal(questions.item[taken > 0], history.item[positions])
-    assert torch.equal(questions.prefix, history.before[event])
-    assert torch.equal(questions.user, torch.searchsorted(history.offsets, event, right=True) - 1)
+    assert history.prefix is not None
+    assert int(labels.sum()) == len(positions)
+    assert 3 * len(positions) < int((1 - labels).sum()) < 4 * len(positions)  # some are of the same user
+    event = positions[labels.cumsum(0) - 1]  # (Q,)
+    assert torch.equal(questions.item[labels > 0], history.item[positions])
+    assert torch.equal(questions.prefix, history.prefix[event])
+    assert torch.equal(questions.user_index, torch.searchsorted(history.offsets, event, right=True) - 1)
     for name, field in questions.condition.items():
         assert torch.equal(field, history.condition[name][event])
     assert len(np.unique(sequences.time)) > n - 20
     rank = np.argsort(np.argsort(sequences.time, kind="stable"))
-    drawn = questions.item[taken == 0].numpy() - 1
-    begin = (rank[event[taken == 0]] - 40).clip(0, n - 81)
-    away = rank[drawn] - begin
-    assert (away >= -1).all()  # equal times may stand in either order
-    assert (away <= 81).all()
-    assert (away < 10).any()
-    assert (away > 70).any()
-    user = np.searchsorted(sequences.offsets, drawn, "right") - 1
-    assert (user != questions.user[taken == 0].numpy()).all()
+    negatives = questions.item[labels == 0].numpy() - 1
+    begin = (rank[event[labels == 0]] - 40).clip(0, n - 81)
+    distance = rank[negatives] - begin
+    assert (distance >= -1).all()  # events of equal time have no fixed order
+    assert (distance <= 81).all()
+    assert (distance < 10).any()
+    assert (distance > 70).any()
+    user = np.searchsorted(sequences.offsets, negatives, "right") - 1
+    assert (user != questions.user_index[labels == 0].numpy()).all()
 
 
-def test_events_of_one_time_are_drawn_evenly(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever their users' ids, which go by how much users do; and at the ends no event is drawn more than others."""
-    monkeypatch.setattr(time_matched_negatives, "NEAR", 30)
+def test_events_of_equal_time_are_drawn_uniformly(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draws do not depend on user ids, which are sorted by activity. Events at the ends are drawn as often as others."""
+    monkeypatch.setattr(time_matched_negatives, "EVENTS_PER_SIDE", 30)
     sequences = dataset.sequences
     n = len(sequences.item)
     days = replace(
         sequences, time=np.arange(n) % EVENTS // 8, item=1 + np.arange(n)
-    )  # three days, and items are events
-    history = replace(all_of(dataset), item=torch.from_numpy(days.item))
-    questions, taken = TimeMatchedNegatives(days, np.arange(n)).questions(history, torch.arange(n), 20)
+    )  # three days, and every event has a different item
+    history = replace(whole_histories(dataset), item=torch.from_numpy(days.item))
+    questions, labels = TimeMatchedNegatives(days, np.arange(n)).questions(history, torch.arange(n), 20)
     assert questions.item is not None
-    drawn = np.bincount(questions.item[taken == 0].numpy() - 1, minlength=n)
-    assert 0.9 < drawn.mean() / 20 <= 1
-    assert drawn.max() < 4 * drawn.mean()
-    assert (drawn == 0).mean() < 0.02
-    by_user = drawn.reshape(USERS, EVENTS).sum(1)
+    counts = np.bincount(questions.item[labels == 0].numpy() - 1, minlength=n)
+    assert 0.9 < counts.mean() / 20 <= 1
+    assert counts.max() < 4 * counts.mean()
+    assert (counts == 0).mean() < 0.02
+    by_user = counts.reshape(USERS, EVENTS).sum(1)
     assert by_user.max() < 1.5 * by_user.min()
-    # Where a window reaches into another time, its users come in no order either.
-    late = replace(days, time=(np.arange(n) > 0).astype(np.int64))
-    questions, taken = TimeMatchedNegatives(late, np.arange(n)).questions(history, torch.tensor([0]), 500)
+    # A window that includes events of another time draws them from many users, too.
+    two_times = replace(days, time=(np.arange(n) > 0).astype(np.int64))
+    questions, labels = TimeMatchedNegatives(two_times, np.arange(n)).questions(history, torch.tensor([0]), 500)
     assert questions.item is not None
-    assert len(np.unique((questions.item[taken == 0].numpy() - 1) // EVENTS)) > USERS / 3
+    assert len(np.unique((questions.item[labels == 0].numpy() - 1) // EVENTS)) > USERS / 3
 
 
-def test_only_some_events_may_be_drawn(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those given, or an even sample of them; where there are none, nothing is asked."""
-    history, positions = all_of(dataset), torch.arange(50)
-    few = np.arange(0, len(dataset.sequences.item), 5)
-    pool = set(dataset.sequences.item[few].tolist())
-    monkeypatch.setattr(time_matched_negatives, "MOST", 100)
-    assert len(TimeMatchedNegatives(dataset.sequences, few).events) == 100
-    questions, taken = TimeMatchedNegatives(dataset.sequences, few).questions(history, positions, 2)
+def test_negatives_come_from_the_pool_only(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large pool is reduced to an evenly spaced sample. Without a negative there is no question."""
+    history, positions = whole_histories(dataset), torch.arange(50)
+    pool_events = np.arange(0, len(dataset.sequences.item), 5)
+    pool = set(dataset.sequences.item[pool_events].tolist())
+    monkeypatch.setattr(time_matched_negatives, "MAX_POOL_EVENTS", 100)
+    assert len(TimeMatchedNegatives(dataset.sequences, pool_events).events) == 100
+    questions, labels = TimeMatchedNegatives(dataset.sequences, pool_events).questions(history, positions, 2)
     assert questions.item is not None
-    assert set(questions.item[taken == 0].tolist()) <= pool
-    own = np.arange(dataset.sequences.offsets[1])  # of the first user, whose events the positions are
-    assert not len(TimeMatchedNegatives(dataset.sequences, few[:0]).questions(history, positions, 2)[1])
+    assert set(questions.item[labels == 0].tolist()) <= pool
+    own = np.arange(dataset.sequences.offsets[1])  # of the first user, like the events at the positions
+    assert not len(TimeMatchedNegatives(dataset.sequences, pool_events[:0]).questions(history, positions, 2)[1])
     assert not len(TimeMatchedNegatives(dataset.sequences, own).questions(history, positions[: len(own)], 2)[1])
 
 
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
-def test_training_draws_from_what_it_may_learn_from_alone(dataset: Dataset, tmp_path: Path, protocol: Protocol) -> None:
+def test_negatives_of_training_are_training_events_only(dataset: Dataset, tmp_path: Path, protocol: Protocol) -> None:
     (tmp_path / "checkpoints").mkdir()
     settings = PretrainSettings(protocol=protocol)
     trainer = Trainer(build_model(dataset, SHAPE, 0, protocol), dataset, settings, tmp_path)
     end = training_end(dataset, protocol)
-    assert trainer.objective.others is not None
-    assert set(trainer.objective.others.events) == set(training_events(dataset.sequences, end))
-    place = np.searchsorted(dataset.sequences.offsets, trainer.validation.others.events, "right") - 1
-    number = trainer.validation.others.events - dataset.sequences.offsets[place]
-    assert (number >= end[place]).all()
+    assert trainer.objective.time_matched_negatives is not None
+    assert set(trainer.objective.time_matched_negatives.events) == set(training_events(dataset.sequences, end))
+    user_index = (
+        np.searchsorted(dataset.sequences.offsets, trainer.validation.time_matched_negatives.events, "right") - 1
+    )
+    number = trainer.validation.time_matched_negatives.events - dataset.sequences.offsets[user_index]
+    assert (number >= end[user_index]).all()
     if protocol == "time":
-        assert (dataset.sequences.time[trainer.validation.others.events] < dataset.info.test_time).all()
+        assert (dataset.sequences.time[trainer.validation.time_matched_negatives.events] < dataset.info.test_time).all()
     else:
-        assert (number < dataset.sequences.test_at[place]).all()
+        assert (number < dataset.sequences.test_at[user_index]).all()
 
 
-def test_what_is_known_of_the_scenario_does_not_count(dataset: Dataset, model: LargeUserModel) -> None:
-    """The history may tell a user's shop, and another's item comes from another shop: time alone may be known."""
-    history, positions = all_of(dataset), torch.arange(0, 200, 7)
+def test_feedback_predictions_depend_on_time_fields_only(dataset: Dataset, model: LargeUserModel) -> None:
+    """The item of another user comes from another shop, so the field `shop` would reveal which item is a negative."""
+    history, positions = whole_histories(dataset), torch.arange(0, 200, 7)
     questions, _ = TimeMatchedNegatives(dataset.sequences, np.arange(1000)).questions(history, positions, 1)
     state = model.encode_history(history)
     logits = model.predict_feedback_logits(state, questions)[0]
-    elsewhere = replace(questions, condition=questions.condition | {"shop": 0 * questions.condition["shop"] + 2})
-    assert torch.equal(model.predict_feedback_logits(state, elsewhere)[0], logits)
-    later = replace(questions, condition=questions.condition | {"hour": (questions.condition["hour"] + 5) % 25})
-    assert not torch.equal(model.predict_feedback_logits(state, later)[0], logits)
+    other_shop = replace(questions, condition=questions.condition | {"shop": 0 * questions.condition["shop"] + 2})
+    assert torch.equal(model.predict_feedback_logits(state, other_shop)[0], logits)
+    other_hour = replace(questions, condition=questions.condition | {"hour": (questions.condition["hour"] + 5) % 25})
+    assert not torch.equal(model.predict_feedback_logits(state, other_hour)[0], logits)
 
 
 @pytest.mark.parametrize("interruption", [2, 5])
@@ -172,37 +175,37 @@ def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path
         (work / "checkpoints").mkdir(parents=True, exist_ok=True)
         return Trainer(build_model(dataset, SHAPE, 0), dataset, settings, work)
 
-    whole = trainer(tmp_path / "whole")
-    whole.run()
+    uninterrupted = trainer(tmp_path / "uninterrupted")
+    uninterrupted.run()
     trainer(tmp_path / "resumed").run(until=interruption)
     resumed = trainer(tmp_path / "resumed")
     resumed.run()
-    for name, tensor in whole.model.state_dict().items():
+    for name, tensor in uninterrupted.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    assert whole.progress.best_validation == resumed.progress.best_validation
+    assert uninterrupted.progress.best_validation == resumed.progress.best_validation
 
 
-def test_one_user_alone_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+def test_training_events_of_only_one_user_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     end = np.where(np.arange(USERS) == 3, EVENTS, 0)
     settings = PretrainSettings()
-    with pytest.raises(InputError, match="one user alone"):
+    with pytest.raises(InputError, match="all training events are of one user"):
         Trainer(build_model(dataset, SHAPE, 0), dataset, settings, tmp_path, end)
 
 
-def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Dataset, tmp_path: Path) -> None:
-    """From training to knowledge, and for one user."""
+def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dataset: Dataset, tmp_path: Path) -> None:
+    """The predictions of the knowledge and of `predict_feedback` are right."""
     settings = PretrainSettings(epochs=40, batch_events=256, learning_rate=0.01, protocol="time", patience=40)
     pretrain(dataset.path, tmp_path / "model", SHAPE, settings)
     lines = map(json.loads, (tmp_path / "model" / "metrics.jsonl").read_text().splitlines())
-    figures = [line["validation"] for line in lines if "validation" in line]
-    assert figures[-1]["feedback_prediction_loss"] < 0.55 < np.log(2) - 0.05 < figures[0]["feedback_prediction_loss"]
-    assert figures[-1]["auc taken judged"] > 0.7
+    metrics = [line["validation"] for line in lines if "validation" in line]
+    assert metrics[-1]["feedback_prediction_loss"] < 0.55 < np.log(2) - 0.05 < metrics[0]["feedback_prediction_loss"]
+    assert metrics[-1]["auc taken predicted"] > 0.7
     query(dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     knowledge, test = load_knowledge(tmp_path / "knowledge", dataset), dataset.impressions("test")
     assert knowledge.questions == ["any", "taken=no", "taken=yes"]
     odds = knowledge.similarity[knowledge.places(test.row)]  # (I, 3)
     assert odds[:, 1] == pytest.approx(-odds[:, 2], abs=1e-4)
-    # Each row beside the same user's at the same time with the other item.
+    # Compare the two rows of the same user and time.
     label = test.label > 0
     pairs = {(u, t): score for u, t, score in zip(test.user[label], test.time[label], odds[label, 2], strict=True)}
     better = [
@@ -210,15 +213,15 @@ def test_a_model_of_a_log_without_feedback_knows_what_a_user_takes(dataset: Data
     ]
     assert np.mean(better) > 0.95
     lum = LargeUserModel.load(tmp_path / "model")
-    found = lum.predict_feedback([{"item": f"i{2 * n}"} for n in range(8)], ["i6", "i7"], {"shop": "shop1"})
-    assert list(found[0]["taken"]) == ["no", "yes"]
-    assert sum(found[0]["taken"].values()) == pytest.approx(1)
-    assert found[0]["taken"]["yes"] > 0.5 > found[1]["taken"]["yes"]
+    predictions = lum.predict_feedback([{"item": f"i{2 * n}"} for n in range(8)], ["i6", "i7"], {"shop": "shop1"})
+    assert list(predictions[0]["taken"]) == ["no", "yes"]
+    assert sum(predictions[0]["taken"].values()) == pytest.approx(1)
+    assert predictions[0]["taken"]["yes"] > 0.5 > predictions[1]["taken"]["yes"]
 
 
-def test_validation_draws_the_same_every_time(dataset: Dataset, model: LargeUserModel) -> None:
-    chosen = validation_set(dataset, "time", 16, 1000, seed=0)
-    once = validate(model, dataset, chosen, 512)
+def test_every_validation_draws_the_same_negatives(dataset: Dataset, model: LargeUserModel) -> None:
+    validation = validation_set(dataset, "time", 16, 1000, seed=0)
+    metrics = validate(model, dataset, validation, 512)
     torch.manual_seed(5)
-    assert validate(model, dataset, chosen, 512) == once
-    assert 0 < once["feedback_prediction_loss"] < 1
+    assert validate(model, dataset, validation, 512) == metrics
+    assert 0 < metrics["feedback_prediction_loss"] < 1

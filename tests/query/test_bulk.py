@@ -1,4 +1,4 @@
-"""Bulk queries: each impression's answers are those of a pass of its own, and nobody sees the future."""
+"""Bulk queries: the answers for an impression equal those of a separate pass, and no answer depends on later events."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,12 @@ from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.query.bulk import answer_impressions, before_the_day, query
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
-from tests.model.conftest import wake
+from tests.model.conftest import fill_zero_weights
 from tests.recode import recode
 
 QUESTIONS = {
@@ -33,38 +33,40 @@ QUESTIONS = {
 
 @pytest.fixture(scope="module")
 def model(small_dataset: Dataset) -> LargeUserModel:
-    """Windows are far shorter than histories, so that every rule about them is at work."""
+    """A model with windows that are much shorter than histories, so that all rules about windows take effect."""
     shape = ModelSettings(width=16, layers=2, heads=2, embedding_width=8, field_width=8, max_events=10)
     model = build_model(small_dataset, shape, seed=0).eval()
-    wake(model)
+    fill_zero_weights(model)
     return model
 
 
 @torch.no_grad()
-def test_bulk_answers_equal_one_pass_a_row(small_dataset: Dataset, model: LargeUserModel) -> None:
+def test_bulk_answers_equal_those_of_one_pass_per_row(small_dataset: Dataset, model: LargeUserModel) -> None:
     sequences, rows = small_dataset.sequences, small_dataset.impressions("test")
     questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
-    seen, items = 0, model.items()
-    chosen = QuerySettings(batch_events=40)
-    for index, answers, judged in answer_impressions(model, small_dataset, rows, questions, chosen, items, "test"):
-        for row, found, feedback_name in zip(index, answers, judged, strict=True):
-            place = int(sequences.position_of(rows.user[row : row + 1])[0])
+    count, items = 0, model.items()
+    settings = QuerySettings(batch_events=40)
+    for index, answers, feedback in answer_impressions(model, small_dataset, rows, questions, settings, items, "test"):
+        for row, row_answers, row_feedback in zip(index, answers, feedback, strict=True):
+            user_index = int(sequences.user_index(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
             n = int(rows.prefix[row]) - begin
-            history = History.gather(sequences, Spans(*(np.array([x]) for x in (place, begin, begin + n))))
-            own = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
-            asked = Questions(questions.conditions(own, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n))
+            history = History.gather(sequences, Spans(*(np.array([x]) for x in (user_index, begin, begin + n))))
+            condition = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
+            item_questions = Questions(
+                questions.conditions(condition, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n)
+            )
             state = model.encode_history(history)
-            torch.testing.assert_close(found, model.answer_questions(state, asked), atol=1e-5, rtol=0)
+            torch.testing.assert_close(row_answers, model.answer_questions(state, item_questions), atol=1e-5, rtol=0)
             item = torch.from_numpy(rows.item[row : row + 1])
-            about = Questions(own, torch.zeros(1, dtype=torch.int64), torch.full((1,), n), item)
-            odds = torch.logit(model.predict_feedback_logits(state, about)[0].softmax(1))[0]
-            torch.testing.assert_close(feedback_name, odds, atol=1e-4, rtol=0)
-            seen += 1
-    assert seen == len(rows.row)
+            feedback_questions = Questions(condition, torch.zeros(1, dtype=torch.int64), torch.full((1,), n), item)
+            odds = torch.logit(model.predict_feedback_logits(state, feedback_questions)[0].softmax(1))[0]
+            torch.testing.assert_close(row_feedback, odds, atol=1e-4, rtol=0)
+            count += 1
+    assert count == len(rows.row)
 
 
-def test_windows_look_back_far_enough_and_never_ahead() -> None:
+def test_windows_have_the_right_length_and_no_later_events() -> None:
     prefix = np.arange(200)
     start = window_start(prefix, 10)
     assert (start[prefix <= 10] == 0).all()
@@ -73,7 +75,7 @@ def test_windows_look_back_far_enough_and_never_ahead() -> None:
     assert length.max() == 10
 
 
-def test_knowledge_has_every_row_and_true_similarities(
+def test_knowledge_has_every_row_and_the_right_similarities(
     small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
 ) -> None:
     model.save_pretrained(tmp_path / "model")
@@ -84,9 +86,11 @@ def test_knowledge_has_every_row_and_true_similarities(
     assert len(parts) > 1
     table = pq.read_table(parts).sort_by("row")
     rows = [small_dataset.impressions(split) for split in SPLITS]
-    assert table["row"].to_pylist() == sorted(np.concatenate([r.row for r in rows]).tolist())
+    assert table["row"].to_pylist() == sorted(np.concatenate([split.row for split in rows]).tolist())
     assert summary["rows"] == len(table)
-    target = dict(zip(np.concatenate([r.row for r in rows]), np.concatenate([r.item for r in rows]), strict=True))
+    target = dict(
+        zip(np.concatenate([split.row for split in rows]), np.concatenate([split.item for split in rows]), strict=True)
+    )
     items = np.array(pq.read_table(tmp_path / "knowledge" / "items.parquet")["embedding"].to_pylist(), np.float32)
     answers = np.array(table["answer.like"].to_pylist(), np.float32)
     expected = (answers * items[[target[row] for row in table["row"].to_pylist()]]).sum(-1)
@@ -97,7 +101,7 @@ def test_knowledge_has_every_row_and_true_similarities(
     )
 
 
-def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUserModel, tmp_path: Path) -> None:
+def test_a_model_of_another_dataset_is_refused(small_dataset: Dataset, model: LargeUserModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     values = LargeUserModel.load(tmp_path / "model").processor.items.values
     other = LargeUserModel.load(tmp_path / "model")
@@ -112,77 +116,77 @@ def test_a_model_of_other_data_is_refused(small_dataset: Dataset, model: LargeUs
     ("question", "message"),
     [
         ({"rating": "$row"}, "'rating' is feedback"),
-        ({"ratings": 5}, "'ratings': the model has"),
-        ({"weekdays": "$row"}, "'weekdays': the model has"),
+        ({"ratings": 5}, "'ratings': the model has no such field"),
+        ({"weekdays": "$row"}, "'weekdays': the model has no such field"),
         ({"rating": 9}, "was not in the training data"),
     ],
 )
-def test_a_wrong_question_is_named(model: LargeUserModel, question, message: str) -> None:
+def test_the_message_names_a_wrong_question(model: LargeUserModel, question, message: str) -> None:
     with pytest.raises(InputError, match=f"question 'odd'.*{message}"):
         QuestionSet(model.processor, model.config.condition, {"odd": question})
 
 
-def test_a_dataset_that_has_grown_has_the_answers_of_unknown_items(
+def test_new_items_of_a_grown_dataset_have_the_answers_of_unknown_items(
     small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
 ) -> None:
-    """Items after the model's are, in histories and as targets, what item 0 is; all of them have an embedding for the ranker."""
+    """In histories and as targets, items that the model does not have equal item 0. Each has an embedding for the ranker."""
     model.save_pretrained(tmp_path / "model")
-    words = [*small_dataset.vocabulary("items").values, "new", "newer"]
-    found = []
-    for name, new in (("grown", len(words)), ("unknown", 0)):
-        put = {"sequences": {"item": {2: new}}, "train": {"item": {0: new}}, "test": {"item": {1: new}}}
-        dataset = recode(small_dataset, tmp_path / name, {"items": words}, put)
+    values = [*small_dataset.vocabulary("items").values, "new", "newer"]
+    knowledge = []
+    for name, new in (("grown", len(values)), ("unknown", 0)):
+        changes = {"sequences": {"item": {2: new}}, "train": {"item": {0: new}}, "test": {"item": {1: new}}}
+        dataset = recode(small_dataset, tmp_path / name, {"items": values}, changes)
         query(dataset.path, tmp_path / "model", tmp_path / f"knowledge {name}", QuerySettings(questions=QUESTIONS))
-        found.append(load_knowledge(tmp_path / f"knowledge {name}", dataset))
-    grown, unknown = found
+        knowledge.append(load_knowledge(tmp_path / f"knowledge {name}", dataset))
+    grown, unknown = knowledge
     np.testing.assert_array_equal(grown.answers, unknown.answers)
     np.testing.assert_array_equal(grown.similarity, unknown.similarity)
-    assert len(grown.items) == len(words) + 1
+    assert len(grown.items) == len(values) + 1
     np.testing.assert_array_equal(grown.items[-2:], grown.items[[0, 0]])
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings(questions=QUESTIONS))
     before = load_knowledge(tmp_path / "knowledge", small_dataset)
     rows = small_dataset.impressions("valid")
-    same = rows.row[rows.user != small_dataset.sequences.user[0]]
-    places = before.places(same), grown.places(same)
+    unchanged_rows = rows.row[rows.user != small_dataset.sequences.user[0]]
+    places = before.places(unchanged_rows), grown.places(unchanged_rows)
     np.testing.assert_allclose(before.answers[places[0]], grown.answers[places[1]], atol=1e-3)
     np.testing.assert_allclose(before.similarity[places[0]], grown.similarity[places[1]], atol=1e-5)
 
 
-def test_as_of_the_day_sees_what_came_before_midnight(small_dataset: Dataset) -> None:
-    """The log stretched over twenty days, some of a user's events on each."""
+def test_answers_as_of_the_day_see_the_events_before_midnight(small_dataset: Dataset) -> None:
+    """The log is extended to twenty days, with some events of a user on each day."""
     changed = Dataset(small_dataset.path)
     begin = changed.sequences.time.min()
-    slower = 20 * 86_400 // int(np.ptp(changed.sequences.time))
-    changed.__dict__["sequences"] = replace(changed.sequences, time=begin + (changed.sequences.time - begin) * slower)
+    factor = 20 * 86_400 // int(np.ptp(changed.sequences.time))
+    changed.__dict__["sequences"] = replace(changed.sequences, time=begin + (changed.sequences.time - begin) * factor)
     rows, sequences = changed.impressions("train"), changed.sequences
-    rows = replace(rows, time=begin + (rows.time - begin) * slower)
+    rows = replace(rows, time=begin + (rows.time - begin) * factor)
     nightly = before_the_day(changed, rows)
-    between = 0
+    shorter = 0
     for row in range(len(rows.row)):
-        place = int(sequences.position_of(rows.user[row : row + 1])[0])
-        time = sequences.time[sequences.offsets[place] : sequences.offsets[place + 1]]
-        seen = int((time < rows.time[row] // 86_400 * 86_400).sum())
-        assert nightly.prefix[row] == seen
-        # The time since the last event that is known, not since the last one there was: log2 buckets of seconds from id 2 on.
-        gap = 2 + int(np.log2(1 + rows.time[row] - time[seen - 1])) if seen else 1
+        user_index = int(sequences.user_index(rows.user[row : row + 1])[0])
+        time = sequences.time[sequences.offsets[user_index] : sequences.offsets[user_index + 1]]
+        prefix = int((time < rows.time[row] // 86_400 * 86_400).sum())
+        assert nightly.prefix[row] == prefix
+        # The gap is the time since the last event in the prefix, in log2 buckets of seconds from id 2 on.
+        gap = 2 + int(np.log2(1 + rows.time[row] - time[prefix - 1])) if prefix else 1
         assert nightly.condition["gap"][row] == gap
-        between += 0 < seen < rows.prefix[row]
-    assert between > 20
+        shorter += 0 < prefix < rows.prefix[row]
+    assert shorter > 20
 
 
 def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
     small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
 ) -> None:
     model.save_pretrained(tmp_path / "model")
-    read = {}
+    knowledge = {}
     for dtype in ("float16", "int8"):
         settings = QuerySettings(questions=QUESTIONS, dtype=dtype)
         query(small_dataset.path, tmp_path / "model", tmp_path / dtype, settings)
-        read[dtype] = load_knowledge(tmp_path / dtype, small_dataset)
-    fine, coarse = (read[dtype].answers.astype(np.float32) for dtype in ("float16", "int8"))
+        knowledge[dtype] = load_knowledge(tmp_path / dtype, small_dataset)
+    fine, coarse = (knowledge[dtype].answers.astype(np.float32) for dtype in ("float16", "int8"))
     assert (fine * coarse).sum(-1).min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(coarse, axis=-1), 1, atol=2e-3)
-    np.testing.assert_array_equal(read["int8"].similarity, read["float16"].similarity)
+    np.testing.assert_array_equal(knowledge["int8"].similarity, knowledge["float16"].similarity)
     column = pq.read_schema(tmp_path / "int8" / "part-00000.parquet").field("answer.like").type
     assert (column.value_type, column.list_size) == (pa.int8(), 8)
 
@@ -195,21 +199,21 @@ def test_knowledge_of_other_settings_has_another_fingerprint(
         {},
         {"as_of": "day"},
         {"dtype": "int8"},
-        {"judge": False},
+        {"predict_feedback": False},
         {"questions": {"other": {}}},
     ]
-    found = set()
+    fingerprints = set()
     for index, changed in enumerate(changes):
         query(small_dataset.path, tmp_path / "model", tmp_path / str(index), QuerySettings(**changed))
-        found.add(read_json(tmp_path / str(index) / "knowledge.json", "lum query")["fingerprint"])
-    assert len(found) == len(changes)
+        fingerprints.add(read_json(tmp_path / str(index) / "knowledge.json", "lum query")["fingerprint"])
+    assert len(fingerprints) == len(changes)
 
 
-def test_a_model_that_never_learned_to_judge_says_nothing_of_items(small_dataset: Dataset, tmp_path: Path) -> None:
+def test_a_model_without_feedback_prediction_writes_no_feedback_columns(small_dataset: Dataset, tmp_path: Path) -> None:
     shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8)
     model = build_model(small_dataset, shape, seed=0, feedback_prediction=False)
     model.save_pretrained(tmp_path / "model")
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     assert load_knowledge(tmp_path / "knowledge", small_dataset).questions == ["any"]
-    with pytest.raises(InputError, match="judges no items"):
+    with pytest.raises(InputError, match="was not trained to predict feedback"):
         LargeUserModel.load(tmp_path / "model").predict_feedback([], ["1"])

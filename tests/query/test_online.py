@@ -1,4 +1,4 @@
-"""One user asked in raw values gets the very answers of bulk queries, each as of its own time."""
+"""The answers to raw questions about one user equal the answers of bulk queries, as of the time of each question."""
 
 import numpy as np
 import pytest
@@ -14,33 +14,35 @@ from openlum.query.settings import QuerySettings
 from .test_bulk import model
 
 __all__ = ["model"]
-"""Its histories are several windows long."""
+"""A fixture. Histories are several of its windows long."""
 
 QUESTIONS = {"here": {"*": "$row"}, "like": {"rating": 5, "*": "$row"}}
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_user_gets_the_answers_of_bulk_queries(small_dataset: Dataset, model: LargeUserModel, split: Split) -> None:
-    """With the whole history in hand, which goes on after most of the rows."""
+def test_answers_for_one_user_equal_those_of_bulk_queries(
+    small_dataset: Dataset, model: LargeUserModel, split: Split
+) -> None:
+    """The raw history is complete: it has events after most of the impressions."""
     rows, items = small_dataset.impressions(split), model.items().detach()
     questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
-    answers, chances = torch.empty(len(rows.row), 2, items.shape[1]), torch.empty(len(rows.row), 5)
+    answers, probabilities = torch.empty(len(rows.row), 2, items.shape[1]), torch.empty(len(rows.row), 5)
     bulk = answer_impressions(model, small_dataset, rows, questions, QuerySettings(), items, split)
-    for index, found, judged in bulk:
-        answers[index], chances[index] = found, judged.sigmoid()
+    for index, bulk_answers, feedback in bulk:
+        answers[index], probabilities[index] = bulk_answers, feedback.sigmoid()
     for user in np.unique(rows.user):
-        mine = np.flatnonzero(rows.user == user)
-        history = raw_history(small_dataset, int(small_dataset.sequences.position_of(np.array([user]))[0]))
-        scenarios = small_dataset.vocabulary("condition.scenario").decode(rows.condition["scenario"][mine])
-        here = [
+        user_rows = np.flatnonzero(rows.user == user)
+        history = raw_history(small_dataset, int(small_dataset.sequences.user_index(np.array([user]))[0]))
+        scenarios = small_dataset.vocabulary("condition.scenario").decode(rows.condition["scenario"][user_rows])
+        row_questions = [
             {"time": int(time)} | ({} if scenario == "(unknown)" else {"scenario": scenario})
-            for time, scenario in zip(rows.time[mine], scenarios, strict=True)
+            for time, scenario in zip(rows.time[user_rows], scenarios, strict=True)
         ]
-        asked = [question | feedback for question in here for feedback in ({}, {"rating": "5"})]
-        online = model.ask(history, asked).view(len(mine), 2, -1)
-        torch.testing.assert_close(online, answers[mine], atol=1e-5, rtol=0)
-        for row, question in list(zip(mine, here, strict=True))[:5]:
+        questions_with_feedback = [question | extra for question in row_questions for extra in ({}, {"rating": "5"})]
+        online = model.ask(history, questions_with_feedback).view(len(user_rows), 2, -1)
+        torch.testing.assert_close(online, answers[user_rows], atol=1e-5, rtol=0)
+        for row, question in list(zip(user_rows, row_questions, strict=True))[:5]:
             item = model.processor.items.decode(rows.item[row : row + 1])
-            found = model.predict_feedback(history, item, question)[0]["rating"]
-            assert list(found.values()) == pytest.approx(chances[row].tolist(), abs=1e-4)
+            prediction = model.predict_feedback(history, item, question)[0]["rating"]
+            assert list(prediction.values()) == pytest.approx(probabilities[row].tolist(), abs=1e-4)
     assert len(np.unique(rows.prefix)) > 1

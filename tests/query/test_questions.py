@@ -1,4 +1,4 @@
-"""Names of feedback predictions."""
+"""Names of the columns with feedback predictions."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from openlum.query.questions import feedback_column_names
 from openlum.schema import FieldSpec
 
 
-def test_every_value_of_feedback_has_a_name_also_where_it_is_a_number_in_buckets() -> None:
+def test_every_feedback_value_has_a_name_also_for_buckets() -> None:
     edges = [0.5, 3.0, 3.25]
     click = FieldSpec(name="click", type="categorical", size=3, feedback=True)
     seconds = FieldSpec(name="seconds", type="categorical", size=len(edges) + 2, edges=edges, feedback=True)
@@ -22,4 +22,4 @@ def test_every_value_of_feedback_has_a_name_also_where_it_is_a_number_in_buckets
         *("seconds=to 0.5", "seconds=0.5 to 3", "seconds=3 to 3.25", "seconds=above 3.25"),
     ]
     values = np.array([0.5, 2.0, 3.25, 9.0])
-    assert (np.searchsorted(edges, values, side="left") == [0, 1, 2, 3]).all()  # ids less one, as the processor's are
+    assert (np.searchsorted(edges, values, side="left") == [0, 1, 2, 3]).all()  # the ids of the processor, minus 1

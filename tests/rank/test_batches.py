@@ -21,7 +21,7 @@ def test_history_is_the_last_behaviours_before_the_row(
         name: set(dataset.vocabulary(f"condition.{name}").encode(values)) for name, values in (where or {}).items()
     }
     for index in range(0, len(impressions.row), 17):
-        begin = sequences.offsets[sequences.position_of(impressions.user[index : index + 1])[0]]
+        begin = sequences.offsets[sequences.user_index(impressions.user[index : index + 1])[0]]
         events = np.arange(begin, begin + impressions.prefix[index])
         assert (sequences.time[events] < impressions.time[index]).all()
         for name, ids in wanted.items():

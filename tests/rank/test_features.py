@@ -70,8 +70,8 @@ def test_wrong_inputs_are_named(arguments: tuple[Any, ...], message: str) -> Non
     ("changed", "message"),
     [
         ({"questions": 0}, "used directly, for matching, or both"),
-        ({"questions": -1}, "questions: expected a whole number from 0 on"),
-        ({"width": 0}, "width: expected a whole number from 1 on"),
+        ({"questions": -1}, "questions: expected a whole number of at least 0"),
+        ({"width": 0}, "width: expected a whole number of at least 1"),
         ({"out": 2.0}, "out: expected a whole number"),
         ({"similarities": True}, "similarities: expected a whole number"),
     ],

@@ -116,7 +116,7 @@ def _other_events_after(dataset: Dataset, user: int, index: int, config: RankerC
     Trees count what all users did; they may look at whatever lies before the row.
     """
     sequences = dataset.sequences
-    place = sequences.position_of(np.array([user]))[0]
+    place = sequences.user_index(np.array([user]))[0]
     begin = sequences.offsets[place]
     seen = np.zeros(len(sequences.item), bool)
     seen[begin : begin + dataset.impressions("test").prefix[index]] = True

@@ -1,4 +1,4 @@
-"""A page, read as a browser reads it."""
+"""A parser of pages that reads HTML as a browser does."""
 
 from html.parser import HTMLParser
 
@@ -7,7 +7,7 @@ Attributes = dict[str, str | None]
 
 
 class Page(HTMLParser):
-    """What a page holds: its tags with their attributes, its words, and tags that are not closed in order.
+    """The content of a page: its tags with their attributes, its words, and its open tags.
 
     Args:
         text: the HTML.
@@ -17,14 +17,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, Attributes]] = []
         self.open: list[str] = []
-        self.around: list[Attributes] = []
+        self.open_attributes: list[Attributes] = []
         self.words = ""
         self.sections: list[tuple[str, str]] = []
         """Id and title of each section, in page order."""
         self.contents: list[tuple[str, str]] = []
         """Id and words of each link of the contents list."""
         self.tables: list[tuple[Attributes, list[Attributes]]] = []
-        """Attributes of each table, and of the tags around it, the outermost first."""
+        """Attributes of each table, and of its parent tags, the outermost first."""
         self.feed(text)
         self.close()
 
@@ -32,21 +32,21 @@ class Page(HTMLParser):
         attributes = dict(attrs)
         self.tags.append((tag, attributes))
         if tag == "table":
-            self.tables.append((attributes, list(self.around)))
+            self.tables.append((attributes, list(self.open_attributes)))
         if tag == "h2":
             self.sections.append((attributes.get("id") or "", ""))
         if tag == "a" and "nav" in self.open:
             self.contents.append(((attributes.get("href") or "").removeprefix("#"), ""))
         if tag not in VOID:
             self.open.append(tag)
-            self.around.append(attributes)
+            self.open_attributes.append(attributes)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
-        self.around.pop()
+        self.open_attributes.pop()
         self.words += " "
 
     def handle_data(self, data: str) -> None:
@@ -58,15 +58,18 @@ class Page(HTMLParser):
 
 
 def check_layout(page: Page) -> None:
-    """The contents list names every section in page order; every table lies in a box that scrolls, with the keyboard too, and
-    says what it is, or has columns that never exceed the page."""
+    """Check the layout of a page.
+
+    The list of contents names every section in page order. Every table lies in a labelled box that scrolls, also with the
+    keyboard, or has columns that are never wider than the page.
+    """
     assert page.open == []
     assert page.contents == page.sections
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert all(page.sections)
-    for attributes, around in page.tables:
-        boxes = [one for one in around if "scroll" in (one.get("class") or "").split()]
+    for attributes, parents in page.tables:
+        boxes = [parent for parent in parents if "scroll" in (parent.get("class") or "").split()]
         if attributes.get("class") == "bars":
             continue
         assert len(boxes) == 1, attributes

@@ -1,4 +1,4 @@
-"""What `lum prepare` shows at its end: the summary in the terminal and the data set's page."""
+"""The figures of a data set that `lum prepare` shows at its end: the summary in the terminal and the page."""
 
 import datetime as dt
 import io
@@ -15,23 +15,23 @@ from openlum.data.dataset import DatasetInfo
 from openlum.data.profile import FieldProfile, Profile, SplitProfile
 from openlum.report.dataset_plots import BARS, events_over_time
 from openlum.report.dataset_report import dataset_summary, write_dataset_report
-from openlum.report.rendering import count, readable, share
+from openlum.report.rendering import count, one_line, share
 from openlum.schema import FieldSpec, Schema
 from tests.report.page import Page, check_layout
 
-EVIL = "<script src='https://example.org/x.js'>alert(1)</script> & \"[bold]shoes"
-ESCAPE = "\x1b[2Jred\nline $x^2$"
+HTML = "<script src='https://example.org/x.js'>alert(1)</script> & \"[bold]shoes"
+CONTROL = "\x1b[2Jred\nline $x^2$"
 
 
 def days(first: str, number: int, events: int, decay: float = 1.0) -> dict[str, int]:
-    """Events of consecutive days that add up to `events`, with a weekly rhythm; each day has `decay` of the one before."""
+    """Return the events of consecutive days with the sum `events` and a weekly rhythm. Each day has `decay` times the last."""
     weights = decay ** np.arange(number) * (1 + 0.3 * np.sin(np.arange(number) * 2 * np.pi / 7))
     cut = np.diff(np.round(events * np.concatenate([[0], np.cumsum(weights / weights.sum())]))).astype(int)
     start = dt.date.fromisoformat(first)
     return {(start + dt.timedelta(n)).isoformat(): int(c) for n, c in enumerate(cut) if c}
 
 
-def make(
+def make_info(
     name: str,
     when: dict[str, int],
     users: int,
@@ -41,7 +41,7 @@ def make(
     conditions: dict[str, tuple[FieldProfile, dict[str, Any]]],
     **changes: Any,
 ) -> DatasetInfo:
-    """The description of a data set whose splits lie at 80 % and 90 % of its events."""
+    """Return the description of a data set with the splits at 80 % and 90 % of its events."""
     events, dates, so_far = sum(when.values()), list(when), np.cumsum(list(when.values()))
     starts = [0, int(np.searchsorted(so_far, 0.8 * events)), int(np.searchsorted(so_far, 0.9 * events))]
     seconds = [int(dt.datetime.fromisoformat(f"{dates[s]}T00:00:00+00:00").timestamp()) for s in starts]
@@ -83,7 +83,7 @@ def make(
         label_rule="Every event is an impression; the label is 1 where rating is at least 4.",
         profile=Profile(
             length_quantiles={
-                told: sorted(lengths)[int(np.searchsorted(ends, q * ends[-1]))] for told, q in quantiles.items()
+                quantile: sorted(lengths)[int(np.searchsorted(ends, q * ends[-1]))] for quantile, q in quantiles.items()
             },
             lengths=lengths,
             popularity={
@@ -100,7 +100,7 @@ def make(
     )
 
 
-def known(values: dict[str, int], distinct: int | None = None, known: float = 1.0) -> FieldProfile:
+def field(values: dict[str, int], distinct: int | None = None, known: float = 1.0) -> FieldProfile:
     return FieldProfile(known=known, values=values, distinct=len(values) if distinct is None else distinct)
 
 
@@ -109,14 +109,14 @@ CATEGORICAL: dict[str, Any] = {"type": "categorical", "size": 6}
 
 def movielens() -> DatasetInfo:
     stars = {"4": 348971, "3": 261197, "5": 226310, "2": 107557, "1": 56174}
-    return make(
+    return make_info(
         "ml-1m",
         days("2000-04-25", 1039, 1_000_209, 0.99),
         6040,
         3706,
         1_000_209,
         {16: 1184, 32: 1567, 64: 1383, 128: 1022, 256: 604, 512: 240, 1024: 39, 2048: 1},
-        {"rating": (known(stars), CATEGORICAL | {"feedback": True})},
+        {"rating": (field(stars), CATEGORICAL | {"feedback": True})},
         counts={"items": 3883, "items_table_in": 3883, "items_table": 3883},
         notes={"events: lists of 'item_tags' longer than 'max_values' (cut)": 12_345},
     )
@@ -124,8 +124,8 @@ def movielens() -> DatasetInfo:
 
 def market() -> DatasetInfo:
     scenarios = {"home": 60_123, "search": 31_456, "similar": 18_001, "cart": 10_765}
-    queries = {f"{colour} tents": 900 - n for n, colour in enumerate(("red", "blue", EVIL, ESCAPE, "green", "grey"))}
-    return make(
+    queries = {f"{colour} tents": 900 - n for n, colour in enumerate(("red", "blue", HTML, CONTROL, "green", "grey"))}
+    return make_info(
         "market",
         days("2025-01-01", 60, 120_345),
         1000,
@@ -133,25 +133,25 @@ def market() -> DatasetInfo:
         240_000,
         {1: 12, 2: 20, 4: 31, 8: 60, 16: 145, 32: 280, 64: 301, 128: 151},
         {
-            "scenario": (known(scenarios), CATEGORICAL),
-            "query": (known(queries, distinct=1_877, known=0.26), CATEGORICAL | {"hashed": True}),
-            "price": (known({}, known=0.9, distinct=0), {"type": "numeric"}),
+            "scenario": (field(scenarios), CATEGORICAL),
+            "query": (field(queries, distinct=1_877, known=0.26), CATEGORICAL | {"hashed": True}),
+            "price": (field({}, known=0.9, distinct=0), {"type": "numeric"}),
         },
         counts={"events_in": 120_445, "events_rejected": 100}
         | {"impressions_in": 240_007, "impressions": 240_000, "impressions_rejected": 7}
         | {"users_table_in": 1000, "users_table": 999, "users_table_rejected": 1},
-        rejected={"events: duplicate": 91, f"events: {EVIL}": 9, "impressions: no label": 7, "users_table: no id": 1},
+        rejected={"events: duplicate": 91, f"events: {HTML}": 9, "impressions: no label": 7, "users_table: no id": 1},
         collisions={"condition.query": 0.0375, "item.brand": 0.0},
     )
 
 
 def one_user_one_day() -> DatasetInfo:
-    return make("one", {"2024-02-29": 10}, 1, 1, 0, {8: 1}, {})
+    return make_info("one", {"2024-02-29": 10}, 1, 1, 0, {8: 1}, {})
 
 
 def twenty_years() -> DatasetInfo:
     names = {f"{'長い名前の値' * 12}{n} ünïcödé 🎉": 600_000 - 1000 * n for n in range(200)}
-    return make(
+    return make_info(
         "twenty years, 100 M",
         days("2004-01-01", 7305, 100_000_000, 1.0002),
         12_000_000,
@@ -159,10 +159,10 @@ def twenty_years() -> DatasetInfo:
         100_000_000,
         {2**n: max(1, 4_000_000 >> n) for n in range(18)},
         {
-            "category of the item, as long as a name may well be": (known(names, known=0.987), CATEGORICAL),
-            "never seen": (known({}, known=0.0), CATEGORICAL),
-            "tags": (known({"a": 90_000_000, "b": 80_000_000}, distinct=70), {"type": "multi", "size": 71, "width": 8}),
-            "age": (known({"under 20": 20_000_000}, distinct=8), {"type": "categorical", "size": 9, "edges": [20.0]}),
+            "category of the item, as long as a name may well be": (field(names, known=0.987), CATEGORICAL),
+            "never seen": (field({}, known=0.0), CATEGORICAL),
+            "tags": (field({"a": 90_000_000, "b": 80_000_000}, distinct=70), {"type": "multi", "size": 71, "width": 8}),
+            "age": (field({"under 20": 20_000_000}, distinct=8), {"type": "categorical", "size": 9, "edges": [20.0]}),
         },
         counts={"events_in": 100_500_000, "events_rejected": 500_000},
         rejected={"events: user with more than 100,000 events, and a reason that goes on and on": 500_000},
@@ -181,7 +181,7 @@ def page_of(info: DatasetInfo, directory: Path) -> str:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Name of a data set to its page."""
+    """The page of each data set, by name."""
     return {info.name: page_of(info, tmp_path_factory.mktemp("page")) for info in INFOS}
 
 
@@ -192,22 +192,22 @@ def summary_of(info: DatasetInfo, width: int = 80, **options: Any) -> str:
 
 
 def figures(info: DatasetInfo) -> set[str]:
-    """Every number that both the summary and the page must show, as people read it."""
+    """Return every number that both the summary and the page must show, in its printed form."""
     profile = info.profile
-    shown = [count(n) for n in [*info.counts.values(), *info.rejected.values(), *info.notes.values()]]
-    shown += [count(n) for n in profile.length_quantiles.values()]
-    shown += [share(part) for part in profile.collisions.values()]
+    texts = [count(n) for n in [*info.counts.values(), *info.rejected.values(), *info.notes.values()]]
+    texts += [count(n) for n in profile.length_quantiles.values()]
+    texts += [share(part) for part in profile.collisions.values()]
     for split in profile.splits.values():
-        shown += [count(split.events), count(split.impressions), count(split.positives)]
+        texts += [count(split.events), count(split.impressions), count(split.positives)]
     for field in profile.conditions.values():
         top = sorted(field.values.values(), reverse=True)[:3]
-        shown += [share(field.known), *(share(n, info.counts["events"]) for n in top)]
-        shown += [count(field.distinct)] if field.distinct else []
-    return set(shown)
+        texts += [share(field.known), *(share(n, info.counts["events"]) for n in top)]
+        texts += [count(field.distinct)] if field.distinct else []
+    return set(texts)
 
 
 @EACH
-def test_page_is_whole_and_requests_nothing(info: DatasetInfo, pages: dict[str, str]) -> None:
+def test_page_is_complete_and_requests_nothing(info: DatasetInfo, pages: dict[str, str]) -> None:
     text = pages[info.name]
     page = Page(text)
     assert page.open == []
@@ -220,7 +220,7 @@ def test_page_is_whole_and_requests_nothing(info: DatasetInfo, pages: dict[str, 
 
 
 @EACH
-def test_plots_are_told_in_words_too(info: DatasetInfo, pages: dict[str, str]) -> None:
+def test_plots_have_a_description(info: DatasetInfo, pages: dict[str, str]) -> None:
     tags = Page(pages[info.name]).tags
     plots = [attributes for tag, attributes in tags if tag == "svg"]
     assert len(plots) == 3
@@ -239,7 +239,7 @@ def test_contents_are_the_sections_and_tables_scroll(info: DatasetInfo, pages: d
 
 
 @EACH
-def test_no_id_is_given_twice(info: DatasetInfo, pages: dict[str, str]) -> None:
+def test_ids_are_unique(info: DatasetInfo, pages: dict[str, str]) -> None:
     ids = [attributes["id"] for _, attributes in Page(pages[info.name]).tags if "id" in attributes]
     assert ids
     assert len(ids) == len(set(ids))
@@ -265,29 +265,27 @@ def test_summary_fits_the_terminal(info: DatasetInfo, width: int) -> None:
 
 
 @EACH
-def test_page_and_summary_are_functions_of_the_figures(
-    info: DatasetInfo, pages: dict[str, str], tmp_path: Path
-) -> None:
+def test_page_and_summary_depend_only_on_the_figures(info: DatasetInfo, pages: dict[str, str], tmp_path: Path) -> None:
     again = DatasetInfo.model_validate_json(info.model_dump_json())
     assert page_of(again, tmp_path) == pages[info.name]
     assert summary_of(again) == summary_of(info)
 
 
-def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
-    info = market().model_copy(update={"name": EVIL})
+def test_values_from_data_are_escaped(tmp_path: Path) -> None:
+    info = market().model_copy(update={"name": HTML})
     text = page_of(info, tmp_path)
     assert "<script" not in text
     assert "\x1b" not in text
     page = Page(text)
-    assert EVIL in page.words, "the reason, in full"
-    assert any((attributes.get("title") or "").startswith(EVIL) for _, attributes in page.tags), "the value"
+    assert HTML in page.words, "the reason, in full"
+    assert any((attributes.get("title") or "").startswith(HTML) for _, attributes in page.tags), "the value"
     summary = summary_of(info, 200, force_terminal=True)
     assert "[bold]shoes" in summary
     assert "\x1b[2J" not in summary
 
 
 @pytest.mark.parametrize(
-    ("raw", "shown"),
+    ("raw", "line"),
     [
         ("plain", "plain"),
         ("", '""'),
@@ -297,16 +295,16 @@ def test_what_comes_from_data_is_escaped(tmp_path: Path) -> None:
         ("値" * 500, "値" * 99 + "…"),
     ],
 )
-def test_values_are_shown_on_one_line(raw: str, shown: str) -> None:
-    assert readable(raw) == shown
+def test_values_are_shown_on_one_line(raw: str, line: str) -> None:
+    assert one_line(raw) == line
 
 
-def test_parts_of_a_field_are_its_values_the_others_and_the_unknown(pages: dict[str, str]) -> None:
+def test_a_field_shows_its_values_the_other_values_and_the_unknown(pages: dict[str, str]) -> None:
     words = " ".join(Page(pages["market"]).words.split())
     query = words[words.index("query Categorical, hashed") : words.index("price Numeric")]
     top = sum(n for n in market().profile.conditions["query"].values.values()) / 120_345
     assert f"1,871 others {share(0.26 - top)} unknown 74 %" in query
-    assert words.count("known 90 % unknown 10 %") == 1, "a number has no values to show"
+    assert words.count("known 90 % unknown 10 %") == 1, "a numeric field has no values to show"
 
 
 def test_events_with_several_values_have_no_others(pages: dict[str, str]) -> None:
@@ -316,7 +314,7 @@ def test_events_with_several_values_have_no_others(pages: dict[str, str]) -> Non
 
 
 @EACH
-def test_splits_are_marked_and_named_in_the_plot_of_time(info: DatasetInfo, pages: dict[str, str]) -> None:
+def test_splits_are_named_in_the_plot_of_time(info: DatasetInfo, pages: dict[str, str]) -> None:
     plot = pages[info.name].split("<svg")[3]
     assert sorted(re.findall(r">(train|validation|test)</text>", plot)) == ["test", "train", "validation"]
 
@@ -326,8 +324,8 @@ def test_splits_are_marked_and_named_in_the_plot_of_time(info: DatasetInfo, page
 )
 def test_events_over_time_are_drawn_in_bars_of_one_unit(number: int, unit: str) -> None:
     when = days("1985-03-31", number, 1_000_003)
-    told, edges, events = events_over_time(when)
-    assert told == unit
+    bar_unit, edges, events = events_over_time(when)
+    assert bar_unit == unit
     assert events.sum() == 1_000_003
     assert len(edges) == len(events) + 1 <= 500
     start, end = edges[[0, -1]].astype("datetime64[D]")
@@ -341,7 +339,7 @@ def test_days_without_events_are_empty_bars() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "shown"),
+    ("part", "whole", "text"),
     [
         (0, 5, "0 %"),
         (5, 5, "100 %"),
@@ -351,5 +349,5 @@ def test_days_without_events_are_empty_bars() -> None:
         (0, 0, "n/a"),
     ],
 )
-def test_shares_never_claim_nothing_or_everything_wrongly(part: int, whole: int, shown: str) -> None:
-    assert share(part, whole) == shown
+def test_only_exact_shares_read_0_or_100_per_cent(part: int, whole: int, text: str) -> None:
+    assert share(part, whole) == text

@@ -1,4 +1,4 @@
-"""The report page and the schema of summary.json."""
+"""The report page of a run and the schema of summary.json."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ from openlum.report.run_report import knowledge_gains, summary_table, write_repo
 from tests.report.page import Page, check_layout
 
 SCHEMA = json.loads((Path(openlum.__file__).parent / "pipeline/summary.schema.json").read_text())
-EVIL = '<script src="https://example.org/x.js">alert(1)</script> & "shoes"'
+HTML = '<script src="https://example.org/x.js">alert(1)</script> & "shoes"'
 
 
 def metric(*seeds: float) -> dict[str, Any]:
@@ -76,7 +76,7 @@ SUMMARY: dict[str, Any] = {
                     segment("1 to 5 events", 0.0321),
                 ],
             },
-            {"by": "condition.scene", "rule": "scene", "segments": [segment(EVIL, -0.0123)]},
+            {"by": "condition.scene", "rule": "scene", "segments": [segment(HTML, -0.0123)]},
         ],
     },
     "oracle": {"auc": 0.85},
@@ -105,7 +105,7 @@ SUMMARY: dict[str, Any] = {
 
 
 def fill(run: Path) -> None:
-    """A whole run, with titles and values that would break a page which does not escape them."""
+    """Write a complete run with titles and values that break a page if they are not escaped."""
     (run / "dataset").mkdir(parents=True)
     (run / "summary.json").write_text(json.dumps(SUMMARY))
     lines: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ def fill(run: Path) -> None:
             lines.append({"step": step, "validation": {"loss": 7 - step / 220, "recall@10": step / 2000}})
     (run / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
     history = [
-        {"title": EVIL, "condition": {"scenario": "search", "query": "sandals"}, "time": "2025-02-01 18:00"},
+        {"title": HTML, "condition": {"scenario": "search", "query": "sandals"}, "time": "2025-02-01 18:00"},
         {
             "title": "Red Norvik sandals 17",
             "condition": {"scenario": "home", "query": None},
@@ -129,10 +129,10 @@ def fill(run: Path) -> None:
     ]
     answers = [
         {"question": name, "words": words, "items": items}
-        for name, words in (("any", "nothing is known"), ("search", "scenario = search, query = tents"), ("like", EVIL))
+        for name, words in (("any", "nothing is known"), ("search", "scenario = search, query = tents"), ("like", HTML))
     ]
     later = [
-        {"title": f"Blue Fjord tents {n}", "condition": {"scenario": "home", "tags": ["a", EVIL]}, "again": n == 7}
+        {"title": f"Blue Fjord tents {n}", "condition": {"scenario": "home", "tags": ["a", HTML]}, "again": n == 7}
         | {"time": "2025-02-03 10:00"}
         for n in (7, 3)
     ]
@@ -159,29 +159,29 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole_page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of a whole run."""
-    directory = tmp_path_factory.mktemp("whole") / "market"
+def complete_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a complete run."""
+    directory = tmp_path_factory.mktemp("complete") / "market"
     fill(directory)
     return write_report(directory).read_text()
 
 
 def test_schema_is_a_schema_and_describes_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    told = [
+    described = [
         SCHEMA["properties"],
         SCHEMA["properties"]["pretrain"]["properties"],
         SCHEMA["$defs"]["metric"]["properties"],
     ]
-    assert [key for keys in told for key, value in keys.items() if "description" not in value] == []
+    assert [key for keys in described for key, value in keys.items() if "description" not in value] == []
 
 
 @pytest.mark.parametrize(
     "absent", [(), ("ranking", "comparisons", "oracle"), ("retrieval", "retrieval_protocol"), "all"]
 )
-def test_schema_accepts_whole_and_partial_summaries(absent: Any) -> None:
-    gone = set(SUMMARY) - {"environment"} if absent == "all" else set(absent)
-    jsonschema.validate({key: value for key, value in SUMMARY.items() if key not in gone}, SCHEMA)
+def test_schema_accepts_complete_and_partial_summaries(absent: Any) -> None:
+    removed = set(SUMMARY) - {"environment"} if absent == "all" else set(absent)
+    jsonschema.validate({key: value for key, value in SUMMARY.items() if key not in removed}, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -211,28 +211,28 @@ def test_schema_rejects_wrong_summaries(path: tuple[Any, ...], value: Any) -> No
         jsonschema.validate(wrong, SCHEMA)
 
 
-def test_report_escapes_what_comes_from_data(whole_page: str) -> None:
-    assert "<script" not in whole_page
-    assert "<b>bold</b>" not in whole_page
-    assert "&lt;script" in whole_page
+def test_report_escapes_values_from_data(complete_page: str) -> None:
+    assert "<script" not in complete_page
+    assert "<b>bold</b>" not in complete_page
+    assert "&lt;script" in complete_page
 
 
-def test_report_requests_nothing(whole_page: str) -> None:
-    targets = re.findall(r"""<[^>]*?\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]+)""", whole_page)
+def test_report_requests_nothing(complete_page: str) -> None:
+    targets = re.findall(r"""<[^>]*?\b(?:src|href|srcset|data|action)\s*=\s*["']?([^"'\s>]+)""", complete_page)
     assert all(target.startswith("#") for target in targets), targets
-    assert not re.search(r"@import|<link|<iframe|url\((?!#)", whole_page)
+    assert not re.search(r"@import|<link|<iframe|url\((?!#)", complete_page)
 
 
-def test_report_shows_every_part(whole_page: str) -> None:
+def test_report_shows_every_part(complete_page: str) -> None:
     for text in ("+0.0960", "0.7563 ± 0.0012", "oracle", "HR@10", "recall@10", "Blue Fjord tents 3", "query = tents"):
-        assert text in whole_page, text
+        assert text in complete_page, text
     for text in ("time in the future", "120,345", "2025-02-19", "a processor", "epochs: 6", "p &lt; 0.0001", "775 MiB"):
-        assert text in whole_page, text
+        assert text in complete_page, text
     for text in ("+0.0321", "−0.0123", "all labels are 0", "−0.0323 to +0.0077", "0.2400", "0.2200 to 0.2700", "4,115"):
-        assert text in whole_page, text
-    assert 'class="absent"' not in whole_page
+        assert text in complete_page, text
+    assert 'class="absent"' not in complete_page
     # The AUC of rankers, the calibration of two, and loss, item_loss, tokens_per_second, lr, recall@10.
-    assert whole_page.count("<svg") == 1 + 2 + 5
+    assert complete_page.count("<svg") == 1 + 2 + 5
 
 
 SECTIONS = [
@@ -240,7 +240,7 @@ SECTIONS = [
     "Ranking",
     "Gains by segment",
     "Calibration",
-    "What the answers know alone",
+    "Knowledge probe",
     "Comparisons",
     "Retrieval",
     "Pre-training",
@@ -252,8 +252,8 @@ SECTIONS = [
 
 def test_contents_are_the_sections_and_tables_scroll(run: Path) -> None:
     splits = {"train": 0.7, "valid": 0.6, "test": 0.6}
-    whole = SUMMARY | {"knowledge": {"all": splits, "questions": {EVIL: splits}, "gap": 0.1}}
-    (run / "summary.json").write_text(json.dumps(whole))
+    complete = SUMMARY | {"knowledge": {"all": splits, "questions": {HTML: splits}, "gap": 0.1}}
+    (run / "summary.json").write_text(json.dumps(complete))
     page = Page(write_report(run).read_text())
     check_layout(page)
     assert [title for _, title in page.sections] == SECTIONS
@@ -265,18 +265,18 @@ def test_contents_are_the_sections_and_tables_scroll(run: Path) -> None:
     assert {title for _, title in empty.sections} < set(SECTIONS)
 
 
-def test_every_plot_is_told_in_words(whole_page: str) -> None:
-    plots = [attributes for tag, attributes in Page(whole_page).tags if tag == "svg"]
+def test_every_plot_has_a_description(complete_page: str) -> None:
+    plots = [attributes for tag, attributes in Page(complete_page).tags if tag == "svg"]
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
-    told = [plot["aria-label"] or "" for plot in plots]
+    descriptions = [plot["aria-label"] or "" for plot in plots]
     assert (
         "Calibration of din: 11 % predicted 6 % observed, 23 % predicted 18 % observed, 47 % predicted 42 % observed"
-        in told
+        in descriptions
     )
 
 
 def outcomes(run: Path, **changes: Any) -> str:
-    """The words of the page where the third answer of every question has these outcomes."""
+    """Return the words of the page if the third item of every answer has these outcomes."""
     (run / "metrics.jsonl").unlink(missing_ok=True)
     example = json.loads((run / "example.json").read_text())
     for answer in example["answers"]:
@@ -285,30 +285,30 @@ def outcomes(run: Path, **changes: Any) -> str:
     return " ".join(Page(write_report(run).read_text()).words.split())
 
 
-def test_report_says_whether_the_user_took_what_was_predicted(run: Path) -> None:
-    none = outcomes(run)
-    assert none.count("None of the 10 came true.") == 3
-    assert "✓ event" not in none
-    assert none.count("met before") == 1
-    met = outcomes(run, met=2)
-    assert met.count("None of the 10 came true.") == 3
-    assert met.count("3 Blue Fjord tents 2 ○ event 2") == 3
+def test_report_shows_the_hits_of_each_answer(run: Path) -> None:
+    no_hit = outcomes(run)
+    assert no_hit.count("Hits: none of the 10 items.") == 3
+    assert "✓ event" not in no_hit
+    assert no_hit.count("in the history") == 1
+    other = outcomes(run, met=2)
+    assert other.count("Hits: none of the 10 items.") == 3
+    assert other.count("3 Blue Fjord tents 2 ○ event 2") == 3
     hit = outcomes(run, hit=2)
-    assert hit.count("1 of 10 came true, the first at rank 3.") == 3
+    assert hit.count("Hits: 1 of 10 items, the first at rank 3.") == 3
     assert hit.count("3 Blue Fjord tents 2 ✓ event 2") == 3
 
 
-def test_report_of_a_user_of_whom_no_more_is_known_says_so(run: Path) -> None:
+def test_report_of_a_user_without_later_events_says_so(run: Path) -> None:
     example = json.loads((run / "example.json").read_text())
     (run / "example.json").write_text(json.dumps(example | {"next": []}))
     words = Page(write_report(run).read_text()).words
     assert "no later event of this user" in words
-    assert "of the 10 came true" not in words
+    assert "Hits:" not in words
     assert "What the user did next" not in words
 
 
-def test_names_of_any_length_and_direction_leave_the_page_whole(run: Path) -> None:
-    """What does not print, such as a switch of direction, is replaced; what has no end is cut."""
+def test_names_of_any_length_and_direction_do_not_break_the_page(run: Path) -> None:
+    """Unprintable characters, such as a switch of direction, are replaced. Long names are cut."""
     override, endless = "\u202eturned", "w" * 5000
     summary = copy.deepcopy(SUMMARY)
     names = [f"{endless}{n}" for n in range(8)] + ["$x^2$", "حذاء"]
@@ -328,16 +328,16 @@ def test_names_of_any_length_and_direction_leave_the_page_whole(run: Path) -> No
 @pytest.mark.parametrize(
     "name", ["summary.json", "metrics.jsonl", "example.json", "config.resolved.yaml", "dataset/dataset.json"]
 )
-def test_report_does_without_a_part(run: Path, name: str) -> None:
+def test_report_works_without_one_of_its_files(run: Path, name: str) -> None:
     (run / name).unlink()
     assert 'class="absent"' in write_report(run).read_text()
 
 
-def test_report_of_an_empty_run(tmp_path: Path) -> None:
-    assert "Left out" in write_report(tmp_path).read_text()
+def test_report_of_an_empty_run_says_what_is_not_available(tmp_path: Path) -> None:
+    assert "Not available" in write_report(tmp_path).read_text()
 
 
-def test_report_of_single_sections(run: Path) -> None:
+def test_report_works_with_a_single_section(run: Path) -> None:
     (run / "metrics.jsonl").unlink()
     for section in SUMMARY:
         part = {"environment": SUMMARY["environment"], section: SUMMARY[section]}
@@ -346,7 +346,7 @@ def test_report_of_single_sections(run: Path) -> None:
         summary_table(part)
 
 
-def test_unreadable_parts_are_the_users_to_mend(run: Path) -> None:
+def test_unreadable_files_are_named(run: Path) -> None:
     (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     with pytest.raises(InputError, match="line 2"):
         write_report(run)
@@ -354,7 +354,7 @@ def test_unreadable_parts_are_the_users_to_mend(run: Path) -> None:
         write_report(run / "nowhere")
 
 
-def test_gains_name_improvement_harm_and_neither() -> None:
+def test_gains_distinguish_improvement_harm_and_no_difference() -> None:
     gains = knowledge_gains(SUMMARY)
     assert [(gain["b"], gain["verdict"]) for gain in gains] == [("dnn", "improves"), ("din", "improves")]
     plain = SUMMARY["ranking"]["dnn"]["auc"]["mean"]

@@ -13,10 +13,10 @@ from openlum.errors import InputError
 from openlum.evaluation.ranked_lists import rank_of_target, ranking_metrics
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.pipeline.example import raw_history
-from openlum.pretrain.initial import build_model
+from openlum.pretrain.initialization import build_model
 from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.settings import RetrieveSettings
-from tests.model.conftest import wake
+from tests.model.conftest import fill_zero_weights
 from tests.recode import recode
 
 
@@ -64,7 +64,7 @@ def test_cut_offs_that_cut_nothing_are_refused(at: list[int]) -> None:
 def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: Path, exclude_seen: bool) -> None:
     shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
     model = build_model(small_dataset, shape, seed=0).eval()
-    wake(model)
+    fill_zero_weights(model)
     model.save_pretrained(tmp_path / "model")
     settings = RetrieveSettings(
         questions={"any": {}, "five": {"rating": 5}}, at=[3], exclude_seen=exclude_seen, batch_users=3
@@ -118,7 +118,7 @@ def awake(small_dataset: Dataset, tmp_path: Path) -> LargeUserModel:
     """An untrained model with something to say, saved in `model`."""
     shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
     model = build_model(small_dataset, shape, seed=0).eval()
-    wake(model)
+    fill_zero_weights(model)
     model.save_pretrained(tmp_path / "model")
     return model
 

@@ -15,7 +15,7 @@ from openlum.model import ModelSettings
 from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut
 from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
-from tests.model.conftest import wake
+from tests.model.conftest import fill_zero_weights
 
 ENCODERS = ["transformer", "hstu"]
 
@@ -57,7 +57,7 @@ def test_untrained_ranks_equal_a_loop_over_users(
 ) -> None:
     torch.manual_seed(0)
     model = SequentialModel(small_dataset, settings.model).eval()
-    wake(model)  # type: ignore[arg-type]  # blocks begin as the identity
+    fill_zero_weights(model)  # type: ignore[arg-type]  # blocks begin as the identity
     held_out = HeldOut(small_dataset, split, model.item_encoder.rows, exclude_seen)  # type: ignore[arg-type]
     assert held_out.cut.max() > settings.model.max_events
     assert sequential_ranks(model, small_dataset, held_out, batch_users=3).tolist() == loop(

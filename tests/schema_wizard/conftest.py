@@ -1,4 +1,4 @@
-"""Logs as they are met: a whole market, a publisher's CSV, and a careless export."""
+"""Logs of three kinds: a simulated market, a publisher's CSV, and a messy export."""
 
 import csv
 import random
@@ -13,12 +13,13 @@ from openlum.sources.market.write import write_market
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a simulated market."""
     return write_market(MarketSettings(users=200, items=200, sessions=5), tmp_path_factory.mktemp("m") / "log").parent
 
 
 @pytest.fixture(scope="module")
 def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In the publisher's CSV."""
+    """Return a directory with ratings and movies in the CSV form of MovieLens."""
     folder, rng = tmp_path_factory.mktemp("ml-like"), random.Random(1)
     with (folder / "ratings.csv").open("w", newline="") as file:
         out = csv.writer(file)
@@ -36,7 +37,7 @@ def movielens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def messy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """As a data frame is written by who does not think of readers."""
+    """Return the path of a CSV file with a row number, free text, constants and line ends in its values."""
     path, rng = tmp_path_factory.mktemp("messy") / "export.csv", random.Random(2)
     names = ["", "Customer ID", "SKU", "Created At", "Price (EUR)", "Event Type", "Note", "qty", "Session ID", "const"]
     with path.open("w", encoding="utf-8-sig", newline="") as file:

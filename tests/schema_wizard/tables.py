@@ -1,4 +1,4 @@
-"""Logs to make proposals of, and what a proposal says."""
+"""Tables for proposals, and functions that read a proposal."""
 
 from pathlib import Path
 from typing import Any
@@ -15,42 +15,46 @@ from openlum.schema_wizard import Proposal
 ROWS = 600
 
 
-def read(proposal: Proposal) -> Schema:
+def read_schema(proposal: Proposal) -> Schema:
+    """Return the schema of a proposal that lacks no column."""
     assert proposal.missing == []
     return parse_settings(yaml.safe_load(proposal.text), Schema, where="proposal")
 
 
-def write(path: Path, **columns: Any) -> str:
+def write_table(path: Path, **columns: Any) -> str:
+    """Write a Parquet file and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
     return str(path)
 
 
-def log(path: Path, **columns: Any) -> str:
-    """An event log of 600 rows, in which columns may be replaced or added."""
+def write_events(path: Path, **columns: Any) -> str:
+    """Write an event log of 600 rows and return its path. `columns` replaces or adds columns."""
     rng = np.random.default_rng(0)
     common = {
         "user_id": rng.integers(1, 50, ROWS),
         "item_id": rng.integers(1, 80, ROWS),
         "timestamp": 1_700_000_000 + np.sort(rng.integers(0, 10**6, ROWS)),
     }
-    return write(path, **(common | columns))
+    return write_table(path, **(common | columns))
 
 
-def line(proposal: Proposal, start: str) -> str:
-    """The line of the proposal that begins so, whatever its indent."""
-    found = [text.strip() for text in proposal.text.splitlines() if text.strip().startswith(start)]
-    assert found, f"no line '{start}' in:\n{proposal.text}"
-    return found[0]
+def find_line(proposal: Proposal, start: str) -> str:
+    """Return the first line of the proposal that begins with a text, without its indent."""
+    lines = [text.strip() for text in proposal.text.splitlines() if text.strip().startswith(start)]
+    assert lines, f"no line '{start}' in:\n{proposal.text}"
+    return lines[0]
 
 
-def off(proposal: Proposal, field: str) -> str:
-    """The comment of a field that is commented out, or the line above where it did not fit."""
+def unused_field_comment(proposal: Proposal, field: str) -> str:
+    """Return the line of a field that is commented out, or the line above if the comment did not fit."""
     lines = [text.strip() for text in proposal.text.splitlines()]
-    place = next(place for place, text in enumerate(lines) if text.startswith(f"# {field}:"))
-    return lines[place] if "#" in lines[place][1:] else lines[place - 1]
+    index = next(index for index, text in enumerate(lines) if text.startswith(f"# {field}:"))
+    return lines[index] if "#" in lines[index][1:] else lines[index - 1]
 
 
 def market_tables(market: Path) -> tuple[str, str, str, str]:
-    events, items, users, shown = (str(market / f"{n}.parquet") for n in ("events", "items", "users", "impressions"))
-    return events, items, users, shown
+    """Return the paths of a market's events, items, users and impressions."""
+    names = ("events", "items", "users", "impressions")
+    events, items, users, impressions = (str(market / f"{name}.parquet") for name in names)
+    return events, items, users, impressions

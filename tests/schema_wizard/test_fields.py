@@ -1,4 +1,4 @@
-"""What is guessed of single columns, and that every complete guess is a schema."""
+"""The proposal for single columns; every proposal that lacks no column is a valid schema."""
 
 import tempfile
 from pathlib import Path
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from openlum.config import parse_settings
 from openlum.schema import Schema
 from openlum.schema_wizard import propose
-from openlum.schema_wizard.names import ITEM, USER, reaction
+from openlum.schema_wizard.name_hints import ITEM, USER, reaction_of_name
 
-from .tables import ROWS, line, log, off, read, write
+from .tables import ROWS, find_line, read_schema, unused_field_comment, write_events, write_table
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ from .tables import ROWS, line, log, off, read, write
         (1.7e9 + np.arange(ROWS) / 3, "s"),
     ],
 )
-def test_unit_of_time_is_guessed_from_its_size(tmp_path: Path, values: np.ndarray, expected: str) -> None:
-    schema = read(propose(log(tmp_path / "log.parquet", timestamp=values)))
+def test_time_unit_is_guessed_from_the_size_of_the_numbers(tmp_path: Path, values: np.ndarray, expected: str) -> None:
+    schema = read_schema(propose(write_events(tmp_path / "log.parquet", timestamp=values)))
     assert schema.events.time_unit == expected
 
 
@@ -41,46 +41,46 @@ def test_unit_of_time_is_guessed_from_its_size(tmp_path: Path, values: np.ndarra
         [f"{day % 28 + 1}/02/2024" for day in range(ROWS)],
     ],
 )
-def test_what_prepare_can_not_read_as_time_is_left_open(tmp_path: Path, values: Any) -> None:
-    proposal = propose(log(tmp_path / "log.parquet", timestamp=values))
+def test_a_time_that_prepare_cannot_read_is_left_open(tmp_path: Path, values: Any) -> None:
+    proposal = propose(write_events(tmp_path / "log.parquet", timestamp=values))
     assert proposal.missing == ["events.time"]
-    assert line(proposal, "time:").startswith("time: ???")
-    assert "choose one of: timestamp" in line(proposal, "time:")
+    assert find_line(proposal, "time:").startswith("time: ???")
+    assert "choose one of: timestamp" in find_line(proposal, "time:")
 
 
-def test_dates_give_no_hour(tmp_path: Path) -> None:
+def test_dates_have_no_hour_field(tmp_path: Path) -> None:
     days = pa.array(np.arange(ROWS) % 50 + 19_000, pa.int32()).cast(pa.date32())
-    schema = read(propose(log(tmp_path / "log.parquet", timestamp=days)))
+    schema = read_schema(propose(write_events(tmp_path / "log.parquet", timestamp=days)))
     assert (schema.time_fields, schema.gap_unit) == (["weekday", "gap"], "d")
 
 
-def test_roles_without_telling_names_are_left_open(tmp_path: Path) -> None:
+def test_roles_without_typical_names_are_left_open(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     rows = "".join(f"{row % 50};{'xyzwv'[row % 5]};{row / 7}\n" for row in range(300))
     path.write_text("a;b;c\n" + rows)
     proposal = propose(str(path))
     assert proposal.missing == ["events.user", "events.item", "events.time"]
-    assert line(proposal, "user:").startswith("user: ???")
-    assert line(proposal, "user:").endswith("choose one of: a, b")
+    assert find_line(proposal, "user:").startswith("user: ???")
+    assert find_line(proposal, "user:").endswith("choose one of: a, b")
     yaml.safe_load(proposal.text)
 
 
-def test_tables_tell_which_column_is_meant(tmp_path: Path) -> None:
+def test_the_id_of_a_table_decides_the_column_of_the_log(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    events = log(tmp_path / "log.parquet", content=rng.integers(1, 30, ROWS))  # `item_id` is something else here
-    items = write(tmp_path / "items.parquet", content=np.arange(1, 31), genre=["a", "b", "c"] * 10)
-    schema = read(propose(events, items=items))
+    events = write_events(tmp_path / "log.parquet", content=rng.integers(1, 30, ROWS))  # `item_id` is not the item here
+    items = write_table(tmp_path / "items.parquet", content=np.arange(1, 31), genre=["a", "b", "c"] * 10)
+    schema = read_schema(propose(events, items=items))
     assert schema.items is not None
     assert (schema.events.item, schema.items.id) == ("content", "content")
-    write(
+    write_table(
         tmp_path / "log2.parquet",
         who=rng.integers(1, 9, ROWS),
         what=rng.integers(1, 9, ROWS),
         ts=1.7e9 + np.arange(ROWS),
     )
-    users = write(tmp_path / "users.parquet", who=np.arange(1, 10))
-    items = write(tmp_path / "items2.parquet", what=np.arange(1, 10))
-    schema = read(propose(str(tmp_path / "log2.parquet"), items=items, users=users))
+    users = write_table(tmp_path / "users.parquet", who=np.arange(1, 10))
+    items = write_table(tmp_path / "items2.parquet", what=np.arange(1, 10))
+    schema = read_schema(propose(str(tmp_path / "log2.parquet"), items=items, users=users))
     assert (schema.events.user, schema.events.item) == ("who", "what")
 
 
@@ -106,58 +106,61 @@ def test_tables_tell_which_column_is_meant(tmp_path: Path) -> None:
     ],
 )
 def test_types_of_features(tmp_path: Path, column: Any, expected: dict[str, Any]) -> None:
-    items = write(tmp_path / "items.parquet", item_id=np.arange(ROWS), feature=column)
-    schema = read(propose(log(tmp_path / "log.parquet"), items=items))
+    items = write_table(tmp_path / "items.parquet", item_id=np.arange(ROWS), feature=column)
+    schema = read_schema(propose(write_events(tmp_path / "log.parquet"), items=items))
     assert schema.items is not None
-    found = schema.items.features["feature"].model_dump(exclude_unset=True)
-    assert found == expected
+    assert schema.items.features["feature"].model_dump(exclude_unset=True) == expected
 
 
 @pytest.mark.parametrize(
-    ("column", "why"),
+    ("column", "reason"),
     [
-        ([1.0, float("nan")] * (ROWS // 2), "are refused"),
-        ([None] * ROWS, "no value"),
-        (["same"] * ROWS, "always 'same'"),
-        ([f"row {n}" for n in range(ROWS)], "every row has its own"),
-        ([{"a": 1}] * ROWS, "of a type that"),
-        ([[0.5] * (n % 3) for n in range(ROWS)], "one length"),
+        (
+            np.where(np.arange(ROWS) % 2, np.random.default_rng(0).normal(size=ROWS), np.nan),
+            "rows with 'nan' are rejected",
+        ),
+        ([None] * ROWS, "the column has no value"),
+        (["same"] * ROWS, "the only value is 'same'"),
+        ([f"row {n}" for n in range(ROWS)], "every row has a different value"),
+        ([{"a": 1}] * ROWS, "does not read nested types"),
+        ([[0.5] * (n % 3) for n in range(ROWS)], "vectors need lists of one length"),
         ([f"word {n} and many more words" for n in range(ROWS)], "free text"),
     ],
 )
-def test_useless_columns_are_commented_out(tmp_path: Path, column: Any, why: str) -> None:
-    wide = np.random.default_rng(0).normal(size=ROWS)
-    values = column if why != "are refused" else np.where(np.arange(ROWS) % 2, wide, np.nan)
-    items = write(tmp_path / "items.parquet", item_id=np.arange(ROWS), feature=values, other=wide)
-    proposal = propose(log(tmp_path / "log.parquet"), items=items)
-    schema = read(proposal)
+def test_useless_columns_are_commented_out(tmp_path: Path, column: Any, reason: str) -> None:
+    other = np.random.default_rng(0).normal(size=ROWS)
+    items = write_table(tmp_path / "items.parquet", item_id=np.arange(ROWS), feature=column, other=other)
+    proposal = propose(write_events(tmp_path / "log.parquet"), items=items)
+    schema = read_schema(proposal)
     assert schema.items is not None
     assert schema.items.features.keys() == {"other"}
-    assert why in off(proposal, "feature")
+    assert reason in unused_field_comment(proposal, "feature")
 
 
-def test_a_table_without_useful_columns_is_valid(tmp_path: Path) -> None:
-    items = write(tmp_path / "items.parquet", item_id=np.arange(ROWS), source=["x"] * ROWS)
-    schema = read(propose(log(tmp_path / "log.parquet", note=["x"] * ROWS), items=items))
+def test_a_table_without_useful_columns_gives_a_valid_schema(tmp_path: Path) -> None:
+    items = write_table(tmp_path / "items.parquet", item_id=np.arange(ROWS), source=["x"] * ROWS)
+    schema = read_schema(propose(write_events(tmp_path / "log.parquet", note=["x"] * ROWS), items=items))
     assert schema.items is not None
     assert schema.items.features == schema.events.condition == {}
 
 
-def test_many_values_get_a_hint(tmp_path: Path) -> None:
+def test_a_column_of_many_values_gets_hints_at_rare_ones(tmp_path: Path) -> None:
     brand = [f"brand {n % 1500}" for n in range(3000)]
-    items = write(tmp_path / "items.parquet", item_id=np.arange(3000), brand=brand)
-    proposal = propose(log(tmp_path / "log.parquet"), items=items)
-    assert line(proposal, "# min_count: 5")
-    assert line(proposal, "# hash_rows: 16384")
+    items = write_table(tmp_path / "items.parquet", item_id=np.arange(3000), brand=brand)
+    proposal = propose(write_events(tmp_path / "log.parquet"), items=items)
+    assert find_line(proposal, "# min_count: 5")
+    assert find_line(proposal, "# hash_rows: 16384")
     uncommented = proposal.text.replace("# hash_rows", "hash_rows")
     schema = parse_settings(yaml.safe_load(uncommented), Schema, where="proposal")
     assert schema.items is not None
     assert schema.items.features["brand"].hash_rows == 16384
 
 
-def test_a_line_comes_into_force_without_its_mark(tmp_path: Path) -> None:
-    """As the head of the file says."""
-    events = log(tmp_path / "log.parquet", watch_time=np.random.default_rng(0).exponential(9, ROWS), const=["x"] * ROWS)
+def test_a_line_that_is_commented_out_is_valid_without_its_mark(tmp_path: Path) -> None:
+    """The head of the file says so."""
+    events = write_events(
+        tmp_path / "log.parquet", watch_time=np.random.default_rng(0).exponential(9, ROWS), const=["x"] * ROWS
+    )
     lines = []
     for text in propose(events).text.splitlines():
         body = text.lstrip()
@@ -172,42 +175,46 @@ def test_a_line_comes_into_force_without_its_mark(tmp_path: Path) -> None:
     assert schema.max_user_events
 
 
-def test_impressions_know_no_feedback_and_every_condition(tmp_path: Path) -> None:
+def test_impressions_have_no_feedback_and_every_other_condition_field(tmp_path: Path) -> None:
     flag, page = np.arange(ROWS) % 2, ["home", "search"] * (ROWS // 2)
-    events = log(tmp_path / "log.parquet", page=page, channel=page, rating=flag + 1)
-    shown = log(tmp_path / "shown.parquet", page=page, clicked=flag, dwell_time=flag * 7 + 1, slot=np.arange(ROWS) % 4)
-    proposal = propose(events, impressions=shown)
-    schema = read(proposal)
+    events = write_events(tmp_path / "log.parquet", page=page, channel=page, rating=flag + 1)
+    impressions = write_events(
+        tmp_path / "impressions.parquet", page=page, clicked=flag, dwell_time=flag * 7 + 1, slot=np.arange(ROWS) % 4
+    )
+    proposal = propose(events, impressions=impressions)
+    schema = read_schema(proposal)
     assert schema.impressions is not None
     assert schema.impressions.label == "clicked"
     assert schema.impressions.context.keys() == {"slot"}
-    assert "give the label away" in off(proposal, "dwell_time")
+    assert "would leak the label" in unused_field_comment(proposal, "dwell_time")
     assert schema.events.condition.keys() == {"page", "rating"}
-    assert "not in the impressions" in off(proposal, "channel")
+    assert "not a column of the impressions" in unused_field_comment(proposal, "channel")
 
 
 @pytest.mark.parametrize(
     "name",
     ["rating", "is_click", "Clicked", "liked", "watch_time", "playTimeMs", "event_type", "behavior", "purchased"],
 )
-def test_feedback_is_known_by_name(name: str) -> None:
-    assert reaction(name)
+def test_feedback_is_recognised_by_name(name: str) -> None:
+    assert reaction_of_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["price", "position", "query", "category", "event_id", "device", "user_age", "scenario"]
 )
-def test_what_is_known_beforehand_is_no_feedback(name: str) -> None:
-    assert reaction(name) is None
+def test_names_of_other_columns_are_no_feedback(name: str) -> None:
+    assert reaction_of_name(name) is None
 
 
-def test_actions_are_known_by_their_values(tmp_path: Path) -> None:
+def test_actions_are_recognised_by_their_values(tmp_path: Path) -> None:
     kind = ["clicks", "carts", "orders", "clicks"] * (ROWS // 4)
-    assert read(propose(log(tmp_path / "log.parquet", type=kind))).events.condition["type"].feedback
+    assert read_schema(propose(write_events(tmp_path / "log.parquet", type=kind))).events.condition["type"].feedback
 
 
-def test_names_that_clash_stay_apart(tmp_path: Path) -> None:
-    schema = read(propose(log(tmp_path / "log.parquet", **{"a?": ["x", "y"] * 300, "a!": ["u", "v"] * 300})))
+def test_columns_with_similar_names_get_different_field_names(tmp_path: Path) -> None:
+    schema = read_schema(
+        propose(write_events(tmp_path / "log.parquet", **{"a?": ["x", "y"] * 300, "a!": ["u", "v"] * 300}))
+    )
     assert {field.column for field in schema.events.condition.values()} == {"a?", "a!"}
 
 
@@ -221,7 +228,7 @@ def test_names_that_clash_stay_apart(tmp_path: Path) -> None:
     ),
 )
 @example([".0"], [None, "0", "00"])
-def test_any_names_and_values_make_a_schema(names: list[str], values: list[str | None]) -> None:
+def test_any_names_and_values_give_a_valid_schema(names: list[str], values: list[str | None]) -> None:
     rows = len(values)
     columns: dict[str, Any] = {
         "user_id": list(range(rows)),
@@ -229,13 +236,15 @@ def test_any_names_and_values_make_a_schema(names: list[str], values: list[str |
         "timestamp": [1_700_000_000] * rows,
     }
     with tempfile.TemporaryDirectory() as folder:
-        names = [name for name in names if name != "."]  # pyarrow cannot name it
-        path = write(Path(folder) / "log.parquet", **(dict.fromkeys(names, pa.array(values, pa.string())) | columns))
+        names = [name for name in names if name != "."]  # pyarrow cannot have this name
+        path = write_table(
+            Path(folder) / "log.parquet", **(dict.fromkeys(names, pa.array(values, pa.string())) | columns)
+        )
         proposal = propose(path)
     if not proposal.missing:
-        schema = read(proposal)
+        schema = read_schema(proposal)
         assert all((field.column or name) in names for name, field in schema.events.condition.items())
 
 
-def test_names_of_roles_differ() -> None:
+def test_typical_names_of_users_and_items_differ() -> None:
     assert not set(USER) & set(ITEM)

@@ -1,4 +1,4 @@
-"""What is read of tables, and the command that writes a proposal."""
+"""The sample of a table, and the command that writes a proposal."""
 
 import gzip
 import sys
@@ -17,7 +17,7 @@ from openlum.schema import Schema
 from openlum.schema_wizard import propose
 from openlum.schema_wizard.sample import take_sample
 
-from .tables import log, read
+from .tables import read_schema, write_events
 
 
 def test_rows_come_from_all_over_the_table(tmp_path: Path) -> None:
@@ -33,44 +33,44 @@ def test_rows_come_from_all_over_the_table(tmp_path: Path) -> None:
         assert len(set(values)) == len(values), name
         assert (np.histogram(values, 10, (0, count))[0] > 0).all(), name
     assert take_sample(str(tmp_path / "n.parquet"), 2000).rows == count
-    assert take_sample(str(tmp_path / "n.parquet"), count).whole
+    assert take_sample(str(tmp_path / "n.parquet"), count).is_complete
 
 
-def test_directories_patterns_and_gzip(tmp_path: Path) -> None:
+def test_directories_patterns_and_gzip_are_read(tmp_path: Path) -> None:
     for day in range(3):
-        log(tmp_path / "log" / f"2024-{day}.parquet")
+        write_events(tmp_path / "log" / f"2024-{day}.parquet")
     text = "user,item,time\n" + "".join(f"{n % 9},{n % 7},{1_700_000_000 + n}\n" for n in range(300))
     (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(text.encode()))
     for path in ("log", "log/2024-*.parquet"):
         proposal = propose(str(tmp_path / path), root=tmp_path)
-        assert read(proposal).events.path == path
-        assert "1,800 rows in 3 files, all looked at" in proposal.text
-    assert read(propose(str(tmp_path / "packed.csv.gz"))).events.item == "item"
+        assert read_schema(proposal).events.path == path
+        assert "sample: all 1,800 rows in 3 files" in proposal.text
+    assert read_schema(propose(str(tmp_path / "packed.csv.gz"))).events.item == "item"
 
 
-def test_values_of_several_lines_do_not_confuse(messy: str) -> None:
+def test_values_of_several_lines_are_read(messy: str) -> None:
     sample = take_sample(messy, 500)
     assert 450 < len(sample.table) <= 500
     assert set(sample.table["const"].to_pylist()) == {"web"}
 
 
 def test_malformed_lines_are_left_out_of_the_sample(tmp_path: Path) -> None:
-    bad = b'7,8,9\n7\n7,"8\n7,\xe9\n'
-    (tmp_path / "log.csv").write_bytes(b"a,b\n" + b"1,2\n" * 50 + bad + b"3,4\n" * 50)
+    malformed = b'7,8,9\n7\n7,"8\n7,\xe9\n'
+    (tmp_path / "log.csv").write_bytes(b"a,b\n" + b"1,2\n" * 50 + malformed + b"3,4\n" * 50)
     sample = take_sample(str(tmp_path / "log.csv"), 1000)
     assert sample.table.to_pylist() == [{"a": "1", "b": "2"}] * 50 + [{"a": "3", "b": "4"}] * 50
 
 
-def test_directories_of_a_column_and_private_ones(tmp_path: Path) -> None:
+def test_directories_name_columns_and_private_ones_are_left_out(tmp_path: Path) -> None:
     for day in ("day=2026-01-01", "day=2026-01-02", "_delta_log", ".ipynb_checkpoints"):
-        log(tmp_path / "log" / day / "part-0.parquet")
+        write_events(tmp_path / "log" / day / "part-0.parquet")
     proposal = propose(str(tmp_path / "log"), root=tmp_path)
-    assert "1,200 rows in 2 files, all looked at" in proposal.text
+    assert "sample: all 1,200 rows in 2 files" in proposal.text
     assert "# day: " in proposal.text
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_csv_of_any_line_end_is_sampled_all_over(tmp_path: Path, line_end: str) -> None:
+def test_csv_of_any_line_end_is_sampled_all_over_the_file(tmp_path: Path, line_end: str) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(("\ufeff" + line_end.join(["n", *map(str, range(9000))])).encode())
     values = np.array(take_sample(str(file), 1000).table["n"].to_pylist(), int)
@@ -81,7 +81,7 @@ def test_csv_of_any_line_end_is_sampled_all_over(tmp_path: Path, line_end: str) 
     ("name", "content", "message"),
     [
         ("none.parquet", None, "no such file"),
-        ("none-*.parquet", None, "no file fits this pattern"),
+        ("none-*.parquet", None, "no file matches this pattern"),
         ("bad.parquet", b"PAR1 is not enough", "cannot be read"),
         ("empty.parquet", b"", "cannot be read"),
         ("empty.csv", b"", "is empty"),
@@ -89,12 +89,14 @@ def test_csv_of_any_line_end_is_sampled_all_over(tmp_path: Path, line_end: str) 
         ("latin.csv", "user,item,time\nJosé,1,2\n".encode("latin-1"), "not UTF-8"),
         ("late.csv", b"user,item,time\n" + b"a,1,2\n" * 20_000 + b"Jos\xe9,1,2\n" * 20_000, "not UTF-8"),
         ("wide.csv", "user,item,time\nJosé,1,2\n".encode("utf-16"), "iconv -f utf-16"),
-        ("quote.csv", b'user,"item,time\na,1,2\n', "a quote in its first line is not closed"),
-        ("twice.csv", b"a,a\n1,2\n", "column 'a' is there twice"),
+        ("quote.csv", b'user,"item,time\na,1,2\n', "a quote in the first line is not closed"),
+        ("twice.csv", b"a,a\n1,2\n", "several columns are named 'a'"),
         ("log.txt", b"a", "expected a file that ends in"),
     ],
 )
-def test_unreadable_files_are_one_message(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_an_unreadable_file_gives_a_message_of_one_line(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
@@ -105,9 +107,9 @@ def test_unreadable_files_are_one_message(tmp_path: Path, name: str, content: by
 
 def lum_schema(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["lum", "schema", *arguments])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main()
-    return int(ended.value.code or 0)
+    return int(exit_info.value.code or 0)
 
 
 def test_command_prints_absolute_paths_and_writes_relative_ones(

@@ -1,4 +1,4 @@
-"""`lum schema`: what is guessed of whole logs, and that it prepares."""
+"""`lum schema` on whole logs: the proposed schemas are right, and `lum prepare` accepts them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from openlum.prepare.run import prepare
 from openlum.schema import ImpressionRule, Schema
 from openlum.schema_wizard import propose
 
-from .tables import ROWS, line, log, market_tables, off, read
+from .tables import ROWS, find_line, market_tables, read_schema, unused_field_comment, write_events
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 KUAIRAND = [
@@ -19,8 +19,8 @@ KUAIRAND = [
 ]
 
 
-def test_market_is_proposed_as_its_maker_would(market: Path) -> None:
-    schema, truth = read(propose(*market_tables(market))), load_settings(market / "schema.yaml", Schema)
+def test_the_proposal_for_the_market_matches_its_own_schema(market: Path) -> None:
+    schema, truth = read_schema(propose(*market_tables(market))), load_settings(market / "schema.yaml", Schema)
     assert schema.items and schema.users and schema.impressions and truth.items and truth.impressions  # noqa: PT018
     assert (schema.events.user, schema.events.item, schema.events.time) == ("user_id", "item_id", "time")
     assert schema.events.condition == truth.events.condition
@@ -34,9 +34,9 @@ def test_market_is_proposed_as_its_maker_would(market: Path) -> None:
     assert schema.impressions_from_events is None
 
 
-def test_movielens_csv(movielens: Path) -> None:
+def test_the_proposal_for_a_movielens_csv(movielens: Path) -> None:
     proposal = propose(str(movielens / "ratings.csv"), items=str(movielens / "movies.csv"))
-    schema = read(proposal)
+    schema = read_schema(proposal)
     assert (schema.events.user, schema.events.item, schema.events.time) == ("userId", "movieId", "timestamp")
     assert schema.events.time_unit == "s"
     assert schema.events.condition["rating"].type == "categorical"
@@ -46,12 +46,12 @@ def test_movielens_csv(movielens: Path) -> None:
     assert (schema.items.id, schema.items.title) == ("movieId", "title")
     assert (schema.items.features["genres"].type, schema.items.features["genres"].max_values) == ("multi", 3)
     assert not schema.items.complete, "movies 190 to 200 are not in the table"
-    assert "true refuses them" in line(proposal, "complete:")
+    assert "true rejects them" in find_line(proposal, "complete:")
 
 
-def test_messy_csv(messy: str) -> None:
+def test_the_proposal_for_a_messy_csv(messy: str) -> None:
     proposal = propose(messy)
-    schema = read(proposal)
+    schema = read_schema(proposal)
     assert (schema.events.user, schema.events.item, schema.events.time) == ("Customer ID", "SKU", "Created At")
     fields = schema.events.condition
     assert fields.keys() == {"Price _EUR_", "Event Type", "qty", "yes", "discount", "gap_column"}
@@ -59,21 +59,21 @@ def test_messy_csv(messy: str) -> None:
     assert fields["Event Type"].feedback
     assert fields["qty"].type == "categorical"  # 1.0 to 5.0
     assert fields["gap_column"].column == "gap"  # a time field has the name
-    assert "always 'web'" in off(proposal, "const")
-    assert "free text" in off(proposal, "Note")
-    assert "number of the row" in off(proposal, "unnamed 1")
-    assert "every row has its own" in off(proposal, "Session ID")
-    assert "missing" in line(proposal, "Price _EUR_:")
+    assert "the only value is 'web'" in unused_field_comment(proposal, "const")
+    assert "free text" in unused_field_comment(proposal, "Note")
+    assert "the number of the row" in unused_field_comment(proposal, "unnamed 1")
+    assert "nearly every row has a different value" in unused_field_comment(proposal, "Session ID")
+    assert "missing" in find_line(proposal, "Price _EUR_:")
     assert "#   values: [purchase]" in proposal.text
 
 
-def test_proposals_prepare(market: Path, movielens: Path, messy: str, tmp_path: Path) -> None:
-    named = tmp_path / "messy.csv"
-    named.write_bytes(Path(messy).read_bytes().replace(b"\xef\xbb\xbf,", b"Unnamed: 0,", 1))
+def test_prepare_accepts_the_proposals(market: Path, movielens: Path, messy: str, tmp_path: Path) -> None:
+    with_pandas_index = tmp_path / "messy.csv"
+    with_pandas_index.write_bytes(Path(messy).read_bytes().replace(b"\xef\xbb\xbf,", b"Unnamed: 0,", 1))
     tables: dict[str, tuple[str, ...]] = {
         "market": market_tables(market),
         "movielens": (str(movielens / "ratings.csv"), str(movielens / "movies.csv")),
-        "messy": (str(named),),
+        "messy": (str(with_pandas_index),),
     }
     if KUAIRAND[0].is_file():
         tables["kuairand"] = tuple(map(str, KUAIRAND))
@@ -88,7 +88,7 @@ def test_kuairand_log_is_its_own_impressions() -> None:
     if not KUAIRAND[0].is_file():
         pytest.skip("needs KuaiRand-Pure in ../shared/data")
     events, items, users = map(str, KUAIRAND)
-    schema = read(propose(events, items, users))
+    schema = read_schema(propose(events, items, users))
     assert (schema.events.user, schema.events.item, schema.events.time) == ("user_id", "video_id", "time_ms")
     assert schema.events.time_unit == "ms"
     feedback = {name for name, field in schema.events.condition.items() if field.feedback}
@@ -100,15 +100,17 @@ def test_kuairand_log_is_its_own_impressions() -> None:
     assert schema.items.features["upload_dt"].type == "time"
     assert schema.users is not None
     assert schema.users.features["fans_user_num"].buckets == 20
-    schema = read(propose(events, items, users, impressions=events))
+    schema = read_schema(propose(events, items, users, impressions=events))
     assert schema.impressions is not None
     assert schema.impressions.label == "is_click"
     assert schema.impressions.context == {}
 
 
-def test_repeated_rows_raise_what_may_be_refused(tmp_path: Path) -> None:
-    once = 1_700_000_000 + np.arange(ROWS) // 60 * 60  # 10 moments
-    assert read(propose(log(tmp_path / "log.parquet", user_id=np.arange(ROWS)))).max_rejected == 0.01
-    proposal = propose(log(tmp_path / "log.parquet", user_id=["a", "b"] * 300, item_id=["x"] * ROWS, timestamp=once))
-    assert read(proposal).max_rejected == 1
-    assert "96.7% repeat another" in line(proposal, "max_rejected")
+def test_repeated_rows_raise_max_rejected(tmp_path: Path) -> None:
+    ten_times = 1_700_000_000 + np.arange(ROWS) // 60 * 60
+    assert read_schema(propose(write_events(tmp_path / "log.parquet", user_id=np.arange(ROWS)))).max_rejected == 0.01
+    proposal = propose(
+        write_events(tmp_path / "log.parquet", user_id=["a", "b"] * 300, item_id=["x"] * ROWS, timestamp=ten_times)
+    )
+    assert read_schema(proposal).max_rejected == 1
+    assert "96.7% repeat another" in find_line(proposal, "max_rejected")

@@ -1,1 +1,1 @@
-"""Checks of values and arrays that callers pass."""
+"""Checks of values and arrays that callers pass to functions."""

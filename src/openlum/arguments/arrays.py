@@ -1,6 +1,6 @@
-"""Arrays that a caller passes, of any library and number format, as NumPy's; what they cannot be is named with its index.
+"""Checked conversion of a caller's arrays, from any library and number format, to NumPy arrays.
 
-Shapes: n rows, X columns.
+An error names the array and the index of the wrong value. Shapes: n rows, X columns.
 """
 
 import numbers
@@ -12,56 +12,56 @@ from openlum.arguments.values import is_missing, shown
 from openlum.errors import InputError
 
 LARGEST = 1e37
-"""Finite numbers beyond this overflow where they are squared in single precision."""
+"""A larger finite number overflows if it is squared in single precision."""
 
 
 def labels(values: Any, name: str = "label") -> np.ndarray:
-    """Labels, (n,) float64, 0 or 1; at least one.
+    """Return labels, (n,) float, each 0 or 1; n is at least one.
 
     Raises:
-        InputError: one is neither, or missing; or there is none.
+        InputError: a label is missing or has another value, or there are no rows.
     """
     array = _column(name, values)
     if not len(array):
         raise InputError(f"{name}: there are no rows")
-    return _where(name, array, (array == 0) | (array == 1), "expected 0 or 1")
+    return _check_all(name, array, (array == 0) | (array == 1), "expected 0 or 1")
 
 
 def scores(name: str, values: Any, rows: int) -> np.ndarray:
-    """Numbers that are compared with each other, (n,) float; infinite ones have an order too.
+    """Return numbers that are compared with each other, (n,) float. Infinite numbers are allowed.
 
     Raises:
-        InputError: one is not-a-number, or there are not `rows`.
+        InputError: a value is not a number, or n is not `rows`.
     """
     array = _column(name, values, rows)
-    return _where(name, array, ~np.isnan(array), "expected a number")
+    return _check_all(name, array, ~np.isnan(array), "expected a number")
 
 
-def figures(name: str, values: Any, rows: int | None = None) -> np.ndarray:
-    """Numbers that are averaged, (n,) float.
+def finite_numbers(name: str, values: Any, rows: int | None = None) -> np.ndarray:
+    """Return finite numbers, (n,) float.
 
     Raises:
-        InputError: one is not finite, or there are not `rows`.
+        InputError: a value is not finite, or n is not `rows`.
     """
     array = _column(name, values, rows)
-    return _where(name, array, np.abs(array) <= LARGEST, "expected a finite number")
+    return _check_all(name, array, np.abs(array) <= LARGEST, "expected a finite number")
 
 
 def probabilities(name: str, values: Any, rows: int | None = None) -> np.ndarray:
-    """Probabilities, (n,) float.
+    """Return probabilities, (n,) float.
 
     Raises:
-        InputError: one is not from 0 to 1, or there are not `rows`.
+        InputError: a value does not lie between 0 and 1, or n is not `rows`.
     """
     array = _column(name, values, rows)
-    return _where(name, array, (array >= 0) & (array <= 1), "expected 0 to 1")
+    return _check_all(name, array, (array >= 0) & (array <= 1), "expected 0 to 1")
 
 
 def table(name: str, values: Any, columns: int | None = None) -> np.ndarray:
-    """Finite numbers, (n, X) float.
+    """Return a table of finite numbers, (n, X) float.
 
     Raises:
-        InputError: one is not, or there are not `columns`.
+        InputError: a value is not finite, or X is not `columns`.
     """
     array = _numbers(name, values)
     if array.ndim != 2 or (columns is not None and array.shape[1] != columns):
@@ -76,30 +76,30 @@ def table(name: str, values: Any, columns: int | None = None) -> np.ndarray:
 
 
 def groups(name: str, values: Any, rows: int | None = None) -> np.ndarray:
-    """Which group each row is in, (n,) int64 from 0, from ids of any kind.
+    """Return the number of each row's group, (n,) int64 from 0, from ids of any type.
 
     Raises:
-        InputError: an id is missing, or there are not `rows`.
+        InputError: an id is missing, or n is not `rows`.
     """
     array = _array(name, values)
     _check_rows(name, array, rows)
-    missing = [is_missing(one) for one in array] if array.dtype.kind == "O" else array != array
+    missing = [is_missing(value) for value in array] if array.dtype.kind == "O" else array != array
     if np.any(missing):
-        place = int(np.flatnonzero(missing)[0])
-        raise InputError(f"the {name} at index {place} is {array[place]}; expected an id")
+        index = int(np.flatnonzero(missing)[0])
+        raise InputError(f"the {name} at index {index} is {array[index]}; expected an id")
     try:
         return np.unique(array, return_inverse=True)[1].astype(np.int64)
-    except TypeError:  # ids that have no order among each other
+    except TypeError:  # ids of types that cannot be sorted together
         number: dict[Any, int] = {}
     try:
-        return np.array([number.setdefault(one, len(number)) for one in array], np.int64)
+        return np.array([number.setdefault(value, len(number)) for value in array], np.int64)
     except TypeError:
-        raise InputError(f"{name}: expected ids, text or numbers, one a row") from None
+        raise InputError(f"{name}: expected one id for each row, text or a number") from None
 
 
-def _where(name: str, array: np.ndarray, right: np.ndarray, expected: str) -> np.ndarray:
-    """The array, all of whose rows are right."""
-    wrong = np.flatnonzero(~right)
+def _check_all(name: str, array: np.ndarray, valid: np.ndarray, expected: str) -> np.ndarray:
+    """Return the array if all of its values are valid; else raise an error with the index of the first invalid one."""
+    wrong = np.flatnonzero(~valid)
     if len(wrong):
         raise InputError(f"the {name} at index {wrong[0]} is {array[wrong[0]]}; {expected}")
     return array
@@ -113,17 +113,17 @@ def _column(name: str, values: Any, rows: int | None = None) -> np.ndarray:
 
 def _check_rows(name: str, array: np.ndarray, rows: int | None) -> None:
     if array.ndim != 1 or (rows is not None and len(array) != rows):
-        expected = "(rows,)" if rows is None else f"({rows},), one a row"
+        expected = "(rows,)" if rows is None else f"({rows},), one value for each row"
         raise InputError(f"{name}: expected {expected}, found {array.shape}")
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
-    """Numbers of any format as float64; float32 stays as it is."""
-    if str(getattr(values, "dtype", "")) == "torch.bfloat16":  # of which NumPy has none
+    """Return numbers of any format as float64; float32 is not converted."""
+    if str(getattr(values, "dtype", "")) == "torch.bfloat16":  # NumPy has no bfloat16
         values = values.float()
     array = _array(name, values)
     if array.dtype == object:
-        return _of_objects(name, array)
+        return _objects_to_numbers(name, array)
     try:
         if array.dtype.kind in "USScmM":
             raise TypeError
@@ -133,27 +133,27 @@ def _numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _array(name: str, values: Any) -> np.ndarray:
-    """What a library has as an array, of whatever it holds."""
+    """Return the array of any library as a NumPy array with values of any type."""
     try:
         if hasattr(values, "detach"):  # PyTorch
             return values.detach().cpu().numpy()
         if isinstance(values, np.ma.MaskedArray):
             return np.ma.filled(values.astype(object), None)
         return np.asarray(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, say
+    except (TypeError, ValueError, RuntimeError) as error:  # for example rows of different lengths
         raise InputError(f"{name}: expected an array, found {shown(values)} ({error})") from None
 
 
-def _of_objects(name: str, array: np.ndarray) -> np.ndarray:
-    """Numbers one by one, as pandas has them in columns of mixed types."""
+def _objects_to_numbers(name: str, array: np.ndarray) -> np.ndarray:
+    """Return an array of Python objects as float64. pandas has such arrays in columns of mixed types."""
     out = np.empty(array.shape)
-    for place, value in np.ndenumerate(array):
-        single = isinstance(value, numbers.Number | np.bool_) and not isinstance(value, complex | np.timedelta64)
+    for index, value in np.ndenumerate(array):
+        is_number = isinstance(value, numbers.Number | np.bool_) and not isinstance(value, complex | np.timedelta64)
         try:
-            if not single or is_missing(value):
+            if not is_number or is_missing(value):
                 raise TypeError
-            out[place] = float(value)
+            out[index] = float(value)
         except (TypeError, OverflowError):
-            where = f" at index {', '.join(map(str, place))}" if place else ""
+            where = f" at index {', '.join(map(str, index))}" if index else ""
             raise InputError(f"the {name}{where} is {shown(value)}; expected a number") from None
     return out

@@ -1,4 +1,4 @@
-"""Checks of what a caller passes to a function: the message names the argument and what was expected."""
+"""Checks of the arguments of functions. An error names the argument, the expected value and the value that was passed."""
 
 import datetime as dt
 import numbers
@@ -16,20 +16,20 @@ from openlum.errors import InputError
 
 T = TypeVar("T")
 NO_NUMBERS = (bool, np.bool_, np.timedelta64)
-"""Kinds that Python or NumPy count among the whole numbers."""
+"""Types that Python or NumPy treat as integers but that are not numbers."""
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 
 
 def as_path(name: str, value: Any) -> Path:
-    """A path from text or a path, with `~` expanded.
+    """Return a path from text or a path, with `~` expanded.
 
     Args:
-        name: of the argument.
-        value: what was passed.
+        name: name of the argument.
+        value: the value that the caller passed.
 
     Raises:
-        InputError: it is neither, or empty.
+        InputError: the value is not text or a path, or it is empty.
     """
     if not isinstance(value, str | os.PathLike):
         raise InputError(f"{name}: expected a path, as text or pathlib.Path, found {shown(value)}")
@@ -39,63 +39,63 @@ def as_path(name: str, value: Any) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InputError(f"{name}: {path}: there is no such home directory") from None
+        raise InputError(f"{name}: {path}: no such home directory") from None
 
 
 def as_path_or_none(name: str, value: Any) -> Path | None:
-    """The same where the argument may be left out."""
+    """Return None for None; else the same as `as_path`."""
     return None if value is None else as_path(name, value)
 
 
 def check_kind(name: str, value: Any, kind: type[T]) -> T:
-    """The value, which is of a kind, such as the settings of a step.
+    """Return the value if it is an instance of `kind`, for example the settings of a step.
 
     Raises:
-        InputError: it is of another.
+        InputError: the value has another type.
     """
     if not isinstance(value, kind):
         raise InputError(f"{name}: expected {kind.__module__}.{kind.__qualname__}, found {shown(value)}")
     return value
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """A whole number, of Python's or NumPy's.
+def whole_number(name: str, value: Any, minimum: int) -> int:
+    """Return a whole number from an integer of Python or NumPy.
 
     Raises:
-        InputError: it is none (`True` and `2.0` are none), or less than `least`.
+        InputError: the value is not an integer (`True` and `2.0` are not), or it is less than `minimum`.
     """
     try:
         number = None if isinstance(value, NO_NUMBERS) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < least:
-        raise InputError(f"{name}: expected a whole number from {least} on, found {shown(value)}")
+    if number is None or number < minimum:
+        raise InputError(f"{name}: expected a whole number of at least {minimum}, found {shown(value)}")
     return number
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a raw value is absent: None, not-a-number, and what pandas has for them."""
+    """Return whether a raw value is missing: None, not-a-number, and the missing values of pandas."""
     try:
         return value is None or bool(value != value)
-    except Exception:  # pandas.NA has no truth; an array has several; Decimal('sNaN') compares with nothing
+    except Exception:  # pandas.NA and arrays have no truth value; Decimal('sNaN') cannot be compared
         return isinstance(value, Decimal) or type(value).__name__ == "NAType"
 
 
 def check_single(where: str, value: Any) -> None:
-    """Refuse what cannot be an id or a category: a list, say.
+    """Check that a value can be an id or a category; a list, for example, cannot.
 
     Raises:
-        InputError: begins with `where`.
+        InputError: the value is not a single one. The message begins with `where`.
     """
     if not isinstance(value, str | bytes | numbers.Number | np.generic | dt.date | uuid.UUID):
         raise InputError(f"{where} is {shown(value)}; expected a single value, text or a number")
 
 
 def shown(value: Any) -> str:
-    """A value and its type for a message, on one short line."""
+    """Return a value and its type for a message, on one short line."""
     return f"{brief(value)} ({type(value).__name__})"
 
 
 def brief(value: Any) -> str:
-    """A value for a message, on one short line."""
+    """Return a value for a message, on one short line."""
     return " ".join(_repr.repr(value).split())

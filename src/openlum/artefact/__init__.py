@@ -1,1 +1,1 @@
-"""Artefacts: directories that appear whole, with a manifest, checksums, a lock and a key."""
+"""Artefacts: directories that are written completely or not at all, with a manifest, checksums, a lock and a key."""

@@ -1,8 +1,8 @@
-"""Directories that appear whole or not at all, and that say what they hold and what they were made of.
+"""Artefacts: directories that are written completely or not at all, and that describe their content and origin.
 
-An artefact is a directory with `manifest.json`: its kind, the size and the checksum of every part, and the key of what made it
-(`keys.py`). Files and directories whose names begin with a dot are no parts. Pages for people (`.html`, `.md`) may be edited:
-`verify.py` alone looks at them.
+An artefact is a directory with a `manifest.json`. The manifest has the kind of the artefact, the size and the checksum of every
+part, and the key of the step that wrote it (`keys.py`). Files and directories whose names begin with a dot are not parts.
+Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
 
 MANIFEST = "manifest.json"
-"""The file that says that a directory is one of ours, and of which kind: one of the same kind may replace it."""
+"""The file that marks a directory as an artefact and names its kind. Only an artefact of the same kind may replace it."""
 Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval"]
 MADE_BY: dict[Kind, str] = {
     "log": "lum data",
@@ -35,71 +35,71 @@ MADE_BY: dict[Kind, str] = {
     "ranker": "lum rank",
     "retrieval": "lum retrieve",
 }
-"""The command that writes each kind; a simulated log is from `lum market`, and `lum run` writes all of them."""
+"""Kind to the command that writes it. `lum market` writes a simulated log, and `lum run` writes all kinds."""
 PAGES = (".html", ".md")
-"""Endings of parts that are for people to read."""
+"""File name endings of pages for people."""
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""Errors of writing; others that have no file name may come from reading something else."""
+"""Error numbers that only writing raises. Other errors without a file name may come from reading another file."""
 
 
 class Part(Settings):
     """A file of an artefact."""
 
     bytes: int = Field(ge=0)
-    """Its size."""
+    """Size of the file."""
     sha256: str
-    """Its checksum."""
+    """SHA-256 of the file, in hexadecimal digits."""
 
 
 class Manifest(Settings):
     """The content of `manifest.json`."""
 
     kind: Kind
-    """What it is."""
+    """Kind of the artefact."""
     format: Literal[1] = 1
-    """Of the artefact. A version of openlum that writes another one has another number."""
+    """Version of the artefact's layout. An openlum version that writes another layout has another number."""
     key: dict[str, str] | None = None
-    """What it was made of, as `step_key` tells it; null where a single step made it."""
+    """Key of the step that wrote the artefact, from `step_key`; null if the step did not run in a pipeline."""
     parts: dict[str, Part]
-    """Path within the directory, with `/`, to the file."""
+    """Path within the directory, separated by `/`, to the size and checksum of the file."""
 
     @property
     def data(self) -> dict[str, str]:
-        """Path to the checksum of every part that is no page."""
+        """Path to the checksum of every part that is not a page."""
         return {name: part.sha256 for name, part in self.parts.items() if not is_page(name)}
 
 
 @contextmanager
 def whole_directory(path: str | Path, kind: Kind) -> Iterator[Path]:
-    """Yield an empty directory beside `path`; on success it takes the place of `path`, on any error it vanishes.
+    """Yield an empty draft directory beside `path`. On success it replaces `path`; on any error it is removed.
 
-    Nobody else can write `path` meanwhile. What a process left behind that was killed here is cleared away.
+    No other process can write `path` meanwhile. Remains of a killed process are removed first.
 
     Args:
-        path: where nothing is yet, or an older artefact of the same kind.
-        kind: what is written.
+        path: a path that does not exist, or that holds an older artefact of the same kind.
+        kind: the kind of the new artefact.
 
     Raises:
-        InputError: there is something else at `path`, or another process writes it.
+        InputError: `path` holds other files, or another process writes it.
     """
     path = Path(path).resolve()
     with locked(path):
         draft = path.with_name(f".{path.name}.draft")
         recover(path)
         check_replaceable(path, kind)
-        shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed: with the lock there is no other
+        shutil.rmtree(draft, ignore_errors=True)  # left by a killed process: the lock excludes a running one
         draft.mkdir()
         try:
             with named_failures(path):
                 yield draft
                 write_json(draft / MANIFEST, _manifest(draft, kind).model_dump())
-                _put(draft, path)
+                _replace(draft, path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _put(draft: Path, path: Path) -> None:
-    """Let a finished draft take the place of `path`; where the system can, there is no moment without it."""
+def _replace(draft: Path, path: Path) -> None:
+    """Replace `path` by a finished draft. If the system can swap directories, `path` exists at every moment."""
     if not path.exists():
         os.replace(draft, path)
     elif not _exchange(draft, path):
@@ -109,14 +109,15 @@ def _put(draft: Path, path: Path) -> None:
         shutil.rmtree(former)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two directories at once; False where the system or the file system cannot (Linux can)."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one system call. Return False if the system or the file system cannot do it (Linux can)."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+    working_directory, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
+    status = rename(working_directory, os.fsencode(first), working_directory, os.fsencode(second), exchange)
+    return bool(status == 0)
 
 
 def _former(path: Path) -> Path:
@@ -124,10 +125,12 @@ def _former(path: Path) -> Path:
 
 
 def recover(path: Path) -> None:
-    """Put an artefact back that a process was about to replace when it was killed; else what it replaced is removed.
+    """Repair an artefact whose replacement was interrupted by a killed process.
+
+    The former artefact is put back if `path` does not exist; otherwise the former artefact is removed.
 
     Raises:
-        InputError: another process is at it.
+        InputError: another process writes the artefact.
     """
     path = path.resolve()
     former = _former(path)
@@ -141,17 +144,18 @@ def recover(path: Path) -> None:
 
 
 def check_parts(directory: str | Path, kind: Kind) -> Manifest | None:
-    """Make sure that every part of an artefact is there and as long as it was written. Every reader begins with this.
+    """Check that every part of an artefact exists and has the size in its manifest. Every reader calls this first.
 
     Args:
-        directory: of the artefact.
-        kind: what it is to be.
+        directory: the artefact.
+        kind: the expected kind.
 
     Returns:
-        What it says of itself. None where it says nothing, such as a model that `save_pretrained` wrote or that is from a Hub.
+        The manifest. None if the directory has no manifest: a model from `save_pretrained` or from a Hub has none.
 
     Raises:
-        InputError: names the part that is missing, of another size, or that was added, and the command that makes it anew.
+        InputError: a part is missing, was added or has another size. The message names the part and the command that writes
+            the artefact again.
     """
     directory = Path(directory)
     if not directory.exists():
@@ -167,11 +171,11 @@ def check_parts(directory: str | Path, kind: Kind) -> Manifest | None:
     return manifest
 
 
-ADDED = "is no part of what was written there"
+ADDED = "was added after the artefact was written"
 
 
 def differences(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield every file that is missing, of another size, or that was added, and what is wrong with it."""
+    """Yield every file that is missing, was added or has another size than in the manifest, and the problem in words."""
     sizes = files_of(directory)
     for name, part in manifest.parts.items():
         if name not in sizes:
@@ -184,7 +188,7 @@ def differences(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]
 
 
 def files_of(directory: Path) -> dict[str, int]:
-    """Path within the directory to the size of every file that is a part, in the order of their names."""
+    """Return the path within the directory and the size of every part, sorted by path."""
     sizes = {}
     for root, directories, names in os.walk(directory, followlinks=True):
         directories[:] = [name for name in directories if not name.startswith(".")]
@@ -197,27 +201,27 @@ def files_of(directory: Path) -> dict[str, int]:
 
 
 def is_page(name: str) -> bool:
-    """Whether a file of an artefact is for people to read, who may edit it."""
+    """Return whether a file of an artefact is a page for people, who may edit it."""
     return PurePosixPath(name).suffix in PAGES
 
 
 def data_checksums(directory: Path) -> dict[str, str]:
-    """Path to the checksum of every file, as it is now, that is no page."""
+    """Return the path and the current checksum of every part that is not a page."""
     names = [name for name in files_of(directory) if not is_page(name)]
     return dict(zip(names, checksums([directory / name for name in names]), strict=True))
 
 
 def _manifest(directory: Path, kind: Kind) -> Manifest:
     sizes = files_of(directory)
-    found = zip(sizes.items(), checksums([directory / name for name in sizes]), strict=True)
-    return Manifest(kind=kind, parts={name: Part(bytes=size, sha256=checksum) for (name, size), checksum in found})
+    entries = zip(sizes.items(), checksums([directory / name for name in sizes]), strict=True)
+    return Manifest(kind=kind, parts={name: Part(bytes=size, sha256=checksum) for (name, size), checksum in entries})
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """What an artefact says of itself; None where it has no manifest.
+    """Return the manifest of an artefact; None if the directory has no manifest.
 
     Raises:
-        InputError: the manifest is damaged, or that of something else.
+        InputError: the manifest is damaged, or another program wrote it.
     """
     file = directory / MANIFEST
     if not file.is_file():
@@ -226,12 +230,12 @@ def read_manifest(directory: Path) -> Manifest | None:
         return parse_settings(read_json(file, "lum"), Manifest, where=str(file))
     except InputError as error:
         raise InputError(
-            f"{error}. If lum wrote {directory}, remove it and make it anew; otherwise name another directory"
+            f"{error}. If lum wrote {directory}, remove it and run its step again; otherwise name another directory"
         ) from None
 
 
 def record_key(directory: Path, key: dict[str, str]) -> None:
-    """Write into an artefact's manifest what it was made of."""
+    """Write the key of the step that wrote an artefact into its manifest."""
     manifest = read_manifest(directory)
     assert manifest is not None
     write_json(directory / MANIFEST, manifest.model_copy(update={"key": key}).model_dump())
@@ -239,7 +243,7 @@ def record_key(directory: Path, key: dict[str, str]) -> None:
 
 @contextmanager
 def named_failures(path: Path) -> Iterator[None]:
-    """Let a failure to write something under `path` name it: most libraries say only that no space is left.
+    """Add `path` to an error of writing that names no file: most libraries report only that no space is left.
 
     Raises:
         OSError: with a file name.
@@ -251,23 +255,23 @@ def named_failures(path: Path) -> Iterator[None]:
     except Exception as error:
         code = _disk_full(error)
         is_named = isinstance(error, OSError) and error.filename is not None and error.filename2 is None
-        if code is None or is_named:  # where there are two names, the first is that of the source of a copy
+        if code is None or is_named:  # if an error has two names, the first one is the source of a copy
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def _disk_full(error: Exception) -> int | None:
-    """The number of an error of `DISK_FULL`, which safetensors (Rust) and `shutil` have in their text alone."""
-    told = re.findall(r"(?:os error|code:|Errno) (\d+)", str(error))
-    numbers = [getattr(error, "errno", None), *map(int, told)]
+    """Return the number of an error in `DISK_FULL`, else None. safetensors (Rust) and `shutil` have it only in their message."""
+    numbers_in_message = re.findall(r"(?:os error|code:|Errno) (\d+)", str(error))
+    numbers = [getattr(error, "errno", None), *map(int, numbers_in_message)]
     return next((number for number in numbers if number in DISK_FULL), None)
 
 
 def check_replaceable(path: Path, kind: Kind) -> None:
-    """Make sure that a directory can be written: nothing is there yet, or an older artefact of the same kind.
+    """Check that an artefact can be written to `path`: nothing exists there, or an older artefact of the same kind.
 
     Raises:
-        InputError: there is something else, or the directory around it cannot be written to.
+        InputError: `path` holds other files, or the directory around it is not writable.
     """
     path = path.resolve()
     if path.exists() and not path.is_dir():
@@ -281,17 +285,17 @@ def check_replaceable(path: Path, kind: Kind) -> None:
             f"{path}: holds files that lum did not write (it has no {MANIFEST}); name a new or an empty directory"
         )
     if manifest.kind != kind:
-        raise InputError(f"{path}: is a {manifest.kind}, and would be replaced by a {kind}; name another directory")
+        raise InputError(f"{path}: is a {manifest.kind} and cannot be replaced by a {kind}; name another directory")
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-like values, the same on every machine."""
+    """Return a short hash of JSON-like values, the same on every machine."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON, whole or not at all; its directory is made where there is none."""
+    """Write indented JSON, completely or not at all. Missing directories are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     with named_failures(path):
@@ -299,26 +303,26 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(draft, path)
 
 
-def read_json(path: Path, made_by: str, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Read the JSON file of an artefact, which holds a mapping.
+def read_json(path: Path, command: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the mapping in a JSON file of an artefact.
 
     Args:
         path: the file.
-        made_by: the command that writes it, for the message.
-        keys: that it must have.
+        command: the command that writes the file, for messages.
+        keys: keys that the mapping must have.
 
     Raises:
-        InputError: the file is absent or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; '{made_by}' writes it") from None
+        raise InputError(f"{path}: no such file; '{command}' writes it") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run '{made_by}' again") from None
+        raise InputError(f"{path}: cannot be read ({error}); run '{command}' again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds {type(content).__name__}, not a mapping of keys; run '{made_by}' again")
+        raise InputError(f"{path}: expected a mapping of keys, found a {type(content).__name__}; run '{command}' again")
     for key in keys:
         if key not in content:
-            raise InputError(f"{path}: key '{key}' is missing; run '{made_by}' again")
+            raise InputError(f"{path}: key '{key}' is missing; run '{command}' again")
     return content

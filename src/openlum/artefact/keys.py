@@ -1,7 +1,7 @@
-"""Keys that tell whether a step must run again: one function for `lum run`, `lum bench` and the checkpoints of a training.
+"""Keys that decide whether a step must run again. `lum run`, `lum bench` and the checkpoints of a training use them.
 
-A key is a mapping with a hash of the step's code, of its settings, and of the content of each of its inputs as it is now. The
-versions of libraries are no part of it: who upgrades torch keeps what was trained.
+A key holds a hash of the step's code, of its settings, and of the current content of each of its inputs. The versions of
+libraries are not part of a key: an upgrade of torch does not make a trained model out of date.
 """
 
 import ast
@@ -17,9 +17,9 @@ from openlum.artefact.directory import MANIFEST, data_checksums, fingerprint, re
 
 Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve", "bench ranking", "bench retrieval"]
 Key = dict[str, str]
-"""`code`, `settings` and the name of each input to a hash."""
+"""`code`, `settings` and the name of each input, each to a hash."""
 
-ENTRY: dict[Step, list[str]] = {
+ENTRY_MODULES: dict[Step, list[str]] = {
     "data": ["openlum.sources.market.write"],
     "prepare": ["openlum.prepare.run"],
     "pretrain": ["openlum.pretrain.train"],
@@ -29,8 +29,11 @@ ENTRY: dict[Step, list[str]] = {
     "bench ranking": ["openlum.bench.trials"],
     "bench retrieval": ["openlum.pretrain.train", "openlum.retrieve.evaluate", "openlum.retrieve.sequential"],
 }
-"""The modules that a step begins in. What these import, at any depth and wherever in a function, is its code."""
-BESIDE = {
+"""Step to the modules that it begins in. These modules and all modules that they import are the step's code.
+
+An import counts at any depth, also inside of a function.
+"""
+IGNORED_MODULES = {
     "openlum.artefact.checksums",
     "openlum.artefact.directory",
     "openlum.artefact.keys",
@@ -41,47 +44,47 @@ BESIDE = {
     "openlum.report.dataset_report",
     "openlum.training.memory",
 }
-"""Modules that change no result: messages, pages for people, locks, processes. What only they import does not count either."""
+"""Modules that change no result: messages, pages for people, locks, processes. Modules that only these import are ignored too."""
 PACKAGE = Path(__file__).parents[1]
 
 
 def step_key(
     step: Step, settings: Any, inputs: Mapping[str, Path | Sequence[Path]], entry: Sequence[str] | None = None
 ) -> Key:
-    """The key of what a step would make now.
+    """Return the key of a step with its current code, settings and inputs.
 
     Args:
-        step: which.
-        settings: everything that its result depends on beside its inputs, JSON-like.
+        step: name of the step.
+        settings: JSON-like values; the result of the step depends on them and on its inputs alone.
         inputs: name to an artefact, or to files of the user.
-        entry: the modules that it begins in, where these are not those of `ENTRY`.
+        entry: the modules that the step begins in; by default the modules in `ENTRY_MODULES`.
     """
-    contents = {name: content_of(given) for name, given in inputs.items()}
-    return {"code": code_of(tuple(entry or ENTRY[step])), "settings": fingerprint(settings)} | contents
+    contents = {name: content_hash(source) for name, source in inputs.items()}
+    return {"code": code_hash(tuple(entry or ENTRY_MODULES[step])), "settings": fingerprint(settings)} | contents
 
 
-def content_of(given: Path | Sequence[Path]) -> str:
-    """A hash of the content of an artefact or of files, as it is now, and of how the files lie to each other.
+def content_hash(source: Path | Sequence[Path]) -> str:
+    """Return a hash of the current content of an artefact or of files, and of the files' paths relative to each other.
 
-    Where they lie does not matter, but for directories such as `dt=2026-01-01`, which are columns.
+    Absolute paths do not count, except for directories such as `dt=2026-01-01`, which are read as columns.
     """
-    if isinstance(given, Path) and given.is_dir():
-        return fingerprint(data_checksums(given))
-    files = [Path(os.path.abspath(file)) for file in ([given] if isinstance(given, Path) else given)]
+    if isinstance(source, Path) and source.is_dir():
+        return fingerprint(data_checksums(source))
+    files = [Path(os.path.abspath(file)) for file in ([source] if isinstance(source, Path) else source)]
     top = os.path.commonpath(files) if files else ""
     names = [[os.path.relpath(file, top), *(part for part in file.parts if "=" in part)] for file in files]
     return fingerprint(list(zip(names, checksums(files), strict=True)))
 
 
-def why_again(directory: Path, key: Key) -> str | None:
-    """Say why a step must run again; None where its directory holds what it would make.
+def rerun_reason(directory: Path, key: Key) -> str | None:
+    """Return why a step must run again; None if its artefact is up to date.
 
     Args:
-        directory: that it writes.
-        key: of what it would make now.
+        directory: the artefact that the step writes.
+        key: the current key of the step.
 
     Returns:
-        `inputs changed: dataset`, `settings changed`, `code changed`, `output was edited: FILE`; empty where it has not run yet.
+        `inputs changed: dataset`, `settings changed`, `code changed`, `output was edited: FILE`; empty before the first run.
 
     Raises:
         InputError: the directory's manifest is damaged.
@@ -90,10 +93,10 @@ def why_again(directory: Path, key: Key) -> str | None:
     if manifest is None:
         return f"output has no {MANIFEST}" if directory.is_dir() and any(directory.iterdir()) else ""
     if manifest.key is None:
-        return "output is of another run"
+        return "output was written by a single step"
     reasons = _changes(manifest.key, key)
-    now = data_checksums(directory)
-    edited = [name for name in {**manifest.data, **now} if manifest.data.get(name) != now.get(name)]
+    current = data_checksums(directory)
+    edited = [name for name in {**manifest.data, **current} if manifest.data.get(name) != current.get(name)]
     if edited:
         reasons.append(f"output was edited: {', '.join(edited[:3])}{' ...' * (len(edited) > 3)}")
     return ", ".join(reasons) or None
@@ -102,27 +105,27 @@ def why_again(directory: Path, key: Key) -> str | None:
 def _changes(former: Key, key: Key) -> list[str]:
     differ = [name for name in {**key, **former} if former.get(name) != key.get(name)]
     inputs = [name for name in differ if name not in ("code", "settings")]
-    told = [f"inputs changed: {', '.join(inputs)}"] if inputs else []
-    return told + [f"{name} changed" for name in ("settings", "code") if name in differ]
+    reasons = [f"inputs changed: {', '.join(inputs)}"] if inputs else []
+    return reasons + [f"{name} changed" for name in ("settings", "code") if name in differ]
 
 
 @cache
-def code_of(entry: tuple[str, ...], package: Path = PACKAGE) -> str:
-    """A hash of modules of the package and of all that they import of it, without comments and docstrings."""
-    reached: dict[str, str] = {}
-    ahead = list(entry)
-    while ahead:
-        name = ahead.pop()
+def code_hash(entry: tuple[str, ...], package: Path = PACKAGE) -> str:
+    """Return a hash of modules and of all modules of the package that they import, without comments and docstrings."""
+    hashes: dict[str, str] = {}
+    queue = list(entry)
+    while queue:
+        name = queue.pop()
         file = _file(name, package)
-        if file and name not in reached and name not in BESIDE:
-            above = name if file.name == "__init__.py" else name.rpartition(".")[0]
-            imported, reached[name] = _module(file.read_bytes(), above)
-            ahead += imported
-    return fingerprint(reached)
+        if file and name not in hashes and name not in IGNORED_MODULES:
+            parent = name if file.name == "__init__.py" else name.rpartition(".")[0]
+            imported, hashes[name] = _module(file.read_bytes(), parent)
+            queue += imported
+    return fingerprint(hashes)
 
 
 def _file(name: str, package: Path) -> Path | None:
-    """The file of a module of the package; None for any other name."""
+    """Return the file of a module of the package; None for any other name."""
     first, *rest = name.split(".")
     if first != package.name:
         return None
@@ -132,25 +135,25 @@ def _file(name: str, package: Path) -> Path | None:
 
 @cache
 def _module(source: bytes, package: str) -> tuple[list[str], str]:
-    """What a module of a package imports, and a hash of its code: comments, layout and docstrings leave no trace."""
+    """Return the names that a module imports, and a hash of its code without comments, layout and docstrings."""
     tree = ast.parse(source)
     imported = list(_imported(tree, package))
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
-            lines = getattr(node, name, None)
-            if isinstance(lines, list):
-                setattr(node, name, [line for line in lines if not _is_text(line)])
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                setattr(node, name, [statement for statement in statements if not _is_text(statement)])
     return imported, fingerprint(ast.dump(tree))
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """Names that a module imports, or mentions as text (`importlib`), and that may be modules."""
+    """Yield the names that a module imports or mentions as text (for `importlib`). Some of them are not modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*parents, *([node.module] if node.module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
         elif (
@@ -159,6 +162,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
             yield node.value
 
 
-def _is_text(line: ast.AST) -> bool:
-    """Whether a statement is a text and nothing else: a docstring, or that of a field."""
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+def _is_text(statement: ast.AST) -> bool:
+    """Return whether a statement is only a text: a docstring of a module, class, function or field."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)

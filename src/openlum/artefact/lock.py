@@ -1,13 +1,13 @@
-"""One writer at a time: a lock file beside what is written.
+"""Locks: only one process at a time writes a path. A lock file lies beside the path.
 
-`.NAME.lock` lies beside NAME while a process writes it, and says which. The operating system's lock on that file decides
-(`flock`): it ends with its process, however that ends, so a file that a killed process left behind locks nothing, and a number
-that another process has got since means nothing. What the file says is for messages, and for two cases in which that lock
-cannot be trusted:
+While a process writes NAME, `.NAME.lock` lies beside it and holds the process's host and number. The operating system's lock on
+that file (`flock`) decides. This lock ends when its process ends for any reason. So the file of a killed process locks nothing,
+also if another process has got the same number since. The content of the file is for messages, and for two cases in which the
+operating system's lock is not reliable:
 
-- the file names another host: on a network file system (NFS without `lockd`, Lustre mounted with `localflock`) locks of different
-  hosts may not see each other, so the file stands until somebody removes it;
-- the file system has no such locks: then the process of that number is looked for.
+- The file names another host. On a network file system (NFS without `lockd`, Lustre mounted with `localflock`) one host may not
+  see the locks of another, so the path stays locked until somebody removes the file.
+- The file system does not support `flock`. Then the path is locked while a process with that number runs.
 """
 
 import errno
@@ -24,20 +24,20 @@ from typing import Any
 from openlum.errors import InputError
 
 _held: set[tuple[str, int, int]] = set()
-"""Path, process and thread of every lock that is held: who holds a lock may take it again. A forked process does not."""
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
-"""What `flock` says where the file system has no locks."""
+"""Path, process and thread of every lock that is held. The holder may take its lock again; a forked process may not."""
+UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Error numbers of `flock` on file systems that do not support it."""
 
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Let no other process, and no other thread, write `path` meanwhile.
+    """Hold the lock of `path`: no other process and no other thread can lock it meanwhile.
 
     Args:
-        path: a file or a directory, which need not exist; the directory it lies in is made where there is none.
+        path: a file or a directory. It need not exist; missing parent directories are created.
 
     Raises:
-        InputError: somebody else is writing it, on this host or on another; or nothing can be written there.
+        InputError: another process on this host or on another one is writing `path`, or `path` is not writable.
     """
     path = Path(path).resolve()
     holder = str(path), os.getpid(), threading.get_ident()
@@ -45,74 +45,76 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
         return
     if not path.name:
-        raise InputError(f"{path}: is the top of the file system; name another place")
+        raise InputError(f"{path}: is the root of the file system; name another path")
     check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{path.name}.lock")
-    descriptor = _take(file, path)
+    descriptor = _acquire(file, path)
     _held.add(holder)
     try:
         yield
     finally:
         _held.remove(holder)
-        file.unlink(missing_ok=True)  # before the lock ends: whoever opened it sees that it is gone
+        file.unlink(
+            missing_ok=True
+        )  # before the lock ends: a process that opened the file meanwhile sees that it is gone
         os.close(descriptor)
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a file or a directory can be made at `path`, in directories that are there or can be made.
+    """Check that a file or a directory can be created at `path`. Missing parent directories can be created too.
 
     Raises:
-        InputError: one of them is a file, or may not be written to.
+        InputError: the nearest parent that exists is a file, or is not writable.
     """
-    around = next(parent for parent in path.resolve().parents if parent.exists())
-    if not around.is_dir():
-        raise InputError(f"{path}: {around} is a file; name another place")
-    if not os.access(around, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: no permission to write to {around}; name another place")
+    parent = next(parent for parent in path.resolve().parents if parent.exists())
+    if not parent.is_dir():
+        raise InputError(f"{path}: {parent} is a file; name another path")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: no permission to write to {parent}; name another path")
 
 
-def _take(file: Path, path: Path) -> int:
-    """Open the lock file, lock it and write who holds it; returns the descriptor, with which the lock ends."""
+def _acquire(file: Path, path: Path) -> int:
+    """Open and lock the lock file, and write its holder into it. Return the descriptor: closing it ends the lock."""
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            whose = _take_descriptor(descriptor)
-            if whose is None and _is_at(descriptor, file):
+            holder = _other_holder(descriptor)
+            if holder is None and _is_at(descriptor, file):
                 content = {"host": socket.gethostname(), "pid": os.getpid(), "time": datetime.now(UTC).isoformat()}
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(content).encode(), 0)
                 return descriptor
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # for example a full disk
             os.close(descriptor)
             raise OSError(error.errno, error.strerror, str(file)) from error
         os.close(descriptor)
-        if whose is not None:
-            raise InputError(_refusal(path, file, whose))
+        if holder is not None:
+            raise InputError(_locked_message(path, file, holder))
 
 
-def _take_descriptor(descriptor: int) -> dict[str, Any] | None:
-    """Lock an open file; returns what it says of its holder where it is somebody else's, and None where it is ours now."""
-    import fcntl  # here, for on Windows, which has none, artefacts can be read
+def _other_holder(descriptor: int) -> dict[str, Any] | None:
+    """Lock an open lock file. Return its holder if another process holds it, and None if this process holds it now."""
+    import fcntl  # imported here because Windows has no fcntl: there artefacts can only be read
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alone = True
+        has_lock = True
     except BlockingIOError:
-        return _said(descriptor)
+        return _holder(descriptor)
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in UNSUPPORTED:
             raise
-        alone = False
-    said = _said(descriptor)
-    if not said:
+        has_lock = False
+    holder = _holder(descriptor)
+    if not holder:
         return None
-    elsewhere = said.get("host") != socket.gethostname()
-    return said if elsewhere or (not alone and _runs(said.get("pid"))) else None
+    is_other_host = holder.get("host") != socket.gethostname()
+    return holder if is_other_host or (not has_lock and _runs(holder.get("pid"))) else None
 
 
-def _said(descriptor: int) -> dict[str, Any]:
-    """Who holds a lock file, as it says; nothing where it is empty or damaged, as where its process was killed at once."""
+def _holder(descriptor: int) -> dict[str, Any]:
+    """Return the holder that a lock file names; empty if the file is empty or damaged because its process was killed early."""
     try:
         content = json.loads(os.pread(descriptor, 4096, 0))
     except ValueError:
@@ -121,12 +123,12 @@ def _said(descriptor: int) -> dict[str, Any]:
 
 
 def _is_at(descriptor: int, file: Path) -> bool:
-    """Whether the file is still the one that was opened: whoever held it may have removed it since."""
+    """Return whether `file` is still the file that was opened: its former holder may have removed it since."""
     try:
-        there = os.stat(file)
+        status = os.stat(file)
     except FileNotFoundError:
         return False
-    return os.path.samestat(os.fstat(descriptor), there)
+    return os.path.samestat(os.fstat(descriptor), status)
 
 
 def _runs(pid: Any) -> bool:
@@ -141,11 +143,11 @@ def _runs(pid: Any) -> bool:
     return True
 
 
-def _refusal(path: Path, file: Path, said: dict[str, Any]) -> str:
-    process, since = said.get("pid", "?"), said.get("time", "?")
-    if said.get("host", socket.gethostname()) == socket.gethostname():
-        return f"{path}: process {process} is writing it, since {since}; try again when it has ended"
+def _locked_message(path: Path, file: Path, holder: dict[str, Any]) -> str:
+    process, since = holder.get("pid", "?"), holder.get("time", "?")
+    if holder.get("host", socket.gethostname()) == socket.gethostname():
+        return f"{path}: process {process} has been writing it since {since}; try again when it has ended"
     return (
-        f"{path}: process {process} of host {said['host']} is writing it, since {since}; try again when it has ended. "
+        f"{path}: process {process} on host {holder['host']} has been writing it since {since}; try again when it has ended. "
         f"If it has ended already, remove {file}"
     )

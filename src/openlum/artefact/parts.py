@@ -1,4 +1,4 @@
-"""Parquet parts of artefacts, read with the columns that they must have: damage is an error that names the file."""
+"""Reading of the Parquet parts of artefacts. A damaged part, or one without the expected columns, is an error with its name."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,77 +8,80 @@ import pyarrow.parquet as pq
 
 from openlum.errors import InputError
 
-Fits = Callable[[pa.DataType], bool]
-"""Whether a column may have a type."""
-whole: Fits = pa.types.is_integer
+TypeCheck = Callable[[pa.DataType], bool]
+"""Returns whether a column may have a type."""
+is_integer: TypeCheck = pa.types.is_integer
 
 
-def number(of: pa.DataType) -> bool:
-    """Whether a type is of whole numbers or of fractions."""
-    return bool(pa.types.is_integer(of) or pa.types.is_floating(of))
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether a type is integer or floating-point."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def text(of: pa.DataType) -> bool:
-    """Whether a type is of text."""
-    return bool(pa.types.is_string(of) or pa.types.is_large_string(of))
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type is a string type."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def list_of(fits: Fits) -> Fits:
-    """Whether a type is of lists of such a type, of one length or of many."""
-    return lambda of: (
-        (pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of)) and fits(of.value_type)
+def is_list_of(check: TypeCheck) -> TypeCheck:
+    """Return a check for lists, of variable or fixed length, whose value type passes `check`."""
+    return lambda kind: (
+        (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+        and check(kind.value_type)
     )
 
 
 def part_files(path: Path) -> list[Path]:
-    """The Parquet files of a table: the file itself, or all below a directory."""
+    """Return the Parquet files of a table: the file itself, or all files below a directory."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*.parquet") if file.is_file() and not file.name.startswith(("_", ".")))
 
 
-def read_parts(path: Path, columns: Mapping[str, Fits], made_by: str) -> pa.Table:
+def read_parts(path: Path, columns: Mapping[str, TypeCheck], command: str) -> pa.Table:
     """Read a table of an artefact.
 
     Args:
         path: a Parquet file, or a directory of them.
-        columns: to be read, each with the types that it may have. Whole numbers are never missing.
-        made_by: the command that writes it, for messages.
+        columns: name of each column to read, with the check of its type. Integers must not be missing.
+        command: the command that writes the table, for messages.
 
     Raises:
-        InputError: names the file that is missing or damaged, or whose columns are others.
+        InputError: a file is missing or damaged, or lacks a column. The message names the file.
     """
     files = part_files(path)
     if not files:
-        raise InputError(f"{path}: has no Parquet file; run '{made_by}' again")
-    tables = [_read(file, columns, made_by) for file in files]
+        raise InputError(f"{path}: has no Parquet file; run '{command}' again")
+    tables = [_read(file, columns, command) for file in files]
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _read(file: Path, columns: Mapping[str, Fits], made_by: str) -> pa.Table:
+def _read(file: Path, columns: Mapping[str, TypeCheck], command: str) -> pa.Table:
     try:
         with pq.ParquetFile(file) as opened:
             schema = opened.schema_arrow
-            for name, fits in columns.items():
+            for name, check in columns.items():
                 if schema.names.count(name) != 1:
-                    raise damaged(file, f"has no single column '{name}', but {', '.join(schema.names)}", made_by)
-                if not fits(schema.field(name).type):
-                    raise damaged(file, f"column '{name}' has the type {schema.field(name).type}", made_by)
+                    raise damaged(
+                        file, f"expected one column '{name}'; the file has {', '.join(schema.names)}", command
+                    )
+                if not check(schema.field(name).type):
+                    raise damaged(file, f"column '{name}' has the wrong type {schema.field(name).type}", command)
             table = opened.read(list(columns))
         table.validate(full=True)
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file; '{made_by}' writes it") from None
+        raise InputError(f"{file}: no such file; '{command}' writes it") from None
     except (OSError, pa.ArrowException, OverflowError, MemoryError) as error:
-        raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", made_by) from None
+        raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", command) from None
     for name in columns:
         column = table[name]
-        if not text(column.type):
-            inner = column.combine_chunks().flatten() if list_of(number)(column.type) else column
-            if whole(inner.type) and inner.null_count:
-                raise damaged(file, f"column '{name}' has missing values", made_by)
+        if not is_text(column.type):
+            inner = column.combine_chunks().flatten() if is_list_of(is_number)(column.type) else column
+            if is_integer(inner.type) and inner.null_count:
+                raise damaged(file, f"column '{name}' has missing values", command)
     return table
 
 
-def damaged(file: Path, why: str, made_by: str) -> InputError:
-    """The message for a part that is not as it was written."""
-    return InputError(f"{file}: {why}; run '{made_by}' again")
+def damaged(file: Path, problem: str, command: str) -> InputError:
+    """Return the error for a damaged part of an artefact."""
+    return InputError(f"{file}: {problem}; run '{command}' again")

@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, which hold numbers and text and never code."""
+"""Files of tensors in the safetensors format, which holds numbers and text and never code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: dict[str,
     """Write tensors by name.
 
     Raises:
-        InputError: the file cannot be written; the disk is full, say.
+        InputError: the file cannot be written, for example because the disk is full.
     """
     try:
         file.touch()
-        mode = file.stat().st_mode  # safetensors writes beside it and renames, and lets nobody else read
+        mode = file.stat().st_mode  # safetensors replaces the file by one that only its owner can read
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata)
         file.chmod(mode)
     except (OSError, SafetensorError) as error:
@@ -26,14 +26,14 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: dict[str,
 
 
 def read_tensors(file: Path, remedy: str) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU.
+    """Return the tensors of a file by name, on the CPU.
 
     Args:
-        file: that `write_tensors` wrote.
-        remedy: ends the message.
+        file: a file from `write_tensors`.
+        remedy: the end of the error message, for example "run 'lum pretrain' again".
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         return load_file(file)

@@ -1,4 +1,4 @@
-"""`lum verify`: whether artefacts hold, byte for byte, what was written."""
+"""`lum verify`: compares every byte of artefacts with the checksums in their manifests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,55 +7,54 @@ from openlum.artefact.checksums import checksums
 from openlum.artefact.directory import MADE_BY, MANIFEST, Manifest, differences, read_manifest
 from openlum.errors import InputError
 
-SHOWN = 20
-"""How many files that differ a message names."""
+MAX_FILES = 20
+"""A message names at most this many files."""
 
 
-def verify(directory: str | Path, done: Callable[[Path, int], None] = lambda file, size: None) -> int:
+def verify(directory: str | Path, report: Callable[[Path, int], None] = lambda file, size: None) -> int:
     """Compare every file of an artefact, or of all artefacts in a directory, with its checksum.
 
     Args:
         directory: an artefact, or runs/NAME.
-        done: called with the path and the size of every file that was read.
+        report: called with the path and the size of every file after it was read.
 
     Returns:
-        How many files there are; all of them are as they were written.
+        The number of files. All of them have the content that was written.
 
     Raises:
-        InputError: names the files that are missing, that differ or that were added, and what makes them anew; or nothing there
-            has a manifest.
+        InputError: files are missing, were added or have another content; the message names them and the command that writes
+            them again. Or no directory has a manifest.
     """
     problems: list[str] = []
     files = 0
     for artefact, manifest in artefacts_in(Path(directory)).items():
-        wrong = dict(differences(artefact, manifest))
-        left = {name: part for name, part in manifest.parts.items() if name not in wrong}
-        found = checksums([artefact / name for name in left], fresh=True)
-        for (name, part), checksum in zip(left.items(), found, strict=True):
-            done(artefact / name, part.bytes)
+        damage = dict(differences(artefact, manifest))
+        parts = {name: part for name, part in manifest.parts.items() if name not in damage}
+        current = checksums([artefact / name for name in parts], fresh=True)
+        for (name, part), checksum in zip(parts.items(), current, strict=True):
+            report(artefact / name, part.bytes)
             if checksum != part.sha256:
-                wrong[name] = "has another content than was written"
+                damage[name] = "has another content than when it was written"
         files += len(manifest.parts)
-        problems += [
-            f"{artefact / name}: {what} ('{MADE_BY[manifest.kind]}' makes it anew)" for name, what in wrong.items()
-        ]
+        command = MADE_BY[manifest.kind]
+        problems += [f"{artefact / name}: {problem} ('{command}' writes it again)" for name, problem in damage.items()]
     if problems:
-        more = [f"and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
-        raise InputError("; ".join(problems[:SHOWN] + more))
+        more = [f"and {len(problems) - MAX_FILES:,} more"] if len(problems) > MAX_FILES else []
+        raise InputError("; ".join(problems[:MAX_FILES] + more))
     return files
 
 
 def artefacts_in(directory: Path) -> dict[Path, Manifest]:
-    """The artefact in a directory, or those at any depth below it, with what they say of themselves.
+    """Return the artefact in a directory, or all artefacts at any depth below it, with their manifests.
 
     Raises:
-        InputError: there is none, or a manifest is damaged.
+        InputError: there is no artefact, or a manifest is damaged.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; name one that lum wrote, such as runs/market")
-    places = [directory] if (directory / MANIFEST).is_file() else sorted(f.parent for f in directory.rglob(MANIFEST))
-    places = [place for place in places if not any(part.startswith(".") for part in place.relative_to(directory).parts)]
-    manifests = {place: manifest for place in places if (manifest := read_manifest(place))}
+    paths = [directory] if (directory / MANIFEST).is_file() else sorted(f.parent for f in directory.rglob(MANIFEST))
+    paths = [path for path in paths if not any(name.startswith(".") for name in path.relative_to(directory).parts)]
+    manifests = {path: manifest for path in paths if (manifest := read_manifest(path))}
     if not manifests:
         raise InputError(f"{directory}: has no {MANIFEST}, so there are no checksums to compare with")
     return manifests

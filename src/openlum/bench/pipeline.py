@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from openlum.artefact.directory import fingerprint, read_json, record_key
-from openlum.artefact.keys import Key, step_key, why_again
+from openlum.artefact.keys import Key, rerun_reason, step_key
 from openlum.bench.workers import run_all_shown
 from openlum.console import new_console
 from openlum.errors import InputError
@@ -124,9 +124,9 @@ def _knowledge_key(experiment: Experiment, dataset: Path, model: Path) -> Key:
 def _is_made(experiment: Experiment, dataset: Path, store: Path) -> bool:
     """Whether the model and its answers are there, whole and as they were written."""
     model, knowledge = _places(experiment, dataset, store)
-    if why_again(model, _model_key(experiment, dataset)) is not None:
+    if rerun_reason(model, _model_key(experiment, dataset)) is not None:
         return False
-    return why_again(knowledge, _knowledge_key(experiment, dataset, model)) is None
+    return rerun_reason(knowledge, _knowledge_key(experiment, dataset, model)) is None
 
 
 def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
@@ -135,12 +135,12 @@ def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
     console, (model, knowledge), seed = new_console(), _places(experiment, dataset, store), experiment.pretrain.seed
     try:
         key = _model_key(experiment, dataset)
-        if (reason := why_again(model, key)) is not None:
+        if (reason := rerun_reason(model, key)) is not None:
             console.print(Text.assemble(("pretrain", "bold"), f"  {model}, seed {seed} {reason}"), soft_wrap=True)
             pretrain(dataset, model, experiment.model, experiment.pretrain)
             record_key(model, key)
         key = _knowledge_key(experiment, dataset, model)
-        if (reason := why_again(knowledge, key)) is not None:
+        if (reason := rerun_reason(knowledge, key)) is not None:
             console.print(Text.assemble(("query", "bold"), f"     {knowledge} {reason}"), soft_wrap=True)
             query(dataset, model, knowledge, experiment.query)
             record_key(knowledge, key)

@@ -10,7 +10,7 @@ from openlum.bench.stacking import STACKED
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import over_seeds
 from openlum.rank.settings import GENERATIVE
-from openlum.report.rendering import figure, new_figure, terminal_table
+from openlum.report.rendering import figure, new_plot, terminal_table
 from openlum.report.run_report import METRICS, p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
@@ -120,7 +120,7 @@ def plot_retrieval(result: dict[str, Any], file: Path) -> Path:
 
 def _plot(seeds: dict[str, list[float]], colours: list[str], label: str, file: Path) -> Path:
     """One line a method, from the top: its seeds' figures and their mean."""
-    drawn = new_figure(7.0, 0.3 * len(seeds) + 0.8)
+    drawn = new_plot(7.0, 0.3 * len(seeds) + 0.8)
     axes = drawn.subplots()
     for context, (found, colour) in enumerate(zip(reversed(seeds.values()), reversed(colours), strict=True)):
         mean = float(np.mean(found))

@@ -1,10 +1,10 @@
-"""The command line, thin: one file a group of commands. Heavy imports wait until a command runs."""
+"""The command line: one file for each group of commands. Heavy libraries are imported when a command runs."""
 
 import sys
 import tempfile
 import traceback
 
-from openlum.cli import data, steps  # noqa: F401 - they add their commands
+from openlum.cli import logs, steps, verify  # noqa: F401 - the imports register the commands
 from openlum.cli.bench import bench
 from openlum.cli.shared import app
 from openlum.errors import InputError
@@ -16,28 +16,31 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 fine, 2 the user's input, 1 our fault."""
+    """Run the command line. The exit status is 0 for success, 2 for wrong input and 1 for an internal error."""
     try:
         app()
     except InputError as error:
         print(f"lum: {error}", file=sys.stderr)
         sys.exit(2)
     except MemoryError as error:
-        print(f"lum: memory ran out ({error}); use smaller settings, or a machine with more", file=sys.stderr)
+        print(f"lum: out of memory ({error}); use smaller settings, or a machine with more memory", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         print(f"lum: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
+    except SystemExit as exit_:
+        if exit_.code == INTERRUPTED:
             print(
-                "lum: interrupted; the same command goes on: with finished steps and trainings of a benchmark, and where a "
-                "pretraining was; other steps begin again",
+                "lum: interrupted. Run the same command again to resume: finished steps and trainings are skipped, pre-training "
+                "continues from its last checkpoint, and other steps start again.",
                 file=sys.stderr,
             )
         raise
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="lum-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)
-        print(f"lum: internal error: {error!r}. This is our fault; the details are in {log.name}", file=sys.stderr)
+        print(
+            f"lum: internal error: {error!r}. This is a bug in openlum; please report it with the details in {log.name}",
+            file=sys.stderr,
+        )
         sys.exit(1)

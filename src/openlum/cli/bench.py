@@ -1,4 +1,4 @@
-"""`lum bench`, thin: heavy imports wait until a command runs."""
+"""Commands of `lum bench`. Heavy libraries are imported when a command runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,23 +19,28 @@ bench = typer.Typer(no_args_is_help=True, help="Benchmarks with several seeds, a
 Name = Annotated[
     str,
     typer.Option(
-        "--dataset", "-d", help="ml-1m, kuairand-pure, amazon-beauty, market; or a file of your own, ending in .yaml."
+        "--dataset",
+        "-d",
+        help="ml-1m, kuairand-pure, amazon-beauty or market; or your own benchmark file, ending in .yaml.",
     ),
 ]
-Runs = Annotated[Path, typer.Option(help="Directory for bench-NAME, with everything that is made on the way.")]
-From = Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")]
+Runs = Annotated[Path, typer.Option(help="Directory for bench-NAME, which gets all artefacts of the benchmark.")]
+From = Annotated[Path | None, typer.Option("--from", help="Directory with the publisher's files of a public data set.")]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Result file.", show_default="bench-NAME/WHAT.json under --runs")
+    Path | None, typer.Option("--json", help="Result file.", show_default="bench-NAME/BENCHMARK.json in --runs")
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of every method.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of trainings of every method.")]
 Models = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Trainings of the Large User Model, which the seeds take in turn.", show_default="one a seed"
+        min=1,
+        help="Number of trainings of the Large User Model; the seeds use them in turn.",
+        show_default="one per seed",
     ),
 ]
 Processes = Annotated[
-    int | None, typer.Option(min=1, help="Trainings at a time.", show_default="one a core, or one on a GPU")
+    int | None,
+    typer.Option(min=1, help="Number of trainings at the same time.", show_default="one per core, or one on a GPU"),
 ]
 
 
@@ -47,15 +52,21 @@ def ranking(
     json: Json = None,
     seeds: Seeds = 5,
     models: Models = None,
-    rankers: Annotated[str | None, typer.Option(help="Fewer rankers, with commas between.", show_default="all")] = None,
+    rankers: Annotated[
+        str | None, typer.Option(help="Names of the rankers to train, separated by commas.", show_default="all")
+    ] = None,
     tune: Annotated[
-        bool, typer.Option(help="Choose settings on validation; otherwise the first ones are taken.")
+        bool,
+        typer.Option(
+            help="Choose the settings on the validation rows; otherwise use the first settings of each ranker."
+        ),
     ] = True,
     processes: Processes = None,
 ) -> None:
-    """Every ranker without and with knowledge, and the generative ones end to end: AUC, GAUC, log loss, NE, paired tests.
+    """Benchmark every ranker without and with knowledge, and the generative rankers end to end.
 
-    All are tuned over equally many settings on the validation rows. What was trained before is not trained again.
+    The results are AUC, GAUC, log loss, NE and paired tests. All rankers have the same tuning budget on the validation rows.
+    Finished trainings are not repeated.
 
     Examples:
 
@@ -70,15 +81,15 @@ def ranking(
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import comparison_table, plot_ranking, ranking_table
 
-    loaded, context = _begin(dataset, runs, from_dir, json, seeds, models, processes)
-    if loaded.ranking is None:
-        raise InputError(f"'{dataset}' has no benchmark of ranking")
-    chosen = _some_of(list(loaded.ranking.tune), rankers, "--rankers")
+    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes)
+    if settings.ranking is None:
+        raise InputError(f"'{dataset}' has no ranking benchmark")
+    selected = _selection(list(settings.ranking.tune), rankers, "--rankers")
     with locked(context.directory):
-        result = bench_ranking(loaded, context, chosen, tune)  # type: ignore[arg-type]
+        result = bench_ranking(settings, context, selected, tune)  # type: ignore[arg-type]
         tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
-        written = _finish(context, json or context.directory / "ranking.json", result, *tables)
-    context.console.print(f"plot: {plot_ranking(result, written.with_suffix('.svg'))}", soft_wrap=True)
+        file = _write_result(context, json or context.directory / "ranking.json", result, *tables)
+    context.console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
 
 
 @bench.command()
@@ -89,10 +100,12 @@ def ablation(
     json: Json = None,
     seeds: Seeds = 5,
     models: Models = None,
-    tables: Annotated[str | None, typer.Option(help="Fewer tables, with commas between.", show_default="all")] = None,
+    tables: Annotated[
+        str | None, typer.Option(help="Names of the tables to compute, separated by commas.", show_default="all")
+    ] = None,
     processes: Processes = None,
 ) -> None:
-    """What each part of the method is worth: parts of the knowledge, conditions, questions, freshness, precision, size.
+    """Measure the effect of each part of the method: parts of the knowledge, conditions, questions, freshness, precision, size.
 
     Examples:
 
@@ -103,13 +116,13 @@ def ablation(
     from openlum.bench.ablation import bench_ablation
     from openlum.bench.report import ablation_table
 
-    loaded, context = _begin(dataset, runs, from_dir, json, seeds, models, processes)
-    if not loaded.ablations:
+    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes)
+    if not settings.ablations:
         raise InputError(f"'{dataset}' has no ablations")
-    chosen = _some_of(list(dict.fromkeys(one.table for one in loaded.ablations)), tables, "--tables")
+    selected = _selection(list(dict.fromkeys(ablation.table for ablation in settings.ablations)), tables, "--tables")
     with locked(context.directory):
-        result = bench_ablation(loaded, context, chosen)
-        _finish(context, json or context.directory / "ablation.json", result, ablation_table(result))
+        result = bench_ablation(settings, context, selected)
+        _write_result(context, json or context.directory / "ablation.json", result, ablation_table(result))
 
 
 @bench.command()
@@ -120,11 +133,13 @@ def retrieval(
     json: Json = None,
     seeds: Seeds = 1,
     opponents: Annotated[
-        str | None, typer.Option(help="Fewer opponents, with commas between.", show_default="all")
+        str | None, typer.Option(help="Names of the opponents to train, separated by commas.", show_default="all")
     ] = None,
     processes: Processes = None,
 ) -> None:
-    """The Large User Model's answers against next-item models end to end: the last event held out, all items ranked.
+    """Compare retrieval by the Large User Model's answers with next-item models, end to end.
+
+    The last event of every user is held out, and all items are ranked.
 
     Examples:
 
@@ -135,27 +150,27 @@ def retrieval(
     from openlum.bench.report import plot_retrieval, retrieval_comparison_table, retrieval_table
     from openlum.bench.retrieval import bench_retrieval
 
-    loaded, context = _begin(dataset, runs, from_dir, json, seeds, None, processes)
-    if loaded.retrieval is None:
-        raise InputError(f"'{dataset}' has no benchmark of retrieval")
-    chosen = _some_of(list(loaded.retrieval.opponents), opponents, "--opponents")
+    settings, context = _load(dataset, runs, from_dir, json, seeds, None, processes)
+    if settings.retrieval is None:
+        raise InputError(f"'{dataset}' has no retrieval benchmark")
+    selected = _selection(list(settings.retrieval.opponents), opponents, "--opponents")
     with locked(context.directory):
-        result = bench_retrieval(loaded, context, chosen)
+        result = bench_retrieval(settings, context, selected)
         tables = [retrieval_table(result), *([retrieval_comparison_table(result)] if result["comparisons"] else [])]
-        written = _finish(context, json or context.directory / "retrieval.json", result, *tables)
-    context.console.print(f"plot: {plot_retrieval(result, written.with_suffix('.svg'))}", soft_wrap=True)
+        file = _write_result(context, json or context.directory / "retrieval.json", result, *tables)
+    context.console.print(f"plot: {plot_retrieval(result, file.with_suffix('.svg'))}", soft_wrap=True)
 
 
-def _some_of(known: list[str], named: str | None, option: str) -> list[str]:
-    """The names given with an option, each once; all of them without it."""
-    chosen = known if named is None else list(dict.fromkeys(name.strip() for name in named.split(",")))
-    unknown = sorted(set(chosen) - set(known))
+def _selection(names: list[str], value: str | None, option: str) -> list[str]:
+    """Return the names in the value of an option, each once; all names without the option."""
+    selected = names if value is None else list(dict.fromkeys(name.strip() for name in value.split(",")))
+    unknown = sorted(set(selected) - set(names))
     if unknown:
-        raise InputError(f"{option}: '{unknown[0]}' is none; there are {', '.join(known)}")
-    return chosen
+        raise InputError(f"{option}: unknown name '{unknown[0]}'; choose from {', '.join(names)}")
+    return selected
 
 
-def _begin(
+def _load(
     name: str,
     runs: Path,
     from_dir: Path | None,
@@ -164,28 +179,28 @@ def _begin(
     models: int | None,
     processes: int | None,
 ) -> tuple["Bench", "RunContext"]:
-    """The benchmark that is named, and where and how it runs."""
+    """Return the settings of a benchmark, and the context that it runs in."""
     from openlum.artefact.directory import check_writable
     from openlum.bench.pipeline import RunContext
     from openlum.bench.settings import bench_file, load_bench
     from openlum.bench.workers import default_processes
 
     if models and models > seeds:
-        raise InputError(
-            f"--models {models}: with {seeds} seeds no more than {seeds} trainings are used; raise --seeds"
-        )
+        raise InputError(f"--models {models}: {seeds} seeds use at most {seeds} trainings; raise --seeds")
     if json and json.is_dir():
         raise InputError(f"--json {json}: is a directory; name a file in it")
     if json:
         check_writable(json)
     file = bench_file(name)
-    loaded = load_bench(file)
-    directory, processes = runs / f"bench-{loaded.experiment.name}", processes or default_processes()
-    return loaded, RunContext(file, directory, new_console(), from_dir, list(range(seeds)), models or seeds, processes)
+    settings = load_bench(file)
+    directory, processes = runs / f"bench-{settings.experiment.name}", processes or default_processes()
+    return settings, RunContext(
+        file, directory, new_console(), from_dir, list(range(seeds)), models or seeds, processes
+    )
 
 
-def _finish(context: "RunContext", file: Path, result: dict[str, Any], *tables: Table) -> Path:
-    """Write the result, show it, and return its file."""
+def _write_result(context: "RunContext", file: Path, result: dict[str, Any], *tables: Table) -> Path:
+    """Write the result, print its tables, and return its file."""
     from openlum.artefact.directory import write_json
 
     write_json(file, result)

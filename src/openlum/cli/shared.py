@@ -1,4 +1,4 @@
-"""What the commands of `lum` share: the application, common options, and how results are shown."""
+"""The application, the common options and the output of results for all commands of `lum`."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -18,16 +18,16 @@ app = typer.Typer(
 )
 console = new_console()
 
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file whose section is used.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write; it appears whole or not at all.")]
-DatasetDir = Annotated[Path, typer.Option("--dataset", "-d", help="From `lum prepare`.")]
-ModelDir = Annotated[Path, typer.Option("--model", "-m", help="From `lum pretrain`.")]
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file with the settings of the step.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write. It is written completely or not at all.")]
+DatasetDir = Annotated[Path, typer.Option("--dataset", "-d", help="Dataset from `lum prepare`.")]
+ModelDir = Annotated[Path, typer.Option("--model", "-m", help="Model from `lum pretrain`.")]
 
 S = TypeVar("S", bound=Settings)
 
 
 def section(config: Path | None, name: str, kind: type[S]) -> S:
-    """A section of an experiment file, or its defaults."""
+    """Return a section of an experiment file, or the section's defaults."""
     if config is None:
         return kind()
     from openlum.pipeline.experiment import Experiment
@@ -36,21 +36,21 @@ def section(config: Path | None, name: str, kind: type[S]) -> S:
     return kind() if section is None else section
 
 
-def show_retrieval(found: dict[str, dict[str, float]]) -> None:
-    """Print the metrics of every question."""
-    for question, metrics in found.items():
-        console.print(f"{f'question {question!r}':24} {figures_in_words(metrics)}", soft_wrap=True)
+def print_retrieval(metrics: dict[str, dict[str, float]]) -> None:
+    """Print the retrieval metrics of every question."""
+    for question, values in metrics.items():
+        console.print(f"{f'question {question!r}':24} {metrics_in_words(values)}", soft_wrap=True)
 
 
-def show_figures(figures: dict[str, Any], out: Path) -> None:
-    """Print figures by name, and what was written."""
-    for name, value in figures.items():
-        shown = figures_in_words(value) if isinstance(value, dict) else value
-        text = f"{shown:,}" if isinstance(shown, int) else f"{shown:.4f}" if isinstance(shown, float) else shown
+def print_figures(figures: dict[str, Any], out: Path) -> None:
+    """Print figures with their names, and the path that was written."""
+    for name, figure in figures.items():
+        value = metrics_in_words(figure) if isinstance(figure, dict) else figure
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name:24} {text}", soft_wrap=True)
     console.print(f"written: {out}", soft_wrap=True)
 
 
-def figures_in_words(metrics: dict[str, float]) -> str:
+def metrics_in_words(metrics: dict[str, float]) -> str:
     """Return metrics in one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

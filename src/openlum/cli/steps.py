@@ -1,4 +1,4 @@
-"""The chain and its steps: `lum run`, `lum pretrain`, `lum query`, `lum rank`, `lum retrieve`."""
+"""The pipeline and its steps: `lum run`, `lum prepare`, `lum pretrain`, `lum query`, `lum rank`, `lum retrieve`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,19 +12,22 @@ from openlum.cli.shared import (
     Out,
     app,
     console,
+    print_figures,
+    print_retrieval,
     section,
-    show_figures,
-    show_retrieval,
 )
+from openlum.errors import InputError
 
 
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="Experiment file, for example configs/market.yaml.")],
-    runs: Annotated[Path, typer.Option(help="Directory for runs/NAME.")] = Path("runs"),
-    from_dir: Annotated[Path | None, typer.Option("--from", help="The publisher's files of a public data set.")] = None,
+    runs: Annotated[Path, typer.Option(help="Directory for the directory NAME of the experiment.")] = Path("runs"),
+    from_dir: Annotated[
+        Path | None, typer.Option("--from", help="Directory with the publisher's files of a public data set.")
+    ] = None,
 ) -> None:
-    """The whole chain from one experiment file. Steps whose inputs, settings and code have not changed are skipped.
+    """Run the whole pipeline of an experiment file. Steps with unchanged inputs, settings and code are skipped.
 
     Examples:
 
@@ -38,8 +41,72 @@ def run(
     summary, report = run_experiment(config, runs, console, from_dir)
     if "ranking" in summary:
         console.print(summary_table(summary))
-    show_retrieval(summary.get("retrieval", {}))
+    print_retrieval(summary.get("retrieval", {}))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
+
+
+@app.command()
+def prepare(
+    schema: Annotated[Path | None, typer.Argument(help="Schema file (YAML) of the log.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Dataset to write, or to add files to. It is written completely or not at all."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the log against the schema, and write nothing.")
+    ] = False,
+    append: Annotated[
+        Path | None, typer.Option("--append", help="Without SCHEMA: new files of the event log to add to --out.")
+    ] = None,
+    impressions: Annotated[
+        Path | None, typer.Option(help="Without SCHEMA: new files of the impression log to add to --out.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Without SCHEMA: new files of the item table to add to --out.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Without SCHEMA: new files of the user table to add to --out.")
+    ] = None,
+) -> None:
+    """Write a dataset from a log and its schema. Without SCHEMA, add new files of its tables to the dataset --out.
+
+    Examples:
+
+        lum prepare data/ml-1m/schema.yaml --out data/ml-1m/dataset
+
+        lum prepare data/shop/schema.yaml --check
+
+        lum prepare --append log/2026-01-02.parquet --out data/shop/dataset
+
+        lum prepare --impressions candidates/2026-01-03.parquet --out data/shop/dataset
+    """
+    from openlum.prepare import run as preparation
+    from openlum.report.dataset_report import dataset_summary
+
+    new = {"--append": append, "--impressions": impressions, "--items": items, "--users": users}
+    options = [option for option, path in new.items() if path is not None]
+    if options:
+        if schema is not None or check or out is None:
+            raise InputError(
+                f"{', '.join(options)}: new files are added to an existing dataset with its own schema; give --out DATASET, and "
+                "neither SCHEMA nor --check"
+            )
+        info = preparation.append(out, append, impressions, items, users)
+    elif schema is None or (out is None) != check:
+        raise InputError(
+            "give SCHEMA and --out DATASET, or SCHEMA and --check; to add files to a dataset, give --out DATASET and the new "
+            "files with --append, --impressions, --items or --users"
+        )
+    else:
+        info = preparation.prepare(schema, out) if out is not None else preparation.check(schema)
+    console.print(dataset_summary(info))
+    if out is None:
+        console.print("checked: nothing was written")
+        return
+    console.print(f"dataset: {out}", soft_wrap=True)
+    console.print(f"report: {(out / 'report.html').resolve()}", soft_wrap=True)
 
 
 @app.command()
@@ -48,10 +115,11 @@ def pretrain(
     out: Out,
     config: Config = None,
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", help="A model to begin with, for a dataset that has grown since.")
+        Path | None,
+        typer.Option("--init-from", help="A model to start from, for a dataset that has grown since its training."),
     ] = None,
 ) -> None:
-    """Step 1, knowledge construction: train a Large User Model. An interrupted training goes on where it was.
+    """Step 1, knowledge construction: train a Large User Model. Run the same command again to resume an interrupted training.
 
     Examples:
 
@@ -64,12 +132,12 @@ def pretrain(
     from openlum.pretrain.train import pretrain as train
 
     shape, settings = section(config, "model", ModelSettings), section(config, "pretrain", PretrainSettings)
-    show_figures(train(dataset, out, shape, settings, init_from), out)
+    print_figures(train(dataset, out, shape, settings, init_from), out)
 
 
 @app.command()
 def query(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None) -> None:
-    """Step 2, knowledge querying: ask every impression's questions, each as of its own time.
+    """Step 2, knowledge querying: answer every question for every impression, as of the time of the impression.
 
     Example:
 
@@ -78,20 +146,20 @@ def query(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None)
     from openlum.query.bulk import query as ask
     from openlum.query.settings import QuerySettings
 
-    show_figures(ask(dataset, model, out, section(config, "query", QuerySettings)), out)
+    print_figures(ask(dataset, model, out, section(config, "query", QuerySettings)), out)
 
 
 @app.command()
 def rank(
     dataset: DatasetDir,
     out: Out,
-    knowledge: Annotated[Path | None, typer.Option("--knowledge", "-k", help="From `lum query`.")] = None,
+    knowledge: Annotated[Path | None, typer.Option("--knowledge", "-k", help="Knowledge from `lum query`.")] = None,
     truth: Annotated[
         Path | None, typer.Option(help="True click probabilities of a simulation, for the oracle.")
     ] = None,
     config: Config = None,
 ) -> None:
-    """Step 3, knowledge utilization: train rankers without and with knowledge, and compare them.
+    """Step 3, knowledge utilization: train rankers with and without knowledge, and compare them.
 
     Example:
 
@@ -106,7 +174,7 @@ def rank(
 
 @app.command()
 def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None) -> None:
-    """Rank all items for every user with the last one held out.
+    """Evaluate retrieval: rank all items for every user, and measure the rank of the user's last item, which is held out.
 
     Example:
 
@@ -115,6 +183,6 @@ def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = No
     from openlum.retrieve.evaluate import retrieve as evaluate
     from openlum.retrieve.settings import RetrieveSettings
 
-    found = evaluate(dataset, model, out, section(config, "retrieve", RetrieveSettings))
-    show_retrieval(found)
+    metrics = evaluate(dataset, model, out, section(config, "retrieve", RetrieveSettings))
+    print_retrieval(metrics)
     console.print(f"written: {out}", soft_wrap=True)

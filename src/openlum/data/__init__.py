@@ -1,1 +1,1 @@
-"""The run-time reader of `dataset/`: histories, vocabularies, time fields, packing."""
+"""The run-time reader of `dataset/`: histories, vocabularies, time fields and packing."""

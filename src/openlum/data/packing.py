@@ -1,6 +1,6 @@
-"""Flat runs of events: which span of which user goes into a batch, and the windows that questions look back through.
+"""Flat batches of events: the spans of users' histories that form a batch, and the windows that questions look back through.
 
-Shapes: U users of the dataset, B spans in a batch, L events of a batch, end to end.
+Shapes: U users of the dataset, B spans in a batch, L events of a batch (all spans end to end), I rows.
 """
 
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ class Spans:
     user_index: np.ndarray
     """(B,) index into `Sequences.user`."""
     start: np.ndarray
-    """(B,) first event of the span."""
+    """(B,) index of the first event of the span."""
     end: np.ndarray
-    """(B,) one past its last event."""
+    """(B,) index after the last event of the span."""
 
     def __len__(self) -> int:
         return len(self.user_index)
 
     def take(self, index: np.ndarray | slice) -> "Spans":
-        """The spans at `index`."""
+        """Return the spans at `index`."""
         return Spans(self.user_index[index], self.start[index], self.end[index])
 
     def events(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-        """Index of every event, (L,), and where each span begins in it, (B + 1,)."""
+        """Return the index of every event in `Sequences`, (L,), and where each span begins in that array, (B + 1,)."""
         lengths = self.end - self.start
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         first = sequences.offsets[self.user_index] + self.start
@@ -42,8 +42,10 @@ class Spans:
 
 
 def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
-    """(U,) how many of each user's events may be trained on: those before the validation period (`time`), those before the
-    user's two held-out events (`last`), or those that are both."""
+    """Return how many of each user's events may be used for training, (U,).
+
+    `time`: the events before the validation period. `last`: the events before the user's two held-out events. `both`: the events
+    that satisfy both conditions."""
     sequences = dataset.sequences
     early = np.concatenate([[0], np.cumsum(sequences.time < dataset.info.valid_time)])
     by_time = early[sequences.offsets[1:]] - early[sequences.offsets[:-1]]
@@ -53,13 +55,13 @@ def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
 
 
 def eligible_events(info: DatasetInfo) -> str:
-    """The events that the leave-last-out split can hold out, in words."""
+    """Describe in words the events that the leave-last-out split can hold out."""
     holdout = info.data_schema.holdout
     return "events" if holdout is None else f"events whose {holdout.field} is {' or '.join(map(str, holdout.values))}"
 
 
 def kept_from_training(info: DatasetInfo, protocol: Protocol) -> str:
-    """The events that `training_end` leaves out, in words."""
+    """Describe in words the events that `training_end` leaves out."""
     late = f"events from {datetime.fromtimestamp(info.valid_time, UTC):%Y-%m-%d %H:%M:%S} UTC on"
     last = f"of each user with at least three {eligible_events(info)}, "
     last += "the last two" if info.data_schema.holdout is None else "all events from the last but one of these on"
@@ -67,21 +69,20 @@ def kept_from_training(info: DatasetInfo, protocol: Protocol) -> str:
 
 
 def training_events(sequences: Sequences, end: np.ndarray) -> np.ndarray:
-    """(M,) indices of the first `end[u]` events of the users."""
+    """Return the indices of the first `end[u]` events of each user u, end to end."""
     return Spans(np.arange(len(end)), np.zeros_like(end), end).events(sequences)[0]
 
 
 def training_spans(end: np.ndarray, max_events: int, rng: np.random.Generator) -> Spans:
     """Cut the first `end[u]` events of every user into spans of at most `max_events`, in random order.
 
-    Where the cuts fall is drawn anew, so that over the epochs an event is seen after histories of every length.
+    The cuts are random in every epoch, so that over the epochs the model sees an event after histories of every length.
     """
-    first = np.where(
-        end > max_events, rng.integers(1, max_events + 1, len(end)), max_events
-    )  # events of the first part
+    # Events of the first part.
+    first = np.where(end > max_events, rng.integers(1, max_events + 1, len(end)), max_events)
     parts = 1 + np.maximum(-(-(end - first) // max_events), 0)
     user_index = np.repeat(np.arange(len(end)), parts)
-    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # of the part in its user
+    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # of the part within its user
     start = np.where(number == 0, 0, first[user_index] + (number - 1) * max_events)
     spans = Spans(user_index, start, np.minimum(first[user_index] + number * max_events, end[user_index]))
     spans = spans.take(spans.end > spans.start)
@@ -89,10 +90,12 @@ def training_spans(end: np.ndarray, max_events: int, rng: np.random.Generator) -
 
 
 def batches(spans: Spans, events_per_batch: int, extra: np.ndarray | None = None) -> Iterator[Spans]:
-    """Consecutive spans in batches of at most `events_per_batch` events, or one span where it alone is longer.
+    """Yield consecutive spans in batches of at most `events_per_batch` events; a longer span is a batch of its own.
 
     Args:
-        extra: (B,) further cost of each span, in events (its questions).
+        spans: the spans, in the order in which they are batched.
+        events_per_batch: the largest cost of a batch, in events.
+        extra: (B,) further cost of each span, in events (for its questions).
     """
     cost = spans.end - spans.start + (0 if extra is None else extra)
     begin, total = 0, 0
@@ -106,40 +109,40 @@ def batches(spans: Spans, events_per_batch: int, extra: np.ndarray | None = None
 
 
 def window_start(prefix: np.ndarray, max_events: int) -> np.ndarray:
-    """First event that a question with this prefix looks back to.
+    """Return the first event that a question with this prefix looks back to.
 
-    A question sees all events up to `max_events`, and between half of that and all of it beyond. The window moves in steps of
-    half its length, so that neighbouring questions share one; it depends on the prefix alone, never on what comes later,
-    so that bulk queries and the service agree.
+    A question with a prefix of at most `max_events` sees all its events; another sees between half of `max_events` and all of it.
+    The window moves in steps of half its length, so that neighbouring questions share a window. It depends on the prefix alone,
+    never on later events, so that bulk queries and the service agree.
     """
     step = max(max_events // 2, 1)
     return np.where(prefix <= max_events, 0, -(-(prefix - max_events) // step) * step)
 
 
 def question_windows(
-    sequences: Sequences, user: np.ndarray, prefix: np.ndarray, max_events: int, most: int
+    sequences: Sequences, user: np.ndarray, prefix: np.ndarray, max_events: int, max_rows: int
 ) -> tuple[Spans, np.ndarray, np.ndarray]:
-    """The spans of history that rows look back through, at most `most` rows to one.
+    """Return the spans of history that rows look back through, with at most `max_rows` rows for each span.
 
     Args:
-        sequences: of the dataset.
+        sequences: the sequences of the dataset.
         user: (I,) user ids of the rows.
         prefix: (I,) how many of the user's events each row may see.
-        max_events: how many events back a row looks.
-        most: rows that share one span.
+        max_events: how many events a row looks back.
+        max_rows: how many rows may share a span.
 
     Returns:
-        The B spans, the order (I,) in which rows lie in them, and how many lie in each, (B,).
+        The B spans, the order of the rows by span, (I,), and the number of rows in each span, (B,).
     """
-    user_index = sequences.position_of(user)
+    user_index = sequences.user_index(user)
     start = window_start(prefix, max_events)
-    # A user without events gets the empty span of some user.
+    # A user without events gets an empty span of user 0.
     user_index = np.where(user_index < 0, 0, user_index)
     order = np.lexsort((prefix, start, user))
     keys = np.stack([user[order], start[order]])
     new = np.concatenate([[True], (np.diff(keys) != 0).any(0)])[: len(order)]
     within = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    first = np.flatnonzero(within % most == 0)
+    first = np.flatnonzero(within % max_rows == 0)
     sizes = np.diff(np.concatenate([first, [len(order)]]))
     last = order[np.cumsum(sizes) - 1]  # the longest prefix of each window
     return Spans(user_index[last], start[last], prefix[last]), order, sizes

@@ -1,48 +1,48 @@
-"""What a data set looks like: the figures that `lum prepare` shows and `report.html` draws, computed by the engine."""
+"""Statistics of a data set that `lum prepare` prints and `report.html` draws."""
 
 from openlum.config import Settings
 
 
 class FieldProfile(Settings):
-    """One condition field over all events."""
+    """Statistics of a condition field over all events."""
 
     known: float
-    """Part of the events that have a value, 0 to 1; a value outside the vocabulary counts as unknown."""
+    """Share of the events that have a value, 0 to 1; a value outside the vocabulary counts as unknown."""
     values: dict[str, int] = {}
-    """The most frequent values, raw, and their events; empty for numbers without buckets and for vectors."""
+    """The most frequent raw values and their numbers of events; empty for numbers without buckets and for vectors."""
     distinct: int = 0
-    """Different values; 0 for numbers and vectors."""
+    """Number of distinct values; 0 for numbers and vectors."""
 
 
 class SplitProfile(Settings):
-    """One period."""
+    """Statistics of a period."""
 
     begin: str
-    """ISO 8601 UTC, of its first second."""
+    """First second of the period, ISO 8601 in UTC."""
     end: str
-    """ISO 8601 UTC, of the last event or impression in it."""
+    """Second of the last event or impression in the period, ISO 8601 in UTC."""
     events: int
-    """Events in it."""
+    """Number of events."""
     impressions: int
-    """Impressions in it."""
+    """Number of impressions with a label."""
     positives: int
-    """Impressions labelled 1."""
+    """Number of impressions labelled 1."""
 
 
 class Profile(Settings):
-    """Figures of a whole data set."""
+    """Statistics of a whole data set."""
 
     length_quantiles: dict[str, int]
-    """Events of a user: `min`, `25 %`, `median`, `75 %`, `95 %`, `max`; users without events do not count."""
+    """Quantiles of the events of a user: `min`, `25 %`, `median`, `75 %`, `95 %`, `max`; users without events do not count."""
     lengths: dict[int, int]
-    """Smallest number of events of a bin (1, 2, 4, 8, ...) to users in it."""
+    """For the smallest number of events in each bin (1, 2, 4, 8, ...): the number of users in the bin."""
     popularity: dict[int, int]
-    """Rank of an item (1, 2, 4, 8, ... and the last) to its events; items without events do not count."""
+    """For item ranks (1, 2, 4, 8, ... and the last): the number of events of that item; items without events do not count."""
     days: dict[str, int]
-    """ISO date (UTC) to events, for the days that have any, ascending."""
+    """ISO date (UTC) to the number of events, ascending; days without events are left out."""
     conditions: dict[str, FieldProfile]
-    """Condition field of the log to its figures."""
+    """Statistics of each condition field of the log."""
     splits: dict[str, SplitProfile]
-    """train, valid and test."""
+    """Statistics of train, valid and test."""
     collisions: dict[str, float] = {}
-    """Hashed field (KIND.FIELD) to the part of its different values that share an id with another."""
+    """For each hashed field (KIND.FIELD): the share of its distinct values that have the same id as another value."""

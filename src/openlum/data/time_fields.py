@@ -1,4 +1,4 @@
-"""Time known at the moment of a question, as condition fields: one function for training and for every way of asking."""
+"""Condition fields from the time of a question. Training and every query use the same function."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from openlum.schema import GAP_BUCKETS, SECONDS
 
 FIRST_EVENT = 1
-"""The id of `gap` where there is no event before."""
+"""The id of `gap` if there is no earlier event."""
 
 
 def time_fields(
@@ -17,14 +17,14 @@ def time_fields(
     """Encode the time of events or questions.
 
     Args:
-        names: of `hour` (UTC, 1 to 24), `weekday` (Monday is 1) and `gap` (log2 bucket of the time since the last event).
+        names: any of `hour` (UTC, 1 to 24), `weekday` (Monday is 1) and `gap` (log2 bucket of the time since the last event).
         time: (n,) int64 seconds since 1970.
-        previous: (n,) int64 time of the user's last event before; read only where `has_previous`.
+        previous: (n,) int64 time of the user's previous event; read only where `has_previous`.
         has_previous: (n,) bool.
-        gap_unit: unit in which gaps are counted, whole units only: `s`, `h` or `d`.
+        gap_unit: unit in which gaps are counted, in whole units: `s`, `h` or `d`.
 
     Returns:
-        name to ids, (n,) int64. 0 is left for *any*.
+        The ids of each field, (n,) int64. Id 0 is reserved for *any*.
     """
     fields: dict[str, np.ndarray] = {}
     if "hour" in names:
@@ -39,20 +39,19 @@ def time_fields(
     return {name: fields[name] for name in names}
 
 
-def utc_seconds(moment: dt.date | np.datetime64) -> float:
-    """Seconds since 1970 of a date or time of Python, NumPy or pandas, which is UTC where it names no other zone; not-a-number of
-    NaT."""
-    if isinstance(moment, np.datetime64):
-        return float("nan") if np.isnat(moment) else int(moment.astype("datetime64[us]").astype(np.int64)) / 1e6
-    if moment != moment:  # pandas.NaT
+def utc_seconds(time: dt.date | np.datetime64) -> float:
+    """Return the seconds since 1970 of a date or time from Python, NumPy or pandas; NaN for NaT. Times without a zone are UTC."""
+    if isinstance(time, np.datetime64):
+        return float("nan") if np.isnat(time) else int(time.astype("datetime64[us]").astype(np.int64)) / 1e6
+    if time != time:  # pandas.NaT
         return float("nan")
-    if not isinstance(moment, dt.datetime):
-        moment = dt.datetime.combine(moment, dt.time())
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    if not isinstance(time, dt.datetime):
+        time = dt.datetime.combine(time, dt.time())
+    return (time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def by_key_then_time(key: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    """One int64 that orders by a key, then by time.
+    """Return one int64 for each pair that sorts by key, then by time.
 
     Args:
         key: (n,) int64, from 0 to 2^30.
@@ -61,13 +60,14 @@ def by_key_then_time(key: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     return (key << 33) | seconds
 
 
-def moment_begins(time: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Index of the first event of each event's moment: events of one user in the same second are one moment, and what is known
-    at it are the events before.
+def moment_starts(time: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return for each event the index of the first event of the same user in the same second.
+
+    Events of one user in the same second are simultaneous: only the events before that second are known when they happen.
 
     Args:
-        time: (N,) of users' events end to end, each user's in order.
-        first: (N,) bool: a user's first event.
+        time: (N,) times of users' events end to end, each user's events in order.
+        first: (N,) bool: whether the event is its user's first.
 
     Returns:
         (N,) int64.

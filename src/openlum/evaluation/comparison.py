@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, rankdata, t
 
-from openlum.arguments.arrays import figures, groups, labels, scores
+from openlum.arguments.arrays import finite_numbers, groups, labels, scores
 from openlum.arguments.values import shown, whole_number
 from openlum.errors import InputError
 
@@ -95,7 +95,7 @@ def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b
     """
     user = groups("user", user)
     item = groups("item", item, len(user))
-    by_seed = np.array([x - y for x, y in _paired(a, b, len(user), figures)])  # (S, n)
+    by_seed = np.array([x - y for x, y in _paired(a, b, len(user), finite_numbers)])  # (S, n)
     of_rows = by_seed.mean(0) - by_seed.mean()  # (n,)
 
     def variance(who: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.arguments.arrays import figures
+from openlum.arguments.arrays import finite_numbers
 from openlum.arguments.values import shown, whole_number
 from openlum.errors import InputError
 
@@ -47,7 +47,7 @@ def user_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[st
     Raises:
         InputError: a rank is no number from 1 on, or there is none; or a cut-off is none.
     """
-    ranks = figures("rank", rank).astype(np.float64)
+    ranks = finite_numbers("rank", rank).astype(np.float64)
     if not len(ranks) or ranks.min() < 1:
         raise InputError(f"rank: expected one or more, from 1 on, found {min(ranks, default='none')}")
     if not isinstance(at, Sequence):

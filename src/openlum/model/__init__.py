@@ -1,4 +1,4 @@
-"""The Large User Model itself: token encoders, user encoder, attention, loss."""
+"""The Large User Model: token encoders, user encoder, attention, losses, and the conversion of raw values."""
 
 from openlum.model.batch import History, Questions
 from openlum.model.large_user_model import LargeUserModel, default_device

@@ -1,10 +1,11 @@
-"""Attention over flat runs of tokens, with a back end per device, and the attention of questions over a history.
+"""Causal attention within histories, and the attention of questions over a history.
 
-Two kinds: softmax attention, and the pointwise attention of HSTU (`bias` given): `SiLU(q k + bias) v`, which does not divide
-by the sum of the weights, so that how often something happened is kept (Zhai et al. 2024, section 3.2).
+There are two kinds of attention. Softmax attention uses FlashAttention on CUDA and SDPA on the CPU. The pointwise attention of
+HSTU, used where `bias` is given, computes `SiLU(q k + bias) v`. It does not divide by the sum of the weights, so the result
+still shows how often something happened (Zhai et al. 2024, section 3.2).
 
-Shapes: T tokens of B users end to end, Q questions, H heads, d width of a head, n tokens and m questions of one user, P
-relative positions.
+Shapes: T tokens of B users end to end, Q questions, H heads, d width of a head, P relative positions. Users of like length form a
+group; within it: b users, padded to n tokens and m questions each. G padded rows of all groups.
 """
 
 from typing import cast
@@ -13,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCORES_AT_ONCE = 1 << 23
-"""Attention scores of questions held at once; more questions are taken in turns."""
-SHORT = 128
-"""Users with at most so many rows are padded to a multiple of 8 and taken together with others."""
+MAX_SCORES = 1 << 23
+"""Maximum number of attention scores of questions in memory. More questions are computed in chunks."""
+MAX_PADDED_SIZE = 128
+"""Users with at most this many rows are padded to a multiple of 8, so that more of them share a group."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
-    """Every token attends to itself and to the earlier tokens of its own user.
+    """Return softmax attention of every token over itself and the earlier tokens of the same user.
 
     Args:
         q, k, v: (T, H, d).
-        offsets: (B + 1,) int64 on the CPU: where each user's tokens begin.
+        offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T.
 
     Returns:
         (T, H, d).
@@ -35,7 +36,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor
 
 
 def _causal_cuda(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
-    """Variable-length FlashAttention; it computes in half precision."""
+    """Return `causal_attention` by variable-length FlashAttention, which computes in half precision."""
     from torch.nn.attention.varlen import varlen_attn
 
     dtype = q.dtype
@@ -47,21 +48,21 @@ def _causal_cuda(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _causal_cpu(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
-    """Causal SDPA over groups of users of like length."""
+    """Return `causal_attention` by SDPA over groups of users of like length."""
     if not len(q):
         return q
-    rows = _Rows(lengths, _groups([lengths]))
-    groups = zip(*(rows.pad(x) for x in (q, k, v)), strict=True)  # (b, H, n, d) each
-    return rows.flat([F.scaled_dot_product_attention(qs, ks, vs, is_causal=True) for qs, ks, vs in groups])
+    layout = _PaddedGroups(lengths, _group_users([lengths]))
+    groups = zip(*(layout.pad(x) for x in (q, k, v)), strict=True)  # (b, H, n, d) each
+    return layout.unpad([F.scaled_dot_product_attention(qs, ks, vs, is_causal=True) for qs, ks, vs in groups])
 
 
 def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: Tensor) -> Tensor:
-    """Every token sums over itself and the earlier tokens of its own user, with weights `SiLU(q k + bias)`.
+    """Return, for every token, the sum of `SiLU(q k + bias) v` over itself and the earlier tokens of the same user.
 
     Args:
         q, k, v: (T, H, d).
-        offsets: (B + 1,) int64 on the CPU: where each user's tokens begin.
-        bias: (H, P) by how far back a token lies; no user has more than P tokens.
+        offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T.
+        bias: (H, P) by the distance between query and key. No user has more than P tokens.
 
     Returns:
         (T, H, d).
@@ -69,24 +70,31 @@ def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: 
     if not len(q):
         return q
     lengths = offsets.diff().tolist()
-    rows = _Rows(lengths, _groups([lengths]))
-    groups = zip(*(rows.pad(x) for x in (q, k, v)), strict=True)  # (b, H, n, d) each
-    return rows.flat([_pointwise(group, bias) for group in groups])
+    layout = _PaddedGroups(lengths, _group_users([lengths]))
+    groups = zip(*(layout.pad(x) for x in (q, k, v)), strict=True)  # (b, H, n, d) each
+    return layout.unpad([_pointwise(group, bias) for group in groups])
 
 
 def _pointwise(padded: tuple[Tensor, ...], bias: Tensor) -> Tensor:
-    """Queries, keys and values (b, H, n, d) of users padded to one length, and (H, P), to (b, H, n, d)."""
+    """Return pointwise attention (b, H, n, d) of padded queries, keys and values (b, H, n, d) with a bias (H, P)."""
     q, k, v = padded
     n = q.shape[2]
     future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
-    scores = q @ k.transpose(2, 3) + relative(bias[:, :n], n)  # (b, H, n, n)
+    scores = q @ k.transpose(2, 3) + relative_bias(bias[:, :n], n)  # (b, H, n, n)
     return F.silu(scores).masked_fill(future, 0.0) @ v
 
 
-def relative(bias: Tensor, n: int) -> Tensor:
-    """The bias of every pair of places: (H, P) by distance to (H, P, n), at [b, j] that of distance b - j, 0 where j is later.
+def relative_bias(bias: Tensor, n: int) -> Tensor:
+    """Return the bias of every pair of positions: entry [i, j] is the bias of distance i - j, or 0 if j > i.
 
-    Made of windows of the reversed bias: their gradient costs a fraction of that of picking single values.
+    The result consists of windows of the reversed bias. Their gradient costs a fraction of the gradient of an index lookup.
+
+    Args:
+        bias: (H, P) by distance.
+        n: number of key positions.
+
+    Returns:
+        (H, P, n).
     """
     if not n:
         return bias.new_zeros(*bias.shape, 0)
@@ -101,15 +109,17 @@ def question_attention(
     prefix: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Every question attends to the first `prefix` tokens of its user's history and to itself, and to no other question.
+    """Return the attention of every question over the first `prefix` tokens of its user's history and over itself.
+
+    A question attends to no other question.
 
     Args:
-        q: (Q, H, d) queries of the questions, one user's next to each other.
+        q: (Q, H, d) queries of the questions. The questions of one user are adjacent.
         own: keys and values of the questions, (Q, H, d) each.
         history: keys and values of the histories, (T, H, d) each.
-        sizes: of each of the B users, the number of history tokens and the number of questions.
-        prefix: (Q,) tokens that each question sees.
-        bias: (H, P) for pointwise attention; none for softmax.
+        sizes: the number of history tokens and the number of questions of each of the B users.
+        prefix: (Q,) number of tokens that each question may see.
+        bias: (H, P) for pointwise attention; None for softmax attention.
 
     Returns:
         (Q, H, d).
@@ -117,95 +127,105 @@ def question_attention(
     if not len(q):
         return q
     tokens, questions = sizes
-    found = _groups([tokens, questions])
-    history_rows, rows = _Rows(tokens, found), _Rows(questions, found)
-    seen = [x.squeeze(3) for x in rows.pad(prefix[:, None, None])]  # (b, 1, m) each
-    asked = zip(*(rows.pad(x) for x in (q, *own)), seen, strict=True)  # (b, H, m, d) but for `seen`
-    read = zip(*(history_rows.pad(x) for x in history), strict=True)  # (b, H, n, d)
-    return rows.flat([_answer_in_turns(some, k, v, bias) for some, (k, v) in zip(asked, read, strict=True)])
+    groups = _group_users([tokens, questions])
+    history_layout, layout = _PaddedGroups(tokens, groups), _PaddedGroups(questions, groups)
+    prefixes = [x.squeeze(3) for x in layout.pad(prefix[:, None, None])]  # (b, 1, m) each
+    question_groups = zip(
+        *(layout.pad(x) for x in (q, *own)), prefixes, strict=True
+    )  # (b, H, m, d) each, but for the prefix
+    history_groups = zip(*(history_layout.pad(x) for x in history), strict=True)  # (b, H, n, d) each
+    return layout.unpad(
+        [_answer_in_chunks(group, k, v, bias) for group, (k, v) in zip(question_groups, history_groups, strict=True)]
+    )
 
 
-def _answer_in_turns(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """As `_answer`, a few questions of every user at a time."""
-    *asked, prefix = questions
-    prefix = prefix.clamp(max=k.shape[2])  # whatever the padding holds
-    at_once = max(SCORES_AT_ONCE // (len(k) * k.shape[1] * max(k.shape[2], 1)), 1)
-    turns = zip(*(x.split(at_once, 2) for x in (*asked, prefix)), strict=True)
-    return torch.cat([_answer(turn, k, v, bias) for turn in turns], 2)
+def _answer_in_chunks(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the same as `_answer`, computed for at most `MAX_SCORES` scores at a time."""
+    *vectors, prefix = questions
+    prefix = prefix.clamp(max=k.shape[2])  # the prefix of a padding row is arbitrary
+    chunk_size = max(MAX_SCORES // (len(k) * k.shape[1] * max(k.shape[2], 1)), 1)
+    chunks = zip(*(x.split(chunk_size, 2) for x in (*vectors, prefix)), strict=True)
+    return torch.cat([_answer(chunk, k, v, bias) for chunk in chunks], 2)
 
 
 def _answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Queries, own keys, own values (b, H, m, d) and prefixes (b, 1, m) of questions over keys and values (b, H, n, d).
+    """Return the attention (b, H, m, d) of questions over the keys and values of histories and over themselves.
 
-    With `bias`, (H, P), pointwise attention.
+    Args:
+        questions: queries, own keys and own values, (b, H, m, d) each, and prefixes, (b, 1, m).
+        k, v: (b, H, n, d) of the histories.
+        bias: (H, P) for pointwise attention; None for softmax attention.
     """
     q, own_k, own_v, prefix = questions
-    unseen = torch.arange(k.shape[2], device=k.device) >= prefix.unsqueeze(3)  # (b, 1, m, n)
+    hidden = torch.arange(k.shape[2], device=k.device) >= prefix.unsqueeze(3)  # (b, 1, m, n)
     if bias is None:
         q = q * q.shape[-1] ** -0.5
     scores = q @ k.transpose(2, 3)  # (b, H, m, n)
-    itself = (q * own_k).sum(-1, keepdim=True)  # (b, H, m, 1)
+    own_score = (q * own_k).sum(-1, keepdim=True)  # (b, H, m, 1)
     if bias is None:
-        weight = torch.cat([scores.masked_fill(unseen, float("-inf")), itself], -1).softmax(-1)
-        seen, own = weight[..., :-1], weight[..., -1:]
+        weights = torch.cat([scores.masked_fill(hidden, float("-inf")), own_score], -1).softmax(-1)
+        history_weights, own_weight = weights[..., :-1], weights[..., -1:]
     else:
-        of_pair = relative(bias[:, : k.shape[2] + 1], k.shape[2])[:, prefix.squeeze(1)]  # (H, b, m, n)
-        seen = F.silu(scores + of_pair.transpose(0, 1)).masked_fill(unseen, 0.0)
-        own = F.silu(itself + bias[:, :1, None])
-    return seen @ v + own * own_v
+        pair_bias = relative_bias(bias[:, : k.shape[2] + 1], k.shape[2])[:, prefix.squeeze(1)]  # (H, b, m, n)
+        history_weights = F.silu(scores + pair_bias.transpose(0, 1)).masked_fill(hidden, 0.0)
+        own_weight = F.silu(own_score + bias[:, :1, None])
+    return history_weights @ v + own_weight * own_v
 
 
-def _groups(sizes: list[list[int]]) -> list[list[int]]:
-    """Users whose sizes are alike, to be padded to the longest of the group; those with nothing to do are left out.
+def _group_users(sizes: list[list[int]]) -> list[list[int]]:
+    """Return groups of users of like sizes. A group is padded to its longest user.
 
     Args:
-        sizes: of each kind of rows, the number that each of the B users has. Only users with rows of the last kind count.
+        sizes: for each kind of rows, the number of rows of each of the B users. Users without rows of the last kind are left out.
     """
-    found: dict[tuple[int, ...], list[int]] = {}
-    for user, of_user in enumerate(zip(*sizes, strict=True)):
-        if of_user[-1]:
-            key = tuple(_alike(size) for size in of_user)
-            found.setdefault(key, []).append(user)
-    return list(found.values())
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for user, user_sizes in enumerate(zip(*sizes, strict=True)):
+        if user_sizes[-1]:
+            key = tuple(_size_class(size) for size in user_sizes)
+            groups.setdefault(key, []).append(user)
+    return list(groups.values())
 
 
-def _alike(size: int) -> int:
-    """Sizes with the same number are padded together: few short ones waste little, each long one is worth its own call."""
-    return 8 * -(-size // 8) if size <= SHORT else -size
+def _size_class(size: int) -> int:
+    """Return a number that is equal for sizes that are padded together.
+
+    Padding a few short users wastes little. A long user is worth a call with users of its own length only.
+    """
+    return 8 * -(-size // 8) if size <= MAX_PADDED_SIZE else -size
 
 
-class _Rows:
-    """Rows of groups of users, found in a flat run of all users' rows, as padded batches.
+class _PaddedGroups:
+    """The mapping between the rows of all users end to end and padded batches, one per group of users.
 
-    Every tensor is gathered once for all groups: a slice for each user would have a gradient as large as the whole run.
+    `pad` gathers a tensor once for all groups: with a slice per user, every slice would have a gradient as large as the tensor.
 
     Args:
-        sizes: rows of each of all users.
-        groups: the users of each group; every user with rows is in one, or its rows are not wanted.
+        sizes: number of rows of every user.
+        groups: the users of each group. Rows of users in no group are ignored.
     """
 
     def __init__(self, sizes: list[int], groups: list[list[int]]) -> None:
-        length = torch.tensor(sizes)
-        begins = length.cumsum(0) - length
+        lengths = torch.tensor(sizes)
+        starts = lengths.cumsum(0) - lengths
         self.shapes = [(len(users), max(sizes[user] for user in users)) for users in groups]
         """(b, n) of every group."""
-        places, filled = [], []
-        for users, (_, most) in zip(groups, self.shapes, strict=True):
-            places.append((begins[users][:, None] + torch.arange(most)).flatten())  # (b * n,)
-            filled.append((torch.arange(most) < length[users][:, None]).flatten())
-        self.places = torch.cat(places)  # (G,), of the padded rows of all groups
-        of_row = torch.cat(filled).nonzero().squeeze(1)
-        self.back = of_row[self.places[of_row].argsort()]  # (T,), of every row among the padded ones
-        self.places.clamp_(max=max(sum(sizes) - 1, 0))
+        row_indices, row_masks = [], []
+        for users, (_, longest) in zip(groups, self.shapes, strict=True):
+            row_indices.append((starts[users][:, None] + torch.arange(longest)).flatten())  # (b * n,)
+            row_masks.append((torch.arange(longest) < lengths[users][:, None]).flatten())
+        self.row_index = torch.cat(row_indices)  # (G,): the row that each padded row holds
+        unpadded = torch.cat(row_masks).nonzero().squeeze(1)
+        self.padded_index = unpadded[self.row_index[unpadded].argsort()]  # (T,): the padded row that holds each row
+        self.row_index.clamp_(max=max(sum(sizes) - 1, 0))
 
     def pad(self, x: Tensor) -> list[Tensor]:
-        """Rows (T, H, d) of all users to (b, H, n, d) of every group; padding holds other rows."""
+        """Return the rows (T, H, d) of all users as (b, H, n, d) for every group. The content of padding rows is arbitrary."""
         if not len(x):
             return [x.new_zeros(b, x.shape[1], n, x.shape[2]) for b, n in self.shapes]
-        rows = x.index_select(0, self.places.to(x.device)).split([b * n for b, n in self.shapes])
-        return [part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(rows, self.shapes, strict=True)]
+        rows = x.index_select(0, self.row_index.to(x.device)).split([b * n for b, n in self.shapes])
+        return [group.unflatten(0, shape).transpose(1, 2) for group, shape in zip(rows, self.shapes, strict=True)]
 
-    def flat(self, padded: list[Tensor]) -> Tensor:
-        """(b, H, n, d) of every group to the rows (T, H, d) that they were."""
-        rows = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in padded])
-        return rows.index_select(0, self.back.to(rows.device))
+    def unpad(self, padded: list[Tensor]) -> Tensor:
+        """Return (b, H, n, d) of every group as the rows (T, H, d) that `pad` was given."""
+        rows = torch.cat([group.transpose(1, 2).flatten(0, 1) for group in padded])
+        return rows.index_select(0, self.padded_index.to(rows.device))

@@ -1,4 +1,4 @@
-"""What goes into the model: flat runs of many users' events, and questions with the prefix that each may see.
+"""The model's inputs: the events of many users end to end, and questions with the prefix that each question may see.
 
 Shapes: B users, L events of all users end to end, Q questions, M values of a multi field, W width of a vector.
 """
@@ -15,31 +15,36 @@ from openlum.data.packing import Spans
 from openlum.schema import FieldSpec
 
 Fields = dict[str, Tensor]
-"""Field to (n,) ids or numbers, (n, M) ids padded with 0, or (n, W) vectors."""
+"""Field name to (n,) ids or numbers, (n, M) ids padded with 0, or (n, W) vectors."""
 
 
 def to_tensors(values: Mapping[str, np.ndarray]) -> Fields:
-    """Fields as tensors."""
+    """Return the fields as tensors."""
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in values.items()}
 
 
+def to_device(fields: Fields, device: torch.device) -> Fields:
+    """Return the fields on a device."""
+    return {name: field.to(device) for name, field in fields.items()}
+
+
 def blank(specs: list[FieldSpec], n: int) -> Fields:
-    """`n` conditions that name nothing: every field is *any*."""
+    """Return the fields of `n` conditions in which every field is *any*."""
     return {spec.name: torch.zeros(_shape(spec, n), dtype=_dtype(spec)).fill_(_any(spec)) for spec in specs}
 
 
-def erase(fields: Fields, specs: list[FieldSpec], where: Fields) -> Fields:
-    """Replace a field by *any* at the rows where `where[name]`, (n,) bool, holds."""
+def erase(fields: Fields, specs: list[FieldSpec], masks: Fields) -> Fields:
+    """Return the fields with *any* in the rows where `masks[name]`, (n,) bool, is true. A field without a mask stays the same."""
     out = dict(fields)
     for spec in specs:
-        if spec.name in where:
-            rows = where[spec.name] if fields[spec.name].dim() == 1 else where[spec.name][:, None]
-            out[spec.name] = fields[spec.name].masked_fill(rows, _any(spec))
+        if spec.name in masks:
+            mask = masks[spec.name] if fields[spec.name].dim() == 1 else masks[spec.name][:, None]
+            out[spec.name] = fields[spec.name].masked_fill(mask, _any(spec))
     return out
 
 
-def erase_whole(fields: Fields, specs: list[FieldSpec], names: set[str]) -> Fields:
-    """Replace the fields of these names by *any* in all rows."""
+def erase_fields(fields: Fields, specs: list[FieldSpec], names: set[str]) -> Fields:
+    """Return the fields with *any* in all rows of the fields in `names`."""
     return {
         spec.name: torch.full_like(fields[spec.name], _any(spec)) if spec.name in names else fields[spec.name]
         for spec in specs
@@ -54,51 +59,47 @@ def _dtype(spec: FieldSpec) -> torch.dtype:
     return torch.int64 if spec.type in ("categorical", "multi") else torch.float32
 
 
-def moved(fields: Fields, device: torch.device) -> Fields:
-    """Fields on a device."""
-    return {name: field.to(device) for name, field in fields.items()}
-
-
 def _any(spec: FieldSpec) -> float:
-    """The value that stands for *any*: id 0, or not-a-number."""
+    """Return the value that encodes *any*: id 0 for categories, NaN for numbers."""
     return 0 if spec.type in ("categorical", "multi") else float("nan")
 
 
 @dataclass
 class History:
-    """The events of B users, end to end; every event is two tokens, its condition and its item."""
+    """The events of B users, end to end. Each event becomes two tokens: its condition and its item."""
 
     item: Tensor
     """(L,) int64 item ids."""
     condition: Fields
     """Condition fields, (L, ...)."""
     offsets: Tensor
-    """(B + 1,) int64 on the CPU: where each user's events begin."""
-    before: Tensor | None = None
-    """(L,) int64 on the CPU: how many of the user's events in the batch lie before the event's second, for training."""
-    event: Tensor | None = None
-    """(L,) int64 on the CPU: index of each event in the dataset's sequences, for training."""
+    """(B + 1,) int64 on the CPU: index of each user's first event, then L."""
+    prefix: Tensor | None = None
+    """(L,) int64 on the CPU: the prefix of a question asked at the event's second, the number of the user's earlier events in the
+    batch. Only training and validation need it."""
+    event_index: Tensor | None = None
+    """(L,) int64 on the CPU: index of each event in the dataset's sequences. Only training and validation need it."""
 
     @classmethod
     def gather(cls, sequences: Sequences, spans: Spans) -> "History":
-        """The events of spans of a dataset's histories."""
+        """Return the events of these spans of a dataset's histories."""
         index, offsets = spans.events(sequences)  # (L,), (B + 1,)
         begin = np.repeat(sequences.offsets[spans.user_index] + spans.start, np.diff(offsets))
         return cls(
             torch.from_numpy(sequences.item[index]),
             to_tensors({name: values[index] for name, values in sequences.condition.items()}),
             torch.from_numpy(offsets),
-            torch.from_numpy(np.maximum(sequences.moment[index] - begin, 0)),
+            torch.from_numpy(np.maximum(sequences.moment_start[index] - begin, 0)),
             torch.from_numpy(index),
         )
 
-    def user_of(self, positions: Tensor) -> Tensor:
-        """Which of the B users each of some events, (n,) indices, belongs to, (n,) on the CPU."""
+    def user_index(self, positions: Tensor) -> Tensor:
+        """Return the index in the batch, (n,) on the CPU, of the user whose event lies at each position, (n,)."""
         return torch.searchsorted(self.offsets, positions, right=True) - 1
 
     def to(self, device: torch.device) -> "History":
-        """On a device; what steers the loop over users stays on the CPU."""
-        return replace(self, item=self.item.to(device), condition=moved(self.condition, device))
+        """Return the history on a device. Offsets, prefixes and event indices stay on the CPU."""
+        return replace(self, item=self.item.to(device), condition=to_device(self.condition, device))
 
 
 @dataclass
@@ -107,14 +108,14 @@ class Questions:
 
     condition: Fields
     """Condition fields, (Q, ...)."""
-    user: Tensor
+    user_index: Tensor
     """(Q,) int64 on the CPU: index of the user in the batch."""
     prefix: Tensor
     """(Q,) int64: how many of the user's events in the batch the question may see."""
     item: Tensor | None = None
-    """(Q,) int64 item ids that the questions are about, to be judged; none for questions that look for items."""
+    """(Q,) int64: the id of the item whose feedback the question predicts; None for questions that search for items."""
 
     def to(self, device: torch.device) -> "Questions":
-        """On a device; `user` stays on the CPU."""
+        """Return the questions on a device. `user_index` stays on the CPU."""
         item = None if self.item is None else self.item.to(device)
-        return Questions(moved(self.condition, device), self.user, self.prefix.to(device), item)
+        return Questions(to_device(self.condition, device), self.user_index, self.prefix.to(device), item)

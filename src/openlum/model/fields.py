@@ -1,4 +1,4 @@
-"""Token encoders: a token's fields become one vector, `e = proj(concat(f_1, f_2, ...))` (paper, section 3.1).
+"""Token encoders: they map the fields of a token to one vector, `e = proj(concat(f_1, f_2, ...))` (paper, section 3.1).
 
 Shapes: n tokens, F fields, C width of one field's embedding, M values of a multi field, W width of a vector.
 """
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from openlum.model.batch import Fields
 from openlum.schema import FieldSpec
 
-FARTHEST = 6e4
-"""Numbers count as at most this, which half precision has too: sums of far larger ones overflow to what is no number."""
+MAX_NUMBER = 6e4
+"""Numbers are clamped to this absolute value, which half precision can hold. Sums of far larger numbers would overflow."""
 
 
 def known_ids(ids: Tensor, rows: int) -> Tensor:
-    """Ids of a table's rows. Those beyond came into the vocabulary after training: they become 0, unknown."""
+    """Return the ids with 0, unknown, for ids beyond a table's rows: values that entered the vocabulary after training."""
     return ids.masked_fill(ids >= rows, 0)
 
 
 class Field(nn.Module):
-    """One field to an embedding of width C."""
+    """The embedding of one field, of width C."""
 
     def __init__(self, spec: FieldSpec, width: int) -> None:
         super().__init__()
@@ -29,31 +29,31 @@ class Field(nn.Module):
             self.table = nn.Embedding(spec.size, width)
             nn.init.normal_(self.table.weight, std=width**-0.5)
         else:
-            # one more input says whether the value is known
+            # The last input is 1 if the value is known, 0 if it is missing.
             self.linear = nn.Linear(spec.width + 1, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n,), (n, M) or (n, W) to (n, C)."""
+        """Return the embeddings (n, C) of values (n,), (n, M) or (n, W)."""
         if self.kind in ("categorical", "multi"):
             x = known_ids(x, self.table.num_embeddings)
         if self.kind == "categorical":
             return self.table(x)
         if self.kind == "multi":
-            named = (x > 0).unsqueeze(-1)  # (n, M, 1)
-            return (self.table(x) * named).sum(1) / named.sum(1).clamp(min=1)
+            present = (x > 0).unsqueeze(-1)  # (n, M, 1)
+            return (self.table(x) * present).sum(1) / present.sum(1).clamp(min=1)
         x = x.unsqueeze(-1) if x.dim() == 1 else x
-        known = ~x.isnan().any(-1, keepdim=True)
-        x = torch.cat([torch.nan_to_num(x).clamp(-FARTHEST, FARTHEST), known.to(x.dtype)], -1)
+        present = ~x.isnan().any(-1, keepdim=True)
+        x = torch.cat([torch.nan_to_num(x).clamp(-MAX_NUMBER, MAX_NUMBER), present.to(x.dtype)], -1)
         return self.linear(x.to(self.linear.weight.dtype))
 
 
 class TokenEncoder(nn.Module):
-    """All fields of a token to one vector.
+    """The projection of all fields of a token to one vector.
 
     Args:
         specs: the fields.
         widths: C of each field.
-        out: width of the result.
+        out: width of the output.
     """
 
     def __init__(self, specs: list[FieldSpec], widths: list[int], out: int) -> None:
@@ -63,13 +63,13 @@ class TokenEncoder(nn.Module):
         self.project = nn.Linear(sum(widths), out)
 
     def forward(self, values: Fields) -> Tensor:
-        """Fields of n tokens to (n, out)."""
-        parts = [field(values[name]) for name, field in zip(self.names, self.fields, strict=True)]
-        return self.project(torch.cat(parts, -1))
+        """Return the vectors (n, out) of the fields of n tokens."""
+        embeddings = [field(values[name]) for name, field in zip(self.names, self.fields, strict=True)]
+        return self.project(torch.cat(embeddings, -1))
 
 
 class ConditionEncoder(nn.Module):
-    """Condition tokens. A log without condition fields has one constant condition."""
+    """The encoder of condition tokens. A log without condition fields has one constant condition."""
 
     def __init__(self, specs: list[FieldSpec], field_width: int, out: int) -> None:
         super().__init__()
@@ -77,27 +77,27 @@ class ConditionEncoder(nn.Module):
         self.encoder = TokenEncoder(specs, [field_width] * len(specs), out) if specs else None
 
     def forward(self, values: Fields, n: int) -> Tensor:
-        """Condition fields of n tokens to (n, out)."""
+        """Return the vectors (n, out) of the condition fields of n tokens."""
         constant = self.constant.expand(n, -1)
         return constant if self.encoder is None else self.encoder(values) + constant
 
 
 class ItemEncoder(nn.Module):
-    """Items, the same for tokens of a history and for candidates. Holds the features of the whole catalogue.
+    """The encoder of items, in histories and as candidates. It holds the features of the whole catalogue.
 
-    Where ids are hidden now and then in training, an item that training has not met has none of its own: its fields alone tell
-    what it is.
+    With id dropout, an untrained item (one without training events) has no id embedding of its own: it is encoded from its fields
+    only.
 
     Args:
         specs: item fields, without the id.
         items: V, rows of the catalogue.
         field_width: C of the fields.
         out: E, width of an item embedding, and C of the id.
-        id_dropout: chance that an item's id is hidden in training; 0 where there are no fields.
+        id_dropout: probability that an item's id is hidden in a training step. It is 0 if there are no fields.
     """
 
     trained_items: Tensor
-    """(V,) bool: the items that have an id of their own."""
+    """(V,) bool: the items that have an id embedding of their own."""
 
     def __init__(self, specs: list[FieldSpec], items: int, field_width: int, out: int, id_dropout: float = 0.0) -> None:
         super().__init__()
@@ -112,30 +112,30 @@ class ItemEncoder(nn.Module):
             self.register_buffer(f"feature_{index}", torch.zeros(shape, dtype=dtype))
 
     def set_features(self, features: Fields) -> None:
-        """Take the catalogue's features, (V, ...) each."""
+        """Set the catalogue's features, (V, ...) each."""
         for index, spec in enumerate(self.specs):
             getattr(self, f"feature_{index}").copy_(features[spec.name])
 
     @property
     def hidden_id(self) -> Tensor:
-        """What stands for the id of an item that was not met, or of one that is hidden: row 0 of the table, (E,)."""
+        """The id embedding, (E,), of untrained items and of items whose id is hidden: row 0 of the table."""
         return self.encoder.get_parameter("fields.0.table.weight")[0]
 
     def set_trained_items(self, items: Tensor) -> None:
-        """Take the items that training meets, (V,) bool, for the only ones with an id of their own, where ids are hidden."""
+        """Set which items, (V,) bool, have training events. Without id dropout, every item keeps its own id embedding."""
         if self.id_dropout:
             self.trained_items.copy_(items)
 
     def candidates(self) -> Tensor:
-        """0 and the items with an id of their own, which alone may be negatives in training: ids, (C,) ascending.
+        """Return the ids, (C,) ascending, of item 0 and of the items that may be negatives: those with their own id embedding.
 
-        As a negative an item is pushed away from every answer. Of one that training has not met nothing tells that it was there
-        to be chosen, and what it has in common with others, a hidden id, would be pushed away with it.
+        Training pushes a negative away from every answer. An untrained item may not have been available to be chosen. As a
+        negative, it would also push away the embedding of the hidden id, which all untrained items share.
         """
         return F.pad(self.trained_items[1:].nonzero().squeeze(1) + 1, (1, 0))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(n,) item ids to (n, E), not normalised."""
+        """Return the embeddings (n, E), not normalised, of item ids (n,)."""
         ids = known_ids(ids, self.rows)
         values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
         hidden = ~self.trained_items[ids]

@@ -1,4 +1,4 @@
-"""The Large User Model.
+"""The Large User Model: the network, its use with raw values, and saving and loading.
 
 Shapes: B users, L events of all users end to end, T = 2 L tokens, Q questions, D width, E embedding width, V items.
 """
@@ -20,14 +20,15 @@ from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.model.batch import Fields, History, Questions, erase_whole
+from openlum.model.batch import Fields, History, Questions, erase_fields
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
 from openlum.model.request import Request, check_items, check_question, encode_request
 from openlum.model.settings import ModelConfig
-from openlum.model.user_encoder import UserEncoder, UserState
+from openlum.model.state import UserState
+from openlum.model.user_encoder import UserEncoder
 
 TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0
@@ -35,24 +36,24 @@ REMEDY = "pretrain again on this dataset"
 
 
 def default_device() -> torch.device:
-    """A GPU where torch finds one, otherwise the CPU."""
+    """Return the GPU if torch can use one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _before(x: Tensor, offsets: Tensor) -> Tensor:
-    """Rows (L, D) of users to the row before each, (L, D); 0 at a user's first."""
+def _previous_rows(x: Tensor, offsets: Tensor) -> Tensor:
+    """Return, for each row of users' rows (L, D), the user's previous row, (L, D), or 0 for the user's first row."""
     first = torch.zeros(len(x), dtype=torch.bool)
     first[offsets[:-1][offsets.diff() > 0]] = True
     return x.roll(1, 0).masked_fill(first[:, None].to(x.device), 0.0)
 
 
 def _feedback_head(width: int, values: int) -> nn.Sequential:
-    """From a question's output and its item's token, (Q, 2 D), to logits of feedback values, (Q, R)."""
+    """Return the head from outputs of questions and tokens of their items, (Q, 2 D), to logits of feedback values, (Q, R)."""
     return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
 
 
 class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"]):
-    """Reads histories of *condition, item* pairs and answers questions with vectors in item space.
+    """A model that encodes histories of *condition, item* pairs and answers questions with vectors in the space of items.
 
     Examples:
         >>> model = LargeUserModel.from_pretrained("runs/ml-1m/model")                     # doctest: +SKIP
@@ -68,9 +69,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         self.item_encoder = ItemEncoder(
             config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
         )
-        read = config.condition if settings.conditions else []
-        self.condition_encoder = ConditionEncoder(read, settings.field_width, settings.width)
-        # Normed, so that neither drowns the other where both are in one token.
+        condition_specs = config.condition if settings.conditions else []
+        self.condition_encoder = ConditionEncoder(condition_specs, settings.field_width, settings.width)
+        # Both are normalised, so that neither dominates a token that is the sum of both.
         self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
         self.condition_norm = nn.RMSNorm(settings.width)
         self.shortcut = nn.Linear(settings.width, settings.width, bias=False)
@@ -89,132 +90,144 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.head.weight.device
 
     def scale(self, kind: str) -> Tensor:
-        """Inverse temperature of the `item` or the `feedback` loss, ()."""
+        """Return the inverse temperature, (), of the `item` or the `feedback` loss."""
         return self.log_scale[kind].exp()
 
     @torch.no_grad()
     def bound_scales(self) -> None:
-        """Keep the inverse temperatures from growing without end; called after every optimiser step."""
+        """Limit the inverse temperatures to `LARGEST_SCALE`. Training calls this after every optimiser step."""
         for scale in self.log_scale.values():
             scale.clamp_(max=math.log(LARGEST_SCALE))
 
     def items(self, ids: Tensor | None = None) -> Tensor:
-        """Embeddings of items, (n, E), of unit length; of the whole catalogue, (V, E), where no ids are given.
+        """Return the embeddings of items, (n, E), of unit length; without `ids`, those of the whole catalogue, (V, E).
 
-        An id that the model does not have, V or more, is that of an unknown item, as is 0.
+        Id 0 and ids from V on, which the model does not have, give the embedding of an unknown item.
         """
         ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
         return F.normalize(self.item_encoder(ids), dim=-1)
 
     def encode_history(self, history: History, items: Tensor | None = None) -> UserState:
-        """Read histories: the state to ask questions of.
+        """Return the state of histories, from which answers to questions are computed.
 
         Args:
             history: of B users.
-            items: (L, E) embeddings of the history's items, where they are known already.
+            items: (L, E) embeddings of the history's items, if they are computed already.
         """
-        tokens, last = self._tokens(history, items)
-        state = self.user_encoder.history(tokens, 2 * history.offsets, with_output=False)[1]
-        state.last = last
+        tokens, last_event = self._tokens(history, items)
+        state = self.user_encoder.encode_history(tokens, 2 * history.offsets, with_output=False)[1]
+        state.last_event = last_event
         return state
 
     def answer_questions(self, state: UserState, questions: Questions) -> Tensor:
-        """Answers to questions, (Q, E), unit length (the group query)."""
-        return self._to_item_space(self._query(state, [(questions, self._question_token(state, questions))])[0])
+        """Return the answers to questions, (Q, E), of unit length (the group query)."""
+        return self._to_item_space(self._group_query(state, [(questions, self._question_token(state, questions))])[0])
 
     def predict_feedback_logits(
         self, state: UserState, questions: Questions, items: Tensor | None = None
     ) -> list[Tensor]:
-        """What feedback a user would give to the items that questions are about, in one pass with them (group query).
+        """Return logits of the feedback that users would give to the items of questions (the group query).
 
-        In a log without feedback: whether the user would take them. Then only the time of questions counts.
+        If the log has no feedback, the prediction is whether the user would take the item. In this case, the model ignores all
+        condition fields of the questions except the time fields.
 
         Args:
             state: of the histories.
             questions: with `item`.
-            items: (Q, E) embeddings of the items, where they are known already.
+            items: (Q, E) embeddings of the items, if they are computed already.
 
         Returns:
-            For each of `config.feedback_targets`, logits of its values 1 to R: (Q, R).
+            For each of `config.feedback_targets`, the logits, (Q, R), of its values 1 to R.
         """
         return self.answer_and_predict_feedback(state, [], questions, items)[1]
 
     def answer_and_predict_feedback(
-        self, state: UserState, questions: Sequence[Questions], about: Questions, items: Tensor | None = None
+        self,
+        state: UserState,
+        item_questions: Sequence[Questions],
+        feedback_questions: Questions,
+        items: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """`answer_questions` to every group of questions and `predict_feedback_logits` of those about items, in one pass, which costs less than one for each.
+        """Return the results of `answer_questions` and `predict_feedback_logits`. One common pass costs less than two passes.
 
         Args:
             state: of the histories.
-            questions: groups of questions that look for items.
-            about: questions about items.
-            items: (Q, E) embeddings of the items, where they are known already.
+            item_questions: groups of questions that search for items.
+            feedback_questions: questions that predict the feedback to an item.
+            items: (Q, E) embeddings of the items of `feedback_questions`, if they are computed already.
 
         Returns:
             The answers to each group, (Q, E), and the logits of each of `config.feedback_targets`, (Q, R).
         """
-        assert about.item is not None
-        if not self.config.feedback:  # another's item has another scenario: it would tell that it was not taken
+        assert feedback_questions.item is not None
+        if not self.config.feedback:
+            # A negative item often comes from another scenario than the question, which would reveal that it is a negative.
             untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
-            about = replace(about, condition=erase_whole(about.condition, self.config.condition, untimed))
-        item = self.item_token(self.items(about.item) if items is None else items)  # (Q, D)
-        groups = [(group, self._question_token(state, group)) for group in questions]
-        groups.append((about, self._question_token(state, about) + item + self.feedback_token))
-        *answers, feedback = self._query(state, groups)
-        logits = [head(torch.cat([feedback, item], 1)) for head in self.feedback_heads]
-        return [self._to_item_space(output) for output in answers], logits
+            condition = erase_fields(feedback_questions.condition, self.config.condition, untimed)
+            feedback_questions = replace(feedback_questions, condition=condition)
+        item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
+        groups = [(group, self._question_token(state, group)) for group in item_questions]
+        feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
+        groups.append((feedback_questions, feedback_token))
+        *outputs, feedback_output = self._group_query(state, groups)
+        logits = [head(torch.cat([feedback_output, item], 1)) for head in self.feedback_heads]
+        return [self._to_item_space(output) for output in outputs], logits
 
-    def _query(self, state: UserState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
-        """Groups of questions and their tokens (Q, D) to the outputs of each group, (Q, D), in one pass over the histories."""
-        user, prefix = (torch.cat([getattr(q, name) for q, _ in groups]) for name in ("user", "prefix"))
-        output = self.user_encoder.answer(state, torch.cat([token for _, token in groups]), user, 2 * prefix)
+    def _group_query(self, state: UserState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
+        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories."""
+        user_index, prefix = (
+            torch.cat([getattr(questions, name) for questions, _ in groups]) for name in ("user_index", "prefix")
+        )
+        tokens = torch.cat([token for _, token in groups])
+        output = self.user_encoder.answer_questions(state, tokens, user_index, 2 * prefix)
         return list(output.split([len(token) for _, token in groups]))
 
     def _tokens(self, history: History, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens (T, D) of histories, and what a question begins with after each event, (L, D); `items` as in `encode_history`."""
+        """Return the tokens (T, D) of histories and `UserState.last_event`, (L, D); `items` as in `encode_history`."""
         condition = self._condition_token(history.condition, len(history.item))  # (L, D)
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
-        # An item's token also says under which condition it was met, or attention would spend its first layer on finding that.
+        # The token of an item also carries its condition. Otherwise the first layer's attention would have to find the condition.
         item = item + self.shortcut(condition)
-        # A question begins with the last event, or its first attention would know of nothing to look for.
-        last = self.last(item)  # (L, D)
-        return torch.stack([condition + _before(last, history.offsets), item], 1).flatten(0, 1), last
+        # The token of a question carries the last event. Otherwise the first layer's attention would have nothing to search for.
+        last_event = self.last(item)  # (L, D)
+        condition = condition + _previous_rows(last_event, history.offsets)
+        return torch.stack([condition, item], 1).flatten(0, 1), last_event
 
     def _condition_token(self, condition: Fields, n: int) -> Tensor:
-        """Condition fields of n tokens to (n, D)."""
+        """Return the tokens (n, D) of the condition fields of n conditions."""
         return self.condition_norm(self.condition_encoder(condition, n))
 
     def _question_token(self, state: UserState, questions: Questions) -> Tensor:
-        """Questions to (Q, D): their condition, and the last event that each may see."""
-        token = self._condition_token(questions.condition, len(questions.user))
-        assert state.last is not None
-        begin = state.offsets[questions.user].to(token.device) // 2  # (Q,)
-        some = questions.prefix > 0
-        last = F.embedding((begin + questions.prefix - 1)[some], state.last)
-        return token.index_add(0, some.nonzero().squeeze(1), last)
+        """Return the tokens (Q, D) of questions: the condition, and the last event that the question may see."""
+        token = self._condition_token(questions.condition, len(questions.user_index))
+        assert state.last_event is not None
+        begin = state.offsets[questions.user_index].to(token.device) // 2  # (Q,)
+        has_events = questions.prefix > 0
+        last_event = F.embedding((begin + questions.prefix - 1)[has_events], state.last_event)
+        return token.index_add(0, has_events.nonzero().squeeze(1), last_event)
 
     def _to_item_space(self, output: Tensor) -> Tensor:
         return F.normalize(self.head(output), dim=-1)
 
     @torch.inference_mode()
     def ask(self, history: Sequence[Mapping[str, Any]], questions: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Ask one user's history questions, in raw values.
+        """Return the answers to questions about one user, given in raw values.
 
         Args:
-            history: the user's events, oldest first: `item` (raw id), condition fields by name, and `time`: seconds since 1970 or
-                a datetime, which is UTC where it names no zone. Fields left out are *any*.
-            questions: condition fields by name, and `time`, each optional: `{}` asks "what next?". A question sees the events in
-                the seconds before its time; without one, all.
+            history: the user's events, oldest first. An event has `item` (raw id) and may have condition fields and `time`:
+                seconds since 1970, or a datetime, which is UTC if it has no time zone. Fields left out are *any*.
+            questions: each may have condition fields and `time`; `{}` is the question "what next?". A question sees the events in
+                the seconds before its time; without a time, all events.
 
         Returns:
             (Q, E) answers of unit length.
 
         Raises:
-            InputError: an event without `item`, or an unknown field or value.
+            InputError: if an event has no `item`, or a field or a value is unknown.
         """
         request = encode_request(self.processor, self.config, history, questions)
         state = self._encode_request(request)
@@ -227,75 +240,80 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         items: Sequence[str],
         question: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """What feedback a user would give to items; where the log has none, whether the user would take each (`taken`: *yes*
-        or *no*) rather than an item that others took in those days.
+        """Return the probability of each feedback value that a user may give to items.
+
+        If the log has no feedback, the prediction is whether the user would take the item (`taken`: *yes* or *no*), rather than
+        an item that other users took in the same days.
 
         Args:
             history: as in `ask`.
-            items: raw ids; all that the model does not know are one unknown item to it.
-            question: condition fields that are known before an item is, by name, and `time`; each optional.
+            items: raw ids. All items that the model does not know have the prediction of one unknown item.
+            question: may have `time` and the condition fields that are known before the feedback.
 
         Returns:
-            For each item `item` (raw id) and for each feedback field its values and their probabilities.
+            For each item: `item` (raw id), and for each feedback field its values with their probabilities.
 
         Raises:
-            InputError: there is no item, or the model was not trained to predict feedback; or as in `ask`.
+            InputError: if there is no item, the model was not trained to predict feedback, or as in `ask`.
         """
-        fields = self.config.trained_feedback_targets
-        if not fields:
+        targets = self.config.trained_feedback_targets
+        if not targets:
             raise InputError(
-                "the model predicts no feedback: pretrain it with pretrain.feedback_prediction_weight above 0"
+                "the model was not trained to predict feedback; pretrain it with pretrain.feedback_prediction_weight above 0"
             )
         items = check_items(items)
-        asked = check_question(question)
-        told = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(asked))
-        if told:
+        query_condition = check_question(question)
+        feedback_names = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(query_condition))
+        if feedback_names:
             raise InputError(
-                f"condition field '{told[0]}' is feedback, which is what is predicted; leave it out of the question"
+                f"question: condition field '{feedback_names[0]}' is feedback, which the model predicts; leave it out"
             )
-        request = encode_request(self.processor, self.config, history, [asked])
-        state, one = self._encode_request(request), request.questions
-        user = torch.zeros(len(items), dtype=torch.int64)
-        condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in one.condition.items()}
-        item = torch.from_numpy(self.processor.item_ids(items, "to predict feedback for"))
-        about = Questions(condition, user, one.prefix.expand(len(items)), item).to(self.device)
-        chances = [logits.softmax(1).tolist() for logits in self.predict_feedback_logits(state, about)]
+        request = encode_request(self.processor, self.config, history, [query_condition])
+        state, encoded = self._encode_request(request), request.questions
+        user_index = torch.zeros(len(items), dtype=torch.int64)
+        condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in encoded.condition.items()}
+        item_ids = torch.from_numpy(self.processor.item_ids(items, "to predict feedback for"))
+        questions = Questions(condition, user_index, encoded.prefix.expand(len(items)), item_ids).to(self.device)
+        probabilities = [logits.softmax(1).tolist() for logits in self.predict_feedback_logits(state, questions)]
         return [
-            {"item": raw}
+            {"item": item}
             | {
-                spec.name: dict(zip(self.processor.feedback_values(spec), chance[index], strict=True))
-                for spec, chance in zip(fields, chances, strict=True)
+                spec.name: dict(zip(self.processor.feedback_values(spec), probability[index], strict=True))
+                for spec, probability in zip(targets, probabilities, strict=True)
             }
-            for index, raw in enumerate(items)
+            for index, item in enumerate(items)
         ]
 
     @torch.inference_mode()
     def recommend(
         self, history: Sequence[Mapping[str, Any]], question: Mapping[str, Any] | None = None, k: int = 10
     ) -> list[dict[str, Any]]:
-        """A user's top items under a question; items of the events that it sees are left out.
+        """Return the top items for a user under a question, without the items of the events that the question sees.
 
         Args:
             history: as in `ask`.
-            question: condition fields by name, and `time`; none asks "what next?".
-            k: how many items.
+            question: may have condition fields and `time`. None is the question "what next?".
+            k: number of items.
 
         Returns:
-            `item` (raw id), `title` and `similarity` (cosine) of each, best first.
+            For each item, best first: `item` (raw id), `title` and `similarity` (cosine).
+
+        Raises:
+            InputError: as in `ask`.
         """
-        k = whole_number("k", k, least=1)
+        k = whole_number("k", k, minimum=1)
         request = encode_request(self.processor, self.config, history, [check_question(question)])
         answer = self.answer_questions(self._encode_request(request), request.questions.to(self.device))[0]
-        seen = self.processor.items.encode([event["item"] for event in history[: request.seen[0]]])
+        history_ids = self.processor.items.encode([event["item"] for event in history[: request.prefix[0]]])
         similarity = self.items() @ answer  # (V,)
         similarity[0] = -torch.inf
-        similarity[torch.from_numpy(seen)] = -torch.inf
+        similarity[torch.from_numpy(history_ids)] = -torch.inf
         best = similarity.topk(min(k, int(similarity.isfinite().sum())))
-        raw = self.processor.items.decode(best.indices.cpu().numpy())
+        items = self.processor.items.decode(best.indices.cpu().numpy())
         titles = [self.processor.titles[index] for index in best.indices.tolist()]
         return [
             {"item": item, "title": title, "similarity": score}
-            for item, title, score in zip(raw, titles, best.values.tolist(), strict=True)
+            for item, title, score in zip(items, titles, best.values.tolist(), strict=True)
         ]
 
     def _encode_request(self, request: Request) -> UserState:
@@ -303,16 +321,17 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return self.encode_history(request.history.to(self.device))
 
     def check_compatible(self, dataset: Dataset) -> None:
-        """Refuse data whose fields and ids do not mean what the model learned.
+        """Raise an error if the fields and ids of a dataset do not mean what the model learned.
 
-        A dataset that has grown since, with `lum prepare --append`, fits: the model takes its new values for unknown.
+        A dataset that has grown since the training, by `lum prepare --append`, is compatible: its new values are unknown to the
+        model.
 
         Raises:
-            InputError: with the first difference.
+            InputError: names the first difference.
         """
         check_fields("condition", self.config.condition, dataset.specs("condition"), REMEDY)
-        mine = {"items": self.processor.items} | self.processor.conditions
-        check_growth(mine, {"items": dataset.vocabulary("items")} | dataset.vocabularies("condition"), REMEDY)
+        vocabularies = {"items": self.processor.items} | self.processor.conditions
+        check_growth(vocabularies, {"items": dataset.vocabulary("items")} | dataset.vocabularies("condition"), REMEDY)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_json(save_directory / "config.json", self.config.model_dump())
@@ -327,15 +346,15 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         map_location: str | torch.device = "cpu",
         **options: Any,
     ) -> "LargeUserModel":
-        """Load a model from a local directory, or from the Hub by its name.
+        """Load a model from a local directory, or from the Hugging Face Hub.
 
         Args:
-            pretrained_model_name_or_path: the directory, or OWNER/NAME.
-            map_location: the device that computes.
+            pretrained_model_name_or_path: the directory, or OWNER/NAME on the Hub.
+            map_location: the device for the model.
             options: of `huggingface_hub.snapshot_download`, such as `revision`, `token` and `local_files_only`.
 
         Raises:
-            InputError: there is none, or a damaged one.
+            InputError: if there is no such model, it is damaged, or there is no such device.
         """
         return cls.load(model_directory(pretrained_model_name_or_path, options), map_location)
 
@@ -344,7 +363,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Load a model from a local directory.
 
         Raises:
-            InputError: the directory holds no model, or a damaged one; or there is no such device.
+            InputError: if the directory has no model, the model is damaged, or there is no such device.
         """
         directory, device = as_path("directory", directory), available_device(map_location)
         check_parts(directory, "model")
@@ -358,6 +377,6 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             model.load_state_dict(read_tensors(weights, "run 'lum pretrain' again"))
         except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, MemoryError):
             raise InputError(
-                f"{weights}: has not the weights of this version's models, as {file.name} has them; run 'lum pretrain' again"
+                f"{weights}: does not fit {file.name} and this version of openlum; run 'lum pretrain' again"
             ) from None
         return model.to(device).eval()

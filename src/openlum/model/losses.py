@@ -1,4 +1,4 @@
-"""The two directions of the loss: items under one condition (InfoNCE), and feedback values for one item.
+"""The contrastive losses: among items for one question (InfoNCE), and among feedback values for one item.
 
 Shapes: N positions, E embedding width, V items of the catalogue, C candidates, R values of a feedback field.
 """
@@ -9,42 +9,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOGITS_AT_ONCE = 1 << 20
-"""Logits held at once by the full softmax: small enough to stay in the processor's cache."""
+MAX_LOGITS = 1 << 20
+"""Maximum number of logits of the full softmax in memory: they stay in the processor's cache."""
 
 
-def positions_at_once(e: Tensor) -> int:
-    """How many positions are compared with items (V, E) at once."""
-    return max(LOGITS_AT_ONCE // len(e), 64)
+def positions_per_chunk(e: Tensor) -> int:
+    """Return how many positions to compare with items (V, E) at a time, so that there are about `MAX_LOGITS` logits."""
+    return max(MAX_LOGITS // len(e), 64)
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Cross-entropy over the whole catalogue that computes its gradient on the way, a few positions at a time.
+    """Cross-entropy over the whole catalogue that computes its gradient in the forward pass, one chunk of positions at a time.
 
-    The (N, V) matrix of logits never exists.
+    The (N, V) matrix of logits is never in memory.
     """
 
     @staticmethod
     def forward(ctx: Any, o: Tensor, e: Tensor, target: Tensor) -> Tensor:
-        """(N, E) answers (scaled), (V, E) items, (N,) targets to the mean loss, ()."""
+        """Return the mean loss, (), of scaled answers (N, E) with targets (N,) among items (V, E)."""
         grad_o, grad_e = torch.empty_like(o), torch.zeros_like(e)
         loss = o.new_zeros(())
-        at_once = positions_at_once(e)
-        # One buffer for all turns: memory that is new each time costs a third of the arithmetic's time.
-        held = o.new_empty(at_once, len(e))
-        for begin in range(0, len(o), at_once):
-            here = o[begin : begin + at_once]  # (n, E)
-            wanted = target[begin : begin + at_once, None]  # (n, 1)
-            logits = torch.mm(here, e.T, out=held[: len(here)])  # (n, V)
-            logits[:, 0] = float("-inf")  # item 0 is unknown, never an answer
-            hit, most = logits.gather(1, wanted), logits.amax(1, keepdim=True)
-            grad = logits.sub_(most).exp_()
+        chunk_size = positions_per_chunk(e)
+        # All chunks share one buffer: allocating memory for each chunk costs a third of the time of the arithmetic.
+        buffer = o.new_empty(chunk_size, len(e))
+        for begin in range(0, len(o), chunk_size):
+            chunk = o[begin : begin + chunk_size]  # (n, E)
+            chunk_target = target[begin : begin + chunk_size, None]  # (n, 1)
+            logits = torch.mm(chunk, e.T, out=buffer[: len(chunk)])  # (n, V)
+            logits[:, 0] = float("-inf")  # item 0 is the unknown item, which is never an answer
+            positive, largest = logits.gather(1, chunk_target), logits.amax(1, keepdim=True)
+            grad = logits.sub_(largest).exp_()
             total = grad.sum(1, keepdim=True)
-            loss += (total.log() + most - hit).sum()
+            loss += (total.log() + largest - positive).sum()
             grad /= total * len(o)
-            grad.scatter_add_(1, wanted, torch.full_like(total, -1 / len(o)))
-            torch.mm(grad, e, out=grad_o[begin : begin + at_once])
-            grad_e.addmm_(grad.T, here)
+            grad.scatter_add_(1, chunk_target, torch.full_like(total, -1 / len(o)))
+            torch.mm(grad, e, out=grad_o[begin : begin + chunk_size])
+            grad_e.addmm_(grad.T, chunk)
         ctx.save_for_backward(grad_o, grad_e)
         return loss / max(len(o), 1)
 
@@ -55,48 +55,48 @@ class _FullSoftmax(torch.autograd.Function):
 
 
 def full_softmax_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE with every other item as a negative: mean of `-log softmax(scale * o e^T)[target]`, 0 where there are no positions.
+    """Return InfoNCE with every other item as a negative: the mean of `-log softmax(scale * o e^T)[target]`, 0 without positions.
 
     Args:
         o: (N, E) answers, unit length.
-        e: (V, E) item embeddings, unit length; row 0 is left out.
-        target: (N,) the items that followed, none of them 0.
+        e: (V, E) item embeddings, unit length. Row 0 is left out.
+        target: (N,) ids of the next items, none of them 0.
         scale: () inverse temperature.
     """
     return _FullSoftmax.apply(o * scale, e, target)
 
 
 def sampled_softmax_loss(
-    o: Tensor, e: Tensor, candidates: tuple[Tensor, Tensor], place: Tensor, scale: Tensor
+    o: Tensor, e: Tensor, candidates: tuple[Tensor, Tensor], target_index: Tensor, scale: Tensor
 ) -> Tensor:
-    """InfoNCE with negatives that all positions share, each logit less the log of how often its item becomes a candidate.
+    """Return InfoNCE with sampled negatives that all positions share, or 0 without positions.
 
-    With that correction the sum over the candidates estimates the one over the catalogue without bias, whatever the
-    popularity of the items (log-frequency correction: Bengio and Senecal, 2008; Yi et al., RecSys 2019). The candidate that
-    is the positive itself is no negative, nor is item 0, unknown. 0 where there are no positions.
+    The log-probability that an item becomes a candidate is subtracted from its logit. With this correction, the sum over the
+    candidates is an unbiased estimate of the sum over the catalogue, whatever the popularity of the items (log-frequency
+    correction: Bengio and Senecal, 2008; Yi et al., RecSys 2019). Neither the positive itself nor item 0, unknown, is a negative.
 
     Args:
         o: (N, E) answers, unit length.
         e: (C, E) embeddings of the candidates, unit length.
-        candidates: their ids, (C,) all different, and log-probabilities of being drawn, (C,).
-        place: (N,) where in the candidates each position's item is.
+        candidates: ids of the candidates, (C,) all different, and log-probabilities that an item becomes a candidate, (C,).
+        target_index: (N,) index of each position's item in the candidates.
         scale: () inverse temperature.
     """
     ids, log_probability = candidates
     logits = scale * (o @ e.T)  # (N, C)
-    hit = logits.gather(1, place[:, None])  # (N, 1)
-    positive = torch.arange(len(ids), device=ids.device) == place[:, None]  # (N, C)
-    negatives = (logits - log_probability).masked_fill(positive | (ids == 0), float("-inf"))
-    return (torch.cat([hit, negatives], 1).logsumexp(-1) - hit.squeeze(1)).sum() / max(len(place), 1)
+    positive = logits.gather(1, target_index[:, None])  # (N, 1)
+    is_positive = torch.arange(len(ids), device=ids.device) == target_index[:, None]  # (N, C)
+    negatives = (logits - log_probability).masked_fill(is_positive | (ids == 0), float("-inf"))
+    return (torch.cat([positive, negatives], 1).logsumexp(-1) - positive.squeeze(1)).sum() / max(len(target_index), 1)
 
 
 def feedback_contrast_loss(o: Tensor, e: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-    """Contrast the values of a feedback field for one item: mean of `-log softmax_r(scale * sim(o_r, e))[value]`.
+    """Return the contrast of a field's feedback values for one item: the mean of `-log softmax_r(scale * sim(o_r, e))[value]`.
 
     Args:
-        o: (N, R, E) answers to the question for each value, unit length.
-        e: (N, E) the item that the feedback was given to, unit length.
-        value: (N,) index of the value that happened.
+        o: (N, R, E) answers to the question with each feedback value, unit length.
+        e: (N, E) embedding of the item that received the feedback, unit length.
+        value: (N,) index of the observed feedback value.
         scale: () inverse temperature.
     """
     return F.cross_entropy(scale * (o @ e.unsqueeze(-1)).squeeze(-1), value)

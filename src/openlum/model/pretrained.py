@@ -1,4 +1,4 @@
-"""Where a saved model lies: a local directory, or a copy of one from the Hub; and the device that it is loaded to."""
+"""The directory of a saved model, local or downloaded from the Hugging Face Hub, and the device that it is loaded to."""
 
 import inspect
 from pathlib import Path
@@ -11,79 +11,80 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from openlum.arguments.values import as_path
 from openlum.errors import InputError
 
-OPTIONS = set(inspect.signature(snapshot_download).parameters) - {"repo_id"}
-"""What may be said of a model on the Hub."""
-PATIENCE = 10.0
-"""Seconds for the Hub to answer at all."""
+HUB_OPTIONS = set(inspect.signature(snapshot_download).parameters) - {"repo_id"}
+"""Options of `from_pretrained` for a model on the Hub."""
+HUB_TIMEOUT = 10.0
+"""Seconds to wait for a first response of the Hub."""
 
 
 def model_directory(name: Any, options: dict[str, Any]) -> Path:
-    """The directory of a model.
+    """Return the directory of a model. A model on the Hub is downloaded.
 
     Args:
-        name: of a local directory, or OWNER/NAME on the Hub. Where there is no such directory it is a name on the Hub if it has
-            that form and there is no directory OWNER.
+        name: a local directory, or OWNER/NAME on the Hub. If there is no such directory, a name of the form OWNER/NAME is looked
+            up on the Hub, unless there is a local directory OWNER.
         options: of `huggingface_hub.snapshot_download`.
 
     Raises:
-        InputError: there is none.
+        InputError: if there is no such model, or an option is unknown.
     """
-    unknown = sorted(set(options) - OPTIONS)
+    unknown = sorted(set(options) - HUB_OPTIONS)
     if unknown:
         raise InputError(
-            f"{unknown[0]}: from_pretrained takes map_location, and for the Hub {', '.join(sorted(OPTIONS))}"
+            f"{unknown[0]}: unknown option of from_pretrained; choose from map_location "
+            f"and, for a model on the Hub, {', '.join(sorted(HUB_OPTIONS))}"
         )
     path = as_path("pretrained_model_name_or_path", name)
     if path.is_dir():
         return path
     if path.exists():
-        raise InputError(f"{path}: is a file; name the directory of the model")
+        raise InputError(f"{path}: is a file; pass the directory of the model")
     owner, separator, rest = str(name).partition("/")
-    on_the_hub = separator and not isinstance(name, Path) and not owner.startswith((".", "~")) and "/" not in rest
-    if not on_the_hub or Path(owner or "/").exists():
+    is_hub_name = separator and not isinstance(name, Path) and not owner.startswith((".", "~")) and "/" not in rest
+    if not is_hub_name or Path(owner or "/").exists():
         raise InputError(f"{path}: no such directory; 'lum pretrain' writes one")
-    return _from_the_hub(str(name), options)
+    return _download_from_hub(str(name), options)
 
 
 def available_device(device: Any) -> torch.device:
-    """A device that is here.
+    """Return the device that `device` names.
 
     Raises:
-        InputError: it is not, or cannot be used, or is none.
+        InputError: if there is no such device, or it cannot be used.
     """
     try:
-        named = torch.device(device)
-        torch.empty(1, device=named).cpu()
+        torch_device = torch.device(device)
+        torch.empty(1, device=torch_device).cpu()
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
-        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+        available = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
         raise InputError(
-            f"map_location: the device {device!r} is not here or cannot be used ({_one_line(error)}); there are: {there}"
+            f"map_location: the device {device!r} is missing or cannot be used ({_one_line(error)}); choose from: {available}"
         ) from None
-    return named
+    return torch_device
 
 
-def _from_the_hub(name: str, options: dict[str, Any]) -> Path:
-    """The directory with the copy of a model of the Hub; a former copy where the Hub cannot be reached."""
+def _download_from_hub(name: str, options: dict[str, Any]) -> Path:
+    """Return the directory of a downloaded model. If the Hub cannot be reached, this is an earlier download."""
     try:
-        unreachable = "" if options.get("local_files_only") else _unreachable(name, options)
-        local = {"local_files_only": True} if unreachable else {}
+        connection_error = "" if options.get("local_files_only") else _connection_error(name, options)
+        local = {"local_files_only": True} if connection_error else {}
         return Path(snapshot_download(name, **options | local))
     except GatedRepoError:
-        reason = "the Hub's owner of that name must grant access; ask for it there, then 'hf auth login'"
+        reason = "the owner of this model on the Hub must grant access: request it there, then run 'hf auth login'"
     except RevisionNotFoundError:
-        reason = f"the Hub's model of that name has no revision {options.get('revision')!r}"
+        reason = f"the model of this name on the Hub has no revision {options.get('revision')!r}"
     except (RepositoryNotFoundError, HFValidationError):
-        reason = "the Hub has no model of that name, or a private one ('hf auth login')"
-    except Exception as error:  # the network's and the proxy's errors are those of libraries below
-        reason = f"the Hub gave no model of that name ({unreachable or _one_line(error)})"
+        reason = "the Hub has no model of this name, or it is private (run 'hf auth login')"
+    except Exception as error:  # errors of the network and the proxy are exceptions of several libraries
+        reason = f"the model could not be downloaded from the Hub ({connection_error or _one_line(error)})"
     raise InputError(f"{name}: no such directory, and {reason}; 'lum pretrain' writes a model") from None
 
 
-def _unreachable(name: str, options: dict[str, Any]) -> str:
-    """Why the Hub cannot be reached, or nothing. One look: the download itself would try for half a minute."""
+def _connection_error(name: str, options: dict[str, Any]) -> str:
+    """Return why the Hub cannot be reached, or an empty text. One request: the download would retry for half a minute."""
     hub = HfApi(endpoint=options.get("endpoint"), token=options.get("token"))
     try:
-        hub.model_info(name, revision=options.get("revision"), timeout=PATIENCE)
+        hub.model_info(name, revision=options.get("revision"), timeout=HUB_TIMEOUT)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise
     except Exception as error:

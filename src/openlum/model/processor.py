@@ -1,4 +1,4 @@
-"""The words of a model: raw ids, titles and condition values, and the ids that stand for them."""
+"""The conversion between raw values (item ids, titles, condition values) and the ids and numbers that a model reads."""
 
 import math
 import operator
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing
-from openlum.artefact.parts import damaged, read_parts, text
-from openlum.data.canonical import LIST_MARK, canonical
+from openlum.artefact.parts import damaged, is_text, read_parts
+from openlum.data.canonical import LIST_MARK, canonical_text
 from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
 from openlum.data.vocabulary import Vocabulary, hashed_id
@@ -28,22 +28,22 @@ from openlum.model.settings import TAKEN, TAKEN_VALUES
 from openlum.schema import SECONDS, FieldSpec
 
 DAYS = "days since 1970"
-"""The unit of a time; ISO 8601 text is accepted for it."""
+"""`FieldSpec.unit` of a time. The raw value may be a number, a date or ISO 8601 text."""
 _DATES = (date, np.datetime64)
 
 
 @dataclass(frozen=True)
 class Processor:
-    """Everything that turns raw values into ids and back."""
+    """The vocabularies of a model, and the conversion of raw values to ids and back."""
 
     items: Vocabulary
-    """Raw item ids."""
+    """Vocabulary of the raw item ids."""
     titles: list[str]
-    """(V,) a title for people to read."""
+    """(V,) readable title of each item."""
     conditions: dict[str, Vocabulary]
-    """Condition field to its vocabulary; time fields, numbers and hashed fields have none."""
+    """Condition field to its vocabulary. Time fields, numbers and hashed fields have no vocabulary."""
     features: dict[str, Vocabulary] = field(default_factory=dict)
-    """Item field to its vocabulary: by these another model takes over the rows of the embedding tables."""
+    """Item field to its vocabulary. With it, a new model can copy the rows of this model's embedding tables by value."""
 
     def save(self, directory: Path) -> None:
         """Write `vocab/*.parquet`."""
@@ -56,24 +56,24 @@ class Processor:
                 vocabulary.save(vocab / f"{kind}.{name}.parquet")
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Processor":
-        """The words of a prepared data set."""
-        fields = dataset.vocabularies("condition"), dataset.vocabularies("item")
-        return cls(dataset.vocabulary("items"), dataset.item_titles(), *fields)
+    def from_dataset(cls, dataset: Dataset) -> "Processor":
+        """Return the processor with the vocabularies of a dataset."""
+        vocabularies = dataset.vocabularies("condition"), dataset.vocabularies("item")
+        return cls(dataset.vocabulary("items"), dataset.item_titles(), *vocabularies)
 
     @classmethod
     def load(cls, directory: Path) -> "Processor":
-        """Read what `save` wrote.
+        """Return the processor that `save` wrote to a directory.
 
         Raises:
-            InputError: a file of it is missing or damaged.
+            InputError: if a file is missing or damaged.
         """
         vocab = directory / "vocab"
         file = vocab / "titles.parquet"
-        titles = read_parts(file, {"title": text}, "lum pretrain")["title"].to_pylist()
+        titles = read_parts(file, {"title": is_text}, "lum pretrain")["title"].to_pylist()
         items = Vocabulary.load(vocab / "items.parquet", "lum pretrain")
         if len(titles) != len(items):
-            raise damaged(file, f"has {len(titles):,} titles of {len(items):,} items", "lum pretrain")
+            raise damaged(file, f"has {len(titles):,} titles for {len(items):,} items", "lum pretrain")
         conditions, features = (
             {
                 file.name.removeprefix(f"{kind}.").removesuffix(".parquet"): Vocabulary.load(file, "lum pretrain")
@@ -83,20 +83,22 @@ class Processor:
         )
         return cls(items, titles, conditions, features)
 
-    def item_ids(self, values: Sequence[Any], of: str) -> np.ndarray:
-        """Ids of raw items, (n,) int64; 0 for those that the model does not know.
+    def item_ids(self, values: Sequence[Any], description: str) -> np.ndarray:
+        """Return the ids of raw items, (n,) int64, with 0 for items that the model does not know.
 
-        Warns where it knows none of them, for then the ids are probably not those that it was trained with.
+        If the model knows none of the items, the raw ids probably differ from the ids in its training data: a warning is issued.
 
         Args:
             values: raw ids.
-            of: what they are items of, for the warning.
+            description: follows "items" in the warning, such as "of the history".
         """
         ids = self.items.encode(values)
         if len(ids) and not ids.any():
-            some = ", ".join(repr(value) for value in list(values)[:3])
-            some += " ..." if len(ids) > 3 else ""
-            warnings.warn(f"the model knows none of the {len(ids)} items {of}: {some}", UserWarning, stacklevel=2)
+            sample = ", ".join(repr(value) for value in list(values)[:3])
+            sample += " ..." if len(ids) > 3 else ""
+            warnings.warn(
+                f"the model knows none of the {len(ids)} items {description}: {sample}", UserWarning, stacklevel=2
+            )
         return ids
 
     def encode_conditions(
@@ -106,27 +108,28 @@ class Processor:
         strict: bool,
         name_of_row: Callable[[int], str] | None = None,
     ) -> Fields:
-        """Raw condition values, one mapping a row, to fields, (n, ...). What a row does not name is *any*.
+        """Return raw condition values as fields, (n, ...). A field that a row leaves out is *any*.
 
         Args:
-            rows: field to raw value.
+            rows: one mapping from field to raw value per row.
             specs: the condition fields.
-            strict: refuse missing values and those that were not in the training data (a question); otherwise they are *any* and
-                *unknown* (a history).
-            name_of_row: the name of a row for messages, of its index.
+            strict: for questions; missing values and values that are not in the training data are errors. Otherwise, for
+                histories, a missing value becomes *any* and a new value *unknown*.
+            name_of_row: maps the index of a row to its name in messages.
 
         Raises:
-            InputError: a row names a field that the model does not have, or has an unfit value.
+            InputError: if a row has a field that the model does not have, or a wrong value.
         """
-        known = {spec.name: spec for spec in specs}
+        specs_by_name = {spec.name: spec for spec in specs}
         fields = blank(specs, len(rows))
         for index, row in enumerate(rows):
             try:
                 for name, value in row.items():
-                    if name not in known:
-                        raise InputError(f"condition field '{name}': the model has {', '.join(known) or 'no fields'}")
+                    if name not in specs_by_name:
+                        remedy = f"choose from {', '.join(specs_by_name)}" if specs_by_name else "it has none at all"
+                        raise InputError(f"condition field '{name}': the model has no such field; {remedy}")
                     if strict or not is_missing(value):
-                        fields[name][index] = self._encode(known[name], value, strict)
+                        fields[name][index] = self._encode(specs_by_name[name], value, strict)
             except InputError as error:
                 if name_of_row is None:
                     raise
@@ -134,42 +137,46 @@ class Processor:
         return fields
 
     def encode_question(self, name: str, question: Mapping[str, Any], specs: list[FieldSpec]) -> Fields:
-        """One question, (1, ...); a message names it."""
+        """Return the fields, (1, ...), of one question. An error message names the question.
+
+        Raises:
+            InputError: if a field or a value of the question is wrong.
+        """
         try:
             return self.encode_conditions([question], specs, strict=True)
         except InputError as error:
             raise InputError(f"question '{name}': {error}") from None
 
     def feedback_values(self, spec: FieldSpec) -> list[str]:
-        """The values of one of `feedback_targets_of`, R raw values, or bounds of buckets, in the order of the model's logits."""
+        """Return the R values of one of `feedback_targets`, in the order of the model's logits: raw values or ranges."""
         if spec.edges is not None:
             bounds = [f"{edge:.9g}" for edge in spec.edges]
-            between = [f"{low} to {high}" for low, high in pairwise(bounds)]
-            return [f"to {bounds[0]}", *between, f"above {bounds[-1]}"] if bounds else ["any number"]
+            ranges = [f"{low} to {high}" for low, high in pairwise(bounds)]
+            return [f"to {bounds[0]}", *ranges, f"above {bounds[-1]}"] if bounds else ["any number"]
         return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
 
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if is_missing(value):
             raise InputError(
-                f"condition field '{spec.name}': {brief(value)} is no value; leave the field out to ask for any"
+                f"condition field '{spec.name}': {brief(value)} is a missing value; leave the field out, which means 'any'"
             )
         if spec.type in ("numeric", "vector"):
             return _numbers(spec, value)
         if spec.edges is not None:
             return _bucket(spec, value)
         if not spec.hashed and spec.name not in self.conditions:  # a time field: its ids are its values
-            return _own_id(spec, value)
+            return _time_field_id(spec, value)
         if spec.type == "multi" and isinstance(value, str):
             value = value.split(LIST_MARK)  # as in the columns of a table
-        several = spec.type == "multi" and isinstance(value, list | tuple | set | frozenset | np.ndarray)
-        values = list(value) if several and np.ndim(value) else [value]
+        is_collection = spec.type == "multi" and isinstance(value, list | tuple | set | frozenset | np.ndarray)
+        values = list(value) if is_collection and np.ndim(value) else [value]
         if not strict:
-            values = [one for one in values if not is_missing(one)]
-        for one in values:
-            check_single(f"condition field '{spec.name}'", one)
+            values = [element for element in values if not is_missing(element)]
+        for element in values:
+            check_single(f"condition field '{spec.name}'", element)
         ids = self._ids(spec, values)
         if strict and (ids == 0).any():
-            raise InputError(f"condition field '{spec.name}': {brief(value)} {self._unknown(spec)}")
+            raise InputError(f"condition field '{spec.name}': {brief(value)} {self._unknown_value(spec)}")
         if spec.type == "categorical":
             return int(ids[0])
         padded = torch.zeros(spec.width, dtype=torch.int64)
@@ -177,20 +184,21 @@ class Processor:
         return padded
 
     def _ids(self, spec: FieldSpec, values: list[Any]) -> np.ndarray:
-        """Ids of raw values, (n,) int64; 0 for those that have none."""
+        """Return the ids of raw values, (n,) int64, with 0 for values without an id."""
         if spec.hashed:
-            texts = [canonical(value) for value in values]
+            texts = [canonical_text(value) for value in values]
             return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
         return self.conditions[spec.name].encode(values)
 
-    def _unknown(self, spec: FieldSpec) -> str:
+    def _unknown_value(self, spec: FieldSpec) -> str:
+        """Return the part of a message that says why a value has no id."""
         if spec.hashed:
-            return "is no value"
+            return "is a missing value"
         return f"was not in the training data, which has {', '.join(self.conditions[spec.name].values[:8])} ..."
 
 
-def _own_id(spec: FieldSpec, value: Any) -> int:
-    """The id of a time field, which is its value."""
+def _time_field_id(spec: FieldSpec, value: Any) -> int:
+    """Return the id of a time field's value, which is the value itself."""
     try:
         number = -1 if isinstance(value, NO_NUMBERS) else operator.index(value)
     except TypeError:
@@ -203,16 +211,16 @@ def _own_id(spec: FieldSpec, value: Any) -> int:
 
 
 def _bucket(spec: FieldSpec, value: Any) -> int:
-    """The id of a number in buckets."""
+    """Return the id of the bucket that a number falls into."""
     return 1 + int(np.searchsorted(spec.edges or [], _number(spec, value), side="left"))
 
 
 def _numbers(spec: FieldSpec, value: Any) -> Tensor:
-    """A number, standardised as the dataset's are, or a vector of the field's width."""
+    """Return a number, standardised as in the dataset, or a vector of the field's width."""
     if spec.type == "numeric":
         return torch.tensor((_number(spec, value) - spec.mean) / spec.std)
     try:
-        vector = np.array([_float(v) for v in _listed(value)])
+        vector = np.array([_float(element) for element in _ordered(value)])
     except (TypeError, ValueError, OverflowError):
         vector = np.empty(0)
     if len(vector) != spec.width or not np.isfinite(vector).all():
@@ -220,22 +228,22 @@ def _numbers(spec: FieldSpec, value: Any) -> Tensor:
     return torch.from_numpy(vector).float()
 
 
-def _listed(value: Any) -> Sequence[Any] | np.ndarray | Tensor:
-    """The value, which is in an order; text and sets are not numbers in an order."""
+def _ordered(value: Any) -> Sequence[Any] | np.ndarray | Tensor:
+    """Return the value if its elements have an order and it is not text; otherwise raise a TypeError."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | Tensor):
         raise TypeError
     return value
 
 
 def _float(value: Any) -> float:
-    """A number, or text of one; times have a unit and are none."""
+    """Return a number, also from text. A NumPy time has a unit and raises a TypeError."""
     if isinstance(value, np.datetime64 | np.timedelta64):
         raise TypeError
     return float(value)
 
 
 def _number(spec: FieldSpec, value: Any) -> float:
-    """A finite number; for a time the days since 1970, also of a date or ISO 8601 text, which is UTC where it names no zone."""
+    """Return a finite number. A time, also a date or ISO 8601 text, becomes days since 1970; without a time zone, it is UTC."""
     try:
         if spec.unit == DAYS and isinstance(value, str):
             value = datetime.fromisoformat(value)
@@ -244,5 +252,5 @@ def _number(spec: FieldSpec, value: Any) -> float:
             return number
     except (TypeError, ValueError, OverflowError):
         pass
-    wanted = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a finite number"
-    raise InputError(f"condition field '{spec.name}': {brief(value)} is not {wanted}")
+    expected = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a finite number"
+    raise InputError(f"condition field '{spec.name}': {brief(value)} is not {expected}")

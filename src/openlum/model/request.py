@@ -1,7 +1,7 @@
-"""One user's raw history and the questions asked of it, checked, as what the model reads.
+"""The conversion of one user's raw history and raw questions to the model's inputs, with checks.
 
-A question sees the events in the seconds before its time and nothing later, through the window of bulk queries. So the answer as
-of a moment is the same whether it is asked then, afterwards, or in bulk.
+A question sees the events in the seconds before its time and no later event, through the same window as bulk queries. So the
+answer as of a time is the same whether it is computed at that time, later, or in bulk.
 
 Shapes: L events, Q questions, B windows of the history.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from openlum.arguments.values import NO_NUMBERS, check_single, is_missing, shown
-from openlum.data.canonical import canonical
+from openlum.data.canonical import canonical_text
 from openlum.data.packing import window_start
 from openlum.data.time_fields import time_fields, utc_seconds
 from openlum.errors import InputError
@@ -25,48 +25,50 @@ from openlum.model.batch import Fields, History, Questions
 from openlum.model.processor import Processor
 from openlum.model.settings import ModelConfig
 
-FARTHEST = 1e11
-"""Times beyond this, the year 5138, are no seconds since 1970."""
-Event = Mapping[str, Any]
-"""Raw values by field, with `item` and `time`; of a question, with `time`."""
+MAX_SECONDS = 1e11
+"""Numbers beyond this, the year 5138, cannot be seconds since 1970."""
+RawFields = Mapping[str, Any]
+"""Field to raw value: an event has `item` and may have `time`; a question may have `time`."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the model reads of a history, and the questions."""
+    """One user's history and questions as inputs of the model."""
 
     history: History
-    """The history's B windows, each as if it were a user's."""
+    """The B windows of the history that the questions look back through, encoded as B users."""
     questions: Questions
-    """Q questions, those of one window next to each other."""
+    """Q questions. The questions of one window are adjacent."""
     order: torch.Tensor
-    """(Q,) int64 where each question, in the order in which they came, lies in `questions`."""
-    seen: list[int]
-    """Q numbers of events: the question sees that many of the history."""
+    """(Q,) int64: index in `questions` of each question, in the caller's order."""
+    prefix: list[int]
+    """For each of the Q questions, in the caller's order: how many events of the history it may see."""
 
 
 def encode_request(processor: Processor, config: ModelConfig, history: Any, questions: Any) -> Request:
-    """Check a history and questions, and encode them.
+    """Return the checked and encoded request.
 
     Args:
         processor: of the model.
         config: of the model.
         history: events, oldest first.
-        questions: one or more.
+        questions: at least one.
 
     Raises:
         InputError: names the event or the question, and the field.
     """
     times = check_history(history)
-    asked = check_questions(questions)
+    question_times = check_questions(questions)
     history, questions = list(history), list(questions)  # a deque has no slices
-    seen = [_events_before(times, time) for time in asked]
-    start, window = np.unique(window_start(np.array(seen), config.settings.max_events), return_inverse=True)
+    prefix = [_events_before(times, time) for time in question_times]
+    start, window = np.unique(window_start(np.array(prefix), config.settings.max_events), return_inverse=True)
     end = np.zeros_like(start)
-    np.maximum.at(end, window, seen)
+    np.maximum.at(end, window, prefix)
     first, last = int(start.min()), int(end.max())
-    events, earlier = history[first:last], _times_before(times)[first:last]
-    condition = _conditions(processor, config, events, times[first:last], earlier, lambda n: _event(first + n))
+    events, previous_times = history[first:last], _previous_times(times)[first:last]
+    condition = _conditions(
+        processor, config, events, times[first:last], previous_times, lambda index: _event_name(first + index)
+    )
     items = torch.from_numpy(
         processor.item_ids([event["item"] for event in events], "of the history")
     )  # (last - first,)
@@ -75,58 +77,65 @@ def encode_request(processor: Processor, config: ModelConfig, history: Any, ques
     )  # (L,)
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(end - start)]))
     windows = History(items[index], {name: field[index] for name, field in condition.items()}, offsets)
-    latest = [_latest(times[:number]) for number in seen]
-    condition = _conditions(processor, config, questions, asked, latest, _question, strict=True)
+    last_times = [_last_time(times[:events_before]) for events_before in prefix]
+    condition = _conditions(processor, config, questions, question_times, last_times, _question_name, strict=True)
     order = np.argsort(window, kind="stable")  # (Q,)
-    rows = Questions(
+    encoded_questions = Questions(
         {name: field[order] for name, field in condition.items()},
         torch.from_numpy(window[order]),
-        torch.from_numpy((np.array(seen) - start[window])[order]),
+        torch.from_numpy((np.array(prefix) - start[window])[order]),
     )
-    return Request(windows, rows, torch.from_numpy(np.argsort(order)), seen)
+    return Request(windows, encoded_questions, torch.from_numpy(np.argsort(order)), prefix)
 
 
 def check_history(history: Any) -> list[int | None]:
-    """The times of a history's events in whole seconds, None where an event has none.
+    """Return the times of a history's events in whole seconds, with None for events without a time.
 
     Raises:
-        InputError: it is no list of mappings, an event has no item, or a time is none or lies before an earlier one.
+        InputError: if the history is not a list of mappings, an event has no item, a time is wrong, or the events are not
+            sorted by time.
     """
     times: list[int | None] = []
     last: float = -math.inf
-    for number, event in enumerate(_mappings("history", history)):
-        if not _is_id(f"{_event(number)}: 'item'", event.get("item")):
-            raise InputError(f"{_event(number)} has no 'item'")
-        time = None if event.get("time") is None else seconds(_event(number), event["time"])
+    for index, event in enumerate(_mappings("history", history)):
+        if not _is_id(f"{_event_name(index)}: 'item'", event.get("item")):
+            raise InputError(f"{_event_name(index)} has no 'item'")
+        time = None if event.get("time") is None else seconds(_event_name(index), event["time"])
         if time is not None:
             if time < last:
-                raise InputError(f"{_event(number)} lies before the one ahead of it; give the oldest first")
+                raise InputError(
+                    f"{_event_name(index)}: 'time' is earlier than the time of a previous event; sort the events, oldest first"
+                )
             last = time
         times.append(None if time is None else math.floor(time))
     return times
 
 
 def check_questions(questions: Any) -> list[int | None]:
-    """The times of questions in whole seconds, None where a question has none.
+    """Return the times of questions in whole seconds, with None for questions without a time.
 
     Raises:
-        InputError: there is none, one is no mapping, or a time is none.
+        InputError: if there is no question, a question is not a mapping, or a time is wrong.
     """
     rows = _mappings("questions", questions)
     if not len(rows):
-        raise InputError("questions: expected one or more; [{}] asks 'what next?'")
-    for number, question in enumerate(rows):
+        raise InputError("questions: expected at least one question; [{}] is the question 'what next?'")
+    for index, question in enumerate(rows):
         if "item" in question:
-            raise InputError(f"{_question(number)} has an 'item'; predict_feedback(history, items) asks about items")
+            raise InputError(
+                f"{_question_name(index)} has an 'item'; use predict_feedback(history, items) for questions about items"
+            )
     times = [row.get("time") for row in rows]
-    return [None if t is None else math.floor(seconds(_question(n), t)) for n, t in enumerate(times)]
+    return [
+        None if time is None else math.floor(seconds(_question_name(index), time)) for index, time in enumerate(times)
+    ]
 
 
-def check_question(question: Any) -> Event:
-    """A question, `{}` for none.
+def check_question(question: Any) -> RawFields:
+    """Return the question, or `{}` for None.
 
     Raises:
-        InputError: it is no mapping.
+        InputError: if the question is not a mapping.
     """
     if question is not None and not isinstance(question, Mapping):
         raise InputError(f"question: expected a mapping of fields to values, found {shown(question)}")
@@ -134,119 +143,129 @@ def check_question(question: Any) -> Event:
 
 
 def check_items(items: Any) -> list[Any]:
-    """Raw item ids, one or more.
+    """Return raw item ids as a list of at least one id.
 
     Raises:
-        InputError: they are no list (or array) of ids.
+        InputError: if `items` is not a list or an array of ids, or is empty.
     """
-    rows = items.tolist() if hasattr(items, "tolist") else items  # of NumPy and pandas
+    rows = items.tolist() if hasattr(items, "tolist") else items  # arrays of NumPy and pandas
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not len(rows):
-        raise InputError(f"items: expected a list of one item or more, found {shown(items)}")
-    for number, item in enumerate(rows):
-        if not _is_id(f"items: number {number}", item):
-            raise InputError(f"items: number {number} is {shown(item)}; expected an id")
+        raise InputError(f"items: expected a list of at least one item, found {shown(items)}")
+    for index, item in enumerate(rows):
+        if not _is_id(f"items: element {index}", item):
+            raise InputError(f"items: element {index} is {shown(item)}; expected an id")
     return list(rows)
 
 
 def seconds(where: str, time: Any) -> float:
-    """A time in seconds since 1970.
+    """Return a time in seconds since 1970.
 
     Args:
-        where: begins the message.
-        time: a number, or a date or time of Python, NumPy or pandas, which is UTC where it names no other zone.
+        where: the start of the message.
+        time: a number, or a date or time of Python, NumPy or pandas. A time without a time zone is UTC.
 
     Raises:
-        InputError: it is neither, or not finite, or so far away that it must be in another unit.
+        InputError: if the time is neither, is not finite, or is so large that it must have another unit.
     """
     number = math.nan
     if isinstance(time, dt.date | np.datetime64):
         number = utc_seconds(time)
     elif isinstance(time, numbers.Real) and not isinstance(time, NO_NUMBERS):
-        number = time  # type: ignore[assignment]  # as it is: a float would round large integers
-    if abs(number) <= FARTHEST:  # so it is a number
+        number = time  # type: ignore[assignment]  # not as a float, which would round large integers
+    if abs(number) <= MAX_SECONDS:  # false for NaN
         return number
-    remedy = "; leave it out where there is none" if is_missing(time) else ""
+    remedy = "; leave a missing time out" if is_missing(time) else ""
     if isinstance(time, str):
-        remedy = "; datetime.fromisoformat reads text"
-    if FARTHEST < abs(number) < math.inf:
+        remedy = "; convert text with datetime.fromisoformat"
+    if MAX_SECONDS < abs(number) < math.inf:
         remedy = "; divide milliseconds by 1000"
     raise InputError(f"{where}: 'time' is {shown(time)}; expected seconds since 1970 or a datetime{remedy}")
 
 
-def _mappings(name: str, rows: Any) -> list[Event]:
-    """The rows, which are mappings from text, as a list."""
+def _mappings(name: str, rows: Any) -> list[RawFields]:
+    """Return the rows as a list of mappings with text as keys."""
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
-        remedy = "; a data frame's rows are frame.to_dict('records')" if hasattr(rows, "columns") else ""
+        remedy = "; convert a data frame with frame.to_dict('records')" if hasattr(rows, "columns") else ""
         raise InputError(f"{name}: expected a list of mappings, found {shown(rows)}{remedy}")
-    name_of = _event if name == "history" else _question
-    for number, row in enumerate(rows):
+    name_of_row = _event_name if name == "history" else _question_name
+    for index, row in enumerate(rows):
         if not isinstance(row, Mapping) or not all(isinstance(key, str) for key in row):
-            raise InputError(f"{name_of(number)}: expected a mapping of fields to values, found {shown(row)}")
+            raise InputError(f"{name_of_row(index)}: expected a mapping of fields to values, found {shown(row)}")
     return list(rows)
 
 
 def _is_id(where: str, value: Any) -> bool:
-    """Whether a value is there; refuses what can be no id."""
+    """Return whether a value is an id and not missing; raise an error for a value that cannot be an id."""
     if is_missing(value):
         return False
     check_single(where, value)
-    return canonical(value) is not None
+    return canonical_text(value) is not None
 
 
-def _event(number: int) -> str:
-    return f"event {number} of the history"
+def _event_name(index: int) -> str:
+    return f"event {index} of the history"
 
 
-def _question(number: int) -> str:
-    return f"question {number}"
+def _question_name(index: int) -> str:
+    return f"question {index}"
 
 
-def _events_before(times: Sequence[int | None], moment: int | None) -> int:
-    """How many events come before the first that is known to be in a moment's second or later; all for no moment."""
-    if moment is None:
+def _events_before(times: Sequence[int | None], question_time: int | None) -> int:
+    """Return how many events come before the first event at or after the question's time; without a time, all."""
+    if question_time is None:
         return len(times)
-    return next((index for index, time in enumerate(times) if time is not None and time >= moment), len(times))
+    return next((index for index, time in enumerate(times) if time is not None and time >= question_time), len(times))
 
 
-def _times_before(times: Sequence[int | None]) -> list[int | None]:
-    """The last time before the second of each event, None where there is none."""
-    before: list[int | None] = []
-    earlier = latest = None
+def _previous_times(times: Sequence[int | None]) -> list[int | None]:
+    """Return, for each event, the last time before the event's second, or None if there is no earlier time."""
+    previous_times: list[int | None] = []
+    previous = current = None
     for time in times:
-        if time is not None and time != latest:
-            earlier, latest = latest, time
-        before.append(earlier)
-    return before
+        if time is not None and time != current:
+            previous, current = current, time
+        previous_times.append(previous)
+    return previous_times
 
 
-def _latest(times: Sequence[int | None]) -> int | None:
+def _last_time(times: Sequence[int | None]) -> int | None:
     return next((time for time in reversed(times) if time is not None), None)
 
 
 def _conditions(
     processor: Processor,
     config: ModelConfig,
-    rows: Sequence[Event],
+    rows: Sequence[RawFields],
     times: Sequence[int | None],
-    earlier: Sequence[int | None],
-    name_of: Callable[[int], str],
+    previous_times: Sequence[int | None],
+    name_of_row: Callable[[int], str],
     strict: bool = False,
 ) -> Fields:
-    """Conditions of events or questions, (n, ...), from their fields, their times and the times of the last events before."""
+    """Return the condition fields, (n, ...), of events or questions.
+
+    Args:
+        processor: of the model.
+        config: of the model.
+        rows: the n events or questions.
+        times: their times, in seconds.
+        previous_times: for each row, the time of the last event before its second.
+        name_of_row: maps the index of a row to its name in messages.
+        strict: as in `Processor.encode_conditions`.
+    """
     values = [{name: value for name, value in row.items() if name not in ("item", "time")} for row in rows]
     timed = [index for index, time in enumerate(times) if time is not None]
     for index in timed:
         for field in config.time_fields:
             if field in values[index]:
                 raise InputError(
-                    f"{name_of(index)} names both 'time' and '{field}', which comes from it; leave one out"
+                    f"{name_of_row(index)} has both 'time' and '{field}', which is computed from the time; leave one of them out"
                 )
-    fields = processor.encode_conditions(values, config.condition, strict, name_of)
+    fields = processor.encode_conditions(values, config.condition, strict, name_of_row)
     if timed and config.time_fields:
-        now = np.array([times[index] for index in timed], np.int64)
-        previous = [earlier[index] for index in timed]
-        has_previous = np.array([time is not None for time in previous])
-        before = np.array([time or 0 for time in previous], np.int64)
-        for name, ids in time_fields(config.time_fields, now, before, has_previous, config.gap_unit).items():
+        time = np.array([times[index] for index in timed], np.int64)
+        optional_times = [previous_times[index] for index in timed]
+        has_previous = np.array([previous is not None for previous in optional_times])
+        previous_time = np.array([previous or 0 for previous in optional_times], np.int64)
+        for name, ids in time_fields(config.time_fields, time, previous_time, has_previous, config.gap_unit).items():
             fields[name][timed] = torch.from_numpy(ids)
     return fields

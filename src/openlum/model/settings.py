@@ -1,4 +1,4 @@
-"""The shape of a Large User Model."""
+"""The settings and the configuration of a Large User Model."""
 
 from typing import Literal
 
@@ -9,53 +9,56 @@ from openlum.data.packing import Protocol
 from openlum.schema import FieldSpec, TimeField
 
 TAKEN = FieldSpec(name="taken", type="categorical", size=3)
-"""What items are judged by where a log has no feedback: did the user take this one, or another of those days?"""
+"""The feedback that is predicted if a log has no feedback field: whether the user took the item (`yes`), rather than an item
+that other users took in the same days (`no`)."""
 TAKEN_VALUES = ["no", "yes"]
 
 
-def feedback_targets_of(condition: list[FieldSpec]) -> list[FieldSpec]:
-    """What items are judged by: the categorical feedback fields; where there are none, whether the user took the item."""
-    return [spec for spec in condition if _told_by(spec)] or [TAKEN]
+def feedback_targets(condition: list[FieldSpec]) -> list[FieldSpec]:
+    """Return the fields whose values are predicted for an item: the categorical feedback fields, or `TAKEN` if there are none."""
+    return _feedback_fields(condition) or [TAKEN]
 
 
-def _told_by(spec: FieldSpec) -> bool:
-    return spec.feedback and spec.type == "categorical"
+def _feedback_fields(condition: list[FieldSpec]) -> list[FieldSpec]:
+    return [spec for spec in condition if spec.feedback and spec.type == "categorical"]
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Rotary positions turn pairs of a head's numbers, so a head's width is even.
+    """Raise an error if the width of a head is not an even number: rotary positions rotate pairs of its numbers.
 
     Raises:
-        ValueError: the width does not fit the heads.
+        ValueError: if `width` is not a multiple of twice `heads`.
     """
     if width % (2 * heads):
         raise ValueError(f"width ({width}) must be a multiple of twice heads ({heads})")
 
 
 class ModelSettings(Settings):
-    """What one chooses."""
+    """Hyperparameters of the model that the user sets."""
 
     encoder: Literal["transformer", "hstu"] = "transformer"
-    """Blocks of the user encoder."""
+    """Architecture of the user encoder's blocks."""
     conditions: bool = True
-    """Whether condition fields are read. Without them it is a next-item model, whatever it is asked."""
+    """Whether the model reads the condition fields. Without them, it is a next-item model: the condition of a question does not
+    change the answer."""
     width: int = Field(64, ge=8, le=65_536)
     """D: width of the user encoder."""
     layers: int = Field(2, ge=1, le=1000)
-    """Blocks of the user encoder."""
+    """Number of blocks of the user encoder."""
     heads: int = Field(4, ge=1, le=4096)
-    """Attention heads; `width` must be a multiple of twice this."""
+    """Number of attention heads. `width` must be a multiple of twice this number."""
     embedding_width: int = Field(64, ge=4, le=65_536)
     """E: width of item embeddings and answers."""
     field_width: int = Field(16, ge=1, le=65_536)
-    """Width of one field's embedding, before fields are joined; the item's id has `embedding_width`."""
+    """Width of one field's embedding, before the fields are projected to one vector. An item id has `embedding_width`."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
     id_dropout: float = Field(0.1, ge=0, lt=1)
-    """Chance that an item's id is hidden in a step of training, where items have fields. Above 0, an item that training has not
-    met is told by its fields alone; with 0 by the noise that its id began with, and by having been a negative."""
+    """Probability that an item's id is hidden in a training step, if items have fields. Above 0, an untrained item (one without
+    training events) is encoded from its fields only. With 0, its embedding also contains the random initial embedding of its id,
+    changed by the steps in which it was a negative."""
     max_events: int = Field(256, ge=2, le=1_000_000)
-    """How many events back an answer looks."""
+    """Maximum number of a user's most recent events that an answer uses."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelSettings":
@@ -64,42 +67,42 @@ class ModelSettings(Settings):
 
 
 class ModelConfig(Settings):
-    """What `config.json` of a saved model holds: the settings, and the fields of the data it was made for."""
+    """The content of a saved model's `config.json`: the settings, and the fields of the dataset that the model was built for."""
 
     settings: ModelSettings
-    """What one chose."""
+    """Hyperparameters."""
     condition: list[FieldSpec]
     """Condition fields, time fields last."""
     item: list[FieldSpec]
     """Item fields, without the id."""
     items: int
-    """V: rows of the item table, item 0 (unknown) included."""
+    """V: number of items, including item 0 (unknown)."""
     time_fields: list[TimeField] = []
-    """Which condition fields come from the time."""
+    """Condition fields that are computed from the time."""
     gap_unit: Literal["s", "h", "d"] = "s"
-    """Unit in which the gap is counted."""
+    """Unit of the condition field `gap`."""
     protocol: Protocol = "both"
-    """What was kept from training."""
+    """Events that were held out of training."""
     fingerprint: str = ""
-    """Of the dataset and the settings that it was trained with."""
+    """Fingerprint of the dataset and the settings that the model was trained with."""
     initialised_from: str = ""
-    """Fingerprint of the model whose weights it began with."""
+    """Fingerprint of the model whose weights the training started from, or empty."""
     trained_on_feedback: bool = True
-    """Whether it was trained on questions about items."""
+    """Whether the model was trained to predict the feedback to an item."""
     valid_time: int | None = None
-    """First second of the validation period, which the protocols `time` and `both` keep from training."""
+    """First second of the validation period, which the protocols `time` and `both` hold out of training."""
 
     @property
     def feedback(self) -> list[FieldSpec]:
-        """The categorical feedback fields: those that the second direction of the loss is trained on."""
-        return [spec for spec in self.condition if _told_by(spec)]
+        """The categorical feedback fields, whose values `feedback_contrast_loss` contrasts."""
+        return _feedback_fields(self.condition)
 
     @property
     def feedback_targets(self) -> list[FieldSpec]:
-        """What it has heads to judge items by."""
-        return feedback_targets_of(self.condition)
+        """The fields whose values the model has heads to predict."""
+        return feedback_targets(self.condition)
 
     @property
     def trained_feedback_targets(self) -> list[FieldSpec]:
-        """Those of `feedback_targets` that it has learned to use: all, or none."""
+        """`feedback_targets` if the model was trained to predict feedback, otherwise an empty list."""
         return self.feedback_targets if self.trained_on_feedback else []

@@ -1,9 +1,8 @@
-"""The user encoder: a stack of causal blocks over flat runs of tokens, and the group query.
+"""The user encoder: a stack of causal blocks over the tokens of many users end to end, and the group query.
 
 Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H.
 """
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -12,26 +11,13 @@ from torch import Tensor, nn
 from openlum.model.blocks.hstu import HstuBlock
 from openlum.model.blocks.transformer import TransformerBlock
 from openlum.model.settings import ModelSettings
+from openlum.model.state import UserState
 
 BLOCKS = {"transformer": TransformerBlock, "hstu": HstuBlock}
 
 
-@dataclass
-class UserState:
-    """What questions need of a history: its keys and values in every layer, computed once."""
-
-    keys: list[Tensor]
-    """A layer: (T, H, d)."""
-    values: list[Tensor]
-    """A layer: (T, H, d)."""
-    offsets: Tensor
-    """(B + 1,) int64 on the CPU: where each user's tokens begin."""
-    last: Tensor | None = None
-    """(L, D) what a question begins with whose last event is this one; the Large User Model's."""
-
-
 class UserEncoder(nn.Module):
-    """The stack of blocks; which, `settings.encoder` says."""
+    """A stack of blocks of the kind `settings.encoder`."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -39,16 +25,17 @@ class UserEncoder(nn.Module):
         self.blocks = nn.ModuleList(BLOCKS[settings.encoder](settings) for _ in range(settings.layers))
         self.norm = nn.RMSNorm(settings.width)
 
-    def history(self, x: Tensor, offsets: Tensor, with_output: bool = True) -> tuple[Tensor | None, UserState]:
-        """Read histories.
+    def encode_history(self, x: Tensor, offsets: Tensor, with_output: bool = True) -> tuple[Tensor | None, UserState]:
+        """Encode the tokens of histories.
 
         Args:
             x: (T, D) tokens.
-            offsets: (B + 1,) int64 on the CPU: where each user's tokens begin; positions restart there.
-            with_output: without it the last block stops at its keys and values, which is all that questions need.
+            offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T. Positions start at 0 for each user.
+            with_output: whether to compute the output. Questions need only the state, for which the last block computes no more
+                than its keys and values.
 
         Returns:
-            (T, D) output, or None, and the state.
+            Output (T, D), or None, and the state.
         """
         starts = torch.repeat_interleave(offsets[:-1], offsets.diff())
         positions = (torch.arange(len(x)) - starts).to(x.device)
@@ -57,27 +44,25 @@ class UserEncoder(nn.Module):
         blocks = cast(list[TransformerBlock], self.blocks)
         for block in blocks:
             assert out is not None
-            out, k, v = block.history(out, positions, offsets, with_output or block is not blocks[-1])
+            out, k, v = block.encode_history(out, positions, offsets, with_output or block is not blocks[-1])
             state.keys.append(k)
             state.values.append(v)
         return (None if out is None else self.norm(out)), state
 
-    def answer(self, state: UserState, x: Tensor, user: Tensor, prefix: Tensor) -> Tensor:
-        """The group query: questions after histories that were read once.
+    def answer_questions(self, state: UserState, x: Tensor, user_index: Tensor, prefix: Tensor) -> Tensor:
+        """Return the outputs (Q, D) of question tokens over encoded histories (the group query).
 
         Args:
             state: of the histories.
             x: (Q, D) question tokens.
-            user: (Q,) int64 on the CPU: the user of each.
-            prefix: (Q,) history tokens that each sees; also its position, the next one's after what it sees.
-
-        Returns:
-            (Q, D).
+            user_index: (Q,) int64 on the CPU: index of each question's user in the batch.
+            prefix: (Q,) number of history tokens that each question may see. It is also the question's position.
         """
-        sizes = state.offsets.diff().tolist(), torch.bincount(user, minlength=len(state.offsets) - 1).tolist()
-        order = user.argsort(stable=True).to(x.device)  # one user's next to each other
+        users = len(state.offsets) - 1
+        sizes = state.offsets.diff().tolist(), torch.bincount(user_index, minlength=users).tolist()
+        order = user_index.argsort(stable=True).to(x.device)  # makes the questions of one user adjacent
         x, prefix = self.token_norm(x)[order], prefix[order]
         blocks = cast(list[TransformerBlock], self.blocks)
         for block, keys, values in zip(blocks, state.keys, state.values, strict=True):
-            x = block.answer(x, (keys, values), sizes, prefix)
+            x = block.answer_questions(x, (keys, values), sizes, prefix)
         return self.norm(x)[order.argsort()]

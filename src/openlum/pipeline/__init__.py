@@ -1,1 +1,1 @@
-"""The whole pipeline from one experiment file."""
+"""The pipeline: all steps of one experiment file."""

@@ -1,6 +1,6 @@
-"""What can stop an experiment after an hour of training, found before it: one function for `lum run` and `lum bench`.
+"""Checks before training for `lum run` and `lum bench`: they find mistakes that would stop a later step.
 
-Each single step begins with the same checks of its own part: `checks.py` in its folder.
+Each single step begins with the same checks of its own part, in the `checks.py` of its folder.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from openlum.artefact.directory import Kind, check_replaceable
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor
-from openlum.model.settings import feedback_targets_of
+from openlum.model.settings import feedback_targets
 from openlum.pretrain.checks import check_pretraining
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.checks import check_knowledge_fits
@@ -24,7 +24,7 @@ from openlum.retrieve.checks import check_retrieval
 from openlum.retrieve.settings import RetrieveSettings
 
 ARTEFACTS: dict[str, Kind] = {"model": "model", "knowledge": "knowledge", "ranker": "ranker", "retrieval": "retrieval"}
-"""Directory of an experiment to its kind, of the steps that come after the dataset."""
+"""Directory of each artefact after the dataset, in the directory of an experiment, to its kind."""
 
 
 def check_before_training(
@@ -37,36 +37,36 @@ def check_before_training(
     retrieve: RetrieveSettings | None = None,
     example: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Find now what would stop the steps after the dataset.
+    """Check the settings of all steps after the dataset against the dataset, the memory and the disk.
 
     Args:
-        dataset: from `lum prepare`.
-        directory: that the steps write their artefacts to.
+        dataset: the dataset from `lum prepare`.
+        directory: the directory that the steps write their artefacts to.
         model: shape of the model.
-        pretrain: its training.
-        query: questions of knowledge, if there will be some.
+        pretrain: settings of the pre-training.
+        query: questions of the knowledge; None if there is no query step.
         rankings: all settings that rankers will be trained with.
-        retrieve: retrieval, if it will be judged.
-        example: questions of the example user.
+        retrieve: settings of the retrieval; None if there is no retrieve step.
+        example: questions to the example user.
 
     Raises:
-        InputError: one of the steps could not end. The message names the key, the directory or the part of the dataset.
+        InputError: a step would fail. The message names the key, the directory or the part of the dataset.
     """
-    processor, specs = Processor.of(dataset), dataset.specs("condition")
+    processor, specs = Processor.from_dataset(dataset), dataset.specs("condition")
     for name, kind in ARTEFACTS.items():
         check_replaceable(directory / name, kind)
-    with _about("example"):
+    with _named_section("example"):
         for name, question in (example or {}).items():
             processor.encode_question(name, question, specs)
     if retrieve:
-        with _about("retrieve"):
+        with _named_section("retrieve"):
             check_retrieval(dataset, processor, specs, retrieve)
     for settings in rankings:
         check_ranking(dataset, settings)
     if query:
         predicts = query.predict_feedback and pretrain.feedback_prediction_weight > 0
-        feedback_names = feedback_column_names(processor, feedback_targets_of(specs)) if predicts else []
-        with _about("query"):
+        feedback_names = feedback_column_names(processor, feedback_targets(specs)) if predicts else []
+        with _named_section("query"):
             questions = QuestionSet(processor, specs, query.questions).names
             check_knowledge_fits(dataset, query, model.embedding_width, len(feedback_names), directory / "knowledge")
         for settings in rankings:
@@ -75,8 +75,8 @@ def check_before_training(
 
 
 @contextmanager
-def _about(section: str) -> Iterator[None]:
-    """Name the section of the experiment that a mistake lies in."""
+def _named_section(section: str) -> Iterator[None]:
+    """Add the name of the experiment's section to the message of an `InputError`."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""One user in words: what they did, the top answers to different questions, and what they did next. For the report."""
+"""The example user of the report: the history, the top items for several questions, and the events after the questions."""
 
 import datetime as dt
 from typing import Any
@@ -9,45 +9,50 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, training_end
 from openlum.model import LargeUserModel
 
-SHOWN = 20
-"""Most events that are shown of the history, and of what came next."""
-ANSWERS = 10
+MAX_EVENTS = 20
+"""The report shows at most this many events before the questions, and as many after them."""
+ANSWER_ITEMS = 10
+"""Number of items in an answer."""
 
 
 def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return a user, the answers as of a moment in the log, and what the user did next, which no training has read.
+    """Return a user, the model's answers at one moment of the log, and the user's later events, which are not trained on.
 
-    Of the users of whom at least the median number of events is known afterwards, it is one with a history longer than three in
-    four; the answers have no part in the choice. Where no user has events that training left out, the moment is the end of the
-    log and nothing comes next.
+    The candidates are the users with at least the median number of later events. The example user is the candidate whose history
+    length is nearest to the 75 % quantile. The answers do not influence the choice. If no user has events that are held out from
+    training, the moment is the end of the log and there are no later events.
 
     Args:
-        model: to ask.
-        dataset: that it was trained on.
+        model: the model that answers.
+        dataset: the dataset that the model was trained on.
         questions: name to condition fields and raw values.
 
     Returns:
-        `user`, `history`, `next` and `answers`. `history` has the title, condition and time of the last events before the moment;
-        `next` those of the first ones after it, and `again`: whether the history has the item, which is then no answer. An answer
-        has `question`, `words` and `items`; an item `rank`, `title`, `similarity`, `hit` (number, from 1, of the first event of
-        `next` that has the item and agrees with the question) and `met` (the same, whether or not it agrees), None if there is
-        none.
+        A mapping with `user`, `history`, `next` and `answers`.
+
+        - `history`: `title`, `condition` and `time` of the last events before the moment.
+        - `next`: the same of the first events after it, and `again`: whether the history has the item. An answer never has such
+          an item.
+        - `answers`: each with `question`, `words` and `items`. An item has `rank`, `title`, `similarity`, `hit` and `met`.
+
+        `hit` is the number, from 1, of the first event in `next` that has the item and matches the question's condition. `met` is
+        the number of the first event that has the item under any condition. Both are None if there is no such event.
     """
-    place, cut = _moment(dataset, model.config.protocol)
-    events = raw_history(dataset, place)
-    history, later = events[:cut], events[cut : cut + SHOWN]
+    user_index, cut = _moment(dataset, model.config.protocol)
+    events = raw_history(dataset, user_index)
+    history, later = events[:cut], events[cut : cut + MAX_EVENTS]
     titles = dict(zip(dataset.vocabulary("items").values, dataset.item_titles()[1:], strict=True))
-    before = {event["item"] for event in history}
+    history_items = {event["item"] for event in history}
     return {
-        "user": dataset.vocabulary("users").decode([int(dataset.sequences.user[place])])[0],
-        "history": [_in_words(event, titles) for event in history[-SHOWN:]],
-        "next": [_in_words(event, titles) | {"again": event["item"] in before} for event in later],
+        "user": dataset.vocabulary("users").decode([int(dataset.sequences.user[user_index])])[0],
+        "history": [_in_words(event, titles) for event in history[-MAX_EVENTS:]],
+        "next": [_in_words(event, titles) | {"again": event["item"] in history_items} for event in later],
         "answers": [
             {
                 "question": name,
                 "words": ", ".join(f"{field} = {value}" for field, value in question.items()) or "what next?",
                 "items": _answer(
-                    model, history, question, later, _agreeing(model, dataset, place, cut, name, question)
+                    model, history, question, later, _matches(model, dataset, user_index, cut, name, question)
                 ),
             }
             for name, question in questions.items()
@@ -55,10 +60,15 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
     }
 
 
-def raw_history(dataset: Dataset, place: int) -> list[dict[str, Any]]:
-    """The events of the user at `place` in the sequences, in raw values, without numbers, vectors and what is *any*."""
+def raw_history(dataset: Dataset, user_index: int) -> list[dict[str, Any]]:
+    """Return the events of a user in raw values, without numeric fields, vector fields and *any* values.
+
+    Args:
+        dataset: the dataset.
+        user_index: row of the user in `dataset.sequences`.
+    """
     sequences = dataset.sequences
-    events = slice(int(sequences.offsets[place]), int(sequences.offsets[place + 1]))
+    events = slice(int(sequences.offsets[user_index]), int(sequences.offsets[user_index + 1]))
     items = dataset.vocabulary("items").decode(sequences.item[events])
     history: list[dict[str, Any]] = [
         {"item": item, "time": int(time)} for item, time in zip(items, sequences.time[events], strict=True)
@@ -68,32 +78,34 @@ def raw_history(dataset: Dataset, place: int) -> list[dict[str, Any]]:
             ids = np.atleast_1d(value)
             ids = ids[ids > 0]
             if len(ids):
-                words = vocabulary.decode(ids)
-                event[name] = words if np.ndim(value) else words[0]
+                values = vocabulary.decode(ids)
+                event[name] = values if np.ndim(value) else values[0]
     return history
 
 
 def _moment(dataset: Dataset, protocol: Protocol) -> tuple[int, int]:
-    """Return the example user's place in the sequences, and how many of the events lie before the moment of asking."""
+    """Return the row of the example user in the sequences, and the number of the user's events before the questions."""
     lengths = np.diff(dataset.sequences.offsets)
     cut = _events_before(dataset, protocol)  # (U,)
-    places = np.flatnonzero((cut > 0) & (cut < lengths) & (cut >= training_end(dataset, protocol)))
-    if not len(places):
-        cut, places = lengths, np.flatnonzero(lengths)
-    after = (lengths - cut)[places]
-    places = places[after >= np.median(after)]
-    place = int(places[np.argmin(np.abs(cut[places] - np.quantile(cut[places], 0.75)))])
-    return place, int(cut[place])
+    users = np.flatnonzero((cut > 0) & (cut < lengths) & (cut >= training_end(dataset, protocol)))
+    if not len(users):
+        cut, users = lengths, np.flatnonzero(lengths)
+    later = (lengths - cut)[users]
+    users = users[later >= np.median(later)]
+    user_index = int(users[np.argmin(np.abs(cut[users] - np.quantile(cut[users], 0.75)))])
+    return user_index, int(cut[user_index])
 
 
 def _events_before(dataset: Dataset, protocol: Protocol) -> np.ndarray:
-    """(U,) how many events of each user lie before the test period; with the protocol `last`, before the second of the user's
-    event that is held out for the test."""
+    """Return the number of each user's events before the test period, (U,).
+
+    With the protocol `last` it is the number of events before the second in which the user's test event lies.
+    """
     sequences = dataset.sequences
     begin, end = sequences.offsets[:-1], sequences.offsets[1:]
     if protocol == "last":
         held_out = np.minimum(begin + sequences.test_at, end)
-        moment = np.append(sequences.moment, len(sequences.time))
+        moment = np.append(sequences.moment_start, len(sequences.time))
         return np.where(held_out < end, moment[held_out], end) - begin
     before = np.concatenate([[0], np.cumsum(sequences.time < dataset.info.test_time)])
     return before[end] - before[begin]
@@ -104,32 +116,32 @@ def _answer(
     history: list[dict[str, Any]],
     question: dict[str, Any],
     later: list[dict[str, Any]],
-    agrees: np.ndarray,
+    matches: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """The items of one answer, and what became of them: `items` of `example_user`."""
+    """Return the items of one answer with the later events that have them: `items` of `example_user`."""
     out = []
-    for rank, row in enumerate(model.recommend(history, question, ANSWERS), start=1):
-        met = [number for number, event in enumerate(later, start=1) if event["item"] == row["item"]]
-        hits = [number for number in met if agrees[number - 1]]
-        outcome = {"hit": hits[0] if hits else None, "met": met[0] if met else None}
+    for rank, row in enumerate(model.recommend(history, question, ANSWER_ITEMS), start=1):
+        occurrences = [number for number, event in enumerate(later, start=1) if event["item"] == row["item"]]
+        hits = [number for number in occurrences if matches[number - 1]]
+        outcome = {"hit": hits[0] if hits else None, "met": occurrences[0] if occurrences else None}
         out.append({"rank": rank, "title": row["title"], "similarity": round(row["similarity"], 4)} | outcome)
     return out
 
 
-def _agreeing(
-    model: LargeUserModel, dataset: Dataset, place: int, cut: int, name: str, question: dict[str, Any]
+def _matches(
+    model: LargeUserModel, dataset: Dataset, user_index: int, cut: int, name: str, question: dict[str, Any]
 ) -> np.ndarray:
-    """(L,) bool: which events of a user from `cut` on have all values that a question names; numbers and vectors do not count."""
+    """Return which events of a user from `cut` on have all values of a question, (L,) bool. Numbers and vectors do not count."""
     sequences, specs = dataset.sequences, model.config.condition
-    events = slice(int(sequences.offsets[place]) + cut, int(sequences.offsets[place + 1]))
-    asked = model.processor.encode_question(name, question, specs)
-    agrees = np.ones(len(sequences.time[events]), bool)
+    events = slice(int(sequences.offsets[user_index]) + cut, int(sequences.offsets[user_index + 1]))
+    condition = model.processor.encode_question(name, question, specs)
+    matches = np.ones(len(sequences.time[events]), bool)
     for spec in specs:
         if spec.name in question and spec.size:
-            values = sequences.condition[spec.name][events].reshape(len(agrees), -1)  # (L, M)
-            for value in filter(None, asked[spec.name].flatten().tolist()):
-                agrees &= (values == value).any(1)
-    return agrees
+            values = sequences.condition[spec.name][events].reshape(len(matches), -1)  # (L, M)
+            for value in filter(None, condition[spec.name].flatten().tolist()):
+                matches &= (values == value).any(1)
+    return matches
 
 
 def _in_words(event: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The settings of an experiment file."""
+"""Settings of an experiment file."""
 
 from pydantic import Field, model_validator
 
@@ -13,60 +13,60 @@ from openlum.sources.public import takes_negatives
 
 
 class DataSettings(Settings):
-    """Where the log comes from: one of these."""
+    """Source of the log: exactly one of `market`, `public` and `schema_file`."""
 
     market: MarketSettings | None = None
     """Simulate a marketplace."""
     public: str | None = None
-    """Fetch a public data set by name, as `lum data NAME` does."""
+    """Name of a public data set, which is fetched as `lum data NAME` does."""
     partial: bool = False
-    """public: accept fewer rows or files than were published."""
+    """public: accept fewer rows or files than the publisher states."""
     negatives: int | None = Field(None, ge=1, le=1000)
-    """public, a data set of Amazon: rank each review among so many sampled negatives."""
+    """public, Amazon data sets only: rank each review among this many sampled negatives."""
     schema_file: str | None = None
-    """Your own log: its schema, relative to the experiment file."""
+    """Path of the schema of your own log, relative to the experiment file."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":
         if sum(source is not None for source in (self.market, self.public, self.schema_file)) != 1:
             raise ValueError("give exactly one of 'market', 'public' and 'schema_file'")
         if self.partial and self.public is None:
-            raise ValueError("'partial' is for 'public'")
+            raise ValueError("'partial' needs 'public'; leave 'partial' out")
         if self.negatives is not None and not takes_negatives(self.public or ""):
             raise ValueError(
-                "'negatives' is for a public data set of Amazon, such as 'amazon-2014-Beauty_5'; leave it out"
+                "'negatives' needs a public data set of Amazon, such as 'amazon-2014-Beauty_5'; leave it out"
             )
         return self
 
 
 class Experiment(Settings):
-    """An experiment file."""
+    """Content of an experiment file."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
-    """Names the directory runs/NAME."""
+    """Name of the experiment. Its results go to the directory runs/NAME."""
     data: DataSettings
-    """The log."""
+    """Source of the log."""
     model: ModelSettings = ModelSettings()
     """Shape of the Large User Model."""
     pretrain: PretrainSettings = PretrainSettings()
-    """Step 1."""
+    """Settings of step 1, knowledge construction."""
     query: QuerySettings | None = QuerySettings()
-    """Step 2; null leaves it and step 3's knowledge out."""
+    """Settings of step 2, knowledge querying. With null there is no step 2, and the rankers get no knowledge."""
     rank: RankSettings | None = RankSettings()
-    """Step 3; null leaves it out."""
+    """Settings of step 3, knowledge utilization. With null no rankers are trained."""
     retrieve: RetrieveSettings | None = RetrieveSettings()
-    """Retrieval; null leaves it out."""
+    """Settings of the retrieval evaluation. With null it is left out."""
     example: dict[str, Question] = {"any": {}}
-    """Questions that the report asks an example user: name to condition fields and raw values."""
+    """Questions for the example user of the report: name to condition fields and raw values."""
 
     @model_validator(mode="after")
-    def _held_out_what_is_tested(self) -> "Experiment":
+    def _test_events_are_held_out(self) -> "Experiment":
         if self.pretrain.protocol == "last" and (self.query or self.rank):
             raise ValueError(
-                "pretrain.protocol 'last' trains on the test period of 'rank': use 'both', or null for query and rank"
+                "pretrain.protocol 'last' trains on the test period of 'rank'; use 'both', or set query and rank to null"
             )
         if self.pretrain.protocol == "time" and self.retrieve:
             raise ValueError(
-                "pretrain.protocol 'time' trains on what 'retrieve' holds out: use 'both', or null for retrieve"
+                "pretrain.protocol 'time' trains on the events that 'retrieve' holds out; use 'both', or set retrieve to null"
             )
         return self

@@ -1,4 +1,4 @@
-"""The whole chain from one experiment file. The steps meet only through the directories that they read and write."""
+"""The pipeline of one experiment file. Its steps exchange data only through the directories that they read and write."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from openlum.artefact.checksums import remember_checksums, store_checksums
+from openlum.artefact.checksums import load_checksums, save_checksums
 from openlum.artefact.directory import named_failures, read_json, record_key, write_json
-from openlum.artefact.keys import Step, step_key, why_again
+from openlum.artefact.keys import Step, rerun_reason, step_key
 from openlum.artefact.lock import locked
 from openlum.config import load_settings
 from openlum.errors import InputError
@@ -22,7 +22,7 @@ from openlum.sources.public import module_of
 from openlum.yaml_file import dump_yaml
 
 CHECKSUMS = ".checksums.json"
-"""In the directory of a run: checksums of files as they were last seen, so that large ones are not read in every run."""
+"""File in the directory of a run with the last checksums of its files, so that a run does not read large files again."""
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Pipeline:
     """runs/NAME."""
     console: Console
     from_dir: Path | None = None
-    """The publisher's files of a public data set; otherwise they are downloaded."""
+    """Directory with the publisher's files of a public data set; None to download them."""
 
     def __post_init__(self) -> None:
         self.steps: list[Step] = []
-        """Steps that were gone through, in order."""
-        remember_checksums(self.directory / CHECKSUMS)
+        """Names of the steps that were run or skipped, in order."""
+        load_checksums(self.directory / CHECKSUMS)
 
     def step(
         self,
@@ -52,36 +52,36 @@ class Pipeline:
         work: Callable[[Path], Any],
         entry: Sequence[str] | None = None,
     ) -> None:
-        """Run a step unless its directory holds what it would make of its inputs, settings and code as they are now.
+        """Run a step, or skip it if its artefact is up to date with the current inputs, settings and code.
 
         Args:
-            name: of the step.
-            artefact: the directory that it writes, in the experiment's.
-            inputs: name to the artefact or the files that it reads.
-            settings: everything else that its result depends on.
-            work: writes the artefact to the path it is given.
-            entry: the modules that it begins in, where the step alone does not tell.
+            name: name of the step.
+            artefact: name of the artefact's directory in the experiment's directory.
+            inputs: name to the artefact or the files that the step reads.
+            settings: everything else that the result depends on.
+            work: writes the artefact to the path that it is called with.
+            entry: the modules that the step begins in; by default those of `step_key`.
         """
         self.steps.append(name)
         out, key = self.directory / artefact, step_key(name, settings, inputs, entry)
-        reason = why_again(out, key)
-        store_checksums(self.directory / CHECKSUMS)
+        reason = rerun_reason(out, key)
+        save_checksums(self.directory / CHECKSUMS)
         if reason is None:
             self.console.print(f"{name:9} unchanged, skipped: {out}", style="dim", soft_wrap=True)
             return
-        again = (f" ({reason})", "dim") if reason else ""
-        self.console.print(Text.assemble((f"{name:9}", "bold"), f" {out}", again), soft_wrap=True)
+        suffix = (f" ({reason})", "dim") if reason else ""
+        self.console.print(Text.assemble((f"{name:9}", "bold"), f" {out}", suffix), soft_wrap=True)
         work(out)
         record_key(out, key)
 
     def schema(self) -> Path:
-        """The schema of the log, which the data step has written or the user has."""
+        """Return the path of the log's schema: the user's own, or the one that the data step writes."""
         if self.experiment.data.schema_file:
             return self.config.parent / self.experiment.data.schema_file
         return self.directory / "log" / "schema.yaml"
 
     def dataset(self) -> None:
-        """The first steps, down to the dataset."""
+        """Run the steps that write the log and the dataset."""
         inputs: dict[str, Path | Sequence[Path]] = {"log": self.directory / "log"}
         if self.experiment.data.schema_file is None:
             entry = [module_of(self.experiment.data.public)] if self.experiment.data.public else None
@@ -91,45 +91,54 @@ class Pipeline:
         self.step("prepare", "dataset", inputs, None, self._prepare)
 
     def run(self) -> None:
-        """All steps, in order."""
+        """Run all steps, in order."""
         experiment = self.experiment
         self.dataset()
         self.check_before_training()
         dataset, model = self.directory / "dataset", self.directory / "model"
         pretraining = [experiment.model.model_dump(), experiment.pretrain.model_dump()]
         self.step("pretrain", "model", {"dataset": dataset}, pretraining, self._pretrain)
-        read = {"dataset": dataset, "model": model}
+        dataset_and_model = {"dataset": dataset, "model": model}
         if experiment.query:
-            self.step("query", "knowledge", read, experiment.query.model_dump(), self._query)
+            self.step("query", "knowledge", dataset_and_model, experiment.query.model_dump(), self._query)
         if experiment.rank:
             knowledge, truth = self._knowledge_and_truth()
-            given = {"dataset": dataset, "knowledge": knowledge, "truth": truth}
-            inputs = {name: path for name, path in given.items() if path}
+            paths = {"dataset": dataset, "knowledge": knowledge, "truth": truth}
+            inputs = {name: path for name, path in paths.items() if path}
             self.step("rank", "ranker", inputs, experiment.rank.model_dump(), self._rank)
         if experiment.retrieve:
-            self.step("retrieve", "retrieval", read, experiment.retrieve.model_dump(), self._retrieve)
+            self.step("retrieve", "retrieval", dataset_and_model, experiment.retrieve.model_dump(), self._retrieve)
 
     def check_before_training(self, rankings: Sequence[RankSettings] = (), directory: Path | None = None) -> None:
-        """Find now what would stop a step after an hour of training.
+        """Check the settings of all steps after the dataset, before the first training.
 
         Args:
-            rankings: settings that rankers will be trained with beside the experiment's own.
-            directory: that models and what comes after them are written to; by default the experiment's.
+            rankings: further settings that rankers will be trained with, besides the experiment's own.
+            directory: the directory of the model and the later artefacts; by default the experiment's directory.
 
         Raises:
-            InputError: names the experiment file and the key, the directory or the part of the dataset.
+            InputError: a step would fail. The message names the experiment file and the key, the directory or the part of the
+                dataset.
         """
         from openlum.data.dataset import Dataset
         from openlum.pipeline.checks import check_before_training
 
-        chosen, own = self.experiment, [self.experiment.rank] if self.experiment.rank else []
-        sections = chosen.model, chosen.pretrain, chosen.query, [*own, *rankings], chosen.retrieve, chosen.example
+        experiment = self.experiment
         try:
-            check_before_training(Dataset(self.directory / "dataset"), directory or self.directory, *sections)
+            check_before_training(
+                Dataset(self.directory / "dataset"),
+                directory or self.directory,
+                experiment.model,
+                experiment.pretrain,
+                experiment.query,
+                [*([experiment.rank] if experiment.rank else []), *rankings],
+                experiment.retrieve,
+                experiment.example,
+            )
         except InputError as error:
             raise InputError(f"{self.config}: {error}") from None
 
-    # Each step's modules are imported when it runs: a skipped one costs nothing.
+    # The modules of a step are imported when it runs: a skipped step costs no import.
 
     def _write_log(self, out: Path) -> None:
         from openlum.sources import public
@@ -146,14 +155,15 @@ class Pipeline:
 
         if _was_appended_to(out):
             raise InputError(
-                f"{out}: logs were appended to it, and this would make it anew without them; "
-                "move it away, or go on with single steps (lum pretrain ...)"
+                f"{out}: 'lum prepare' has added new files to this dataset, and 'lum run' would write it again without them; "
+                "move the dataset to another directory, or continue with single steps (lum pretrain ...)"
             )
         info = prepare(self.schema(), out)
-        refused = sum(info.rejected.values())
-        if refused or info.notes:
-            told = [f"{refused:,} rows refused"] * bool(refused) + [f"{name}: {n:,}" for name, n in info.notes.items()]
-            self.console.print(f"          {'; '.join(told)}; see {out / 'report.html'}", soft_wrap=True)
+        rejected = sum(info.rejected.values())
+        if rejected or info.notes:
+            parts = [f"{rejected:,} rows rejected"] * bool(rejected)
+            parts += [f"{note}: {rows:,}" for note, rows in info.notes.items()]
+            self.console.print(f"          {'; '.join(parts)}; see {out / 'report.html'}", soft_wrap=True)
 
     def _pretrain(self, out: Path) -> None:
         from openlum.pretrain.train import pretrain
@@ -174,7 +184,7 @@ class Pipeline:
         rank(self.directory / "dataset", knowledge, out, self.experiment.rank, truth)
 
     def _knowledge_and_truth(self) -> tuple[Path | None, Path | None]:
-        """What rankers are given beside the dataset, where there is such a thing."""
+        """Return the paths of the knowledge and of a simulation's true click probabilities; None for each that is missing."""
         truth = self.directory / "log" / "truth.parquet"
         return self.directory / "knowledge" if self.experiment.query else None, truth if truth.exists() else None
 
@@ -186,19 +196,19 @@ class Pipeline:
 
 
 def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None) -> tuple[dict[str, Any], Path]:
-    """Run an experiment file.
+    """Run all steps of an experiment file and write its summary and report.
 
     Args:
         config: the experiment file.
-        runs: the directory that holds runs/NAME.
-        console: to print to.
-        from_dir: the publisher's files of a public data set; otherwise they are downloaded.
+        runs: the directory that gets the directory NAME of the experiment.
+        console: the console that shows the progress.
+        from_dir: directory with the publisher's files of a public data set; None to download them.
 
     Returns:
         The content of `summary.json`, and the path of the report.
 
     Raises:
-        InputError: something in the experiment file or the data is the user's to mend, or another process runs it.
+        InputError: the experiment file or the data have a mistake, or another process runs the experiment.
     """
     from openlum.pipeline.summary import write_summary
     from openlum.report.run_report import write_report
@@ -207,12 +217,12 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
     directory = runs / experiment.name
     with locked(directory), named_failures(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        chain = Pipeline(experiment, config, directory, console, from_dir)
-        chain.run()
+        pipeline = Pipeline(experiment, config, directory, console, from_dir)
+        pipeline.run()
         (directory / "config.resolved.yaml").write_text(dump_yaml(experiment.model_dump(mode="json")), encoding="utf-8")
         shutil.copyfile(directory / "model" / "metrics.jsonl", directory / "metrics.jsonl")
         _write_example(directory, experiment)
-        summary = write_summary(directory, list(chain.steps), experiment.pretrain.seed)
+        summary = write_summary(directory, list(pipeline.steps), experiment.pretrain.seed)
         return summary, write_report(directory)
 
 
@@ -226,12 +236,12 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
 
 
 def _tables(schema: Path) -> list[Path]:
-    """The files of all tables that a schema names."""
-    from openlum.prepare.inputs.paths import find
+    """Return the files of all tables of a schema."""
+    from openlum.prepare.inputs.paths import find_files
 
     content = load_settings(schema, Schema)
     tables = content.events, content.items, content.users, content.impressions
-    return [file for table in tables if table for file in find(schema.parent, table.path)]
+    return [file for table in tables if table for file in find_files(schema.parent, table.path)]
 
 
 def _was_appended_to(dataset: Path) -> bool:

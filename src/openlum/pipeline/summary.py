@@ -1,4 +1,4 @@
-"""`summary.json`: the results of a run in a stable form, for programs. `summary.schema.json` is its JSON Schema."""
+"""`summary.json`: the results of a run for programs. Its format is stable; `summary.schema.json` is its JSON Schema."""
 
 import platform
 import subprocess
@@ -9,16 +9,16 @@ from openlum import __version__
 from openlum.artefact.directory import check_parts, read_json, write_json
 
 RANKER_PARTS = ("ranking", "comparisons", "calibration", "segments", "knowledge", "oracle")
-"""What `summary.json` has of the ranker's `metrics.json`."""
+"""Keys of the ranker's `metrics.json` that `summary.json` has too."""
 
 
 def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any]:
-    """Collect what the steps of a run measured, write `summary.json` and return it.
+    """Collect the measurements of a run's steps, write them to `summary.json` and return them.
 
     Args:
         directory: runs/NAME.
-        steps: that the run consists of; what an earlier run left of others does not count.
-        seed: of the experiment.
+        steps: the steps of the run. Artefacts of other steps from an earlier run are ignored.
+        seed: seed of the experiment.
     """
     summary: dict[str, Any] = {}
     ranker, retrieval, knowledge = (directory / name for name in ("ranker", "retrieval", "knowledge"))
@@ -29,8 +29,8 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
         summary |= {name: metrics[name] for name in RANKER_PARTS if name in metrics}
     if "retrieve" in steps:
         check_parts(retrieval, "retrieval")
-        found = read_json(retrieval / "metrics.json", "lum retrieve", ["retrieval", "protocol"])
-        summary |= {"retrieval": found["retrieval"], "retrieval_protocol": found["protocol"]}
+        metrics = read_json(retrieval / "metrics.json", "lum retrieve", ["retrieval", "protocol"])
+        summary |= {"retrieval": metrics["retrieval"], "retrieval_protocol": metrics["protocol"]}
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
     if "query" in steps:
         summary["query"] = query_part(knowledge)
@@ -40,14 +40,14 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
 
 
 def query_part(knowledge: Path) -> dict[str, Any]:
-    """The `query` part of `summary.json`, of the directory that `lum query` wrote."""
+    """Return the `query` part of `summary.json` from the directory that `lum query` wrote."""
     check_parts(knowledge, "knowledge")
-    made = read_json(knowledge / "knowledge.json", "lum query", ["rows", "seconds", "questions"])
-    return {name: made[name] for name in ("rows", "seconds")} | {"questions": len(made["questions"])}
+    content = read_json(knowledge / "knowledge.json", "lum query", ["rows", "seconds", "questions"])
+    return {name: content[name] for name in ("rows", "seconds")} | {"questions": len(content["questions"])}
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and commit that figures were measured with."""
+    """Return the versions, the machine and the commit that a result was measured with."""
     import torch
 
     return {
@@ -68,15 +68,15 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that the package runs from; None for an installed wheel."""
-    here = Path(__file__).parent
+    """Return the commit of the checkout that the package runs from; None for an installed wheel."""
+    directory = Path(__file__).parent
     try:
-        # A checkout around the virtual environment is not ours.
+        # A checkout around the virtual environment does not count: it does not track this file.
         subprocess.run(
-            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10, check=True
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=directory, capture_output=True, timeout=10, check=True
         )
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+            ["git", "rev-parse", "HEAD"], cwd=directory, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,1 +1,1 @@
-"""From an event log to `dataset/`: the stages in order. `inputs/` reads files, `engines/` computes tables."""
+"""From an event log to `dataset/`: the stages in order. `inputs/` reads the user's files, `engines/` computes tables."""

@@ -1,4 +1,4 @@
-"""Fields as the models see them: vocabularies, scales and buckets learnt from tables, and tables encoded with them."""
+"""Encoding of fields for the models: vocabularies, scales and buckets learnt from tables, and tables encoded with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,83 +11,91 @@ import ibis.expr.types as ir
 from openlum.prepare.engines.engine import Engine
 from openlum.schema import Feature, FieldSpec
 
-LARGEST = 1e30
-"""Standardised numbers beyond this are cut: they would not fit into float32."""
+MAX_STANDARDISED = 1e30
+"""Standardised numbers are clipped to this size, so that they fit into float32."""
 DAYS = "days since 1970"
-"""The unit of times."""
+"""The unit of time features."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """How one column of a table becomes ids or numbers."""
+    """The rule that turns one column of a table into ids or numbers."""
 
     role: str
     """The column, KIND.FIELD."""
     spec: FieldSpec
-    """The field that comes out."""
+    """The encoded field."""
     vocabulary: ir.Table | None = None
-    """categorical, multi: value, id, count; None where the field is hashed or in buckets."""
+    """categorical, multi: the columns value, id and count; None where the field is hashed or in buckets."""
 
 
 Encoders = dict[str, list[Encoder]]
-"""`condition`, `context`, `item` or `user` to the encoders of its fields."""
+"""For `condition`, `context`, `item` and `user`: the encoders of its fields."""
 
 
-def vocabulary(
-    engine: Engine, name: str, occurrences: ir.Table, min_count: int = 0, former: ir.Table | None = None
+def build_vocabulary(
+    engine: Engine, name: str, occurrences: ir.Table, min_count: int = 0, earlier: ir.Table | None = None
 ) -> ir.Table:
-    """Ids from 1 for values, the most frequent first, equals in the order of the text.
+    """Return ids from 1 for values, by descending count; values of the same count are ordered by their text.
 
     Args:
-        engine: where tables are computed.
-        name: what to call the vocabulary.
-        occurrences: columns value and count; values may repeat, their counts are added up.
-        min_count: values with less in all get no id.
-        former: columns value and id of an earlier preparation: these values keep their ids, new ones come after them.
+        engine: the engine that computes tables.
+        name: the name of the vocabulary.
+        occurrences: columns value and count; values may repeat, and their counts are added.
+        min_count: values with a smaller total count get no id.
+        earlier: columns value and id of an earlier preparation. These values keep their ids; new values get the next ids.
 
     Returns:
         A table with the columns value, id and count.
     """
-    known = occurrences.filter(occurrences["value"].notnull())
-    total = known.group_by("value").agg(count=known["count"].sum().cast("int64"))
+    present = occurrences.filter(occurrences["value"].notnull())
+    total = present.group_by("value").agg(count=present["count"].sum().cast("int64"))
     frequent = total.filter(total["count"] >= min_count)
-    new = frequent if former is None else frequent.anti_join(former, "value")
-    last = 0 if former is None else engine.value(former["id"].max()) or 0
-    place = ibis.row_number().over(order_by=[new["count"].desc(), new["value"]])
-    found = new.select("value", id=(place + last + 1).cast("int32"), count="count")
-    if former is not None:
-        counted = former.select("value", "id").left_join(total, "value")
+    new = frequent if earlier is None else frequent.anti_join(earlier, "value")
+    last = 0 if earlier is None else engine.fetch_value(earlier["id"].max()) or 0
+    rank = ibis.row_number().over(order_by=[new["count"].desc(), new["value"]])
+    vocabulary = new.select("value", id=(rank + last + 1).cast("int32"), count="count")
+    if earlier is not None:
+        counted = earlier.select("value", "id").left_join(total, "value")
         old = counted.select("value", "id", count=counted["count"].fill_null(0))
-        found = ibis.union(old, found)
-    return engine.keep(f"vocabulary {name}", found)
+        vocabulary = ibis.union(old, vocabulary)
+    return engine.materialize(f"vocabulary {name}", vocabulary)
 
 
-def learn(
-    engine: Engine, kind: str, features: Mapping[str, Feature], training: ir.Table | None, former: Mapping[str, Encoder]
+def learn_encoders(
+    engine: Engine,
+    kind: str,
+    features: Mapping[str, Feature],
+    training: ir.Table | None,
+    earlier: Mapping[str, Encoder],
 ) -> list[Encoder]:
-    """Learn how to encode the columns KIND.FIELD.
+    """Learn the encoders of the columns KIND.FIELD.
 
     Args:
-        engine: where tables are computed.
+        engine: the engine that computes tables.
         kind: `condition`, `item`, `user` or `context`.
         features: the fields by name.
-        training: the rows that values are counted in and scales taken from; None where there are no features.
-        former: role to encoder of an earlier preparation: scales and buckets stay, vocabularies grow.
+        training: the rows from which values are counted and scales computed; None if there are no features.
+        earlier: the encoder of each role from an earlier preparation. Scales and buckets stay, and vocabularies grow.
     """
     roles = {f"{kind}.{name}": name for name in features}
-    return [_learn(engine, role, name, features[name], training, former.get(role)) for role, name in roles.items()]
+    return [
+        _learn_encoder(engine, role, name, features[name], training, earlier.get(role)) for role, name in roles.items()
+    ]
 
 
-def _learn(engine: Engine, role: str, name: str, feature: Feature, training: Any, former: Encoder | None) -> Encoder:
+def _learn_encoder(
+    engine: Engine, role: str, name: str, feature: Feature, training: Any, earlier: Encoder | None
+) -> Encoder:
     spec = FieldSpec(name=name, type="categorical", feedback=getattr(feature, "feedback", False))
-    if former is not None and not former.spec.in_vocabulary:
-        return former
+    if earlier is not None and not earlier.spec.in_vocabulary:
+        return earlier
     if feature.type in ("numeric", "time"):
         spec = spec.model_copy(update={"unit": DAYS if feature.type == "time" else ""})
         if feature.buckets:
-            edges = _edges(engine, training[role], feature.buckets)
+            edges = _bucket_edges(engine, training[role], feature.buckets)
             return Encoder(role, spec.model_copy(update={"edges": edges, "size": len(edges) + 2}))
-        return Encoder(role, spec.model_copy(update={"type": "numeric", **_scale(engine, training[role])}))
+        return Encoder(role, spec.model_copy(update={"type": "numeric", **_mean_and_std(engine, training[role])}))
     if feature.type == "vector":
         return Encoder(role, spec.model_copy(update={"type": "vector", "width": feature.width}))
     spec = spec.model_copy(update={"type": feature.type})
@@ -96,104 +104,103 @@ def _learn(engine: Engine, role: str, name: str, feature: Feature, training: Any
         spec, values = spec.model_copy(update={"width": feature.max_values}), values.unnest("value")
     if feature.hash_rows:
         return Encoder(role, spec.model_copy(update={"hashed": True, "size": feature.hash_rows + 1}))
-    earlier = former.vocabulary if former else None
-    seen = vocabulary(engine, role, values.mutate(count=ibis.literal(1, "int64")), feature.min_count, earlier)
-    size = (engine.value(seen["id"].max()) or 0) + 1
-    return Encoder(role, spec.model_copy(update={"size": size}), vocabulary=seen)
+    earlier_vocabulary = earlier.vocabulary if earlier else None
+    occurrences = values.mutate(count=ibis.literal(1, "int64"))
+    vocabulary = build_vocabulary(engine, role, occurrences, feature.min_count, earlier_vocabulary)
+    size = (engine.fetch_value(vocabulary["id"].max()) or 0) + 1
+    return Encoder(role, spec.model_copy(update={"size": size}), vocabulary=vocabulary)
 
 
-def _scale(engine: Engine, column: Any) -> dict[str, float]:
-    mean, std = engine.value(column.mean()) or 0.0, engine.value(column.std(how="pop")) or 0.0
-    # Sums in parallel differ in the last digits from run to run.
+def _mean_and_std(engine: Engine, column: Any) -> dict[str, float]:
+    mean, std = engine.fetch_value(column.mean()) or 0.0, engine.fetch_value(column.std(how="pop")) or 0.0
+    # Parallel sums differ in their last digits from run to run, so the result is rounded.
     return {"mean": float(f"{mean:.9g}"), "std": float(f"{std:.9g}") or 1.0}
 
 
-def _edges(engine: Engine, column: Any, buckets: int) -> list[float]:
-    """The greatest value of each bucket but the last: as many training rows in each as equal values allow."""
+def _bucket_edges(engine: Engine, column: Any, buckets: int) -> list[float]:
+    """Return the largest value of each bucket except the last; buckets hold equally many training rows where ties allow it."""
     values = column.as_table().rename(value=column.get_name())
     values = values.filter(values["value"].notnull())
-    counted = values.group_by("value").agg(n=values.count())
-    below = counted.mutate(below=counted["n"].sum().over(order_by="value", rows=(None, 0)))
-    total = engine.value(counted["n"].sum()) or 0
-    places = [-(-total * part // buckets) for part in range(1, buckets)]
-    picked = below.aggregate(
-        **{f"e{place}": below["value"].min(where=below["below"] >= place) for place in set(places)}
-    )
-    row = engine.rows(picked)[0]
-    greatest = engine.value(counted["value"].max())
-    return sorted({value for value in row.values() if value is not None and value < greatest})
+    counts = values.group_by("value").agg(n=values.count())
+    cumulative = counts.mutate(cumulative=counts["n"].sum().over(order_by="value", rows=(None, 0)))
+    total = engine.fetch_value(counts["n"].sum()) or 0
+    ranks = {-(-total * part // buckets) for part in range(1, buckets)}
+    at_ranks = {f"e{rank}": cumulative["value"].min(where=cumulative["cumulative"] >= rank) for rank in ranks}
+    row = engine.fetch_rows(cumulative.aggregate(**at_ranks))[0]
+    largest = engine.fetch_value(counts["value"].max())
+    return sorted({value for value in row.values() if value is not None and value < largest})
 
 
-def encode(table: ir.Table, encoders: list[Encoder], key: str) -> ir.Table:
-    """Encode the columns of `encoders`; the others stay.
+def encode_columns(table: ir.Table, encoders: list[Encoder], key: str) -> ir.Table:
+    """Encode the columns of `encoders`; other columns stay.
 
-    Missing and unknown values become 0 or an empty list; missing numbers stay null, missing vectors become zeros. A list loses
-    its unknown values and keeps its order.
+    Missing and unknown categories become 0 or an empty list; missing numbers stay null; missing vectors become zeros. Unknown
+    values are removed from lists, whose order stays.
 
     Args:
         table: the raw values.
-        encoders: those for whose column the table has none are passed over.
-        key: a column of `table` that no two rows share.
+        encoders: encoders whose column is not in the table are skipped.
+        key: a column of `table` with a unique value in each row.
     """
     for encoder in encoders:
         if encoder.role in table.columns:
-            table = _encode(table, encoder, key)
+            table = _encode_column(table, encoder, key)
     return table
 
 
-def _encode(table: ir.Table, encoder: Encoder, key: str) -> ir.Table:
+def _encode_column(table: ir.Table, encoder: Encoder, key: str) -> ir.Table:
     role, column, spec = encoder.role, table[encoder.role], encoder.spec
     if spec.edges is not None:
         bucket = sum(((column > edge).cast("int32") for edge in spec.edges), ibis.literal(1, "int32"))
         return table.mutate(**{role: ibis.ifelse(column.isnull(), 0, bucket).cast("int32")})
     if spec.type == "numeric":
         standard = (column - spec.mean) / spec.std
-        return table.mutate(**{role: standard.clip(-LARGEST, LARGEST).cast("float32")})
+        return table.mutate(**{role: standard.clip(-MAX_STANDARDISED, MAX_STANDARDISED).cast("float32")})
     if spec.type == "vector":
         zeros = ibis.literal([0.0] * spec.width, type="array<float32>")
         return table.mutate(**{role: ibis.coalesce(column, zeros)})
     if spec.hashed:
-        return table.mutate(**{role: _hashed(column, spec)})
+        return table.mutate(**{role: _hashed_ids(column, spec)})
     assert encoder.vocabulary is not None
     if spec.type == "multi":
         return _encode_lists(table, role, encoder.vocabulary, key)
-    return with_ids(table, role, encoder.vocabulary)
+    return _encode_categories(table, role, encoder.vocabulary)
 
 
-def _hashed(column: Any, spec: FieldSpec) -> Any:
-    """`vocabulary.hashed_id` as an expression."""
+def _hashed_ids(column: Any, spec: FieldSpec) -> Any:
+    """Return the ids of a hashed field as an expression: int32, or a list of int32; 0 or an empty list where missing."""
     if spec.type == "multi":
-        hashed = column.map(lambda value: hash_expression(value, spec.size - 1))
+        hashed = column.map(lambda value: hashed_id_expression(value, spec.size - 1))
         return ibis.coalesce(hashed, ibis.literal([], type="array<int32>"))
-    return hash_expression(column, spec.size - 1).fill_null(0)
+    return hashed_id_expression(column, spec.size - 1).fill_null(0)
 
 
-def hash_expression(text: Any, rows: int) -> Any:
-    """`vocabulary.hashed_id` of a text column, int32; null where the text is."""
+def hashed_id_expression(text: Any, rows: int) -> Any:
+    """Return `vocabulary.hashed_id` of a text column as an expression, int32; null where the text is null."""
     digits, digest = ibis.literal("0123456789abcdef"), text.hexdigest("md5")
     number = sum(digits.find(digest.substr(at, 1)) * 16 ** (6 - at) for at in range(7))  # fits into int32
     return (number % rows + 1).cast("int32")
 
 
-def with_ids(table: ir.Table, role: str, known: ir.Table) -> ir.Table:
-    """Replace the values of one column by their ids, int32; 0 for unknown ones."""
-    lookup = known.select(_value=known["value"], _id=known["id"])
+def _encode_categories(table: ir.Table, role: str, vocabulary: ir.Table) -> ir.Table:
+    """Replace the values of one column by their ids, int32; unknown values become 0."""
+    lookup = vocabulary.select(_value=vocabulary["value"], _id=vocabulary["id"])
     joined = table.left_join(lookup, table[role] == lookup["_value"])
     return joined.mutate(**{role: joined["_id"].fill_null(0).cast("int32")}).drop("_value", "_id")
 
 
-def _encode_lists(table: ir.Table, role: str, known: ir.Table, key: str) -> ir.Table:
-    values = table.select(key, value=table[role]).unnest("value", offset="place")
-    found = values.join(known.select("value", "id"), "value")
-    # Joins keep no order: the place in the list comes first in each struct, and structs sort by their first field.
-    pairs = ibis.struct({"place": found["place"], "id": found["id"]})
-    lists = found.group_by(key).agg(pairs=pairs.collect())
+def _encode_lists(table: ir.Table, role: str, vocabulary: ir.Table, key: str) -> ir.Table:
+    values = table.select(key, value=table[role]).unnest("value", offset="list_index")
+    in_vocabulary = values.join(vocabulary.select("value", "id"), "value")
+    # Joins keep no order, so the list index is the first field of each struct: structs are sorted by their first field.
+    pairs = ibis.struct({"list_index": in_vocabulary["list_index"], "id": in_vocabulary["id"]})
+    lists = in_vocabulary.group_by(key).agg(pairs=pairs.collect())
     ids = lists.select(_row=lists[key], _ids=lists["pairs"].sort().map(lambda pair: pair["id"]))
     joined = table.left_join(ids, table[key] == ids["_row"])
     empty = ibis.literal([], type="array<int32>")
     return joined.mutate(**{role: ibis.coalesce(joined["_ids"], empty)}).drop("_row", "_ids")
 
 
-def write_vocabulary(engine: Engine, known: ir.Table, path: Path) -> None:
+def write_vocabulary(engine: Engine, vocabulary: ir.Table, path: Path) -> None:
     """Write a vocabulary for `Vocabulary.load`."""
-    engine.write(known.select("value", "id", "count").order_by("id"), path)
+    engine.write(vocabulary.select("value", "id", "count").order_by("id"), path)

@@ -1,7 +1,7 @@
-"""The log of a dataset: its usable rows with the ids of user and item, duplicates taken out, in parts by user.
+"""The log of a dataset: its accepted rows with the ids of user and item, without duplicates, in parts by user.
 
-`dataset/log/` keeps it: conditions raw, times in microseconds, every row with its position. All else in a dataset is computed
-from it, and a later preparation adds to it.
+`dataset/log/` stores it: raw conditions, times in microseconds, and the position of every row. Everything else in a dataset is
+computed from this log, and a later preparation appends to it.
 """
 
 import shutil
@@ -11,10 +11,10 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
+from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.impressions import check_rows, check_rule, impressions_of_events
-from openlum.prepare.intake import KNOWN_ALREADY, LABEL_LATER, POSITION, Checked
-from openlum.prepare.text import text
+from openlum.prepare.impressions import check_label_rule, check_row_ids, impressions_of_events
+from openlum.prepare.table_checks import ALREADY_IN_DATASET, LATE_LABEL, POSITION, CheckedTable
 from openlum.schema import Schema
 
 MISSING_ITEM = "item not in the item table"
@@ -22,24 +22,25 @@ KEY = ("user", "item", "time")
 
 
 @dataclass(frozen=True)
-class LogRules:
-    """Which rows of a log are refused for the company they keep."""
+class RejectionRules:
+    """Rules that reject a row because of other rows in the log."""
 
-    first: int
+    first_position: int
     """Position of the first row of this preparation."""
-    distinct: bool
-    """Refuse rows that repeat an earlier one in every column."""
-    most: int | None = None
-    """Refuse the rows of users with more than this many; what earlier preparations took stays."""
+    reject_duplicates: bool
+    """Reject rows that equal an earlier row in every column."""
+    max_user_events: int | None = None
+    """Reject the new rows of users with more events than this; rows of earlier preparations stay."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """What `dataset/log/` holds: user and item as ids, time in microseconds, conditions raw, and `POSITION`.
+    """The content of `dataset/log/`: user and item as ids, time in microseconds, raw conditions, and `POSITION`.
 
     Attributes:
         events: all events.
-        impressions: all impressions, with label, perhaps row, and context; those that the schema's rule makes of events; or none.
+        impressions: all impressions, with label, context and optionally row. They come from the impression log, or from events by
+            the schema's rule; without both, the table is empty.
         parts: names of the parts, `part=0` and so on.
     """
 
@@ -52,184 +53,202 @@ class Log:
 
     @classmethod
     def read(cls, engine: Engine, schema: Schema, directory: Path) -> "Log":
-        """Read a log that `clean` wrote.
+        """Read a log that `clean_part` wrote.
 
         Raises:
-            SchemaError: the rule that makes impressions of events needs numbers and finds none.
+            SchemaError: the schema makes impressions of events, and the rule's field holds values that are not numbers.
+            InputError: a row id of the impression log repeats.
         """
         events = engine.read("events", directory / "events")
         if schema.impressions:
-            shown = engine.read("impressions", directory / "impressions")
+            impressions = engine.read("impressions", directory / "impressions")
         else:
             if schema.impressions_from_events:
-                check_rule(engine, events, schema.impressions_from_events)
-            shown = engine.view("impressions of events", impressions_of_events(events, schema))
+                check_label_rule(engine, events, schema.impressions_from_events)
+            impressions = engine.view("impressions of events", impressions_of_events(events, schema))
         if schema.impressions and schema.impressions.row:
-            check_rows(engine, shown, schema.impressions)
+            check_row_ids(engine, impressions, schema.impressions)
         names = {part.name for part in directory.glob("*/part=*")}
-        return cls(engine, schema, directory, events, shown, sorted(names, key=_part_number))
+        return cls(engine, schema, directory, events, impressions, sorted(names, key=_part_number))
 
     def part(self, name: str) -> tuple[ir.Table, ir.Table]:
-        """The events and the impressions of the users of one part."""
-        events, shown = self._of("events", name, self.events), self._of("impressions", name, self.impressions)
-        return events, shown if self.schema.impressions else impressions_of_events(events, self.schema)
+        """Return the events and the impressions of the users of one part."""
+        events = self._part_rows("events", name, self.events)
+        impressions = self._part_rows("impressions", name, self.impressions)
+        return events, impressions if self.schema.impressions else impressions_of_events(events, self.schema)
 
-    def _of(self, table: str, part: str, whole: ir.Table) -> ir.Table:
+    def _part_rows(self, table: str, part: str, all_rows: ir.Table) -> ir.Table:
         directory = self.directory / table / part
-        return (
-            self.engine.read(f"{table} of a part", directory)
-            if directory.is_dir()
-            else whole.filter(ibis.literal(False))
-        )
+        if directory.is_dir():
+            return self.engine.read(f"{table} of a part", directory)
+        return all_rows.filter(ibis.literal(False))
 
 
-def with_identities(engine: Engine, checked: Checked, users: ir.Table, items: ir.Table) -> ir.Table:
-    """The usable rows with the ids of user and item instead of their values; rows of items without an id fall out."""
+def with_user_and_item_ids(engine: Engine, checked: CheckedTable, users: ir.Table, items: ir.Table) -> ir.Table:
+    """Return the usable rows with user and item ids in place of the raw values; rows of items without an id are dropped."""
     rows = checked.usable
-    for role, known in (("user", users), ("item", items)):
-        values = checked.met[role].select(_value=role)
-        ids = values.join(known, text(values["_value"]) == known["value"]).select("_value", _id="id")
-        ids = engine.keep(f"{role} ids of {checked.name}", ids)
+    for role, entity_ids in (("user", users), ("item", items)):
+        values = checked.distinct_ids[role].select(_value=role)
+        ids = values.join(entity_ids, canonical_expression(values["_value"]) == entity_ids["value"])
+        ids = engine.materialize(f"{role} ids of {checked.name}", ids.select("_value", _id="id"))
         rows = rows.join(ids, rows[role] == ids["_value"]).drop(role, "_value").rename({role: "_id"})
     return engine.view(f"{checked.name} with ids", rows)
 
 
-def strangers(engine: Engine, checked: Checked, items: ir.Table) -> ir.Table | None:
-    """The usable rows of items without an id, as `clean` returns refused rows."""
-    rows, unknown = checked.usable, checked.met["item"].select("item")
-    unknown = engine.keep(
-        f"{checked.name} strangers", unknown.anti_join(items, text(unknown["item"]) == items["value"])
+def rows_of_unknown_items(engine: Engine, checked: CheckedTable, items: ir.Table) -> ir.Table | None:
+    """Return the usable rows whose item has no id, as rejected rows; None if every item has an id.
+
+    Args:
+        engine: the engine that computes tables.
+        checked: the checked table.
+        items: the columns value and id of all items.
+
+    Returns:
+        The columns `POSITION` and reason.
+    """
+    rows, unknown = checked.usable, checked.distinct_ids["item"].select("item")
+    unknown = engine.materialize(
+        f"{checked.name} unknown items",
+        unknown.anti_join(items, canonical_expression(unknown["item"]) == items["value"]),
     )
-    if not engine.value(unknown.count()):
+    if not engine.fetch_value(unknown.count()):
         return None
-    return engine.keep(
-        f"{checked.name} of strangers",
+    return engine.materialize(
+        f"{checked.name} of unknown items",
         rows.semi_join(unknown, "item").select(POSITION, reason=ibis.literal(MISSING_ITEM)),
     )
 
 
-def divide(engine: Engine, name: str, rows: list[ir.Table], number: int, scratch: Path) -> list[Path]:
-    """Write the rows of tables in parts by user; returns the directory of each part that has rows."""
-    columns = rows[0].columns
-    both = ibis.union(*[table.select(columns) for table in rows]) if len(rows) > 1 else rows[0]
-    engine.write_parts(both.mutate(part=(both["user"] % number).cast("int32")), scratch / name)
+def write_user_parts(engine: Engine, name: str, tables: list[ir.Table], parts: int, scratch: Path) -> list[Path]:
+    """Write the rows of tables into `parts` parts by user, and return the directory of each part that has rows."""
+    columns = tables[0].columns
+    rows = ibis.union(*[table.select(columns) for table in tables]) if len(tables) > 1 else tables[0]
+    engine.write_parts(rows.mutate(part=(rows["user"] % parts).cast("int32")), scratch / name)
     return sorted((scratch / name).glob("part=*"), key=lambda part: _part_number(part.name))
 
 
-def check_complete(engine: Engine, name: str, divided: Path, expected: int) -> None:
-    """Make sure that no row was lost between the files and the log."""
-    found = engine.value(engine.read(f"{name} divided", divided).count()) if any(divided.glob("part=*")) else 0
-    if found != expected:
-        raise RuntimeError(f"{name}: {found:,} rows reached the log, but {expected:,} were usable")
+def check_row_count(engine: Engine, name: str, parts: Path, expected: int) -> None:
+    """Raise a `RuntimeError` if rows were lost between the files and the parts of the log."""
+    number = engine.fetch_value(engine.read(f"{name} in parts", parts).count()) if any(parts.glob("part=*")) else 0
+    if number != expected:
+        raise RuntimeError(f"{name}: {number:,} rows reached the log, but {expected:,} were usable")
 
 
-def clean(engine: Engine, part: Path, rules: LogRules, out: Path) -> ir.Table | None:
-    """Move one part into the log, without the rows that the rules refuse, and with the labels that came later than their rows.
+def clean_part(engine: Engine, part: Path, rules: RejectionRules, out: Path) -> ir.Table | None:
+    """Move one part into the log, without the rows that the rules reject, and with labels that arrived after their rows.
 
     Args:
-        engine: where tables are computed.
-        part: a directory from `divide`.
-        rules: what to refuse.
+        engine: the engine that computes tables.
+        part: a directory from `write_user_parts`.
+        rules: the rules that reject rows.
         out: directory of the log.
 
     Returns:
-        The refused rows, with the columns `POSITION` and reason; None where there are none.
+        The rejected rows, with the columns `POSITION` and reason; None if no row is rejected.
     """
     name = f"{out.name} {part.name}"
     rows = engine.read(name, part)
     out.mkdir(parents=True, exist_ok=True)
-    repeated = _repeated(engine, name, rows, rules.first) if rules.distinct else None
-    left = rows if repeated is None else rows.anti_join(repeated, POSITION)
-    late = _late_labels(engine, name, left, rules.first) if "label" in rows.columns else None
-    left = left if late is None else _with_labels(left, late)
-    crowds = _crowds(engine, name, left, rules.first, rules.most) if rules.most else None
-    left = left if crowds is None else left.anti_join(crowds, POSITION)
-    late = None if late is None else late.filter(late["reason"].notnull()).select(POSITION, "reason")
-    refused = [found for found in (repeated, late, crowds) if found is not None]
-    if not refused:
+    duplicates = _duplicates(engine, name, rows, rules.first_position) if rules.reject_duplicates else None
+    accepted = rows if duplicates is None else rows.anti_join(duplicates, POSITION)
+    late = _late_labels(engine, name, accepted, rules.first_position) if "label" in rows.columns else None
+    accepted = accepted if late is None else _with_late_labels(accepted, late)
+    excess = (
+        _rows_beyond_user_limit(engine, name, accepted, rules.first_position, rules.max_user_events)
+        if rules.max_user_events
+        else None
+    )
+    accepted = accepted if excess is None else accepted.anti_join(excess, POSITION)
+    label_sources = None if late is None else late.filter(late["reason"].notnull()).select(POSITION, "reason")
+    rejected = [table for table in (duplicates, label_sources, excess) if table is not None]
+    if not rejected:
         shutil.move(part, out / part.name)
         return None
     number = _part_number(part.name)
-    engine.write_parts(left.mutate(part=ibis.literal(number, "int32")), out)
+    engine.write_parts(accepted.mutate(part=ibis.literal(number, "int32")), out)
     shutil.rmtree(part)
-    return ibis.union(*refused) if len(refused) > 1 else refused[0]
+    return ibis.union(*rejected) if len(rejected) > 1 else rejected[0]
 
 
-def _late_labels(engine: Engine, name: str, rows: ir.Table, first: int) -> ir.Table | None:
-    """Rows that are alike in all but position and label, where one lacks the label and another has it: one of them stays.
+def _late_labels(engine: Engine, name: str, rows: ir.Table, first_position: int) -> ir.Table | None:
+    """Find rows that differ only in position and label, where one row has no label and another has one; one row of them stays.
 
-    The earlier one stays. Where it lacks the label it takes that of the other, so that its row id, under which there may be
-    answers already, is that of the labelled row.
+    The earlier row stays. If it has no label, it takes the label of the other row: knowledge may have been written under its row
+    id already, and the labelled row must have the same id.
 
     Returns:
-        The columns `POSITION`, reason (null where the row stays) and label (that it takes); None where there are no such rows.
+        The columns `POSITION`, reason (null where the row stays) and label (the label that the row takes); None if there are no
+        such rows.
     """
     key = ("row",) if "row" in rows.columns else KEY
-    waiting = engine.keep(f"{name} waiting", rows.filter(rows["label"].isnull()).select(key).distinct())
-    if not engine.value(waiting.count()):
+    unlabelled = engine.materialize(f"{name} waiting", rows.filter(rows["label"].isnull()).select(key).distinct())
+    if not engine.fetch_value(unlabelled.count()):
         return None
-    alike = [column for column in rows.columns if column not in (POSITION, "label")]
-    close = rows.semi_join(waiting, key)
-    position, missing = close[POSITION], close["label"].isnull()
-    close = close.mutate(
-        without=ibis.ifelse(missing, position, ibis.null("int64")).min().over(group_by=alike),
-        having=ibis.ifelse(missing, ibis.null("int64"), position).min().over(group_by=alike),
+    same = [column for column in rows.columns if column not in (POSITION, "label")]
+    similar = rows.semi_join(unlabelled, key)
+    position, missing = similar[POSITION], similar["label"].isnull()
+    similar = similar.mutate(
+        without=ibis.ifelse(missing, position, ibis.null("int64")).min().over(group_by=same),
+        having=ibis.ifelse(missing, ibis.null("int64"), position).min().over(group_by=same),
     )
-    close = close.mutate(
-        label=ibis.ifelse(close[POSITION] == close["having"], close["label"], ibis.null("float64"))
+    similar = similar.mutate(
+        label=ibis.ifelse(similar[POSITION] == similar["having"], similar["label"], ibis.null("float64"))
         .max()
-        .over(group_by=alike)
+        .over(group_by=same)
     )
-    takes, brings = close[POSITION] == close["without"], close[POSITION] == close["having"]
-    early = close["without"] < close["having"]
-    found = close.filter(close["having"].notnull() & (takes | (brings & early)))
-    repeats = ibis.ifelse(found["having"] < first, KNOWN_ALREADY, "duplicate")
+    takes, brings = similar[POSITION] == similar["without"], similar[POSITION] == similar["having"]
+    unlabelled_first = similar["without"] < similar["having"]
+    pairs = similar.filter(similar["having"].notnull() & (takes | (brings & unlabelled_first)))
+    duplicate_reason = ibis.ifelse(pairs["having"] < first_position, ALREADY_IN_DATASET, "duplicate")
     reason = ibis.cases(
-        (found[POSITION] == found["having"], LABEL_LATER),
-        (found["without"] > found["having"], repeats),
+        (pairs[POSITION] == pairs["having"], LATE_LABEL),
+        (pairs["without"] > pairs["having"], duplicate_reason),
         else_=ibis.null("string"),
     )
-    return _kept_if_any(engine, f"{name} late labels", found.select(POSITION, "label", reason=reason))
+    return _materialize_if_any(engine, f"{name} late labels", pairs.select(POSITION, "label", reason=reason))
 
 
-def _with_labels(rows: ir.Table, late: ir.Table) -> ir.Table:
-    """The rows that stay, with the labels that they take."""
-    went, came = late.filter(late["reason"].notnull()), late.filter(late["reason"].isnull())
-    rows = rows.anti_join(went, POSITION).left_join(came.select(POSITION, taken="label"), POSITION)
-    columns = [column for column in rows.columns if column not in ("label", "taken", f"{POSITION}_right")]
-    return rows.select(*columns, label=rows["label"].coalesce(rows["taken"]))
+def _with_late_labels(rows: ir.Table, late: ir.Table) -> ir.Table:
+    """Return the rows that stay, with the labels that they take; `late` is from `_late_labels`."""
+    rejected, labelled = late.filter(late["reason"].notnull()), late.filter(late["reason"].isnull())
+    labels = labelled.select(POSITION, late_label="label")
+    rows = rows.anti_join(rejected, POSITION).left_join(labels, POSITION)
+    columns = [column for column in rows.columns if column not in ("label", "late_label", f"{POSITION}_right")]
+    return rows.select(*columns, label=rows["label"].coalesce(rows["late_label"]))
 
 
-def _repeated(engine: Engine, name: str, rows: ir.Table, first: int) -> ir.Table | None:
-    """Rows that are like an earlier one in all but their position."""
-    # Few rows share user, item and time; only those are compared in the other columns.
-    met = rows.group_by(KEY).agg(n=rows.count())
-    twice = engine.keep(f"{name} twice", met.filter(met["n"] > 1).select(KEY))
-    if not engine.value(twice.count()):
+def _duplicates(engine: Engine, name: str, rows: ir.Table, first_position: int) -> ir.Table | None:
+    """Return the rows that equal an earlier row in every column except the position; None if there are no such rows."""
+    # Few rows share user, item and time, so only these rows are compared in the other columns.
+    counts = rows.group_by(KEY).agg(n=rows.count())
+    repeated = engine.materialize(f"{name} repeated keys", counts.filter(counts["n"] > 1).select(KEY))
+    if not engine.fetch_value(repeated.count()):
         return None
-    close = rows.semi_join(twice, KEY)
+    similar = rows.semi_join(repeated, KEY)
     same = [column for column in rows.columns if column != POSITION]
-    placed = close.mutate(
-        place=ibis.row_number().over(group_by=same, order_by=POSITION),
-        origin=close[POSITION].min().over(group_by=same),
+    numbered = similar.mutate(
+        occurrence=ibis.row_number().over(group_by=same, order_by=POSITION),
+        origin=similar[POSITION].min().over(group_by=same),
     )
-    later = placed.filter(placed["place"] > 0)
-    reason = ibis.ifelse(later["origin"] < first, KNOWN_ALREADY, "duplicate")
-    return _kept_if_any(engine, f"{name} repeated", later.select(POSITION, reason=reason))
+    later = numbered.filter(numbered["occurrence"] > 0)
+    reason = ibis.ifelse(later["origin"] < first_position, ALREADY_IN_DATASET, "duplicate")
+    return _materialize_if_any(engine, f"{name} duplicates", later.select(POSITION, reason=reason))
 
 
-def _crowds(engine: Engine, name: str, rows: ir.Table, first: int, most: int) -> ir.Table | None:
-    """All rows of this preparation of users with more than `most`, those of earlier ones counted."""
+def _rows_beyond_user_limit(
+    engine: Engine, name: str, rows: ir.Table, first_position: int, max_user_events: int
+) -> ir.Table | None:
+    """Return all rows of this preparation that belong to users with too many events, earlier preparations included."""
     users = rows.group_by("user").agg(n=rows.count())
-    users = users.filter(users["n"] > most)
-    crowd = rows.filter(rows[POSITION] >= first).semi_join(users, "user")
-    reason = ibis.literal(f"user with more than {most:,} events")
-    return _kept_if_any(engine, f"{name} crowds", crowd.select(POSITION, reason=reason))
+    users = users.filter(users["n"] > max_user_events)
+    excess = rows.filter(rows[POSITION] >= first_position).semi_join(users, "user")
+    reason = ibis.literal(f"user with more than {max_user_events:,} events")
+    return _materialize_if_any(engine, f"{name} beyond the user limit", excess.select(POSITION, reason=reason))
 
 
-def _kept_if_any(engine: Engine, name: str, table: ir.Table) -> ir.Table | None:
-    kept = engine.keep(name, table)
-    return kept if engine.value(kept.count()) else None
+def _materialize_if_any(engine: Engine, name: str, table: ir.Table) -> ir.Table | None:
+    materialized = engine.materialize(name, table)
+    return materialized if engine.fetch_value(materialized.count()) else None
 
 
 def _part_number(name: str) -> int:

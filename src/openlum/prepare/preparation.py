@@ -14,283 +14,318 @@ from openlum.artefact.directory import fingerprint
 from openlum.data.dataset import UNLABELLED, Dataset, DatasetInfo
 from openlum.data.profile import Profile
 from openlum.errors import InputError
+from openlum.prepare.canonical_expression import canonical_expression
+from openlum.prepare.conversion import TICKS, Column, feature_columns
+from openlum.prepare.data_quality import data_quality_notes
+from openlum.prepare.earlier_dataset import EarlierDataset
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.entities import Entities, encoded, number_identities, read_entities
-from openlum.prepare.features import Encoders, encode, learn, write_vocabulary
-from openlum.prepare.former import Former
-from openlum.prepare.impressions import impressions, label_rule, open_impressions
-from openlum.prepare.inputs.files import Source
-from openlum.prepare.intake import POSITION, Checked, Intake
-from openlum.prepare.log import Log, LogRules, check_complete, clean, divide, strangers, with_identities
-from openlum.prepare.notes import notes
-from openlum.prepare.profiling import Shares, describe
-from openlum.prepare.sequences import eligible, sequences
-from openlum.prepare.splits import Boundaries, boundaries
-from openlum.prepare.text import text
-from openlum.prepare.values import TICKS, Column, feature_columns
+from openlum.prepare.entities import Entities, assign_ids, encoded_entities, read_entities
+from openlum.prepare.features import Encoders, encode_columns, learn_encoders, write_vocabulary
+from openlum.prepare.impressions import check_impressions, impressions_with_prefix, label_rule
+from openlum.prepare.inputs.files import TableFiles
+from openlum.prepare.log import (
+    Log,
+    RejectionRules,
+    check_row_count,
+    clean_part,
+    rows_of_unknown_items,
+    with_user_and_item_ids,
+    write_user_parts,
+)
+from openlum.prepare.profiling import ImpressionCounts, profile_log
+from openlum.prepare.sequences import build_sequences, can_be_held_out
+from openlum.prepare.splits import SplitBoundaries, split_boundaries
+from openlum.prepare.table_checks import POSITION, CheckedTable, TableChecker
 from openlum.schema import Feature, Schema, time_field_specs
 
-FEWEST_EVENTS = 3
-"""Training, validation and test need one each."""
+MIN_EVENTS = 3
+"""Training, validation and test need at least one event each."""
 TABLES = ("events", "impressions", "items", "users")
 
-Step = Callable[[str, float], None]
-"""Says what is being done, and which part of the whole preparation lies behind."""
+ReportProgress = Callable[[str, float], None]
+"""Function that shows the current step, and the completed fraction of the whole preparation."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a preparation reads."""
+    """The files and the earlier dataset that a preparation reads."""
 
     schema: Schema
-    """With the paths of the files to read now."""
+    """The schema, with the paths of the files to read now."""
     root: Path
-    """The directory that they start from."""
-    former: Dataset | None = None
-    """The dataset that their rows are added to."""
+    """The directory that relative paths start from."""
+    earlier: Dataset | None = None
+    """The dataset that the rows are added to."""
     tables: tuple[str, ...] = TABLES
-    """Which tables of the schema are read now."""
+    """The tables of the schema to read now."""
 
 
 class Preparation:
-    """One preparation, from the files of a log to those of a dataset.
+    """One preparation, from the files of a log to the files of a dataset.
 
     Args:
-        engine: where tables are computed.
-        inputs: what to read.
-        draft: the directory of the dataset.
+        engine: the engine that computes tables.
+        inputs: the files and the earlier dataset to read.
+        draft: the directory to write the dataset to.
         scratch: a directory for intermediate files.
-        step: shows how far it is.
-        sources: filled with the files that are read.
+        report_progress: shows the progress.
+        sources: a list to which the files that are read are added.
     """
 
     def __init__(
-        self, engine: Engine, inputs: Inputs, draft: Path, scratch: Path, step: Step, sources: list[Source]
+        self,
+        engine: Engine,
+        inputs: Inputs,
+        draft: Path,
+        scratch: Path,
+        report_progress: ReportProgress,
+        sources: list[TableFiles],
     ) -> None:
         self.engine, self.schema = engine, inputs.schema
-        self.inputs, self.draft, self.scratch, self.step, self.sources = inputs, draft, scratch, step, sources
-        self.former = Former(engine, inputs.former) if inputs.former else None
-        self.before: dict[str, int] = self.former.info.counts if self.former else {}
-        self.intake = Intake(engine, self.schema, inputs.root, scratch / "csv", sources, self.before)
-        self.number = self.former.info.preparations if self.former else 0
-        self._keep_rejected()
+        self.inputs, self.draft, self.scratch, self.sources = inputs, draft, scratch, sources
+        self.report_progress = report_progress
+        self.earlier = EarlierDataset(engine, inputs.earlier) if inputs.earlier else None
+        self.earlier_counts: dict[str, int] = self.earlier.info.counts if self.earlier else {}
+        self.checker = TableChecker(engine, self.schema, inputs.root, scratch / "csv", sources, self.earlier_counts)
+        self.earlier_preparations = self.earlier.info.preparations if self.earlier else 0
+        self._copy_earlier_rejected()
 
     def run(self) -> DatasetInfo:
-        """All stages."""
-        self.step("reading and checking the log", 0.0)
-        logs = self._open()
-        self._check_enough()
-        item_rows, user_rows = self._entity_rows("item"), self._entity_rows("user")
-        self.step("numbering users and items", 0.15)
-        both = [self._entities("item", logs, item_rows), self._entities("user", logs, user_rows)]
-        self.step("dividing the log by user", 0.25)
-        self._write_logs(logs, *both)
+        """Run all stages and return the content of `dataset.json`."""
+        self.report_progress("reading and checking the log", 0.0)
+        logs = self._check_logs()
+        self._require_events()
+        item_table, user_table = self._entity_table("item"), self._entity_table("user")
+        self.report_progress("assigning ids to users and items", 0.15)
+        items, users = self._entities("item", logs, item_table), self._entities("user", logs, user_table)
+        self.report_progress("dividing the log by user", 0.25)
+        self._write_logs(logs, items, users)
         log = Log.read(self.engine, self.schema, self.draft / "log")
-        self.step("building vocabularies", 0.6)
-        split = boundaries(self.engine, log.events, self.schema.splits)
-        trained = self._training_events(log, split)
-        encoders = self._learn(log, split, both, trained)
-        self._write_entities(both, encoders, trained)
-        shares = self._write_parts(log, split, encoders)
-        self.step("describing the data set", 0.95)
-        odd = notes(self.engine, self.schema, log, shares, both)
-        profile = describe(self.engine, log, split, encoders, shares, [item_rows, user_rows])
-        return self._info(split, encoders, shares, profile, odd)
+        self.report_progress("building vocabularies", 0.6)
+        boundaries = split_boundaries(self.engine, log.events, self.schema.splits)
+        training_counts = self._training_event_counts(log, boundaries)
+        encoders = self._learn_encoders(log, boundaries, [items, users], training_counts)
+        self._write_entities([items, users], encoders, training_counts)
+        impression_counts = self._write_parts(log, boundaries, encoders)
+        self.report_progress("computing statistics of the data set", 0.95)
+        notes = data_quality_notes(self.engine, self.schema, log, impression_counts, [items, users])
+        profile = profile_log(self.engine, log, boundaries, encoders, impression_counts, [item_table, user_table])
+        return self._info(boundaries, encoders, impression_counts, profile, notes)
 
-    def _keep_rejected(self) -> None:
-        """Begin `rejected/` with what earlier preparations refused."""
-        if self.former:
-            former = self.former.dataset.path / "rejected"
-            if former.is_dir():
-                shutil.copytree(former, self.draft / "rejected")
+    def _copy_earlier_rejected(self) -> None:
+        """Create `rejected/` with the rejected rows of earlier preparations."""
+        if self.earlier:
+            rejected = self.earlier.dataset.path / "rejected"
+            if rejected.is_dir():
+                shutil.copytree(rejected, self.draft / "rejected")
         (self.draft / "rejected").mkdir(exist_ok=True)
 
-    def _open(self) -> dict[str, Checked]:
-        """The logs that are read now: `events`, `impressions` or both."""
-        log, opened = self.schema.events, {}
+    def _check_logs(self) -> dict[str, CheckedTable]:
+        """Check the logs that are read now: `events`, `impressions` or both."""
+        log, checked = self.schema.events, {}
         if "events" in self.inputs.tables:
             columns = [
                 Column("user", log.user, "identity"),
                 Column("item", log.item, "identity"),
-                Column("time", log.time, "moment", TICKS[log.time_unit]),
+                Column("time", log.time, "row_time", TICKS[log.time_unit]),
                 *feature_columns("condition", log.condition),
             ]
-            opened["events"] = self.intake.open("events", log.path, columns)
+            checked["events"] = self.checker.check_table("events", log.path, columns)
         if self.schema.impressions and "impressions" in self.inputs.tables:
-            opened["impressions"] = open_impressions(self.intake, self.schema)
-        return opened
+            checked["impressions"] = check_impressions(self.checker, self.schema)
+        return checked
 
-    def _rejected(self, name: str) -> Path:
-        return self.draft / "rejected" / (f"{name}-{self.number}.parquet" if self.number else f"{name}.parquet")
+    def _rejected_path(self, name: str) -> Path:
+        number = self.earlier_preparations
+        return self.draft / "rejected" / (f"{name}-{number}.parquet" if number else f"{name}.parquet")
 
-    def _entity_rows(self, role: str) -> ir.Table | None:
-        """The item or the user table: the rows read now, and those of earlier preparations that they do not replace."""
+    def _entity_table(self, role: str) -> ir.Table | None:
+        """Return the item or the user table: the rows read now, and the rows of earlier preparations that they do not replace."""
         table = self.schema.items if role == "item" else self.schema.users
         if table is None:
             return None
-        rows = self.former.entity_rows(role) if self.former else None
+        rows = self.earlier.entity_rows(role) if self.earlier else None
         if f"{role}s" in self.inputs.tables:
             name = f"{role}s_table"
-            new = read_entities(self.engine, self.intake, role, table, self._rejected(name))
+            new = read_entities(self.engine, self.checker, role, table, self._rejected_path(name))
             if rows is not None:
-                self.intake.notes[f"{name}: rows that a later one of the same id has replaced"] = self.engine.value(
-                    rows.semi_join(new, "id").count()
-                )
+                replaced = self.engine.fetch_value(rows.semi_join(new, "id").count())
+                self.checker.notes[f"{name}: rows that a later one of the same id has replaced"] = replaced
             rows = new if rows is None else ibis.union(new, rows.anti_join(new, "id").select(new.columns))
         assert rows is not None
-        kept = self.draft / "log" / f"{role}s.parquet"
-        self.engine.write(rows.order_by("id"), kept)
-        return self.engine.read(f"{role} rows", kept)
+        path = self.draft / "log" / f"{role}s.parquet"
+        self.engine.write(rows.order_by("id"), path)
+        return self.engine.read(f"{role} rows", path)
 
-    def _entities(self, role: str, logs: Mapping[str, Checked], rows: ir.Table | None) -> Entities:
-        """The users or the items: every value that the table and the logs name.
+    def _entities(self, role: str, logs: Mapping[str, CheckedTable], table: ir.Table | None) -> Entities:
+        """Return the users or the items: every raw id in the table and in the logs.
 
-        Items that a complete table does not name are none.
+        If the item table is complete, items that are only in the logs are left out.
         """
-        table = rows if role == "item" and self.schema.items and self.schema.items.complete else None
-        seen = []
+        complete = table if role == "item" and self.schema.items and self.schema.items.complete else None
+        occurrences = []
         for name, log in logs.items():
-            each = log.usable.group_by(role).agg(first=log.usable["time"].min())
-            each = log.met[role] = self.engine.keep(f"{role}s of {name}", each)
-            self.intake.note_ids(name, each.select(role))
-            found = each.select(first=each["first"] if name == "events" else ibis.null("int64"), value=text(each[role]))
-            seen.append(found if table is None else found.semi_join(table, found["value"] == table["id"]))
-        if rows is not None:
-            seen.append(rows.select(first=ibis.null("int64"), value="id"))
-        former = self.former.vocabulary(f"{role}s") if self.former else None
-        return Entities(role, number_identities(self.engine, f"{role}s", seen, former), rows)
+            ids = log.usable.group_by(role).agg(first=log.usable["time"].min())
+            ids = log.distinct_ids[role] = self.engine.materialize(f"{role}s of {name}", ids)
+            self.checker.note_doubtful_ids(name, ids.select(role))
+            first = ids["first"] if name == "events" else ibis.null("int64")
+            values = ids.select(first=first, value=canonical_expression(ids[role]))
+            in_table = values if complete is None else values.semi_join(complete, values["value"] == complete["id"])
+            occurrences.append(in_table)
+        if table is not None:
+            occurrences.append(table.select(first=ibis.null("int64"), value="id"))
+        earlier_ids = self.earlier.vocabulary(f"{role}s") if self.earlier else None
+        return Entities(role, assign_ids(self.engine, f"{role}s", occurrences, earlier_ids), table)
 
-    def _write_logs(self, logs: Mapping[str, Checked], items: Entities, users: Entities) -> None:
-        """Write `log/`, in which no row is refused any more; and the refused rows."""
+    def _write_logs(self, logs: Mapping[str, CheckedTable], items: Entities, users: Entities) -> None:
+        """Write the accepted rows to `log/`, and the rejected rows to `rejected/`."""
         names = ["events"] + (["impressions"] if self.schema.impressions else [])
-        total = max(self.before.get(name, 0) + self.intake.counts.get(name, 0) for name in names)
+        total = max(self.earlier_counts.get(name, 0) + self.checker.counts.get(name, 0) for name in names)
         for name in names:
             checked = logs.get(name)
-            rows = [with_identities(self.engine, checked, users.known, items.known)] if checked else []
-            if self.former:
-                rows.append(self.former.log(name))
-            rules = LogRules(
-                first=self.before.get(f"{name}_in", 0),
-                distinct="row" not in rows[0].columns,
-                most=self.schema.max_user_events if name == "events" else None,
+            tables = [with_user_and_item_ids(self.engine, checked, users.ids, items.ids)] if checked else []
+            if self.earlier:
+                tables.append(self.earlier.log(name))
+            rules = RejectionRules(
+                first_position=self.earlier_counts.get(f"{name}_in", 0),
+                reject_duplicates="row" not in tables[0].columns,
+                max_user_events=self.schema.max_user_events if name == "events" else None,
             )
-            parts = divide(self.engine, name, rows, self.engine.parts(total), self.scratch)
-            removed = [found] if (found := self._strangers(checked, items.known)) is not None else []
-            expected = self.before.get(name, 0)
+            parts = write_user_parts(self.engine, name, tables, self.engine.number_of_parts(total), self.scratch)
+            unknown = self._rows_of_unknown_items(checked, items.ids)
+            rejected = [unknown] if unknown is not None else []
+            expected = self.earlier_counts.get(name, 0)
             if checked:
-                expected += self.intake.counts[name] - sum(self.engine.value(table.count()) for table in removed)
-            check_complete(self.engine, name, self.scratch / name, expected)
-            for place, part in enumerate(parts):
-                self.step(f"cleaning {name}, part {place + 1} of {len(parts)}", 0.45 + 0.15 * place / len(parts))
-                refused = clean(self.engine, part, rules, self.draft / "log" / name)
-                removed += [refused] if refused is not None else []
+                expected += self.checker.counts[name] - sum(self.engine.fetch_value(rows.count()) for rows in rejected)
+            check_row_count(self.engine, name, self.scratch / name, expected)
+            for index, part in enumerate(parts):
+                self.report_progress(
+                    f"cleaning {name}, part {index + 1} of {len(parts)}", 0.45 + 0.15 * index / len(parts)
+                )
+                part_rejected = clean_part(self.engine, part, rules, self.draft / "log" / name)
+                rejected += [part_rejected] if part_rejected is not None else []
             if not parts:
-                self.engine.write(rows[0].limit(0), self.draft / "log" / name / "part=0" / "none.parquet")
+                self.engine.write(tables[0].limit(0), self.draft / "log" / name / "part=0" / "none.parquet")
             if checked:
-                self.intake.finish(checked, removed, self._rejected(name))
-        self._check_enough()
+                self.checker.write_rejected(checked, rejected, self._rejected_path(name))
+        self._require_events()
 
-    def _strangers(self, checked: Checked | None, items: ir.Table) -> ir.Table | None:
-        """The rows of items that the item table lacks, where it must have all."""
-        must = self.schema.items is not None and self.schema.items.complete
-        return strangers(self.engine, checked, items) if checked and must else None
+    def _rows_of_unknown_items(self, checked: CheckedTable | None, items: ir.Table) -> ir.Table | None:
+        """Return the rows of items that are not in the item table, if the table must be complete."""
+        complete = self.schema.items is not None and self.schema.items.complete
+        return rows_of_unknown_items(self.engine, checked, items) if checked and complete else None
 
-    def _check_enough(self) -> None:
-        counts = self.intake.counts
-        usable = self.before.get("events", 0) + counts.get("events", 0)
-        if usable < FEWEST_EVENTS:
-            refused = ", ".join(f"{number:,} {reason}" for reason, number in self.intake.reasons.items()) or "none"
+    def _require_events(self) -> None:
+        """Raise an `InputError` if too few events can be used."""
+        counts = self.checker.counts
+        usable = self.earlier_counts.get("events", 0) + counts.get("events", 0)
+        if usable < MIN_EVENTS:
+            rejected = ", ".join(f"{number:,} {reason}" for reason, number in self.checker.reasons.items()) or "none"
             raise InputError(
                 f"{self.inputs.root / self.schema.events.path}: {usable} usable events of "
-                f"{counts.get('events_in', 0):,} (refused: {refused}); at least {FEWEST_EVENTS} are needed; "
+                f"{counts.get('events_in', 0):,} (rejected: {rejected}); at least {MIN_EVENTS} are needed; "
                 "if the times look wrong, check 'time_unit' in the schema"
             )
 
-    def _training_events(self, log: Log, split: Boundaries) -> dict[str, ir.Table]:
-        """`item` and `user` to the ids that the training period has events of, with the number of these events, count."""
-        training = split.training(log.events)
+    def _training_event_counts(self, log: Log, boundaries: SplitBoundaries) -> dict[str, ir.Table]:
+        """Return, for `item` and `user`, the ids with events in the training period (id) and the number of events (count)."""
+        training = boundaries.training(log.events)
         return {
-            role: self.engine.keep(
+            role: self.engine.materialize(
                 f"training events of {role}s", training.group_by(id=role).agg(count=training.count())
             )
             for role in ("item", "user")
         }
 
-    def _learn(
-        self, log: Log, split: Boundaries, both: Sequence[Entities], trained: Mapping[str, ir.Table]
+    def _learn_encoders(
+        self,
+        log: Log,
+        boundaries: SplitBoundaries,
+        entity_sets: Sequence[Entities],
+        training_counts: Mapping[str, ir.Table],
     ) -> Encoders:
-        """Learn from the training period alone: its events, its labelled impressions, the items and users of its events."""
-        schema, shown = self.schema, log.impressions
+        """Learn encoders from the training period alone: its events, its labelled impressions, and the entities of its events."""
+        schema, impressions = self.schema, log.impressions
         sources: dict[str, tuple[Mapping[str, Feature], ir.Table | None]] = {
-            "condition": (schema.events.condition, split.training(log.events)),
+            "condition": (schema.events.condition, boundaries.training(log.events)),
             "context": (
                 schema.impressions.context if schema.impressions else {},
-                split.training(shown.filter(shown["label"].notnull())),
+                boundaries.training(impressions.filter(impressions["label"].notnull())),
             ),
             "item": (schema.items.features if schema.items else {}, None),
             "user": (schema.users.features if schema.users else {}, None),
         }
-        for one in both:
-            sources[one.role] = sources[one.role][0], one.rows_of(trained[one.role])
+        for entities in entity_sets:
+            sources[entities.role] = sources[entities.role][0], entities.table_rows(training_counts[entities.role])
         return {
-            kind: learn(self.engine, kind, features, table, self.former.encoders(kind) if self.former else {})
-            for kind, (features, table) in sources.items()
+            kind: learn_encoders(self.engine, kind, features, rows, self.earlier.encoders(kind) if self.earlier else {})
+            for kind, (features, rows) in sources.items()
         }
 
-    def _write_entities(self, both: Sequence[Entities], encoders: Encoders, trained: Mapping[str, ir.Table]) -> None:
+    def _write_entities(
+        self, entity_sets: Sequence[Entities], encoders: Encoders, training_counts: Mapping[str, ir.Table]
+    ) -> None:
         """Write the vocabularies, the item table and the user table."""
         vocab = self.draft / "vocab"
-        for one in both:
-            counted = one.known.left_join(trained[one.role], "id")
-            counted = counted.select("value", "id", count=counted["count"].fill_null(0))
-            write_vocabulary(self.engine, counted, vocab / f"{one.role}s.parquet")
-            self.engine.write(encoded(one, encoders[one.role]), self.draft / f"{one.role}s.parquet")
-        for encoder in (encoder for those in encoders.values() for encoder in those):
+        for entities in entity_sets:
+            counts = entities.ids.left_join(training_counts[entities.role], "id")
+            counts = counts.select("value", "id", count=counts["count"].fill_null(0))
+            write_vocabulary(self.engine, counts, vocab / f"{entities.role}s.parquet")
+            encoded = encoded_entities(entities, encoders[entities.role])
+            self.engine.write(encoded, self.draft / f"{entities.role}s.parquet")
+        for encoder in (encoder for encoders_of_kind in encoders.values() for encoder in encoders_of_kind):
             if encoder.vocabulary is not None:
                 write_vocabulary(self.engine, encoder.vocabulary, vocab / f"{encoder.role}.parquet")
 
-    def _write_parts(self, log: Log, split: Boundaries, encoders: Encoders) -> Shares:
+    def _write_parts(self, log: Log, boundaries: SplitBoundaries, encoders: Encoders) -> ImpressionCounts:
         """Write `sequences/` and `impressions/`, part by part."""
-        shares = Shares()
+        impression_counts = ImpressionCounts()
         fields = [encoder.role for encoder in encoders["condition"]]
-        for place, part in enumerate(log.parts):
-            self.step(f"ordering events, part {place + 1} of {len(log.parts)}", 0.65 + 0.3 * place / len(log.parts))
-            events, rows = log.part(part)
-            file = part.replace("=", "-")
-            coded, holdout = events, self.schema.holdout
-            if holdout:
-                coded = events.mutate(eligible=eligible(events, holdout, self.schema.events.condition))
-            coded = self.engine.keep("events of a part, encoded", encode(coded, encoders["condition"], key=POSITION))
-            self.engine.write_rows(sequences(coded, fields), self.draft / "sequences" / f"{file}.parquet")
-            coded = self.engine.view(
-                "impressions of a part, encoded",
-                encode(rows, encoders["condition"] + encoders["context"], key=POSITION),
+        for index, part in enumerate(log.parts):
+            self.report_progress(
+                f"ordering events, part {index + 1} of {len(log.parts)}", 0.65 + 0.3 * index / len(log.parts)
             )
-            found = self.engine.keep("impressions of a part", impressions(coded, events))
-            labelled = found.filter(found["label"].notnull())
-            for name, some in split.split(labelled).items():
-                self.engine.write_rows(some, self.draft / "impressions" / name / f"{file}.parquet")
-                shares.add(self.engine, name, some)
-            waiting = found.filter(found["label"].isnull())
-            self.engine.write_rows(waiting, self.draft / "impressions" / UNLABELLED / f"{file}.parquet")
-            shares.unlabelled += self.engine.value(waiting.count())
-        return shares
+            events, impressions = log.part(part)
+            file = f"{part.replace('=', '-')}.parquet"
+            encoded, holdout = events, self.schema.holdout
+            if holdout:
+                encoded = events.mutate(eligible=can_be_held_out(events, holdout, self.schema.events.condition))
+            encoded = encode_columns(encoded, encoders["condition"], key=POSITION)
+            encoded = self.engine.materialize("events of a part, encoded", encoded)
+            self.engine.write_rows(build_sequences(encoded, fields), self.draft / "sequences" / file)
+            encoded = encode_columns(impressions, encoders["condition"] + encoders["context"], key=POSITION)
+            encoded = self.engine.view("impressions of a part, encoded", encoded)
+            rows = self.engine.materialize("impressions of a part", impressions_with_prefix(encoded, events))
+            labelled = rows.filter(rows["label"].notnull())
+            for name, split_rows in boundaries.split(labelled).items():
+                self.engine.write_rows(split_rows, self.draft / "impressions" / name / file)
+                impression_counts.add(self.engine, name, split_rows)
+            unlabelled = rows.filter(rows["label"].isnull())
+            self.engine.write_rows(unlabelled, self.draft / "impressions" / UNLABELLED / file)
+            impression_counts.unlabelled += self.engine.fetch_value(unlabelled.count())
+        return impression_counts
 
     def _info(
-        self, split: Boundaries, encoders: Encoders, shares: Shares, profile: Profile, odd: dict[str, int]
+        self,
+        boundaries: SplitBoundaries,
+        encoders: Encoders,
+        impression_counts: ImpressionCounts,
+        profile: Profile,
+        notes: dict[str, int],
     ) -> DatasetInfo:
-        former = self.former.info if self.former else None
-        kept = {note: number for note, number in former.notes.items() if note not in odd} if former else {}
-        schema = former.data_schema if former else self.schema
-        specs = {kind: [encoder.spec for encoder in those] for kind, those in encoders.items()}
-        counts = _added(self.before, self.intake.counts) | {
-            "users": _rows(self.draft / "users.parquet") - 1,
-            "items": _rows(self.draft / "items.parquet") - 1,
+        earlier = self.earlier.info if self.earlier else None
+        earlier_notes = {note: n for note, n in earlier.notes.items() if note not in notes} if earlier else {}
+        schema = earlier.data_schema if earlier else self.schema
+        specs = {kind: [encoder.spec for encoder in encoders_of_kind] for kind, encoders_of_kind in encoders.items()}
+        counts = _sum_by_key(self.earlier_counts, self.checker.counts) | {
+            "users": _number_of_rows(self.draft / "users.parquet") - 1,
+            "items": _number_of_rows(self.draft / "items.parquet") - 1,
             "users_with_events": sum(profile.lengths.values()),
             "items_with_events": max(profile.popularity),
-            "impressions": sum(shares.rows.values()) + shares.unlabelled,
-            "impressions_unlabelled": shares.unlabelled,
+            "impressions": sum(impression_counts.rows.values()) + impression_counts.unlabelled,
+            "impressions_unlabelled": impression_counts.unlabelled,
         }
+        all_notes = _sum_by_key(earlier_notes, self.checker.notes) | notes
         return DatasetInfo(
             name=schema.name,
             data_schema=schema,
@@ -299,17 +334,17 @@ class Preparation:
             user=specs["user"],
             context=specs["context"],
             counts=counts,
-            rejected=_added(former.rejected if former else {}, self.intake.reasons),
-            notes={note: number for note, number in (_added(kept, self.intake.notes) | odd).items() if number},
-            valid_time=split.valid,
-            test_time=split.test,
-            impressions=shares.rows,
+            rejected=_sum_by_key(earlier.rejected if earlier else {}, self.checker.reasons),
+            notes={note: number for note, number in all_notes.items() if number},
+            valid_time=boundaries.valid_time,
+            test_time=boundaries.test_time,
+            impressions=impression_counts.rows,
             label_rule=label_rule(schema),
             profile=profile,
-            preparations=self.number + 1,
-            # The files decide the content, but for what lay in the future when they were read: the counts tell that.
+            preparations=self.earlier_preparations + 1,
+            # The files determine the content, except for rows that were in the future when they were read. The counts show these.
             fingerprint=fingerprint(
-                former.fingerprint if former else "",
+                earlier.fingerprint if earlier else "",
                 schema.model_dump(mode="json", exclude={"engine"}),
                 [
                     part
@@ -322,9 +357,9 @@ class Preparation:
         )
 
 
-def _added(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
+def _sum_by_key(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
     return {name: first.get(name, 0) + second.get(name, 0) for name in [*first, *second]}
 
 
-def _rows(file: Path) -> int:
+def _number_of_rows(file: Path) -> int:
     return int(pq.read_metadata(file).num_rows)

@@ -1,4 +1,4 @@
-"""The figures of a data set, computed by the engine. Whatever is large is counted there; what remains is counted here."""
+"""Statistics of a data set. The engine aggregates the large tables; Python computes the rest from the aggregates."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,52 +9,57 @@ import ibis.expr.types as ir
 
 from openlum.data.dataset import SPLITS, Split
 from openlum.data.profile import FieldProfile, Profile, SplitProfile
+from openlum.prepare.conversion import DAY, SECOND
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.features import Encoder, Encoders, hash_expression
+from openlum.prepare.features import Encoder, Encoders, hashed_id_expression
 from openlum.prepare.log import Log
-from openlum.prepare.splits import Boundaries
-from openlum.prepare.values import DAY, SECOND
+from openlum.prepare.splits import SplitBoundaries
 
-MOST_VALUES = 12
-"""How many values of a field are named."""
+MAX_LISTED_VALUES = 12
+"""How many of the most frequent values of a field are listed."""
 QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
 
 
 @dataclass
-class Shares:
-    """Impressions of each period."""
+class ImpressionCounts:
+    """Numbers of impressions in each period."""
 
     rows: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     positives: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    """Those labelled 1."""
+    """Impressions with the label 1."""
     last: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    """Second of the last one."""
+    """Second of the last impression."""
     unlabelled: int = 0
-    """Impressions without a label, which are in no period."""
+    """Impressions without a label; they belong to no period."""
 
     def add(self, engine: Engine, name: Split, rows: ir.Table) -> None:
-        """Count the rows of one part."""
-        label, last = rows["label"].sum(), rows["time"].max()
-        found = engine.rows(rows.aggregate(n=rows.count(), positives=label, last=last))[0]
-        self.rows[name] += found["n"]
-        self.positives[name] += int(found["positives"] or 0)
-        self.last[name] = max(self.last[name], found["last"] or 0)
+        """Add the rows of one part."""
+        positives, last = rows["label"].sum(), rows["time"].max()
+        counts = engine.fetch_rows(rows.aggregate(n=rows.count(), positives=positives, last=last))[0]
+        self.rows[name] += counts["n"]
+        self.positives[name] += int(counts["positives"] or 0)
+        self.last[name] = max(self.last[name], counts["last"] or 0)
 
 
-def describe(
-    engine: Engine, log: Log, split: Boundaries, encoders: Encoders, shares: Shares, tables: Sequence[ir.Table | None]
+def profile_log(
+    engine: Engine,
+    log: Log,
+    boundaries: SplitBoundaries,
+    encoders: Encoders,
+    impression_counts: ImpressionCounts,
+    tables: Sequence[ir.Table | None],
 ) -> Profile:
-    """The profile of a dataset, from its log and its item and user `tables`."""
+    """Return the profile of a dataset, computed from its log and from its item and user tables (`tables`)."""
     events = log.events
     lengths = _sizes(engine, events, "user")
-    hashed = [encoder for those in encoders.values() for encoder in those if encoder.spec.hashed]
+    hashed = [encoder for encoders_of_kind in encoders.values() for encoder in encoders_of_kind if encoder.spec.hashed]
     return Profile(
         length_quantiles=_quantiles(lengths),
         lengths=_bins(lengths),
-        popularity=_ranks(_sizes(engine, events, "item")),
+        popularity=_popularity_by_rank(_sizes(engine, events, "item")),
         days=_days(engine, events),
         conditions={encoder.spec.name: _field(engine, events, encoder) for encoder in encoders["condition"]},
-        splits=_splits(engine, events, split, shares),
+        splits=_splits(engine, events, boundaries, impression_counts),
         collisions={
             encoder.role: _collisions(engine, table, encoder)
             for encoder in hashed
@@ -65,22 +70,22 @@ def describe(
 
 
 def _sizes(engine: Engine, events: ir.Table, key: str) -> list[tuple[int, int]]:
-    """(number of events, how many users or items have it), ascending."""
-    each = events.group_by(key).agg(n=events.count())
-    rows = engine.rows(each.group_by("n").agg(holders=each.count()).order_by("n"))
+    """Return (number of events, number of users or items with that many events), ascending; `key` is `user` or `item`."""
+    counts = events.group_by(key).agg(n=events.count())
+    rows = engine.fetch_rows(counts.group_by("n").agg(holders=counts.count()).order_by("n"))
     return [(row["n"], row["holders"]) for row in rows]
 
 
 def _quantiles(sizes: Sequence[tuple[int, int]]) -> dict[str, int]:
-    total, found = sum(holders for _, holders in sizes), {}
+    total, quantiles = sum(holders for _, holders in sizes), {}
     for name, part in QUANTILES.items():
-        place, seen = min(int(part * total), total - 1), 0
+        rank, cumulative = min(int(part * total), total - 1), 0
         for size, holders in sizes:
-            seen += holders
-            if seen > place:
-                found[name] = size
+            cumulative += holders
+            if cumulative > rank:
+                quantiles[name] = size
                 break
-    return found
+    return quantiles
 
 
 def _bins(sizes: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -91,71 +96,73 @@ def _bins(sizes: Iterable[tuple[int, int]]) -> dict[int, int]:
     return bins
 
 
-def _ranks(sizes: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """Events of the items of rank 1, 2, 4, ... and the last."""
-    found, rank, total = {}, 1, sum(holders for _, holders in sizes)
-    seen = 0
+def _popularity_by_rank(sizes: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Return the number of events of the items of rank 1, 2, 4, ... and of the last item."""
+    popularity, rank, total = {}, 1, sum(holders for _, holders in sizes)
+    cumulative = 0
     for size, holders in reversed(sizes):
-        seen += holders
-        while rank <= seen:
-            found[rank] = size
+        cumulative += holders
+        while rank <= cumulative:
+            popularity[rank] = size
             rank *= 2
-    return found | {total: sizes[0][0]}
+    return popularity | {total: sizes[0][0]}
 
 
 def _days(engine: Engine, events: ir.Table) -> dict[str, int]:
-    rows = engine.rows(events.group_by(day=events["time"] // DAY).agg(n=events.count()).order_by("day"))
+    rows = engine.fetch_rows(events.group_by(day=events["time"] // DAY).agg(n=events.count()).order_by("day"))
     return {_iso(int(row["day"]) * DAY // SECOND)[:10]: row["n"] for row in rows}
 
 
 def _field(engine: Engine, events: ir.Table, encoder: Encoder) -> FieldProfile:
     column, spec = events[encoder.role], encoder.spec
-    total = engine.value(events.count())
+    total = engine.fetch_value(events.count())
     if spec.type in ("numeric", "vector") or spec.edges is not None:
-        return FieldProfile(known=engine.value(column.count()) / total)
+        return FieldProfile(known=engine.fetch_value(column.count()) / total)
     values = events.select(value=column)
     if spec.type == "multi":
         values = values.unnest("value")
     values = values.filter(values["value"].notnull())
-    counted = engine.keep(f"values of {encoder.role}", values.group_by("value").agg(n=values.count()))
-    known = counted if encoder.vocabulary is None else counted.semi_join(encoder.vocabulary, "value")
-    # Of lists it is counted how many have any value.
-    some = engine.value((column.length() > 0).sum() if spec.type == "multi" else known["n"].sum()) or 0
-    top = engine.rows(counted.order_by([counted["n"].desc(), "value"]).limit(MOST_VALUES))
+    counts = engine.materialize(f"values of {encoder.role}", values.group_by("value").agg(n=values.count()))
+    in_vocabulary = counts if encoder.vocabulary is None else counts.semi_join(encoder.vocabulary, "value")
+    # A list is known if it has any value.
+    known = engine.fetch_value((column.length() > 0).sum() if spec.type == "multi" else in_vocabulary["n"].sum()) or 0
+    top = engine.fetch_rows(counts.order_by([counts["n"].desc(), "value"]).limit(MAX_LISTED_VALUES))
     return FieldProfile(
-        known=some / total,
+        known=known / total,
         values={row["value"]: row["n"] for row in top},
-        distinct=engine.value(counted.count()),
+        distinct=engine.fetch_value(counts.count()),
     )
 
 
-def _splits(engine: Engine, events: ir.Table, split: Boundaries, shares: Shares) -> dict[str, SplitProfile]:
+def _splits(
+    engine: Engine, events: ir.Table, boundaries: SplitBoundaries, impression_counts: ImpressionCounts
+) -> dict[str, SplitProfile]:
     seconds = events.mutate(time=events["time"] // SECOND)
-    found: dict[str, SplitProfile] = {}
-    for name, part in split.split(seconds).items():
-        row = engine.rows(part.aggregate(n=part.count(), first=part["time"].min(), last=part["time"].max()))[0]
-        begin = {"train": row["first"], "valid": split.valid, "test": split.test}[name]
-        found[name] = SplitProfile(
+    profiles: dict[str, SplitProfile] = {}
+    for name, part in boundaries.split(seconds).items():
+        row = engine.fetch_rows(part.aggregate(n=part.count(), first=part["time"].min(), last=part["time"].max()))[0]
+        begin = {"train": row["first"], "valid": boundaries.valid_time, "test": boundaries.test_time}[name]
+        profiles[name] = SplitProfile(
             begin=_iso(int(begin)),
-            end=_iso(int(max(row["last"] or begin, shares.last[name]))),
+            end=_iso(int(max(row["last"] or begin, impression_counts.last[name]))),
             events=row["n"],
-            impressions=shares.rows[name],
-            positives=shares.positives[name],
+            impressions=impression_counts.rows[name],
+            positives=impression_counts.positives[name],
         )
-    return found
+    return profiles
 
 
 def _collisions(engine: Engine, table: ir.Table, encoder: Encoder) -> float:
-    """The part of a field's different values that share an id with another."""
+    """Return the share of a field's distinct values that have the same id as another value."""
     values: Any = table.select(value=table[encoder.role])
     if encoder.spec.type == "multi":
         values = values.unnest("value")
     values = values.filter(values["value"].notnull()).distinct()
-    ids = values.mutate(id=hash_expression(values["value"], encoder.spec.size - 1))
-    rows = ids.group_by("id").agg(n=ids.count())
-    shared = rows["n"].sum(where=rows["n"] > 1)
-    found = engine.rows(rows.aggregate(all=rows["n"].sum(), shared=shared))[0]
-    return (found["shared"] or 0) / found["all"] if found["all"] else 0.0
+    ids = values.mutate(id=hashed_id_expression(values["value"], encoder.spec.size - 1))
+    counts = ids.group_by("id").agg(n=ids.count())
+    shared = counts["n"].sum(where=counts["n"] > 1)
+    totals = engine.fetch_rows(counts.aggregate(all=counts["n"].sum(), shared=shared))[0]
+    return (totals["shared"] or 0) / totals["all"] if totals["all"] else 0.0
 
 
 def _iso(second: int) -> str:

@@ -1,4 +1,4 @@
-"""From an event log to `dataset/`: read, check, encode, order, split. The layout is described in `dataset.py`."""
+"""`prepare`, `append` and `check`: from an event log to `dataset/`. The module `openlum.data.dataset` describes its layout."""
 
 import re
 import shutil
@@ -20,10 +20,10 @@ from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.errors import InputError
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.engines.opening import open_engine
-from openlum.prepare.inputs.files import DataFile, Source, column_names, damage, one_line, unreadable
-from openlum.prepare.inputs.paths import find
-from openlum.prepare.intake import SchemaError
-from openlum.prepare.preparation import Inputs, Preparation, Step
+from openlum.prepare.inputs.files import DataFile, TableFiles, column_names, one_line, read_error, unreadable
+from openlum.prepare.inputs.paths import find_files
+from openlum.prepare.preparation import Inputs, Preparation, ReportProgress
+from openlum.prepare.table_checks import SchemaError
 from openlum.report.dataset_report import write_dataset_report
 from openlum.schema import Schema
 
@@ -34,18 +34,18 @@ OUT_OF_MEMORY = re.compile(r"[Oo]ut ?[Oo]f ?[Mm]emory|bad_alloc|Java heap space|
 def prepare(schema: str | Path, out: str | Path) -> DatasetInfo:
     """Turn an event log and its tables into the directory `out`, which `Dataset` reads.
 
-    Rows that cannot be used are refused: they lie in `rejected/` with file, row and reason, and are counted in the result. The
-    output appears whole or not at all.
+    Rows that cannot be used are rejected: they are stored in `rejected/` with file, row and reason, and counted in the result.
+    `out` is written completely or not at all.
 
     Args:
-        schema: the YAML file that describes the log (`Schema`); paths in it are relative to it.
+        schema: the YAML file that describes the log (`Schema`); its paths are relative to this file.
         out: the directory to write.
 
     Returns:
-        What was written, as in `dataset.json`.
+        The content of `dataset.json`.
 
     Raises:
-        InputError: a file or a column is missing, empty or of a wrong type, too many rows are refused, or too little is left.
+        InputError: a file or a column is missing, empty or of a wrong type, too many rows are rejected, or too few are left.
     """
     schema, out = as_path("schema", schema), as_path("out", out)
     return _write(Inputs(load_settings(schema, Schema), schema.parent), out, where=str(schema))
@@ -58,64 +58,68 @@ def append(
     items: str | Path | None = None,
     users: str | Path | None = None,
 ) -> DatasetInfo:
-    """Add files of one or several tables to a dataset, which is replaced by the longer one, whole or not at all.
+    """Add files of one or several tables to a dataset. The dataset is replaced completely or not at all.
 
-    Old ids, scales and buckets stay, new values get new ids. Rows that the dataset has already are left out. Rows of the item
-    and the user table replace those of the same id. An impression that had no label takes it from the row that brings it. Splits
-    move by the schema's rule.
+    Existing ids, scales and buckets stay, and new values get new ids. Rows that the dataset already has are left out. New rows of
+    the item and the user table replace earlier rows of the same id. An impression without a label takes the label of a new row
+    for the same impression. The split boundaries are computed anew by the schema's rule.
 
     Args:
-        dataset: from `prepare`.
+        dataset: a dataset from `prepare`.
         events: new files of the event log, in the columns of the dataset's schema.
         impressions: new files of the impression log.
         items: new files of the item table.
         users: new files of the user table.
 
     Returns:
-        What was written, as in `dataset.json`.
+        The content of `dataset.json`.
 
     Raises:
-        InputError: as `prepare`; or no files are given; or the dataset has no such table, or is damaged, or another process
-            writes it.
+        InputError: as in `prepare`; or no files are named, the dataset has no such table, the dataset is damaged, or another
+            process is writing it.
     """
     dataset = as_path("dataset", dataset)
-    given = {"events": events, "impressions": impressions, "items": items, "users": users}
-    tables = {name: as_path(name, path) for name, path in given.items() if path is not None}
+    paths = {"events": events, "impressions": impressions, "items": items, "users": users}
+    tables = {name: as_path(name, path) for name, path in paths.items() if path is not None}
     if not tables:
-        raise InputError(f"{dataset}: nothing to append; give new files of events, impressions, items or users")
+        raise InputError(f"{dataset}: nothing to append; name new files of events, impressions, items or users")
     if not dataset.resolve().parent.is_dir():
         raise InputError(f"{dataset}: no such directory; 'lum prepare' writes it")
-    with locked(dataset):  # from before the old log is read: what another process appends meanwhile would be lost
+    with locked(
+        dataset
+    ):  # before the old log is read: otherwise rows that another process appends meanwhile would be lost
         return _append(dataset, tables)
 
 
 def _append(dataset: Path, tables: Mapping[str, Path]) -> DatasetInfo:
-    former = Dataset(dataset)
-    verify(dataset)  # all that follows is computed from it: damage would be in the new one for good
-    schema = former.info.data_schema
+    earlier = Dataset(dataset)
+    verify(dataset)  # the new dataset is computed from the old one, so any damage would become permanent
+    schema = earlier.info.data_schema
     changes = {}
     for name, path in tables.items():
         table = getattr(schema, name)
         if table is None:
-            raise InputError(f"{path}: the schema of {dataset} has no '{name}'; prepare anew with a schema that has")
+            raise InputError(
+                f"{path}: the schema of {dataset} has no '{name}'; prepare the whole log again with a schema that has '{name}'"
+            )
         changes[name] = table.model_copy(update={"path": str(path.resolve())})
-    shown = schema.impressions
-    if shown and "impressions" in changes and not _has_column(tables["impressions"], shown.label):
+    log = schema.impressions
+    if log and "impressions" in changes and not _has_column(tables["impressions"], log.label):
         changes["impressions"] = changes["impressions"].model_copy(update={"label": None})
-    inputs = Inputs(schema.model_copy(update=changes), Path(), former, tuple(tables))
+    inputs = Inputs(schema.model_copy(update=changes), Path(), earlier, tuple(tables))
     return _write(inputs, dataset, where=f"{dataset}/dataset.json")
 
 
 def _has_column(path: Path, column: str | None) -> bool:
-    """Whether any file of a table has a column; tomorrow's candidates have no label."""
-    return any(column in column_names(file) for file in find(Path(), str(path.resolve())))
+    """Return whether any file of a table has a column; candidates of future requests have no label column."""
+    return any(column in column_names(file) for file in find_files(Path(), str(path.resolve())))
 
 
 def check(schema: str | Path) -> DatasetInfo:
-    """What `prepare` would write: the same checks and counts; nothing is left behind.
+    """Run the checks and counts of `prepare`, write nothing, and return what `dataset.json` would contain.
 
     Raises:
-        InputError: as `prepare`.
+        InputError: as in `prepare`.
     """
     schema = as_path("schema", schema)
     settings = load_settings(schema, Schema)
@@ -126,65 +130,67 @@ def check(schema: str | Path) -> DatasetInfo:
 
 def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
     with whole_directory(out, "dataset") as draft:
-        chosen = inputs.schema.engine.scratch
-        scratch = Path(tempfile.mkdtemp(prefix="lum-", dir=chosen)) if chosen else draft / ".scratch"
-        info = _compute(inputs, draft, scratch, where, {str(out): draft, chosen or str(out): scratch})
+        scratch_setting = inputs.schema.engine.scratch
+        scratch = Path(tempfile.mkdtemp(prefix="lum-", dir=scratch_setting)) if scratch_setting else draft / ".scratch"
+        info = _compute(inputs, draft, scratch, where, {str(out): draft, scratch_setting or str(out): scratch})
         write_json(draft / "dataset.json", info.model_dump(mode="json"))
         write_dataset_report(info, draft / "report.html")
     return info
 
 
 def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str, written: Mapping[str, Path]) -> DatasetInfo:
-    with open_engine(inputs.schema.engine, scratch) as engine, _progress() as step:
-        sources: list[Source] = []
-        with _explained(engine, sources, written, where):
-            return Preparation(engine, inputs, draft, scratch, step, sources).run()
+    with open_engine(inputs.schema.engine, scratch) as engine, _progress_bar() as report_progress:
+        sources: list[TableFiles] = []
+        with _explained_failures(engine, sources, written, where):
+            return Preparation(engine, inputs, draft, scratch, report_progress, sources).run()
 
 
 @contextmanager
-def _explained(engine: Engine, sources: Sequence[Source], written: Mapping[str, Path], where: str) -> Iterator[None]:
-    """Turn the failure of a computation into a message that names the file, the directory or the setting to mend.
+def _explained_failures(
+    engine: Engine, sources: Sequence[TableFiles], written: Mapping[str, Path], where: str
+) -> Iterator[None]:
+    """Turn the failure of a computation into an `InputError` that names the file, directory or setting to correct.
 
     Args:
-        engine: at work.
+        engine: the engine that computes tables.
         sources: the files that are read.
-        written: the directories that are written, by the names that the user has for them.
-        where: the schema, for messages.
+        written: the directories that are written, by the names that the user knows.
+        where: the path of the schema, for messages.
     """
     try:
         yield
     except SchemaError as error:
         raise InputError(f"{where}: {error}") from None
     except (OSError, MemoryError, pa.ArrowException, *engine.failures) as error:
-        # A machine without room also fails to read sound files, so this comes first.
+        # Without memory or disk space, reading an undamaged file fails too, so these causes are checked first.
         if DISK_FULL.search(str(error)):
             full = min(written, key=lambda name: shutil.disk_usage(written[name]).free)
             raise InputError(
-                f"{full}: no space left on this disk; free some, name another --out, or with 'engine.scratch' in the schema "
-                "another directory for intermediate tables"
+                f"{full}: no space left on this disk; free some space, choose another --out, or set 'engine.scratch' in the "
+                "schema to another directory for intermediate tables"
             ) from None
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
-            raise InputError(f"memory ran out ({one_line(error)}); {engine.more_memory}") from None
+            raise InputError(f"memory ran out ({one_line(error)}); {engine.more_memory_hint}") from None
         for file in (file for source in sources for file in source.files):
-            if why := damage(file) or _engine_damage(engine, file):
-                raise unreadable(file.path, why) from None
+            if reason := read_error(file) or _engine_read_error(engine, file):
+                raise unreadable(file.path, reason) from None
         raise
 
 
-def _engine_damage(engine: Engine, file: DataFile) -> str:
-    """Why the engine cannot read a file, in words; empty where it can."""
-    columns = [column for column, of in file.types.items() if not pa.types.is_null(of)]
+def _engine_read_error(engine: Engine, file: DataFile) -> str:
+    """Return in words why the engine cannot read a file; empty if it can."""
+    columns = [column for column, column_type in file.types.items() if not pa.types.is_null(column_type)]
     try:
-        engine.keep("read once more", engine.scan("once more", [file.parquet], columns))
+        engine.materialize("read once more", engine.scan("once more", [file.parquet], columns))
     except engine.failures as error:
         return one_line(error)
     return ""
 
 
 @contextmanager
-def _progress() -> Iterator[Step]:
-    """A bar with the step at work; yields the function that announces the next one."""
+def _progress_bar() -> Iterator[ReportProgress]:
+    """Show a progress bar with the current step; yields the function that announces the next step."""
     columns = SpinnerColumn(), "{task.description}", BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
-    with new_progress(*columns, console=new_console(stderr=True), transient=True) as shown:
-        task = shown.add_task("preparing", total=1.0)
-        yield lambda description, done: shown.update(task, description=description, completed=done)
+    with new_progress(*columns, console=new_console(stderr=True), transient=True) as progress:
+        task = progress.add_task("preparing", total=1.0)
+        yield lambda description, done: progress.update(task, description=description, completed=done)

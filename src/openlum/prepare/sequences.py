@@ -1,4 +1,4 @@
-"""Every user's events in order of time, and which of them retrieval holds out."""
+"""Each user's events in the order of time, and the events that the leave-last-out split holds out for retrieval."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,64 +6,65 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
-from openlum.data.canonical import canonical
-from openlum.prepare.intake import POSITION
-from openlum.prepare.values import SECOND
+from openlum.data.canonical import canonical_text
+from openlum.prepare.conversion import SECOND
+from openlum.prepare.table_checks import POSITION
 from openlum.schema import Feature, Holdout
 
-FEWEST = 3
-"""Eligible events of a user of whom any is held out."""
+MIN_ELIGIBLE_EVENTS = 3
+"""A user needs this many eligible events before events are held out."""
 
 
-def eligible(events: ir.Table, holdout: Holdout, features: Mapping[str, Feature]) -> ir.Value:
-    """Where an event may be held out for retrieval; read before its condition is encoded."""
+def can_be_held_out(events: ir.Table, holdout: Holdout, features: Mapping[str, Feature]) -> ir.Value:
+    """Return where an event may be held out for retrieval; call it before the condition is encoded."""
     column = events[f"condition.{holdout.field}"]
     if features[holdout.field].type == "numeric":
         return column.isin([float(value) for value in holdout.values]).fill_null(False)
-    return column.isin([canonical(value) for value in holdout.values]).fill_null(False)
+    return column.isin([canonical_text(value) for value in holdout.values]).fill_null(False)
 
 
-def sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
-    """One row a user: parallel lists over the user's events, and the events that leave-last-out holds out.
+def build_sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
+    """Return one row for each user: parallel lists of the user's events, and the indices of the held-out events.
 
-    Events of one moment stay in the order of the log. Of users with fewer than three eligible events none is held out:
-    `valid_at` and `test_at` are then the number of events.
+    Events of the same time stay in the order of the log. For a user with fewer than `MIN_ELIGIBLE_EVENTS` eligible events, no
+    event is held out: `valid_at` and `test_at` are then the number of events.
 
     Args:
-        events: encoded events, with the columns user, item, time (microseconds), `POSITION` and, where not all may be held
-            out, eligible.
-        fields: further columns to carry as lists.
+        events: encoded events, with the columns user, item, time (microseconds) and `POSITION`. The boolean column eligible is
+            needed only if some events must not be held out.
+        fields: further columns to collect as lists.
 
     Returns:
         The columns user, time (seconds), item, each of `fields`, valid_at and test_at.
     """
     names = ["item", *fields] + (["eligible"] if "eligible" in events.columns else [])
-    # Structs sort by their first field, then the second.
+    # Structs are sorted by their first field, then by their second field.
     event = ibis.struct(
         {"time": events["time"], "position": events[POSITION]}
         | {f"field{index}": events[name] for index, name in enumerate(names)}
     )
     users = events.group_by("user").agg(events=event.collect())
     users = users.mutate(events=users["events"].sort())
-    lists = {name: users["events"].map(_getter(f"field{index}")) for index, name in enumerate(names)}
-    users = users.select("user", time=users["events"].map(lambda one: one["time"] // SECOND), **lists)
+    lists = {name: users["events"].map(_field_getter(f"field{index}")) for index, name in enumerate(names)}
+    users = users.select("user", time=users["events"].map(lambda entry: entry["time"] // SECOND), **lists)
     users = users.mutate(number=users["item"].length())
     if "eligible" in users.columns:
-        places = users["eligible"].map(lambda held, place: ibis.ifelse(held, place, ibis.null("int64")))
-        users = users.mutate(held=places.filter(lambda place: place.notnull()))
-        last = [users["held"][users["held"].length() - back] for back in (2, 1)]
-        enough = users["held"].length() >= FEWEST
+        indices = users["eligible"].map(lambda flag, event_index: ibis.ifelse(flag, event_index, ibis.null("int64")))
+        users = users.mutate(eligible_at=indices.filter(lambda event_index: event_index.notnull()))
+        last_two = [users["eligible_at"][users["eligible_at"].length() - back] for back in (2, 1)]
+        enough = users["eligible_at"].length() >= MIN_ELIGIBLE_EVENTS
     else:
-        last, enough = [users["number"] - back for back in (2, 1)], users["number"] >= FEWEST
+        last_two = [users["number"] - back for back in (2, 1)]
+        enough = users["number"] >= MIN_ELIGIBLE_EVENTS
     return users.select(
         "user",
         "time",
         "item",
         *fields,
-        valid_at=ibis.ifelse(enough, last[0], users["number"]),
-        test_at=ibis.ifelse(enough, last[1], users["number"]),
+        valid_at=ibis.ifelse(enough, last_two[0], users["number"]),
+        test_at=ibis.ifelse(enough, last_two[1], users["number"]),
     )
 
 
-def _getter(field: str) -> Callable[[Any], Any]:
-    return lambda one: one[field]
+def _field_getter(field: str) -> Callable[[Any], Any]:
+    return lambda entry: entry[field]

@@ -1,4 +1,4 @@
-"""The global time split: where validation and test begin."""
+"""The global time split: the first seconds of the validation and the test period."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,70 +6,72 @@ from typing import Any
 import ibis.expr.types as ir
 
 from openlum.data.dataset import Split
+from openlum.prepare.conversion import SECOND
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.intake import SchemaError
-from openlum.prepare.values import SECOND
+from openlum.prepare.table_checks import SchemaError
 from openlum.schema import Splits
 
 HOUR = 3600 * SECOND
 
 
 @dataclass(frozen=True)
-class Boundaries:
+class SplitBoundaries:
     """First seconds of the validation and of the test period."""
 
-    valid: int
-    test: int
+    valid_time: int
+    test_time: int
 
     def training(self, table: ir.Table) -> ir.Table:
-        """The rows of the training period; `time` in microseconds."""
-        return table.filter(table["time"] < self.valid * SECOND)
+        """Return the rows of the training period; `time` is in microseconds."""
+        return table.filter(table["time"] < self.valid_time * SECOND)
 
     def split(self, table: ir.Table) -> dict[Split, ir.Table]:
-        """The rows of each period; `time` in seconds."""
+        """Return the rows of each period; `time` is in seconds."""
         time = table["time"]
         return {
-            "train": table.filter(time < self.valid),
-            "valid": table.filter(time >= self.valid, time < self.test),
-            "test": table.filter(time >= self.test),
+            "train": table.filter(time < self.valid_time),
+            "valid": table.filter(time >= self.valid_time, time < self.test_time),
+            "test": table.filter(time >= self.test_time),
         }
 
 
-def boundaries(engine: Engine, events: ir.Table, splits: Splits) -> Boundaries:
-    """The seconds of the events at the fractions `splits` of the time-ordered events.
+def split_boundaries(engine: Engine, events: ir.Table, splits: Splits) -> SplitBoundaries:
+    """Return the seconds of the events at the fractions `splits` of the time-ordered events.
 
-    All events of one second fall into one period.
+    All events of one second belong to the same period.
 
     Raises:
-        SchemaError: nothing would be left to train on.
+        SchemaError: the training period would be empty.
     """
-    hours = _counted(engine, events, events["time"] // HOUR)
+    hours = _counts_by_unit(engine, events, events["time"] // HOUR)
     count = sum(row["n"] for row in hours)
-    # The small term keeps 0.29 * 100 from becoming 28.
-    valid, test = (_second(engine, events, hours, int(part * count + 1e-9)) for part in (splits.valid, splits.test))
-    if valid == engine.value(events["time"].min()) // SECOND:
+    # The small term prevents int(0.29 * 100) from becoming 28.
+    valid_time, test_time = (
+        _second_of_rank(engine, events, hours, int(part * count + 1e-9)) for part in (splits.valid, splits.test)
+    )
+    if valid_time == engine.fetch_value(events["time"].min()) // SECOND:
         raise SchemaError(
-            f"the first {splits.valid:.0%} of the events all happened in one second, so nothing is left to train on; "
+            f"the first {splits.valid:.0%} of the events all happened in one second, so the training period would be empty; "
             "check the time column and 'time_unit'"
         )
-    return Boundaries(valid, test)
+    return SplitBoundaries(valid_time, test_time)
 
 
-def _second(engine: Engine, events: ir.Table, hours: list[dict[str, Any]], place: int) -> int:
-    """The second of the event at a place in the order of time: first its hour is found, then the second in it."""
-    hour, place = _at(hours, place)
+def _second_of_rank(engine: Engine, events: ir.Table, hours: list[dict[str, Any]], rank: int) -> int:
+    """Return the second of the event with a rank in the order of time: first find its hour, then the second in that hour."""
+    hour, rank_in_hour = _unit_of_rank(hours, rank)
     within = events.filter(events["time"] // HOUR == hour)
-    return _at(_counted(engine, within, within["time"] // SECOND), place)[0]
+    return _unit_of_rank(_counts_by_unit(engine, within, within["time"] // SECOND), rank_in_hour)[0]
 
 
-def _counted(engine: Engine, events: ir.Table, unit: ir.Value) -> list[dict[str, Any]]:
-    return engine.rows(events.group_by(at=unit).agg(n=events.count()).order_by("at"))
+def _counts_by_unit(engine: Engine, events: ir.Table, unit: ir.Value) -> list[dict[str, Any]]:
+    return engine.fetch_rows(events.group_by(at=unit).agg(n=events.count()).order_by("at"))
 
 
-def _at(counted: list[dict[str, Any]], place: int) -> tuple[int, int]:
-    """The unit that holds a place, and the place within it."""
-    for row in counted:
-        if place < row["n"]:
+def _unit_of_rank(counts: list[dict[str, Any]], rank: int) -> tuple[int, int]:
+    """Return the unit that contains a rank, and the rank within that unit."""
+    for row in counts:
+        if rank < row["n"]:
             break
-        place -= row["n"]
-    return int(row["at"]), place
+        rank -= row["n"]
+    return int(row["at"]), rank

@@ -1,1 +1,1 @@
-"""Step 1: knowledge construction."""
+"""Step 1, knowledge construction: training of the Large User Model."""

@@ -1,6 +1,6 @@
-"""The model card: what a model was trained on and how well it does.
+"""The model card: the training data of a model and its validation metrics.
 
-Names and ids come from a log that others wrote, so none of them is Markdown, HTML or code here.
+Names and ids come from a log of unknown origin. The card shows them literally: they cannot add Markdown, HTML or code.
 """
 
 import html
@@ -21,8 +21,9 @@ TEMPLATE = """---
 ---
 # Large User Model for {name}
 
-Trained with openlum {version} on {events:,} events of {users:,} users and {items:,} items ({name}); kept from training:
-{held_out}. Input is a history of *condition, item* pairs; the condition has the fields {fields}.
+Trained with openlum {version} on the dataset {name}: {events:,} events of {users:,} users and {items:,} items.
+Held out of training: {held_out}.
+The input is a history of *condition, item* pairs; the condition has the fields {fields}.
 
 ```python
 from openlum import LargeUserModel
@@ -35,20 +36,29 @@ model.recommend(history=[{{"item": {example}}}], question={{}}, k=10)
 |---|---|
 | parameters | {parameters:,} |
 | width, layers, heads, embedding width | {shape} |
-| steps, passes over the data | {steps:,}, {epochs} |{start}
-{figures}
+| steps, epochs | {steps:,}, {epochs} |{initial_model}
+{metrics}
 
-The figures are of the validation period, on events that the model was not trained on. Answers describe what users of this
-data set did; they carry its biases (popularity, and what users were shown), and say nothing about users of another service.
+The metrics are computed on validation events that the model was not trained on. The answers describe the behaviour of the
+users in this dataset. They have its biases (item popularity, and which items users were shown), and are not valid for users of
+other services.
 """
 
 
 def write_card(
     directory: Path, model: LargeUserModel, info: DatasetInfo, settings: PretrainSettings, summary: dict[str, Any]
 ) -> None:
-    """Write `README.md` beside a saved model."""
+    """Write the model card `README.md` into the directory of a saved model.
+
+    Args:
+        directory: of the saved model.
+        model: the saved model.
+        info: of the dataset that the model was trained on.
+        settings: of the training.
+        summary: from `Trainer.summary`.
+    """
     shape = model.config.settings
-    start = model.config.initialised_from
+    initial_model = model.config.initialised_from
     data = ModelCardData(library_name="openlum", tags=["recommender-system", "large-user-model"])
     card = TEMPLATE.format(
         data=data.to_yaml(),
@@ -64,13 +74,15 @@ def write_card(
         shape=f"{shape.width}, {shape.layers}, {shape.heads}, {shape.embedding_width}",
         steps=summary["steps"],
         epochs=summary["epochs"],
-        start=f"\n| initialised from | the model with the fingerprint {literal(start)} |" if start else "",
-        figures="\n".join(f"| {literal(name)} | {value:.4f} |" for name, value in summary["validation"].items()),
+        initial_model=f"\n| initialised from | the model with the fingerprint {literal(initial_model)} |"
+        if initial_model
+        else "",
+        metrics="\n".join(f"| {literal(name)} | {value:.4f} |" for name, value in summary["validation"].items()),
     )
     ModelCard(card).save(directory / "README.md")
 
 
 def literal(text: str) -> str:
-    """Text as Markdown that shows it as it is, on one line: no mark-up, link, image, cell of a table or HTML."""
+    """Return Markdown that shows the text literally, on one line, without mark-up, links, images, table cells or HTML."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return re.sub(r"([\\`*_\[\]|~$!#])", r"\\\1", html.escape(line, quote=False))

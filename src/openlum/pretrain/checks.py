@@ -1,4 +1,4 @@
-"""What can stop a training, found before it begins.
+"""Checks before a training, so that a mistake is reported before the work starts.
 
 Shapes: U users.
 """
@@ -14,60 +14,58 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import training_end
 from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor
-from openlum.model.settings import TAKEN, feedback_targets_of
-from openlum.pretrain.initial import untrained
+from openlum.model.settings import TAKEN, feedback_targets
+from openlum.pretrain.initialization import untrained_model
 from openlum.pretrain.settings import PretrainSettings
 
 ACTIVATIONS = 12
-"""Numbers that a layer keeps of a token for the gradient, in widths of the model; it keeps more than these."""
+"""Lower bound of the numbers that a layer stores per token for the gradient, in multiples of the model's width."""
 
 
 def check_pretraining(
     dataset: Dataset, processor: Processor, model: ModelSettings, settings: PretrainSettings, out: Path
 ) -> None:
-    """Find now what would stop a training.
+    """Raise an error for anything that would stop a training.
 
     Args:
         dataset: to train on.
-        processor: its words.
-        model: the shape.
+        processor: with the vocabularies of the dataset.
+        model: hyperparameters of the model.
         settings: of the training.
         out: the model directory.
 
     Raises:
-        InputError: there is nothing to learn from, `out` holds other things, or memory or disk are not enough.
+        InputError: if there are no events to train on, `out` has other content, or memory or disk space is too small.
     """
     check_replaceable(out, "model")
     end = training_end(dataset, settings.protocol)
-    check_events(
-        dataset,
-        end,
-        settings.feedback_prediction_weight > 0 and TAKEN in feedback_targets_of(dataset.specs("condition")),
-    )
+    predicts_taken = TAKEN in feedback_targets(dataset.specs("condition"))
+    check_events(dataset, end, needs_other_users=settings.feedback_prediction_weight > 0 and predicts_taken)
     tokens = 2 * min(settings.batch_events, int(end.sum()))
     needed = check_training(
-        partial(untrained, dataset, processor, model),
-        f"with {tokens:,} tokens a step a model",
+        partial(untrained_model, dataset, processor, model),
+        f"a model ({tokens:,} tokens per step)",
         "lower model.width, model.layers, model.embedding_width, model.field_width or pretrain.batch_events",
-        kept=tokens * model.width * model.layers * ACTIVATIONS,
+        activations=tokens * model.width * model.layers * ACTIVATIONS,
     )
     check_space(out, needed, "a model of this size, with its checkpoint,")
 
 
-def check_events(dataset: Dataset, end: np.ndarray, others: bool) -> None:
-    """There are events to learn from.
+def check_events(dataset: Dataset, end: np.ndarray, needs_other_users: bool) -> None:
+    """Raise an error if there are no events to train on.
 
     Args:
         dataset: to train on.
-        end: (U,) how many of each user's events are learned from.
-        others: whether what a user took is learned from what others took.
+        end: (U,) number of training events of each user.
+        needs_other_users: whether the training draws time-matched negatives from the events of other users.
 
     Raises:
-        InputError: there are none, or of one user alone where there must be others.
+        InputError: if there are no training events, or only those of one user although other users are needed.
     """
     if not end.sum():
         raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")
-    if others and (end > 0).sum() < 2:
+    if needs_other_users and (end > 0).sum() < 2:
         raise InputError(
-            f"{dataset.path}: one user alone, so nothing to tell what was taken from; set pretrain.feedback_prediction_weight to 0"
+            f"{dataset.path}: all training events are of one user, but feedback prediction without feedback fields "
+            "needs the events of other users as negatives; set pretrain.feedback_prediction_weight to 0"
         )

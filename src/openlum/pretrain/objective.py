@@ -1,6 +1,7 @@
-"""What a step minimises: next-condition-item InfoNCE, the contrast of feedback values where there is feedback, and feedback predictions.
+"""The training loss: next-condition-item InfoNCE, contrast of feedback values, and feedback prediction.
 
-Shapes: L events of a batch, N positions, P positions at which feedback is asked for, R values of a feedback field, E width.
+Shapes: L events of a batch, C candidates, E embedding width, n positions of questions that search for items, P positions of
+questions about feedback, Q questions, R values of a feedback field, V items.
 """
 
 from dataclasses import dataclass, replace
@@ -11,27 +12,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
-from openlum.model.batch import Fields, erase, erase_whole
+from openlum.model.batch import Fields, erase, erase_fields
 from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.schema import FieldSpec
 
-OTHERS = 2
-"""Items of time-matched negatives that are judged with each that was taken, where there is no feedback."""
+NEGATIVES_PER_EVENT = 2
+"""Number of time-matched negatives for each item that a user took, if there are no feedback fields."""
 
 
 @dataclass
 class Losses:
-    """Of one batch, () each."""
+    """The losses of one batch, () each."""
 
     item: Tensor
     """Next-condition-item InfoNCE."""
     feedback_contrast: Tensor
-    """Contrast of feedback values, summed over the feedback fields; 0 where there are none."""
+    """Contrast of feedback values, summed over the feedback fields; 0 without feedback fields."""
     feedback_prediction: Tensor
-    """Cross-entropy of the feedback to items that questions are about, summed over the feedback fields; where there are none, of
-    whether the item was taken."""
+    """Cross-entropy of the predicted feedback, summed over the feedback fields; without feedback fields, cross-entropy of whether
+    the user took the item."""
 
 
 class Objective:
@@ -40,9 +41,9 @@ class Objective:
     Args:
         config: of the model.
         settings: of the training.
-        frequency: (V,) how often each item is an event of the training period, as a share of all.
-        catalogue: (C,) ids ascending: 0 and the items that may be negatives.
-        others: events that stand for what a user did not take, where there is no feedback to judge by.
+        frequency: (V,) share of each item in the training events.
+        catalogue: (C,) ascending ids: 0 and the items that may be negatives.
+        time_matched_negatives: the negatives of feedback prediction, if there are no feedback fields.
     """
 
     def __init__(
@@ -51,128 +52,157 @@ class Objective:
         settings: PretrainSettings,
         frequency: np.ndarray,
         catalogue: Tensor,
-        others: TimeMatchedNegatives | None = None,
+        time_matched_negatives: TimeMatchedNegatives | None = None,
     ) -> None:
         self.config = config
         self.settings = settings
         self.frequency = torch.from_numpy(frequency).float()
         self.catalogue = catalogue
-        self.others = others
-        self.full = len(catalogue) - 1 <= settings.full_softmax_items
+        self.time_matched_negatives = time_matched_negatives
+        self.full_softmax = len(catalogue) - 1 <= settings.full_softmax_items
 
     def __call__(self, model: LargeUserModel, history: History) -> Losses:
-        """The losses of a batch of histories. Draws from torch's global generator.
+        """Return the losses of a batch of histories. The random draws come from torch's global generator.
 
-        All questions go through the user encoder together. Those for feedback, and about items, are asked as of the event's
-        second, as an impression's are: these losses do not depend on what else the second holds.
+        The user encoder processes all questions in one pass. Questions about feedback see the events before the event's second,
+        as the questions of impressions do. So the feedback losses do not depend on other events of the same second.
         """
         history = replace(history, condition=self._drop_conditions(history))
         candidates = self._candidates(history.item)
         e = model.items(candidates.to(model.device))  # (C, E)
-        place = torch.searchsorted(candidates, history.item).to(model.device)  # (L,) in e
-        state = model.encode_history(history.to(model.device), e[place])
+        item_index = torch.searchsorted(candidates, history.item).to(model.device)  # (L,) in e
+        state = model.encode_history(history.to(model.device), e[item_index])
         positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
-        contrasts = self._contrasts(history)
-        about = self._about(history)
-        questions = [self.looking_for_items(history, positions)]
-        questions += [feedback_contrast_questions(self.config, history, some, spec) for spec, some in contrasts]
-        items = None if self.others else e[torch.searchsorted(candidates, about.item).to(model.device)]
+        contrasts = self._contrast_positions(history)
+        examples = self._feedback_examples(history)
+        questions = [self.item_questions(history, positions)]
+        questions += [
+            feedback_contrast_questions(self.config, history, contrast_positions, spec)
+            for spec, contrast_positions in contrasts
+        ]
+        items = None
+        if not self.time_matched_negatives:  # otherwise items of negatives may be missing from the candidates
+            items = e[torch.searchsorted(candidates, examples.item).to(model.device)]
         answers, logits = model.answer_and_predict_feedback(
-            state, [group.to(model.device) for group in questions], about.questions.to(model.device), items
+            state, [group.to(model.device) for group in questions], examples.questions.to(model.device), items
         )
-        item = self._item_loss(model, answers[0], e, candidates, place[positions.to(model.device)], len(history.item))
-        feedback = 0.0 * model.scale("feedback")  # every parameter has a gradient, and so a state to resume from
-        for (spec, some), o in zip(contrasts, answers[1:], strict=True):
-            value = (history.condition[spec.name][some] - 1).to(model.device)
-            o = o.unflatten(0, (len(some), spec.size - 1))  # (P, R, E)
-            feedback = feedback + feedback_contrast_loss(
-                o, e[place[some.to(model.device)]], value, model.scale("feedback")
+        target_index = item_index[positions.to(model.device)]
+        item_loss = self._item_loss(model, answers[0], e, candidates, target_index, len(history.item))
+        # The first term gives every parameter a gradient, and so a state of the optimizer to resume from.
+        contrast_loss = 0.0 * model.scale("feedback")
+        for (spec, contrast_positions), o in zip(contrasts, answers[1:], strict=True):
+            value = (history.condition[spec.name][contrast_positions] - 1).to(model.device)
+            o = o.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
+            contrast_loss = contrast_loss + feedback_contrast_loss(
+                o, e[item_index[contrast_positions.to(model.device)]], value, model.scale("feedback")
             )
-        return Losses(item, feedback, about.loss(logits))
+        return Losses(item_loss, contrast_loss, examples.loss(logits))
 
-    def looking_for_items(self, history: History, positions: Tensor) -> Questions:
-        """Questions that look for the items of events, (n,) indices, each under the event's own condition or with nothing known.
+    def item_questions(self, history: History, positions: Tensor) -> Questions:
+        """Return questions that search for the items at positions, (n,), under the event's condition or with all fields *any*.
 
-        They see every event that the log has before, those of their own second too, which an impression's question never does:
-        trained on earlier seconds alone, models were worse at what impressions ask (docs/experiments.md, 2026-11-30).
+        The questions see every earlier event of the log, including events of the same second. The question of an impression never
+        sees those, but models that were trained on earlier seconds only answered impressions worse (docs/experiments.md,
+        2026-11-30).
         """
-        user = history.user_of(positions)
+        user_index = history.user_index(positions)
         condition = {name: field[positions] for name, field in history.condition.items()}
         if self.settings.question_blank:
-            some = torch.rand(len(positions)) < self.settings.question_blank
-            condition = erase(condition, self.config.condition, {spec.name: some for spec in self.config.condition})
-        return Questions(condition, user, positions - history.offsets[user])
-
-    def _item_loss(
-        self, model: LargeUserModel, o: Tensor, e: Tensor, candidates: Tensor, target: Tensor, events: int
-    ) -> Tensor:
-        """Of answers (n, E) among candidates (C, E), of which `target`, (n,), are the items that followed."""
-        if self.full:
-            return full_softmax_loss(o, e, target, model.scale("item"))
-        drawn = candidates.to(model.device), self._log_probability(candidates, events).to(model.device)
-        return sampled_softmax_loss(o, e, drawn, target, model.scale("item"))
-
-    def _contrasts(self, history: History) -> list[tuple[FieldSpec, Tensor]]:
-        """Feedback fields and the events, (P,), at which each of their values is asked for; those without events are left out."""
-        found = []
-        for spec in self.config.feedback if self.settings.feedback_contrast_weight else []:
-            some = (history.item > 0) & (history.condition[spec.name] > 0)
-            some &= torch.rand(len(some)) < self.settings.feedback_contrast_positions
-            if some.any():
-                found.append((spec, some.nonzero().squeeze(1)))
-        return found
-
-    def _about(self, history: History) -> "FeedbackExamples":
-        """Questions about the items of a sample of events; without feedback, about time-matched negatives' too, which weigh as much."""
-        share = self.settings.feedback_prediction_positions if self.settings.feedback_prediction_weight else 0.0
-        some = (history.item > 0) & (torch.rand(len(history.item)) < share)
-        if self.others:
-            questions, taken = self.others.questions(history, some.nonzero().squeeze(1), OTHERS)
-            event = taken.cumsum(0) - 1  # (Q,)
-            weight = torch.where(taken > 0, 1.0, 1 / torch.bincount(event[taken == 0])[event])  # (Q,)
-            return FeedbackExamples(questions, [taken], weight)
-        values = [history.condition[spec.name] for spec in self.config.feedback]
-        with_feedback = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
-        positions = (some & with_feedback).nonzero().squeeze(1)
-        questions = feedback_prediction_questions(self.config, history, positions)
-        return FeedbackExamples(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
+            mask = torch.rand(len(positions)) < self.settings.question_blank
+            condition = erase(condition, self.config.condition, {spec.name: mask for spec in self.config.condition})
+        return Questions(condition, user_index, positions - history.offsets[user_index])
 
     def total(self, losses: Losses) -> Tensor:
-        """The number that training minimises and early stopping watches, ()."""
+        """Return the weighted sum of the losses, (), which training minimises and early stopping compares."""
         weighted = (
             self.settings.item_weight * losses.item + self.settings.feedback_contrast_weight * losses.feedback_contrast
         )
         return weighted + self.settings.feedback_prediction_weight * losses.feedback_prediction
 
+    def _item_loss(
+        self,
+        model: LargeUserModel,
+        o: Tensor,
+        e: Tensor,
+        candidates: Tensor,
+        target_index: Tensor,
+        events: int,
+    ) -> Tensor:
+        """Return the item loss, ().
+
+        Args:
+            model: that is trained.
+            o: (n, E) answers.
+            e: (C, E) embeddings of the candidates.
+            candidates: (C,) ids.
+            target_index: (n,) index of each next item in the candidates.
+            events: number of events of the batch.
+        """
+        if self.full_softmax:
+            return full_softmax_loss(o, e, target_index, model.scale("item"))
+        sample = candidates.to(model.device), self._log_probability(candidates, events).to(model.device)
+        return sampled_softmax_loss(o, e, sample, target_index, model.scale("item"))
+
+    def _contrast_positions(self, history: History) -> list[tuple[FieldSpec, Tensor]]:
+        """Return each feedback field that has contrast questions in the batch, with their positions, (P,)."""
+        contrasts = []
+        for spec in self.config.feedback if self.settings.feedback_contrast_weight else []:
+            mask = (history.item > 0) & (history.condition[spec.name] > 0)
+            mask &= torch.rand(len(mask)) < self.settings.feedback_contrast_positions
+            if mask.any():
+                contrasts.append((spec, mask.nonzero().squeeze(1)))
+        return contrasts
+
+    def _feedback_examples(self, history: History) -> "FeedbackExamples":
+        """Return the questions about the items of a sample of events.
+
+        Without feedback fields, these include questions about time-matched negatives, which have the same total weight.
+        """
+        share = self.settings.feedback_prediction_positions if self.settings.feedback_prediction_weight else 0.0
+        mask = (history.item > 0) & (torch.rand(len(history.item)) < share)
+        if self.time_matched_negatives:
+            questions, labels = self.time_matched_negatives.questions(
+                history, mask.nonzero().squeeze(1), NEGATIVES_PER_EVENT
+            )
+            event = labels.cumsum(0) - 1  # (Q,)
+            weight = torch.where(labels > 0, 1.0, 1 / torch.bincount(event[labels == 0])[event])  # (Q,)
+            return FeedbackExamples(questions, [labels], weight)
+        values = [history.condition[spec.name] for spec in self.config.feedback]
+        has_feedback = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
+        positions = (mask & has_feedback).nonzero().squeeze(1)
+        questions = feedback_prediction_questions(self.config, history, positions)
+        return FeedbackExamples(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
+
     def _drop_conditions(self, history: History) -> Fields:
+        """Return the condition fields with *any* at random events, as `condition_blank` and `condition_dropout` say."""
         n = len(history.item)
         blank = torch.rand(n) < self.settings.condition_blank
-        where = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
-        return erase(history.condition, self.config.condition, where)
+        masks = {s.name: blank | (torch.rand(n) < self.settings.condition_dropout) for s in self.config.condition}
+        return erase(history.condition, self.config.condition, masks)
 
     def _candidates(self, items: Tensor) -> Tensor:
-        """Ids of the whole catalogue, or of the batch's items and of negatives drawn evenly from it, ascending, (C,)."""
-        if self.full:
+        """Return the ascending ids, (C,), of the catalogue; with sampling, of the batch's items and uniformly drawn negatives."""
+        if self.full_softmax:
             return self.catalogue
-        drawn = self.catalogue[torch.randint(1, len(self.catalogue), (self.settings.negatives,))]
-        return torch.cat([items, drawn]).unique()
+        negatives = self.catalogue[torch.randint(1, len(self.catalogue), (self.settings.negatives,))]
+        return torch.cat([items, negatives]).unique()
 
     def _log_probability(self, candidates: Tensor, events: int) -> Tensor:
-        """Log-probability that an item is among the candidates: drawn evenly, or met as one of the batch's events, (C,)."""
+        """Return the log-probability, (C,), that an item is a candidate: as an item of the batch or as a drawn negative."""
         expected = events * self.frequency[candidates] + self.settings.negatives / (len(self.catalogue) - 1)
         return torch.log(-torch.expm1(-expected))
 
 
 @dataclass
 class FeedbackExamples:
-    """Questions about items, and the feedback that each item got."""
+    """Questions about items, with the feedback that each item received."""
 
     questions: Questions
-    """Q of them."""
+    """Q questions."""
     targets: list[Tensor]
-    """For each field that items are judged by, (Q,) the index of the value that happened, or -1."""
+    """For each of the model's feedback targets: (Q,) index of the observed value, or -1."""
     weight: Tensor
-    """(Q,) of each question."""
+    """(Q,) weight of each question."""
 
     @property
     def item(self) -> Tensor:
@@ -181,39 +211,45 @@ class FeedbackExamples:
         return self.questions.item
 
     def loss(self, logits: list[Tensor]) -> Tensor:
-        """Weighted mean of the cross-entropy over the questions with a value, summed over the fields, whose logits are (Q, R)."""
-        # Every parameter has a gradient, also where nothing is asked.
-        total = 0.0 * torch.stack([of_field.sum() for of_field in logits]).sum()
-        for of_field, target in zip(logits, self.targets, strict=False):
-            target = target.to(of_field.device)
-            each = F.cross_entropy(of_field, target, ignore_index=-1, reduction="none")
-            weight = self.weight.to(of_field.device) * (target >= 0)
-            total = total + (weight * each).sum() / weight.sum().clamp(min=1.0)
+        """Return the cross-entropy, (), as a weighted mean over the questions with a value, summed over the feedback targets.
+
+        Args:
+            logits: (Q, R) of each feedback target.
+        """
+        # The first term gives every parameter a gradient, even without questions.
+        total = 0.0 * torch.stack([target_logits.sum() for target_logits in logits]).sum()
+        for target_logits, target in zip(logits, self.targets, strict=False):
+            target = target.to(target_logits.device)
+            loss = F.cross_entropy(target_logits, target, ignore_index=-1, reduction="none")
+            weight = self.weight.to(target_logits.device) * (target >= 0)
+            total = total + (weight * loss).sum() / weight.sum().clamp(min=1.0)
         return total
 
 
 def feedback_contrast_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:
-    """At some events, the question for each value of a feedback field, P R questions.
+    """Return, for events, a question with each value of a feedback field: P R questions.
 
-    The question has the event's own condition, without what other feedback there was, and sees what came before the event's
-    second, as it will when an impression of that second is asked about.
+    A question has the condition of the event, without its other feedback, and sees the events before the event's second, as the
+    question of an impression does.
 
     Args:
         config: of the model.
-        history: that is read.
+        history: with the events.
         positions: (P,) ascending indices of events.
         spec: the feedback field, of R values.
     """
     values = spec.size - 1
-    asked = feedback_prediction_questions(config, history, positions)
-    condition = {name: field.repeat_interleave(values, 0) for name, field in asked.condition.items()}
+    questions = feedback_prediction_questions(config, history, positions)
+    condition = {name: field.repeat_interleave(values, 0) for name, field in questions.condition.items()}
     condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
-    return Questions(condition, asked.user.repeat_interleave(values), asked.prefix.repeat_interleave(values))
+    user_index = questions.user_index.repeat_interleave(values)
+    return Questions(condition, user_index, questions.prefix.repeat_interleave(values))
 
 
 def feedback_prediction_questions(config: ModelConfig, history: History, positions: Tensor) -> Questions:
-    """Questions about the items of some events, (P,) indices; see `feedback_contrast_questions`."""
-    assert history.before is not None
+    """Return questions about the items of events, (P,) indices. Condition and prefix are as in `feedback_contrast_questions`."""
+    assert history.prefix is not None
     condition = {name: field[positions] for name, field in history.condition.items()}
-    condition = erase_whole(condition, config.condition, {spec.name for spec in config.condition if spec.feedback})
-    return Questions(condition, history.user_of(positions), history.before[positions], history.item[positions])
+    feedback = {spec.name for spec in config.condition if spec.feedback}
+    condition = erase_fields(condition, config.condition, feedback)
+    return Questions(condition, history.user_index(positions), history.prefix[positions], history.item[positions])

@@ -1,4 +1,4 @@
-"""How a Large User Model is trained."""
+"""The settings of pre-training."""
 
 from pydantic import Field
 
@@ -12,45 +12,46 @@ class PretrainSettings(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the weights, the order of the users, dropout and sampling."""
     protocol: Protocol = "both"
-    """What is kept from training: events from the validation period on (`time`, for ranking), each user's last two (`last`,
-    for retrieval), or `both`."""
+    """Which events are held out of training: `time`, events from the start of the validation period on (for ranking); `last`,
+    each user's last two events (for retrieval); `both`, the events of either kind."""
     epochs: int = Field(10, ge=1, le=1_000_000)
-    """Passes over the events, if validation does not stop earlier."""
+    """Maximum number of passes over the training events. Validation may stop the training earlier."""
     batch_events: int = Field(4096, ge=16, le=10**8)
-    """Events in a step; each is two tokens."""
+    """Events per step. Each event is two tokens."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(0.01, ge=0, le=100)
-    """Weight decay of the matrices."""
+    """Weight decay of the weight matrices of linear layers."""
     warmup: float = Field(0.05, ge=0, lt=1)
-    """Part of the steps in which the learning rate rises; then it falls along a cosine to a tenth."""
+    """Fraction of the steps in which the learning rate rises. Afterwards it falls along a cosine to a tenth of the peak."""
     gradient_clip: float = Field(1.0, gt=0, le=1e6)
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
-    """Chance that one condition field of an event becomes *any*."""
+    """Probability that one condition field of an event becomes *any*."""
     condition_blank: float = Field(0.1, ge=0, lt=1)
-    """Chance that all condition fields of an event become *any* at once ("what next?")."""
+    """Probability that all condition fields of an event become *any* together, as in the question "what next?"."""
     question_blank: float = Field(0.0, ge=0, lt=1)
-    """Chance that an item is asked for with all fields *any*, while its own token still tells its condition: for retrieval."""
+    """Probability that all fields of a question that searches for an item become *any*, while the item's token in the history
+    keeps its condition. For retrieval."""
     full_softmax_items: int = Field(50_000, ge=1, le=10**9)
-    """Up to so many items that training meets all are negatives; of more, some are drawn."""
+    """Up to this number of trained items, all of them are negatives. With more trained items, negatives are sampled."""
     negatives: int = Field(8192, ge=1, le=10**7)
-    """Sampled negatives in a step, beside the items of the batch."""
+    """Sampled negatives per step, in addition to the items of the batch."""
     feedback_contrast_weight: float = Field(1.0, ge=0, le=1e6)
-    """Weight of the loss over feedback values; 0 leaves it out."""
+    """Weight of the loss that contrasts the feedback values for one item. 0 leaves this loss out."""
     feedback_contrast_positions: float = Field(0.12, gt=0, le=1)
-    """Part of the events at which every feedback value is asked for."""
+    """Fraction of the events at which a question for every feedback value is answered."""
     feedback_prediction_weight: float = Field(1.0, ge=0, le=1e6)
-    """Weight of the loss over the feedback to an item that a question is about; where no condition field is categorical feedback,
-    over whether the user took it. 0 leaves it out."""
+    """Weight of the loss that predicts the feedback to an item. If no condition field is categorical feedback, the prediction is
+    whether the user took the item. 0 leaves this loss out."""
     feedback_prediction_positions: float = Field(1.0, gt=0, le=1)
-    """Part of the events whose item is asked about. Without feedback two other items are asked about with each, and a step
-    takes up to twice as long as with feedback."""
+    """Fraction of the events for which the feedback to the item is predicted. Without feedback fields, each such event has two
+    negative items, and a step takes up to twice as long as with feedback fields."""
     item_weight: float = Field(1.0, ge=0, le=1e6)
-    """Weight of next-condition-item InfoNCE."""
+    """Weight of the next-condition-item InfoNCE loss."""
     patience: int = Field(2, ge=1, le=1_000_000)
-    """Stop after this many validations without a better loss."""
+    """Training stops after this number of consecutive validations without a lower loss."""
     validation_events: int = Field(20_000, ge=1, le=10**9)
-    """About how many events each validation looks at."""
+    """Approximate number of events that each validation evaluates."""
     checkpoint_steps: int = Field(500, ge=1, le=10**9)
-    """A checkpoint to resume from, this often and after every epoch."""
+    """A checkpoint is written every time this number of steps is done, and after every epoch."""

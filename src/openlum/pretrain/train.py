@@ -1,7 +1,10 @@
 """Step 1, knowledge construction: the training loop.
 
-A training is a function of its inputs: the order of the users depends on the seed and the epoch, the random draws on the
-seed and the step. So a checkpoint needs no generator's state, and a resumed training equals an uninterrupted one.
+A training is a function of its inputs: the order of the users depends on the seed and the epoch, the random draws depend on the
+seed and the step. So a checkpoint does not need the state of a random generator, and a resumed training gives the same weights as
+an uninterrupted one.
+
+Shapes: U users, M training events, V items.
 """
 
 import json
@@ -30,16 +33,17 @@ from openlum.model import History, LargeUserModel, ModelSettings, Processor, def
 from openlum.model.settings import TAKEN
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checks import check_events, check_pretraining
-from openlum.pretrain.initial import build_model, starting_point
+from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Losses, Objective
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
-from openlum.training.checkpoint import Progression, load_checkpoint, save_checkpoint
+from openlum.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from openlum.training.memory import peak_memory_bytes
 from openlum.training.schedule import cosine_rate
 
-LOG_EVERY = 10
+LOG_STEPS = 10
+"""Training metrics are logged every time this number of steps is done."""
 
 
 def pretrain(
@@ -51,34 +55,35 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train a Large User Model and write `model/`.
 
-    While it trains, `out` with `.work` after its name holds checkpoints, metrics and TensorBoard curves; a training that was
-    interrupted goes on from there if data and settings are the same.
+    During the training, the directory `OUT.work` has the checkpoints, the metrics and the TensorBoard curves. An interrupted
+    training resumes from there if it is started again with the same data and settings.
 
     Args:
         dataset_dir: from `lum prepare`.
         out: the model directory.
-        model_settings: the model's shape.
+        model_settings: hyperparameters of the model.
         settings: of the training.
-        init_from: a model whose weights the new one begins with; it also has its shape, where `model_settings` does not set it.
+        init_from: the directory of a model whose weights the new model starts with. Keys that `model_settings` does not set have
+            the value of that model.
 
     Returns:
-        The `pretrain` part of `summary.json`.
+        The section `pretrain` of `summary.json`.
 
     Raises:
-        InputError: there is nothing to train on, the model to begin with does not fit, or another process trains it.
+        InputError: if there are no events to train on, the model `init_from` does not fit, or another process writes to `out`.
     """
     dataset_dir, out = as_path("dataset_dir", dataset_dir), as_path("out", out)
     init_from = as_path_or_none("init_from", init_from)
     check_kind("model_settings", model_settings, ModelSettings)
     check_kind("settings", settings, PretrainSettings)
     dataset = Dataset(dataset_dir)
-    old = None
+    initial_model = None
     if init_from:
-        old, model_settings = starting_point(init_from, dataset, model_settings, settings.protocol)
-    check_pretraining(dataset, Processor.of(dataset), model_settings, settings, out)
+        initial_model, model_settings = load_initial_model(init_from, dataset, model_settings, settings.protocol)
+    check_pretraining(dataset, Processor.from_dataset(dataset), model_settings, settings, out)
     inputs = {"dataset": dataset_dir} | ({"init_from": init_from} if init_from else {})
-    trained_on = fingerprint(step_key("pretrain", [model_settings.model_dump(), settings.model_dump()], inputs))
-    work = out.resolve().with_name(out.resolve().name + ".work") / trained_on
+    input_fingerprint = fingerprint(step_key("pretrain", [model_settings.model_dump(), settings.model_dump()], inputs))
+    work = out.resolve().with_name(out.resolve().name + ".work") / input_fingerprint
     with locked(out), named_failures(work):
         (work / "checkpoints").mkdir(parents=True, exist_ok=True)
         model = build_model(
@@ -86,8 +91,8 @@ def pretrain(
             model_settings,
             settings.seed,
             settings.protocol,
-            trained_on,
-            old,
+            input_fingerprint,
+            initial_model,
             settings.feedback_prediction_weight > 0,
         )
         model = model.to(default_device())
@@ -104,14 +109,14 @@ def pretrain(
 
 
 class Trainer:
-    """The loop and what it needs.
+    """The training loop with its model, optimizer and progress.
 
     Args:
-        model: on its device.
+        model: to train, on its device.
         dataset: to train on.
         settings: of the training.
         work: directory for checkpoints, `metrics.jsonl` and TensorBoard curves.
-        end: (U,) how many of each user's events are learned from; by default all that the protocol allows.
+        end: (U,) number of training events of each user; by default, all events that the protocol does not hold out.
     """
 
     def __init__(
@@ -124,30 +129,30 @@ class Trainer:
     ) -> None:
         self.model, self.dataset, self.settings, self.work = model, dataset, settings, work
         self.end = training_end(dataset, settings.protocol) if end is None else end
-        contrasted = TAKEN in model.config.trained_feedback_targets
-        check_events(dataset, self.end, contrasted)
+        needs_negatives = TAKEN in model.config.trained_feedback_targets
+        check_events(dataset, self.end, needs_negatives)
         events = training_events(dataset.sequences, self.end)  # (M,)
-        items = np.bincount(dataset.sequences.item[events], minlength=model.config.items)  # (V,)
-        trained = torch.from_numpy(items > 0).to(model.device)
+        item_counts = np.bincount(dataset.sequences.item[events], minlength=model.config.items)  # (V,)
+        trained = torch.from_numpy(item_counts > 0).to(model.device)
         model.item_encoder.set_trained_items(
             model.item_encoder.trained_items | trained if model.config.initialised_from else trained
         )
         catalogue = model.item_encoder.candidates().cpu()
-        others = TimeMatchedNegatives(dataset.sequences, events) if contrasted else None
-        self.objective = Objective(model.config, settings, items / items.sum(), catalogue, others)
+        negatives = TimeMatchedNegatives(dataset.sequences, events) if needs_negatives else None
+        self.objective = Objective(model.config, settings, item_counts / item_counts.sum(), catalogue, negatives)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
         )
         self.optimizer = _optimizer(model, settings)
-        self.total_steps = settings.epochs * len(list(self._epoch(0)))
-        self.progress = Progression()
+        self.total_steps = settings.epochs * len(list(self._epoch_batches(0)))
+        self.progress = TrainingProgress()
         self.best: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def run(self, until: int | None = None) -> None:
-        """Train to the end, or to a step; then the model has the weights of the best validation.
+        """Train to the end. Afterwards the model has the weights with the best validation loss.
 
         Args:
-            until: stop after this step, as an interruption would, and leave the weights as they are.
+            until: stop after this step, like an interruption. The model keeps the weights of this step.
         """
         self._resume()
         with (
@@ -156,16 +161,16 @@ class Trainer:
         ):
             task = bar.add_task("pretrain", total=self.total_steps, completed=self.progress.step, note="")
             if self.model.config.initialised_from and self.progress.best_loss is None:
-                self._validate(curves)  # what training must improve on
+                self._validate(curves)  # the training must have a lower loss than the initial model
                 self._checkpoint()
             while self.progress.epoch < self.settings.epochs and self.progress.without_gain < self.settings.patience:
-                for batch in self._remaining():
+                for batch in self._remaining_batches():
                     losses = self._step(batch)
-                    figures = self._figures(losses)
-                    note = f"loss {figures['loss']:.4f}, {figures['tokens_per_second']:,.0f} tokens/s"
+                    metrics = self._training_metrics(losses)
+                    note = f"loss {metrics['loss']:.4f}, {metrics['tokens_per_second']:,.0f} tokens/s"
                     bar.update(task, completed=self.progress.step, note=note)
-                    if self.progress.step % LOG_EVERY == 0:
-                        self._log(curves, figures)
+                    if self.progress.step % LOG_STEPS == 0:
+                        self._log(curves, metrics)
                     if self.progress.step == until:
                         return
                     if self.progress.step % self.settings.checkpoint_steps == 0:
@@ -173,14 +178,14 @@ class Trainer:
                 self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
                 loss = self._validate(curves)
                 self._checkpoint()
-                bar.console.print(self._told(loss), soft_wrap=True)  # also where there is no terminal for a bar
+                bar.console.print(self._epoch_message(loss), soft_wrap=True)  # also without a terminal for the bar
         self.model.load_state_dict(self.best)
         self.model.eval()
 
     def summary(self) -> dict[str, Any]:
-        """What the training came to."""
-        start = self.model.config.initialised_from
-        return ({"initialised_from": start} if start else {}) | {
+        """Return the section `pretrain` of `summary.json`: size, speed and validation metrics of the training."""
+        initial_model = self.model.config.initialised_from
+        return ({"initialised_from": initial_model} if initial_model else {}) | {
             "tokens_per_second": round(self._speed(), 1),
             "steps": self.progress.step,
             "epochs": self.progress.epoch,
@@ -190,19 +195,19 @@ class Trainer:
             "peak_memory_bytes": peak_memory_bytes(),
         }
 
-    def _epoch(self, epoch: int) -> Iterator[Spans]:
+    def _epoch_batches(self, epoch: int) -> Iterator[Spans]:
         rng = np.random.default_rng((self.settings.seed, epoch))
         spans = training_spans(self.end, self.model.config.settings.max_events, rng)
         return batches(spans, self.settings.batch_events)
 
-    def _remaining(self) -> Iterator[Spans]:
-        for index, batch in enumerate(self._epoch(self.progress.epoch)):
+    def _remaining_batches(self) -> Iterator[Spans]:
+        for index, batch in enumerate(self._epoch_batches(self.progress.epoch)):
             if index >= self.progress.batch:
                 yield batch
 
     def _step(self, batch: Spans) -> Losses:
-        """One optimiser step; counts it."""
-        began = time.perf_counter()
+        """Do one optimiser step, update the progress and return the losses."""
+        start_time = time.perf_counter()
         self.model.train()
         torch.manual_seed(self.settings.seed * 1_000_003 + self.progress.step)
         for group in self.optimizer.param_groups:
@@ -212,7 +217,7 @@ class Trainer:
         total = self.objective.total(losses)
         if not total.isfinite():
             raise InputError(
-                f"the loss is {float(total.detach())} at step {self.progress.step}; lower pretrain.learning_rate"
+                f"the training loss is {float(total.detach())} at step {self.progress.step}; lower pretrain.learning_rate"
             )
         self.optimizer.zero_grad()
         total.backward()
@@ -222,43 +227,42 @@ class Trainer:
         self.progress.step += 1
         self.progress.batch += 1
         self.progress.events += len(history.item)
-        self.progress.seconds += time.perf_counter() - began
+        self.progress.seconds += time.perf_counter() - start_time
         return losses
 
     def _rate(self, step: int) -> float:
-        """Part of the peak learning rate: a line up, then `cosine_rate`."""
+        """Return the learning rate as a fraction of the peak: a linear rise, then `cosine_rate`."""
         warmup = max(self.settings.warmup * self.total_steps, 1)
         if step < warmup:
             return (step + 1) / warmup
-        done = min((step - warmup) / max(self.total_steps - warmup, 1), 1)
-        return cosine_rate(done)
+        return cosine_rate(min((step - warmup) / max(self.total_steps - warmup, 1), 1))
 
     def _validate(self, curves: SummaryWriter) -> float:
-        """Judge the weights, and keep them if they are the best; returns their loss."""
-        figures = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
-        # Without validation events the last weights are the best.
-        loss = self.settings.item_weight * figures["item_loss"] if figures else -float(self.progress.step)
-        loss += self.settings.feedback_contrast_weight * figures.get("feedback_contrast_loss", 0.0)
-        loss += self.settings.feedback_prediction_weight * figures.get("feedback_prediction_loss", 0.0)
-        self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **figures}})
+        """Validate the current weights, keep a copy if they are the best, and return the validation loss."""
+        metrics = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
+        # Without validation events, the loss is lower at every step, so that the last weights are the best.
+        loss = self.settings.item_weight * metrics["item_loss"] if metrics else -float(self.progress.step)
+        loss += self.settings.feedback_contrast_weight * metrics.get("feedback_contrast_loss", 0.0)
+        loss += self.settings.feedback_prediction_weight * metrics.get("feedback_prediction_loss", 0.0)
+        self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **metrics}})
         if self.progress.best_loss is None or loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, figures, 0
+            self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, metrics, 0
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         else:
             self.progress.without_gain += 1
         return loss
 
-    def _told(self, loss: float) -> str:
-        done, speed = self.progress, self._speed()
-        judged = f", validation loss {loss:.4f}" if done.best_validation else ""
-        where = f"epoch {done.epoch} of {self.settings.epochs}, step {done.step:,} of {self.total_steps:,}"
-        return f"{where}{judged}, {speed:,.0f} tokens/s"
+    def _epoch_message(self, loss: float) -> str:
+        progress, speed = self.progress, self._speed()
+        validation = f", validation loss {loss:.4f}" if progress.best_validation else ""
+        step = f"epoch {progress.epoch} of {self.settings.epochs}, step {progress.step:,} of {self.total_steps:,}"
+        return f"{step}{validation}, {speed:,.0f} tokens/s"
 
     def _speed(self) -> float:
-        """Tokens of histories a second; questions come on top."""
+        """Return the number of history tokens per second. The tokens of questions are not counted."""
         return 2 * self.progress.events / max(self.progress.seconds, 1e-9)
 
-    def _figures(self, losses: Losses) -> dict[str, float]:
+    def _training_metrics(self, losses: Losses) -> dict[str, float]:
         return {
             "loss": float(self.objective.total(losses).detach()),
             "item_loss": float(losses.item.detach()),
@@ -268,28 +272,30 @@ class Trainer:
             "tokens_per_second": round(self._speed(), 1),
         }
 
-    def _log(self, curves: SummaryWriter, figures: dict[str, Any]) -> None:
+    def _log(self, curves: SummaryWriter, metrics: dict[str, Any]) -> None:
+        """Append the metrics to `metrics.jsonl` and to the TensorBoard curves `train/NAME` or `validation/NAME`."""
         with open(self.work / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.progress.step, **figures}) + "\n")
-        for name, value in (figures.get("validation") or figures).items():
-            kind = "validation" if "validation" in figures else "train"
+            file.write(json.dumps({"step": self.progress.step, **metrics}) + "\n")
+        for name, value in (metrics.get("validation") or metrics).items():
+            kind = "validation" if "validation" in metrics else "train"
             curves.add_scalar(f"{kind}/{name}", value, self.progress.step)
 
     def _checkpoint(self) -> None:
         save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, self.progress)
 
     def _resume(self) -> None:
+        """Load the newest checkpoint, if there is one, and delete later lines of `metrics.jsonl`."""
         progress = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
         if progress:
             self.progress = progress
-        metrics = self.work / "metrics.jsonl"
-        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines() if metrics.exists() else []
-        kept = [line for line in lines if _step_of(line) <= self.progress.step]
-        metrics.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        file = self.work / "metrics.jsonl"
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+        valid_lines = [line for line in lines if _line_step(line) <= self.progress.step]
+        file.write_text("".join(line + "\n" for line in valid_lines), encoding="utf-8")
 
 
-def _step_of(line: str) -> float:
-    """The step of a line of metrics; infinity for a damaged one, such as half a line where the machine stopped."""
+def _line_step(line: str) -> float:
+    """Return the step of a line of `metrics.jsonl`, or infinity for a damaged line, such as a partly written one."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
@@ -297,7 +303,7 @@ def _step_of(line: str) -> float:
 
 
 def _optimizer(model: LargeUserModel, settings: PretrainSettings) -> torch.optim.Optimizer:
-    """AdamW; weight decay for the matrices of layers, not for embeddings, norms, biases and temperatures."""
+    """Return AdamW with weight decay for the matrices of linear layers, not for embeddings, norms, biases and temperatures."""
     matrices = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
     groups = [
         {"params": [p for p in model.parameters() if id(p) in matrices], "weight_decay": settings.weight_decay},

@@ -1,4 +1,7 @@
-"""How well a model predicts the validation period while it is trained."""
+"""Validation metrics of a model during its training.
+
+Shapes: B users, N evaluated events of a batch, R values of a feedback field, E embedding width, V items.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +14,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, Spans, batches
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
-from openlum.model.losses import positions_at_once
+from openlum.model.losses import positions_per_chunk
 from openlum.model.settings import TAKEN
 from openlum.pretrain.objective import feedback_contrast_questions, feedback_prediction_questions
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
@@ -21,169 +24,188 @@ RECALL_AT = 10
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Spans of histories, and in each the first event of it that is judged; all after that are."""
+    """Spans of histories whose last events are evaluated."""
 
     spans: Spans
-    first: np.ndarray
-    """(B,) index in the user's events."""
-    others: TimeMatchedNegatives
-    """The judged events, which stand for what users did not take."""
+    """B spans. A span ends with its evaluated events."""
+    first_evaluated: np.ndarray
+    """(B,) index of the first evaluated event in the user's events."""
+    time_matched_negatives: TimeMatchedNegatives
+    """Negatives from the evaluated events, for logs without feedback."""
 
 
 def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events: int, seed: int) -> ValidationSet:
-    """Users at random until about `events` events of the validation period (or held-out ones, for `last`) are judged.
+    """Return a validation set of random users with about `events` evaluated events, never including test events.
 
-    Events that the test of the protocol is about are never among them.
+    Args:
+        dataset: with the histories.
+        protocol: of the training. With `last`, the validation events are the held-out ones, otherwise those of the validation
+            period.
+        max_events: of the model.
+        events: minimum number of evaluated events, if there are as many.
+        seed: of the random order of users.
     """
     sequences = dataset.sequences
     lengths = np.diff(sequences.offsets)
     if protocol == "last":
         first, end = sequences.valid_at, np.minimum(sequences.valid_at + 1, lengths)
     else:
-        before = [
-            np.concatenate([[0], np.cumsum(sequences.time < t)])
-            for t in (dataset.info.valid_time, dataset.info.test_time)
+        earlier_counts = [
+            np.concatenate([[0], np.cumsum(sequences.time < boundary)])
+            for boundary in (dataset.info.valid_time, dataset.info.test_time)
         ]
-        first, end = (c[sequences.offsets[1:]] - c[sequences.offsets[:-1]] for c in before)
+        first, end = (count[sequences.offsets[1:]] - count[sequences.offsets[:-1]] for count in earlier_counts)
         if protocol == "both":
             end = np.minimum(end, sequences.test_at)
     first = np.maximum(first, end - max_events // 2)
     users = np.random.default_rng(seed).permutation(np.flatnonzero(end > first))
-    enough = int(np.searchsorted(np.cumsum((end - first)[users]), events)) + 1
-    users = users[:enough]
+    user_count = int(np.searchsorted(np.cumsum((end - first)[users]), events)) + 1
+    users = users[:user_count]
     start = np.maximum(end[users] - max_events, 0)
-    judged, _ = Spans(users, first[users], end[users]).events(sequences)
-    return ValidationSet(Spans(users, start, end[users]), first[users], TimeMatchedNegatives(sequences, judged))
+    evaluated, _ = Spans(users, first[users], end[users]).events(sequences)
+    return ValidationSet(Spans(users, start, end[users]), first[users], TimeMatchedNegatives(sequences, evaluated))
 
 
 @torch.inference_mode()
-def validate(model: LargeUserModel, dataset: Dataset, chosen: ValidationSet, batch_events: int) -> dict[str, float]:
-    """Losses and recall on the judged events.
+def validate(model: LargeUserModel, dataset: Dataset, validation: ValidationSet, batch_events: int) -> dict[str, float]:
+    """Return the validation metrics: losses, recall and areas under the curve (AUC).
+
+    An AUC compares one feedback value with the other values and is averaged over the values. If the log has no feedback, the
+    same negatives are drawn in every call.
 
     Returns:
-        `item_loss` and `recall@10` with each event's condition known, `recall@10 any` with nothing known, and for each feedback
-        field `feedback_contrast_loss` (summed) and its area under the curve (one against the rest, averaged, where it has several values);
-        likewise `feedback_prediction_loss` and `auc FIELD predicted` of questions about items. The same items are drawn for `taken` every time.
+        `item_loss` and `recall@10` under each event's condition, and `recall@10 any` with all fields *any*. From the contrast of
+        feedback values, `feedback_contrast_loss` (summed over the fields) and `auc FIELD`. From feedback prediction,
+        `feedback_prediction_loss` and `auc FIELD predicted`. Empty without evaluated events.
     """
-    if not len(chosen.spans):
+    if not len(validation.spans):
         return {}
     model.eval()
     e = model.items()
-    found: dict[str, list[Tensor]] = {}
-    done, generator = 0, torch.Generator().manual_seed(0)
-    for batch in batches(chosen.spans, batch_events):
+    outputs: dict[str, list[Tensor]] = {}
+    first_span, generator = 0, torch.Generator().manual_seed(0)
+    for batch in batches(validation.spans, batch_events):
         history = History.gather(dataset.sequences, batch)
         lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
-        within = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)
-        judged = within >= np.repeat(chosen.first[done : done + len(batch)], lengths)
-        done += len(batch)
-        positions = torch.from_numpy(np.flatnonzero(judged & (history.item.numpy() > 0)))
-        others = (
-            chosen.others.questions(history, positions, 1, generator)
+        event_number = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)  # in the user's events
+        first_evaluated = validation.first_evaluated[first_span : first_span + len(batch)]
+        evaluated = event_number >= np.repeat(first_evaluated, lengths)
+        first_span += len(batch)
+        positions = torch.from_numpy(np.flatnonzero(evaluated & (history.item.numpy() > 0)))
+        contrast = (
+            validation.time_matched_negatives.questions(history, positions, 1, generator)
             if TAKEN in model.config.trained_feedback_targets
             else None
         )
-        figures = _judge(model, e, history, positions, others)
-        for name, values in figures.items():
-            found.setdefault(name, []).append(values.cpu())
-    return _summarise(model, {name: torch.cat(parts) for name, parts in found.items()})
+        for name, values in _batch_outputs(model, e, history, positions, contrast).items():
+            outputs.setdefault(name, []).append(values.cpu())
+    return _metrics(model, {name: torch.cat(parts) for name, parts in outputs.items()})
 
 
-def _judge(
-    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, others: tuple[Questions, Tensor] | None
+def _batch_outputs(
+    model: LargeUserModel, e: Tensor, history: History, positions: Tensor, contrast: tuple[Questions, Tensor] | None
 ) -> dict[str, Tensor]:
-    """Figures of the judged events of a batch, (N,) indices, (N, ...).
+    """Return the outputs of the model for the evaluated events of a batch, by name.
 
     Args:
-        model: that is judged.
+        model: that is validated.
         e: (V, E) embeddings of its items.
         history: of the batch.
-        positions: of the judged events.
-        others: where there is no feedback, questions about the events' items and about others, and whether each was taken.
+        positions: (N,) of the evaluated events.
+        contrast: for logs without feedback: questions about the events' items and about negatives, and their labels.
+
+    Returns:
+        `recall@10`, `recall@10 any` and `item_loss`, (N,) each. For each feedback field and its n events with feedback:
+        `value:FIELD`, (n,) index of the observed value; `score:FIELD` and `feedback_prediction:FIELD`, (n, R) logits.
     """
     config, state = model.config, model.encode_history(history.to(model.device))
-    given = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
-    own = _looking_for_items(config, history, positions)
-    questions = [own, replace(own, condition=blank(config.condition, len(positions)))]
+    has_feedback = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
+    under_condition = _item_questions(config, history, positions)
+    questions = [under_condition, replace(under_condition, condition=blank(config.condition, len(positions)))]
     questions += [
-        feedback_contrast_questions(config, history, positions[given[spec.name]], spec) for spec in config.feedback
+        feedback_contrast_questions(config, history, positions[has_feedback[spec.name]], spec)
+        for spec in config.feedback
     ]
-    about = (
-        others[0]
-        if others
+    feedback_questions = (
+        contrast[0]
+        if contrast
         else feedback_prediction_questions(
             config, history, positions if config.trained_feedback_targets else positions[:0]
         )
     )
-    answers, judged = model.answer_and_predict_feedback(
-        state, [group.to(model.device) for group in questions], about.to(model.device)
+    answers, feedback_logits = model.answer_and_predict_feedback(
+        state, [group.to(model.device) for group in questions], feedback_questions.to(model.device)
     )
-    target, found = history.item[positions].to(model.device), {}
+    target, outputs = history.item[positions].to(model.device), {}
     for name, o in zip(("", " any"), answers, strict=False):
-        found[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.scale("item"))
+        outputs[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.scale("item"))
         if not name:
-            found["item_loss"] = loss
+            outputs["item_loss"] = loss
     for spec, o in zip(config.feedback, answers[2:], strict=True):
-        some = given[spec.name]
-        found[f"value:{spec.name}"] = history.condition[spec.name][positions[some]] - 1
-        o = o.unflatten(0, (int(some.sum()), spec.size - 1))  # (n, R, E)
-        similarity = (o @ e[target[some.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
-        found[f"score:{spec.name}"] = model.scale("feedback") * similarity
-    for spec, logits in zip(config.trained_feedback_targets, judged, strict=False):
-        found[f"feedback_prediction:{spec.name}"] = logits if others else logits[given[spec.name].to(logits.device)]
-    if others:
-        found[f"value:{TAKEN.name}"] = others[1]
-    return found
+        mask = has_feedback[spec.name]
+        outputs[f"value:{spec.name}"] = history.condition[spec.name][positions[mask]] - 1
+        o = o.unflatten(0, (int(mask.sum()), spec.size - 1))  # (n, R, E)
+        similarity = (o @ e[target[mask.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
+        outputs[f"score:{spec.name}"] = model.scale("feedback") * similarity
+    for spec, logits in zip(config.trained_feedback_targets, feedback_logits, strict=False):
+        outputs[f"feedback_prediction:{spec.name}"] = (
+            logits if contrast else logits[has_feedback[spec.name].to(logits.device)]
+        )
+    if contrast:
+        outputs[f"value:{TAKEN.name}"] = contrast[1]
+    return outputs
 
 
-def _looking_for_items(config: ModelConfig, history: History, positions: Tensor) -> Questions:
-    """Questions that look for the items of events, (N,) indices, each under the event's own condition.
+def _item_questions(config: ModelConfig, history: History, positions: Tensor) -> Questions:
+    """Return questions that search for the items of events, (N,) indices, under the event's condition.
 
-    They see what such questions see when the model is used: the events of earlier seconds, as impressions' do; where the model is
-    for retrieval alone (protocol `last`), all events that the log has before.
+    The questions see the same events as in the use of the model: the events of earlier seconds, as for impressions; or, if the
+    model is for retrieval only (protocol `last`), all earlier events of the log.
     """
-    assert history.before is not None
-    user = history.user_of(positions)
-    prefix = positions - history.offsets[user] if config.protocol == "last" else history.before[positions]
-    return Questions({name: field[positions] for name, field in history.condition.items()}, user, prefix)
+    assert history.prefix is not None
+    user_index = history.user_index(positions)
+    prefix = positions - history.offsets[user_index] if config.protocol == "last" else history.prefix[positions]
+    return Questions({name: field[positions] for name, field in history.condition.items()}, user_index, prefix)
 
 
 def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the target is among the first items, and its loss, of answers (N, E) among all items (V, E): (N,) each."""
+    """Return whether the target is among the top items and its loss, (N,) each, for answers (N, E) and all items (V, E)."""
     recall, loss = [o.new_zeros(0)], [o.new_zeros(0)]
-    at_once = positions_at_once(e)
-    for some, wanted in zip(o.split(at_once), target[:, None].split(at_once), strict=True):
-        logits = scale * (some @ e.T)  # (n, V)
+    chunk_size = positions_per_chunk(e)
+    for chunk, chunk_target in zip(o.split(chunk_size), target[:, None].split(chunk_size), strict=True):
+        logits = scale * (chunk @ e.T)  # (n, V)
         logits[:, 0] = -torch.inf
-        own = logits.gather(1, wanted)
-        recall.append(((logits > own).sum(1) < RECALL_AT).float())
-        loss.append(logits.logsumexp(1) - own.squeeze(1))
+        target_logit = logits.gather(1, chunk_target)
+        recall.append(((logits > target_logit).sum(1) < RECALL_AT).float())
+        loss.append(logits.logsumexp(1) - target_logit.squeeze(1))
     return torch.cat(recall), torch.cat(loss)
 
 
-def _summarise(model: LargeUserModel, found: dict[str, Tensor]) -> dict[str, float]:
-    result = {name: float(values.mean()) for name, values in found.items() if ":" not in name}
+def _metrics(model: LargeUserModel, outputs: dict[str, Tensor]) -> dict[str, float]:
+    """Return the metrics of `validate` from the outputs of all batches."""
+    metrics = {name: float(values.mean()) for name, values in outputs.items() if ":" not in name}
     for spec in model.config.feedback_targets:
-        value = found.get(f"value:{spec.name}")
+        value = outputs.get(f"value:{spec.name}")
         if value is None or not len(value):
             continue
-        for kind, loss, auc in (
+        for kind, loss_name, auc_name in (
             ("score", "feedback_contrast_loss", f"auc {spec.name}"),
             ("feedback_prediction", "feedback_prediction_loss", f"auc {spec.name} predicted"),
         ):
-            logits = found.get(f"{kind}:{spec.name}")
+            logits = outputs.get(f"{kind}:{spec.name}")
             if logits is not None:
-                result[loss] = result.get(loss, 0.0) + float(torch.nn.functional.cross_entropy(logits, value))
+                loss = float(torch.nn.functional.cross_entropy(logits, value))
+                metrics[loss_name] = metrics.get(loss_name, 0.0) + loss
                 if len(value.unique()) > 1:
-                    result[auc] = _auc(value, logits.softmax(-1))
-    return result
+                    metrics[auc_name] = _auc(value, logits.softmax(-1))
+    return metrics
 
 
 def _auc(value: Tensor, probability: Tensor) -> float:
-    """One value against the rest, averaged over the values that occur, both ways."""
-    each = [
+    """Return the AUC of each value against the other values, averaged over the values that some but not all events have."""
+    auc_by_value = [
         roc_auc_score((value == r).numpy(), probability[:, r].numpy())
         for r in range(probability.shape[1])
         if 0 < int((value == r).sum()) < len(value)
     ]
-    return float(np.mean(each))
+    return float(np.mean(auc_by_value))

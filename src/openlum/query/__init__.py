@@ -1,1 +1,1 @@
-"""Step 2: knowledge querying."""
+"""Step 2, knowledge querying: answers of the Large User Model to questions about impressions."""

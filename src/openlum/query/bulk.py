@@ -1,8 +1,9 @@
-"""Step 2, knowledge querying, in bulk: every impression of a user in one pass over that user's history.
+"""Step 2, knowledge querying, in bulk: one pass over a user's history answers the questions of all the user's impressions.
 
-The questions of an impression see the events before its time and nothing else (point-in-time group query).
+The questions of an impression see only the events before its time (point-in-time group query).
 
-Shapes: I impressions, B windows of histories in a batch, G questions, E width of an answer.
+Shapes: I impressions, n impressions of a batch, B windows of histories in a batch, G questions, J feedback predictions, R values
+of a feedback field, E width of an answer, V items.
 """
 
 import time
@@ -24,9 +25,9 @@ from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import to_tensors
 from openlum.query.checks import check_knowledge_fits
-from openlum.query.knowledge import KnowledgeWriter
 from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.query.settings import QuerySettings
+from openlum.query.writer import KnowledgeWriter
 from openlum.schema import SECONDS
 
 AS_OF = {
@@ -36,21 +37,21 @@ AS_OF = {
 
 
 def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, settings: QuerySettings) -> dict[str, Any]:
-    """Ask every impression's questions and write `knowledge/`, in the form *per impression*.
+    """Answer the questions of every impression and write `knowledge/`, in the form *per impression*.
 
     Args:
         dataset_dir: from `lum prepare`.
         model_dir: from `lum pretrain`.
         out: the knowledge directory.
-        settings: the questions.
+        settings: with the questions.
 
     Returns:
-        The `query` part of `summary.json`.
+        The section `query` of `summary.json`.
 
     Raises:
-        InputError: the dataset's fields are not the model's, or a question does not fit the model.
+        InputError: if the dataset or a question does not fit the model, or the disk is too full.
     """
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     dataset_dir, model_dir = as_path("dataset_dir", dataset_dir), as_path("model_dir", model_dir)
     out = as_path("out", out)
     check_kind("settings", settings, QuerySettings)
@@ -59,10 +60,10 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
     model.check_compatible(dataset)
     if model.config.protocol == "last":
         raise InputError(
-            f"{model_dir}: was trained on the test period; pretrain with protocol 'time' or 'both' for ranking"
+            f"{model_dir}: was trained on events of the test period; pretrain with pretrain.protocol 'time' or 'both' for ranking"
         )
     if model.config.valid_time is not None and model.config.valid_time > dataset.info.valid_time:
-        raise InputError(f"{model_dir}: was trained on a part of what is now the validation period; pretrain again")
+        raise InputError(f"{model_dir}: was trained on events of the dataset's validation period; pretrain again")
     questions = QuestionSet(model.processor, model.config.condition, settings.questions)
     feedback_names = (
         feedback_column_names(model.processor, model.config.trained_feedback_targets)
@@ -79,13 +80,13 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
             impressions = dataset.impressions(split)
             if settings.as_of == "day":
                 impressions = before_the_day(dataset, impressions)
-            asked = answer_impressions(model, dataset, impressions, questions, settings, items, split)
-            for index, answers, feedback in asked:
+            batches_of_answers = answer_impressions(model, dataset, impressions, questions, settings, items, split)
+            for index, answers, feedback in batches_of_answers:
                 target = items[torch.from_numpy(impressions.item[index])].unsqueeze(1)  # (n, 1, E)
                 writer.add(impressions.row[index], answers, (answers * target).sum(-1), feedback)
                 rows += len(index)
-        writer.close()
-        seconds = round(time.perf_counter() - began, 1)
+        writer.write_part()
+        seconds = round(time.perf_counter() - start_time, 1)
         knowledge = {
             "form": "impression",
             "questions": questions.names,
@@ -112,20 +113,21 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
 
 
 def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
-    """The same impressions, each of which may see only the events before its day (UTC)."""
+    """Return the impressions with prefixes that end before the impression's day (UTC)."""
     sequences = dataset.sequences
-    place = sequences.position_of(impressions.user)  # (I,), -1 for a user without events
-    begins = sequences.time.min(initial=0)
+    user_index = sequences.user_index(impressions.user)  # (I,), -1 for a user without events
+    first_time = sequences.time.min(initial=0)
     midnight = impressions.time - impressions.time % SECONDS["d"]
-    users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
-    keys = by_key_then_time(users, sequences.time - begins)
-    seen = np.searchsorted(keys, by_key_then_time(place, np.maximum(midnight - begins, 0))) - sequences.offsets[place]
-    return dataset.with_prefix(impressions, np.where(place < 0, 0, np.minimum(seen, impressions.prefix)))
+    event_users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
+    keys = by_key_then_time(event_users, sequences.time - first_time)
+    midnight_keys = by_key_then_time(user_index, np.maximum(midnight - first_time, 0))
+    prefix = np.searchsorted(keys, midnight_keys) - sequences.offsets[user_index]
+    return dataset.with_prefix(impressions, np.where(user_index < 0, 0, np.minimum(prefix, impressions.prefix)))
 
 
 @torch.inference_mode()
 def embed_items(model: LargeUserModel, items: int) -> Tensor:
-    """Embeddings of a dataset's items 0 to `items` - 1, (V, E), on the CPU; one that the model does not know has item 0's."""
+    """Return the embeddings (V, E), on the CPU, of a dataset's items 0 to `items` - 1. An unknown item has that of item 0."""
     return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
 
 
@@ -137,58 +139,60 @@ def answer_impressions(
     questions: QuestionSet,
     settings: QuerySettings,
     items: Tensor,
-    what: str,
+    description: str,
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Answers for impressions, in batches, each user's next to each other.
+    """Yield the answers for impressions, in batches. The impressions of one user are adjacent.
 
     Args:
         model: that answers.
         dataset: with the histories.
-        impressions: of one split, or those without a label.
-        questions: asked of every impression.
+        impressions: of one split, or without a label.
+        questions: for every impression.
         settings: of the run.
         items: (V, E) embeddings of the dataset's items.
-        what: for the progress bar.
+        description: of the impressions, for the progress bar.
 
     Yields:
-        Indices of impressions, (n,), their answers, (n, G, E), and feedback predictions, (n, J), on the CPU.
+        Indices of impressions, (n,); their answers, (n, G, E), and feedback predictions, (n, J), on the CPU.
     """
-    each = len(questions) + settings.predict_feedback
-    most = max(2 * settings.batch_events // each, 1)
+    questions_per_row = len(questions) + settings.predict_feedback
+    max_rows = max(2 * settings.batch_events // questions_per_row, 1)
     windows, order, sizes = question_windows(
-        dataset.sequences, impressions.user, impressions.prefix, model.config.settings.max_events, most
+        dataset.sequences, impressions.user, impressions.prefix, model.config.settings.max_events, max_rows
     )
-    # A question costs about what a token does, half an event.
-    steps = list(batches(windows, settings.batch_events, extra=sizes * each // 2))
-    done = first = 0
-    for batch in tracked(steps, f"query {what}"):
-        members = sizes[done : done + len(batch)]
-        index = order[first : first + members.sum()]
-        done, first = done + len(batch), first + int(members.sum())
+    # A question costs about as much as a token, which is half an event.
+    window_batches = list(batches(windows, settings.batch_events, extra=sizes * questions_per_row // 2))
+    first_window = first_row = 0
+    for batch in tracked(window_batches, f"query {description}"):
+        batch_sizes = sizes[first_window : first_window + len(batch)]  # (B,) impressions of each window
+        index = order[first_row : first_row + batch_sizes.sum()]
+        first_window, first_row = first_window + len(batch), first_row + int(batch_sizes.sum())
         history = History.gather(dataset.sequences, batch).to(model.device)
         state = model.encode_history(history)
-        user = torch.from_numpy(np.repeat(np.arange(len(batch)), members))
-        prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, members))
-        here = to_tensors({k: v[index] for k, v in impressions.condition.items()})
-        asked = Questions(
-            questions.conditions(here, len(index)),
-            user.repeat_interleave(len(questions)),
+        user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
+        prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, batch_sizes))
+        condition = to_tensors({name: values[index] for name, values in impressions.condition.items()})
+        item_questions = Questions(
+            questions.conditions(condition, len(index)),
+            user_index.repeat_interleave(len(questions)),
             prefix.repeat_interleave(len(questions)),
         ).to(model.device)
         if settings.predict_feedback and model.config.trained_feedback_targets:
             item = torch.from_numpy(impressions.item[index])
-            about = Questions(here, user, prefix, item).to(model.device)
-            (answers,), logits = model.answer_and_predict_feedback(state, [asked], about, items[item].to(model.device))
+            feedback_questions = Questions(condition, user_index, prefix, item).to(model.device)
+            (answers,), logits = model.answer_and_predict_feedback(
+                state, [item_questions], feedback_questions, items[item].to(model.device)
+            )
             feedback = log_odds(logits).cpu()
         else:
-            answers, feedback = model.answer_questions(state, asked), torch.empty(len(index), 0)
+            answers, feedback = model.answer_questions(state, item_questions), torch.empty(len(index), 0)
         yield index, answers.view(len(index), len(questions), -1).cpu(), feedback
 
 
 def log_odds(logits: list[Tensor]) -> Tensor:
-    """Logits of the values that items are feedback by, (n, R) a field, to the log-odds of all values of all fields, (n, J)."""
+    """Return the log-odds, (n, J), of all values of all feedback targets from the logits, (n, R), of each target."""
     odds = []
-    for field in logits:
-        log_p = field.log_softmax(1)
+    for target_logits in logits:
+        log_p = target_logits.log_softmax(1)
         odds.append(log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6))))
     return torch.cat(odds, 1)

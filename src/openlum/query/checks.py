@@ -1,4 +1,4 @@
-"""What can stop a run of questions, found before it begins."""
+"""Checks before a query run, so that a mistake is reported before the work starts."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from openlum.data.dataset import Dataset
 from openlum.query.settings import QuerySettings
 
 BYTES = {"float16": 2, "int8": 1}
-"""Of a number of a vector, by its type."""
+"""Bytes per number of a vector, by data type."""
 
 
 def check_knowledge_fits(dataset: Dataset, settings: QuerySettings, width: int, feedback_names: int, out: Path) -> None:
-    """There is room on the disk for the answers to all impressions.
+    """Raise an error if the disk has no room for the answers to the questions of all impressions.
 
     Args:
         dataset: with the impressions.
-        settings: the questions.
+        settings: with the questions.
         width: E of the model.
-        feedback predictions: columns of them.
-        out: the directory to write.
+        feedback_names: number of columns with feedback predictions.
+        out: the knowledge directory.
 
     Raises:
-        InputError: there is not.
+        InputError: if the free disk space is too small.
     """
     vector = width * BYTES[settings.dtype]
     row = 8 + len(settings.questions) * (vector + 4) + feedback_names * 4

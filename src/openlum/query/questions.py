@@ -1,6 +1,6 @@
-"""Questions of the experiment file as condition tokens, one a row and question.
+"""The questions of the experiment file as condition fields for every row.
 
-Shapes: n rows, G questions asked of each.
+Shapes: n rows, G questions for each row, J feedback predictions.
 """
 
 from typing import Any
@@ -13,28 +13,30 @@ from openlum.schema import FieldSpec
 
 
 def feedback_column_names(processor: Processor, targets: list[FieldSpec]) -> list[str]:
-    """FIELD=VALUE of every value of everything that a model judges by, J names."""
+    """Return the J names FIELD=VALUE of the feedback predictions: every value of every feedback target."""
     return [f"{spec.name}={value}" for spec in targets for value in processor.feedback_values(spec)]
 
 
 class QuestionSet:
-    """The questions that every row is asked.
+    """The encoded questions, the same for every row.
 
     Args:
-        processor: of the model that will answer.
-        specs: its condition fields.
+        processor: of the model that answers.
+        specs: condition fields of the model.
         questions: name to condition fields and raw values.
 
     Raises:
-        InputError: a question names a field that the model does not have, a value that it has never seen, or takes feedback
-            from the row, which has none yet.
+        InputError: if the model does not have a field or a value of a question, or a question takes a feedback field from the
+            row, which has no feedback yet.
     """
 
     def __init__(self, processor: Processor, specs: list[FieldSpec], questions: dict[str, dict[str, Any]]) -> None:
         self.specs = specs
         self.names = list(questions)
-        self.from_row: list[list[str]] = []
-        self.fixed: list[Fields] = []
+        self.row_fields: list[list[str]] = []
+        """For each question, the fields whose values come from the row."""
+        self.fixed_values: list[Fields] = []
+        """For each question, the encoded values of the other fields, (1, ...)."""
         for name, question in questions.items():
             try:
                 self._add(processor, question)
@@ -43,30 +45,38 @@ class QuestionSet:
 
     def _add(self, processor: Processor, question: dict[str, Any]) -> None:
         feedback = {spec.name for spec in self.specs if spec.feedback}
-        taken = [name for name, value in question.items() if name != ALL_FIELDS and value == FROM_ROW]
-        wrong = feedback & set(taken)
-        if wrong:
-            raise InputError(f"'{wrong.pop()}' is feedback, which an impression does not have yet; give it a value")
-        known = {spec.name for spec in self.specs}
-        if set(taken) - known:
+        row_fields = [name for name, value in question.items() if name != ALL_FIELDS and value == FROM_ROW]
+        row_feedback = feedback & set(row_fields)
+        if row_feedback:
             raise InputError(
-                f"condition field '{(set(taken) - known).pop()}': the model has {', '.join(sorted(known))}"
+                f"condition field '{row_feedback.pop()}' is feedback, which an impression does not have yet; set a value"
+            )
+        names = {spec.name for spec in self.specs}
+        unknown = set(row_fields) - names
+        if unknown:
+            raise InputError(
+                f"condition field '{unknown.pop()}': the model has no such field; choose from {', '.join(sorted(names))}"
             )
         if ALL_FIELDS in question:
-            taken += [s.name for s in self.specs if s.name not in question and not s.feedback]
-        values = {name: value for name, value in question.items() if name != ALL_FIELDS and name not in taken}
-        self.from_row.append(taken)
-        self.fixed.append(processor.encode_conditions([values], self.specs, strict=True))
+            row_fields += [s.name for s in self.specs if s.name not in question and not s.feedback]
+        values = {name: value for name, value in question.items() if name != ALL_FIELDS and name not in row_fields}
+        self.row_fields.append(row_fields)
+        self.fixed_values.append(processor.encode_conditions([values], self.specs, strict=True))
 
     def conditions(self, rows: Fields, n: int) -> Fields:
-        """The conditions of `n` rows, (n, ...), to those of their questions, (n * G, ...), a row's questions together."""
-        result = blank(self.specs, n * len(self.names))
-        for name, field in result.items():
-            each = field.view(n, len(self.names), *field.shape[1:])  # (n, G, ...)
-            for index, (taken, fixed) in enumerate(zip(self.from_row, self.fixed, strict=True)):
-                each[:, index] = rows[name] if name in taken else fixed[name]
-        return result
+        """Return the condition fields, (n * G, ...), of all questions of `n` rows. The questions of one row are adjacent.
+
+        Args:
+            rows: condition fields of the rows, (n, ...).
+            n: number of rows.
+        """
+        conditions = blank(self.specs, n * len(self.names))
+        for name, field in conditions.items():
+            by_question = field.view(n, len(self.names), *field.shape[1:])  # (n, G, ...)
+            for index, (row_fields, fixed) in enumerate(zip(self.row_fields, self.fixed_values, strict=True)):
+                by_question[:, index] = rows[name] if name in row_fields else fixed[name]
+        return conditions
 
     def __len__(self) -> int:
-        """G."""
+        """Return G, the number of questions."""
         return len(self.names)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
 from openlum.errors import InputError
-from openlum.model.batch import Fields, moved, to_tensors
+from openlum.model.batch import Fields, to_device, to_tensors
 from openlum.rank.fusion import of_several_values
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.settings import (
@@ -40,7 +40,7 @@ class Behaviours:
 
     def to(self, device: torch.device) -> "Behaviours":
         """On a device."""
-        return Behaviours(self.item.to(device), moved(self.condition, device), self.mask.to(device))
+        return Behaviours(self.item.to(device), to_device(self.condition, device), self.mask.to(device))
 
     def by_length(self) -> list[tuple[Tensor, "Behaviours"]]:
         """Rows of like length, (b,) each, and their behaviours without places that none of them fills.
@@ -99,7 +99,7 @@ class Batch:
         return Batch(
             self.user.to(device),
             self.item.to(device),
-            moved(self.features, device),
+            to_device(self.features, device),
             self.activity.to(device),
             self.history and self.history.to(device),
             self.knowledge and self.knowledge.to(device),
@@ -265,7 +265,7 @@ class RankingData:
 
     def _rows(self, impressions: Impressions) -> Rows:
         sequences = self.dataset.sequences
-        user = sequences.position_of(impressions.user)
+        user = sequences.user_index(impressions.user)
         begin = np.where(user < 0, 0, sequences.offsets[np.maximum(user, 0)])  # (I,) into all events
         end = begin + np.where(user < 0, 0, impressions.prefix)
         features = {f"condition.{name}": values for name, values in impressions.condition.items()}

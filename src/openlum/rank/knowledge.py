@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
 from openlum.artefact.directory import check_parts, read_json
-from openlum.artefact.parts import Fits, damaged, list_of, number, read_parts, whole
+from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
@@ -106,7 +106,7 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
     matched = [f"similarity.{name}" for name in questions] + [f"feedback.{name}" for name in feedback_names]
     file = path / "items.parquet"
     # Before memory is taken for answers of this width; copied, for Arrow's memory is read-only.
-    items = _vectors(_table(file, {"embedding": list_of(number)})["embedding"], width, file).copy()
+    items = _vectors(_table(file, {"embedding": is_list_of(is_number)})["embedding"], width, file).copy()
     if len(items) != len(dataset.vocabulary("items")):
         raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
     row, answers, similarity = _read_parts(path, info.rows, matched, answered, width)
@@ -121,7 +121,11 @@ def _read_parts(
     path: Path, rows: int, matched: list[str], answered: list[str], width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row ids (n,), answers (n, Q, E) and the columns `matched`, (n, Q); one part at a time is in memory twice."""
-    columns = {"row": whole} | {f"answer.{name}": list_of(number) for name in answered} | dict.fromkeys(matched, number)
+    columns = (
+        {"row": is_integer}
+        | {f"answer.{name}": is_list_of(is_number) for name in answered}
+        | dict.fromkeys(matched, is_number)
+    )
     parts = sorted(path.glob("part-*.parquet"))
     if sum(_rows(part) for part in parts) != rows:  # before memory is taken for them
         raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again")
@@ -156,7 +160,7 @@ def _rows(part: Path) -> int:
         raise damaged(part, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
 
 
-def _table(file: Path, columns: dict[str, Fits]) -> pa.Table:
+def _table(file: Path, columns: dict[str, TypeCheck]) -> pa.Table:
     return read_parts(file, columns, MADE_BY).combine_chunks()
 
 

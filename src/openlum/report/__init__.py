@@ -1,1 +1,1 @@
-"""The pages, plots and tables that people read. They read artefacts only."""
+"""Pages, plots and tables for people. They are computed from artefacts alone."""

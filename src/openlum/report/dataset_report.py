@@ -1,4 +1,4 @@
-"""What `lum prepare` shows at its end: the figures of a data set, as tables in the terminal and as the page `report.html`."""
+"""The figures of a data set, as tables in the terminal and as the page `report.html`. `lum prepare` shows them at its end."""
 
 from collections import Counter
 from datetime import date
@@ -13,43 +13,46 @@ from rich.text import Text
 from openlum.data.dataset import SPLITS, DatasetInfo
 from openlum.data.profile import FieldProfile
 from openlum.report.dataset_plots import length_plot, popularity_plot, time_plot
-from openlum.report.rendering import count, readable, share, terminal_table, write_page
+from openlum.report.rendering import count, one_line, share, terminal_table, write_page
 from openlum.schema import FieldSpec
 
 SPLIT_NAMES = dict(zip(SPLITS, ("train", "validation", "test"), strict=True))
 TERMINAL_VALUES, PAGE_VALUES = 3, 10
-"""How many of a field's most frequent values are shown."""
+"""Numbers of a field's most frequent values in the terminal and on the page."""
 
 
-class Rows(NamedTuple):
-    """What became of the rows of one table."""
+class TableCounts(NamedTuple):
+    """Numbers of rows of one input table."""
 
     table: str
     read: int
     accepted: int
-    refused: int
+    rejected: int
     reasons: dict[str, int]
+    """Reason of a rejection to number of rows."""
 
 
-class Size(NamedTuple):
-    """How many there are of something."""
+class Total(NamedTuple):
+    """Total number of users, items, events or impressions."""
 
     name: str
     number: int
     remark: str
 
 
-class Part(NamedTuple):
-    """A part of the events: those with one value of a field, with any of its rarer values, or with none."""
+class ValueShare(NamedTuple):
+    """The events with one value of a field, with any of its other values, or with an unknown value."""
 
     label: str
     events: int
     share: float
+    """Part of all events, 0 to 1."""
     kind: str
+    """`value`, `rest` or `unknown`."""
 
 
 def write_dataset_report(info: DatasetInfo, path: Path) -> None:
-    """Write the page of a data set: the figures of `dataset_summary` with plots, in one file that requests nothing.
+    """Write the page of a data set: the figures of `dataset_summary` with plots, in one file that loads no other file.
 
     Args:
         info: the content of `dataset.json`.
@@ -60,37 +63,39 @@ def write_dataset_report(info: DatasetInfo, path: Path) -> None:
     write_page(
         path,
         "dataset.html.j2",
-        kind,
+        field_kind,
         minute,
         info=info,
         specs=specs,
         period=f"{days[0]} to {days[-1]}",
         split_names=SPLIT_NAMES,
-        tables=_rows(info),
-        sizes=_sizes(info),
-        parts={name: _parts(field, specs[name], info, PAGE_VALUES) for name, field in profile.conditions.items()},
+        tables=_table_counts(info),
+        totals=_totals(info),
+        value_shares={
+            name: _value_shares(field, specs[name], info, PAGE_VALUES) for name, field in profile.conditions.items()
+        },
         plots=[length_plot(profile), popularity_plot(profile)],
         time_plot=time_plot(profile, {"validation": info.valid_time, "test": info.test_time}),
     )
 
 
 def dataset_summary(info: DatasetInfo) -> Group:
-    """The figures of a data set, for terminals from 80 columns on.
+    """Return the figures of a data set as tables for terminals of at least 80 columns.
 
     Args:
         info: the content of `dataset.json`.
     """
-    makers = (_rows_table, _size_table, _length_table, _condition_table, _collision_table, _split_table, _note_table)
-    shown: list[Table | str] = []
-    for table in (make(info) for make in makers):
+    builders = (_rows_table, _size_table, _length_table, _condition_table, _collision_table, _split_table, _note_table)
+    tables: list[Table | str] = []
+    for table in (build(info) for build in builders):
         if table.row_count:
             table.show_edge = False
-            shown += [table, ""]
-    return Group(*shown)
+            tables += [table, ""]
+    return Group(*tables)
 
 
-def kind(spec: FieldSpec) -> str:
-    """In words, what a field is."""
+def field_kind(spec: FieldSpec) -> str:
+    """Return the type of a field and its properties, in words."""
     return ", ".join(
         [spec.type]
         + ["hashed"] * spec.hashed
@@ -100,67 +105,69 @@ def kind(spec: FieldSpec) -> str:
 
 
 def minute(iso: str) -> str:
-    """An ISO 8601 moment without its seconds."""
+    """Return an ISO 8601 time without its seconds."""
     return iso[:16].replace("T", " ")
 
 
-def _rows(info: DatasetInfo) -> list[Rows]:
+def _table_counts(info: DatasetInfo) -> list[TableCounts]:
     tables = [key.removesuffix("_in") for key in info.counts if key.endswith("_in")]
-    refused: dict[str, dict[str, int]] = {table: {} for table in tables}
-    for reason, number in sorted(info.rejected.items(), key=lambda entry: -entry[1]):
-        table, _, why = reason.partition(": ")
-        refused[table][why] = number
-    counts = Counter(info.counts)  # which may lack what there is none of
+    reasons: dict[str, dict[str, int]] = {table: {} for table in tables}
+    for key, number in sorted(info.rejected.items(), key=lambda entry: -entry[1]):
+        table, _, reason = key.partition(": ")
+        reasons[table][reason] = number
+    counts = Counter(info.counts)  # a missing key counts as 0
     return [
-        Rows(table.replace("_", " "), counts[f"{table}_in"], counts[table], counts[f"{table}_rejected"], refused[table])
+        TableCounts(
+            table.replace("_", " "), counts[f"{table}_in"], counts[table], counts[f"{table}_rejected"], reasons[table]
+        )
         for table in tables
     ]
 
 
-def _sizes(info: DatasetInfo) -> list[Size]:
+def _totals(info: DatasetInfo) -> list[Total]:
     profile, days = info.profile, list(info.profile.days)
-    shown = sum(split.impressions for split in profile.splits.values())
+    labelled = sum(split.impressions for split in profile.splits.values())
     positives = sum(split.positives for split in profile.splits.values())
     unlabelled = info.counts.get("impressions_unlabelled", 0)
-    remarks = [f"{share(positives, shown)} positive"] * bool(shown) + [f"{count(unlabelled)} unlabelled"] * bool(
+    remarks = [f"{share(positives, labelled)} positive"] * bool(labelled) + [f"{count(unlabelled)} unlabelled"] * bool(
         unlabelled
     )
     return [
-        Size("users", info.counts["users"], f"{count(sum(profile.lengths.values()))} with events"),
-        Size("items", info.counts["items"], f"{count(max(profile.popularity))} with events"),
-        Size("events", info.counts["events"], f"{days[0]} to {days[-1]}"),
-        Size("impressions", shown + unlabelled, "; ".join(remarks)),
+        Total("users", info.counts["users"], f"{count(sum(profile.lengths.values()))} with events"),
+        Total("items", info.counts["items"], f"{count(max(profile.popularity))} with events"),
+        Total("events", info.counts["events"], f"{days[0]} to {days[-1]}"),
+        Total("impressions", labelled + unlabelled, "; ".join(remarks)),
     ]
 
 
-def _parts(field: FieldProfile, spec: FieldSpec, info: DatasetInfo, most: int) -> list[Part]:
-    """The most frequent values, then the others, then the unknown."""
+def _value_shares(field: FieldProfile, spec: FieldSpec, info: DatasetInfo, limit: int) -> list[ValueShare]:
+    """Return the `limit` most frequent values of a field, then all other values, then the unknown values."""
     events = info.counts["events"]
-    known = round(field.known * events)
-    values = sorted(field.values.items(), key=lambda entry: -entry[1])[:most]
-    parts = [(readable(value), number, "value") for value, number in values]
-    if spec.type != "multi":  # whose events have several values, which don't add up
-        others = field.distinct - len(values)
-        name = f"{count(others)} other{'s' * (others > 1)}" if values else "known"
-        parts.append((name, known - sum(number for _, number in values), "rest"))
-    parts.append(("unknown", events - known, "unknown"))
-    return [Part(label, number, number / events, of) for label, number, of in parts if number > 0]
+    known_events = round(field.known * events)
+    values = sorted(field.values.items(), key=lambda entry: -entry[1])[:limit]
+    parts = [(one_line(value), number, "value") for value, number in values]
+    if spec.type != "multi":  # an event of a multi field has several values, so their shares do not add up
+        other_values = field.distinct - len(values)
+        name = f"{count(other_values)} other{'s' * (other_values > 1)}" if values else "known"
+        parts.append((name, known_events - sum(number for _, number in values), "rest"))
+    parts.append(("unknown", events - known_events, "unknown"))
+    return [ValueShare(label, number, number / events, kind) for label, number, kind in parts if number > 0]
 
 
 def _rows_table(info: DatasetInfo) -> Table:
-    table = terminal_table(f"Data set {readable(info.name)}", "Rows", "In", "Accepted", "Rejected")
-    for rows in _rows(info):
-        table.add_row(rows.table, *map(count, (rows.read, rows.accepted, rows.refused)))
-        for reason, number in rows.reasons.items():
-            table.add_row(Padding(Text(readable(reason, most=400)), (0, 0, 0, 2)), "", "", count(number), style="dim")
+    table = terminal_table(f"Data set {one_line(info.name)}", "Rows", "Read", "Accepted", "Rejected")
+    for counts in _table_counts(info):
+        table.add_row(counts.table, *map(count, (counts.read, counts.accepted, counts.rejected)))
+        for reason, number in counts.reasons.items():
+            table.add_row(Padding(Text(one_line(reason, limit=400)), (0, 0, 0, 2)), "", "", count(number), style="dim")
     return table
 
 
 def _size_table(info: DatasetInfo) -> Table:
     table = terminal_table("Size", "", "Number", "")
     table.columns[-1].justify = "left"
-    for size in _sizes(info):
-        table.add_row(size.name, count(size.number), size.remark)
+    for total in _totals(info):
+        table.add_row(total.name, count(total.number), total.remark)
     return table
 
 
@@ -174,18 +181,18 @@ def _length_table(info: DatasetInfo) -> Table:
 
 def _condition_table(info: DatasetInfo) -> Table:
     table = terminal_table("Condition fields", "Field", "Known", "Values", "Most frequent", "Share")
-    values = table.columns[3]
-    values.justify, values.max_width, values.no_wrap, values.overflow = "left", 28, True, "ellipsis"
+    column = table.columns[3]
+    column.justify, column.max_width, column.no_wrap, column.overflow = "left", 28, True, "ellipsis"
     specs = {spec.name: spec for spec in info.condition}
     for name, field in info.profile.conditions.items():
         spec = specs[name]
-        parts = [part for part in _parts(field, spec, info, TERMINAL_VALUES) if part.kind == "value"]
-        facts = Text(name), share(field.known), count(field.distinct) if spec.size else ""
-        if not parts:
-            table.add_row(*facts, Text(f"({kind(spec)})", style="dim"), "")
-        for part in parts:
-            table.add_row(*facts, Text(part.label), share(part.share))
-            facts = Text(), "", ""
+        values = [part for part in _value_shares(field, spec, info, TERMINAL_VALUES) if part.kind == "value"]
+        columns = Text(name), share(field.known), count(field.distinct) if spec.size else ""
+        if not values:
+            table.add_row(*columns, Text(f"({field_kind(spec)})", style="dim"), "")
+        for value in values:
+            table.add_row(*columns, Text(value.label), share(value.share))
+            columns = Text(), "", ""
     return table
 
 
@@ -199,10 +206,10 @@ def _collision_table(info: DatasetInfo) -> Table:
 def _split_table(info: DatasetInfo) -> Table:
     table = terminal_table("Splits (UTC)", "", "From", "To", "Events", "Impressions", "Positive", "Share")
     days = list(info.profile.days)
-    short = (date.fromisoformat(days[-1]) - date.fromisoformat(days[0])).days < 3
+    is_short = (date.fromisoformat(days[-1]) - date.fromisoformat(days[0])).days < 3
     for split, name in SPLIT_NAMES.items():
         figures = info.profile.splits[split]
-        period = (minute(moment)[5:] if short else moment[:10] for moment in (figures.begin, figures.end))
+        period = (minute(moment)[5:] if is_short else moment[:10] for moment in (figures.begin, figures.end))
         numbers = map(count, (figures.events, figures.impressions, figures.positives))
         table.add_row(name, *period, *numbers, share(figures.positives, figures.impressions))
     return table
@@ -211,5 +218,5 @@ def _split_table(info: DatasetInfo) -> Table:
 def _note_table(info: DatasetInfo) -> Table:
     table = terminal_table("Notes", "Handled without rejecting a row", "Rows")
     for note, number in info.notes.items():
-        table.add_row(Text(readable(note, most=400)), count(number))
+        table.add_row(Text(one_line(note, limit=400)), count(number))
     return table

@@ -1,25 +1,25 @@
-"""The plots of a run's page."""
+"""Plots of the page of a run."""
 
 from typing import Any
 
 from markupsafe import Markup
 
 from openlum.evaluation.methods import WITH_KNOWLEDGE
-from openlum.report.rendering import ACCENT, GRID, INK, PLAIN, QUIET, figure, new_figure, readable, share, svg
+from openlum.report.rendering import ACCENT, GRID, INK, PLAIN, QUIET, figure, new_plot, one_line, share, svg
 
-Lines = dict[str, tuple[list[float], list[float]]]
-"""`training` or `validation` to steps and values."""
+Curves = dict[str, tuple[list[float], list[float]]]
+"""`training` or `validation` to the steps and the values of one metric."""
 
 
 def auc_plot(summary: dict[str, Any]) -> Markup | None:
-    """A bar for each ranker's AUC, from 0.5 (a coin) up, a dot for each seed, and a line at the oracle's."""
+    """Return a plot of each ranker's AUC: a bar from 0.5 (chance), a dot for each seed, and a line at the AUC of the oracle."""
     ranking = {name: metrics["auc"] for name, metrics in summary.get("ranking", {}).items() if "auc" in metrics}
     ranking = {name: auc for name, auc in ranking.items() if auc["mean"] is not None}
     if not ranking:
         return None
     oracle = summary.get("oracle", {}).get("auc")
     top = max([auc["mean"] for auc in ranking.values()] + ([oracle] if oracle is not None else []))
-    plot = new_figure(4.8, 0.8 + 0.36 * len(ranking))
+    plot = new_plot(4.8, 0.8 + 0.36 * len(ranking))
     axes = plot.add_subplot()
     for row, (name, auc) in enumerate(ranking.items()):
         colour = ACCENT if name.endswith(WITH_KNOWLEDGE) else PLAIN
@@ -27,9 +27,9 @@ def auc_plot(summary: dict[str, Any]) -> Markup | None:
         seeds = [value for value in auc["seeds"] if value is not None]
         if len(seeds) > 1:
             axes.plot(seeds, [row] * len(seeds), linestyle="", marker="o", markersize=3, color=INK, alpha=0.6)
-        inside = auc["mean"] - 0.5 > 0.25 * (top - 0.5)
-        place = 0.505 if inside else max(auc["mean"], *seeds, 0.5) + 0.006
-        axes.text(place, row, figure(auc["mean"]), va="center", color=INK, fontsize=9, weight="bold")
+        fits_inside = auc["mean"] - 0.5 > 0.25 * (top - 0.5)
+        x = 0.505 if fits_inside else max(auc["mean"], *seeds, 0.5) + 0.006
+        axes.text(x, row, figure(auc["mean"]), va="center", color=INK, fontsize=9, weight="bold")
     axes.set_yticks(range(len(ranking)), [_label(name) for name in ranking])
     axes.invert_yaxis()
     axes.set_xlim(min(0.5, *(auc["mean"] for auc in ranking.values())), top + 0.02)
@@ -43,24 +43,24 @@ def auc_plot(summary: dict[str, Any]) -> Markup | None:
 
 
 def calibration_plots(calibration: dict[str, list[dict[str, Any]]]) -> list[Markup]:
-    """Observed over predicted shares of positive rows, one plot a ranker, all of the same scale.
+    """Return one plot for each ranker: observed over predicted shares of positive rows. All plots have the same scale.
 
     Args:
-        calibration: of `summary.json`.
+        calibration: `calibration` of `summary.json`.
     """
-    ends = [end for bins in calibration.values() for one in bins for end in (one["predicted"], *one["ci95"])]
+    ends = [end for bins in calibration.values() for bin_ in bins for end in (bin_["predicted"], *bin_["ci95"])]
     top = min(1.0, 1.05 * max(ends, default=1.0)) or 1.0
     return [_calibration_plot(name, bins, top) for name, bins in calibration.items()]
 
 
 def _calibration_plot(name: str, bins: list[dict[str, Any]], top: float) -> Markup:
-    plot = new_figure(3.8, 3.0)
+    plot = new_plot(3.8, 3.0)
     axes = plot.add_subplot()
     axes.plot([0, top], [0, top], color=QUIET, linestyle=(0, (4, 3)), linewidth=1)
     colour = ACCENT if name.endswith(WITH_KNOWLEDGE) else PLAIN
-    predicted, observed = [one["predicted"] for one in bins], [one["observed"] for one in bins]
-    for x, one in zip(predicted, bins, strict=True):
-        axes.plot([x, x], one["ci95"], color=INK, linewidth=1.2)
+    predicted, observed = [bin_["predicted"] for bin_ in bins], [bin_["observed"] for bin_ in bins]
+    for x, bin_ in zip(predicted, bins, strict=True):
+        axes.plot([x, x], bin_["ci95"], color=INK, linewidth=1.2)
     axes.plot(
         predicted, observed, linestyle="", marker="o", markersize=5, color=colour, markeredgecolor=INK, clip_on=False
     )
@@ -70,15 +70,17 @@ def _calibration_plot(name: str, bins: list[dict[str, Any]], top: float) -> Mark
     axes.set_ylabel("observed", color=QUIET, fontsize=9)
     axes.grid(color=GRID, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
-    told = ", ".join(f"{share(x)} predicted {share(y)} observed" for x, y in zip(predicted, observed, strict=True))
-    return svg(plot, f"Calibration of {name}: {told}")
+    bins_in_words = ", ".join(
+        f"{share(x)} predicted {share(y)} observed" for x, y in zip(predicted, observed, strict=True)
+    )
+    return svg(plot, f"Calibration of {name}: {bins_in_words}")
 
 
-def curve_plot(name: str, lines: Lines) -> Markup:
-    """One logged number over the steps."""
-    plot = new_figure(3.8, 2.1)
+def curve_plot(name: str, curves: Curves) -> Markup:
+    """Return a plot of one logged metric over the training steps."""
+    plot = new_plot(3.8, 2.1)
     axes = plot.add_subplot()
-    for kind, (steps, values) in lines.items():
+    for kind, (steps, values) in curves.items():
         marker = "o" if kind == "validation" or len(steps) == 1 else ""
         colour = ACCENT if kind == "validation" else PLAIN
         axes.plot(steps, values, marker=marker, markersize=4, linewidth=1.6, color=colour, label=kind)
@@ -90,5 +92,5 @@ def curve_plot(name: str, lines: Lines) -> Markup:
 
 
 def _label(name: str) -> str:
-    """A name that leaves room for the plot, as it stands: a dollar begins no formula."""
-    return readable(name, 28).replace("$", r"\$")
+    """Return a name, shortened to leave room for the plot. Dollar signs are escaped so that they do not begin a formula."""
+    return one_line(name, 28).replace("$", r"\$")

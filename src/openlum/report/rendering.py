@@ -1,6 +1,6 @@
-"""What people read: pages, tables in the terminal, and the numbers in both.
+"""Rendering of pages, of tables in the terminal, and of the numbers in both.
 
-A page is one HTML file that holds all it shows, plots too: it can be mailed, and opens without a network.
+A page is one HTML file that contains everything, including its plots. It can be sent by mail and opens without a network.
 """
 
 import datetime as dt
@@ -21,25 +21,25 @@ from rich.text import Text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Colours that plots are drawn with, and what stands for them on the page, where they follow light and dark mode.
+# Placeholder colours of the plots, and the CSS variables that replace them on the page, for light and dark mode.
 INK, QUIET, GRID, PLAIN, ACCENT = "#010101", "#020202", "#030303", "#040404", "#050505"
 PAGE_COLOURS = {INK: "--ink", QUIET: "--quiet", GRID: "--line", PLAIN: "--plain", ACCENT: "--accent"}
 
 
 def write_page(path: Path, template: str, *filters: Callable[..., str], **content: Any) -> None:
-    """Write a page, whole or not at all.
+    """Write a page, completely or not at all.
 
     Args:
-        path: the file.
-        template: its template, a file of this package that extends `page.html.j2`.
-        filters: further functions that the template calls by their names, beside those of this module.
-        content: what the template shows; everything is escaped but the plots of `svg`.
+        path: the file to write.
+        template: file of this package that extends `page.html.j2`.
+        filters: further functions that the template calls by their names, besides those of this module.
+        content: variables of the template. Everything except the plots of `svg` is escaped.
     """
     environment = Environment(
         loader=PackageLoader("openlum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        {f.__name__: f for f in (with_contents, readable, figure, count, share, size, moment, *filters)}
+        {f.__name__: f for f in (with_contents, one_line, figure, count, share, byte_size, utc_minute, *filters)}
     )
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(environment.get_template(template).render(content), encoding="utf-8")
@@ -47,23 +47,23 @@ def write_page(path: Path, template: str, *filters: Callable[..., str], **conten
 
 
 def with_contents(sections: str) -> Markup:
-    """Sections, each under an `<h2>`, after a list of links to them in their order."""
+    """Return the HTML of sections, each with an `<h2>`, after a list of links to them in the same order."""
     titles = re.findall(r"<h2>(.*?)</h2>", sections)
     names = {title: re.sub(r"\W+", "-", title.lower()).strip("-") for title in titles}
     links = "".join(f'<li><a href="#{names[title]}">{title}</a></li>' for title in titles)
-    linked = re.sub(r"<h2>(.*?)</h2>", lambda found: f'<h2 id="{names[found[1]]}">{found[1]}</h2>', sections)
+    linked = re.sub(r"<h2>(.*?)</h2>", lambda match: f'<h2 id="{names[match[1]]}">{match[1]}</h2>', sections)
     return Markup(f'<nav aria-label="Contents"><ol>{links}</ol></nav>\n{linked}')
 
 
-def readable(value: object, most: int = 100) -> str:
-    """A raw value on one line: what does not print is replaced, what is too long is cut."""
+def one_line(value: object, limit: int = 100) -> str:
+    """Return a raw value on one line of at most `limit` characters. Unprintable characters are replaced."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(value).split()))
     line = line or '""'
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def terminal_table(title: str, *columns: str) -> Table:
-    """An empty table: words in the first column, numbers, to the right and never cut, in the others."""
+    """Return an empty table: text in the first column; numbers in the others, right-aligned and never cut."""
     heading = Text(title, style="table.title")
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
@@ -72,19 +72,19 @@ def terminal_table(title: str, *columns: str) -> Table:
 
 
 def figure(value: float | None, digits: int = 4, missing: str = "n/a") -> str:
-    """A number with a fixed number of digits."""
+    """Return a number with a fixed number of digits after the point."""
     return missing if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def count(value: float) -> str:
-    """A number for reading: thousands apart, few decimals."""
+    """Return a number with separated thousands and few decimals."""
     if isinstance(value, float) and not value.is_integer():
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{int(value):,}"
 
 
 def share(part: float, whole: float = 1) -> str:
-    """A part of a whole in per cent. Only nothing reads 0 %, and only everything 100 %."""
+    """Return a part of a whole in per cent. Only an exact 0 gives 0 %, and only the exact whole gives 100 %."""
     if not whole:
         return "n/a"
     if 0 < part < 0.001 * whole:
@@ -94,25 +94,25 @@ def share(part: float, whole: float = 1) -> str:
     return f"{part / whole:.1%}".replace(".0%", "%").replace("%", " %")
 
 
-def size(value: float) -> str:
-    """Bytes in a unit that fits."""
+def byte_size(value: float) -> str:
+    """Return a number of bytes in MiB or GiB."""
     return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
 
 
-def moment(seconds: int) -> str:
-    """Seconds since 1970 as a date and time."""
+def utc_minute(seconds: int) -> str:
+    """Return seconds since 1970 as a date and time in UTC, to the minute."""
     return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of some inches, drawn without a display."""
+def new_plot(width: float, height: float) -> "Figure":
+    """Return an empty matplotlib figure with a size in inches. It needs no display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def svg(plot: "Figure", label: str) -> Markup:
-    """A figure as SVG to stand in the page, with the page's colours and its font; `label` tells it to who cannot see it."""
+    """Return a plot as SVG for a page, with the page's colours and font. `label` describes it for screen readers."""
     import matplotlib
 
     for axes in plot.axes:
@@ -124,10 +124,10 @@ def svg(plot: "Figure", label: str) -> Markup:
         axes.spines["bottom"].set_color(GRID)
     out = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        plot.savefig(out, format="svg", transparent=True, metadata=nothing)
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        plot.savefig(out, format="svg", transparent=True, metadata=no_metadata)
     text = out.getvalue()
-    # The groups' ids, which nothing refers to, are alike in all figures.
+    # The ids of groups are removed: they are the same in all plots, and nothing refers to them.
     text = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
     for colour, variable in PAGE_COLOURS.items():
         text = text.replace(colour, f"var({variable})")

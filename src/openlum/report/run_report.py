@@ -1,4 +1,4 @@
-"""The results of a run for people: one HTML page that needs nothing else, and a table for the terminal."""
+"""The results of a run for people: one HTML page that needs no other file, and a table for the terminal."""
 
 import datetime as dt
 import json
@@ -14,7 +14,7 @@ from rich.text import Text
 from openlum.artefact.directory import read_json
 from openlum.errors import InputError
 from openlum.evaluation.methods import WITH_KNOWLEDGE
-from openlum.report.plots import Lines, auc_plot, calibration_plots, curve_plot
+from openlum.report.plots import Curves, auc_plot, calibration_plots, curve_plot
 from openlum.report.rendering import figure, terminal_table, write_page
 
 METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
@@ -22,21 +22,18 @@ SIGNIFICANT = 0.05
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Write `report.html` of a run.
+    """Write `report.html` of a run and return its path.
 
     Args:
-        run_dir: directory of the run. Of `summary.json`, `metrics.jsonl`, `example.json`, `config.resolved.yaml` and
-            `dataset/dataset.json`, what is absent is left out of the page with a line that says so.
-
-    Returns:
-        The page.
+        run_dir: directory of the run. The page shows `summary.json`, `metrics.jsonl`, `example.json`, `config.resolved.yaml`
+            and `dataset/dataset.json`. Instead of a missing file it shows a line that says so.
 
     Raises:
-        InputError: the directory is missing, or one of the files cannot be read.
+        InputError: the directory is missing, or a file cannot be read.
     """
     run = Path(run_dir)
     if not run.is_dir():
-        raise InputError(f"{run}: no such run; 'lum run CONFIG' makes one")
+        raise InputError(f"{run}: no such run; 'lum run CONFIG' writes one")
     summary = _optional(run / "summary.json") or {}
     curves = _curves(run / "metrics.jsonl")
     config = run / "config.resolved.yaml"
@@ -55,7 +52,7 @@ def write_report(run_dir: str | Path) -> Path:
         gains=knowledge_gains(summary),
         auc_plot=auc_plot(summary),
         calibration_plots=calibration_plots(summary.get("calibration", {})),
-        curve_plots=[curve_plot(name, lines) for name, lines in curves.items()],
+        curve_plots=[curve_plot(name, metric) for name, metric in curves.items()],
         dataset=_optional(run / "dataset" / "dataset.json"),
         example=_optional(run / "example.json"),
         config=config.read_text(encoding="utf-8") if config.exists() else None,
@@ -64,9 +61,9 @@ def write_report(run_dir: str | Path) -> Path:
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """The rankers of a run with their metrics on the test period, and what knowledge adds to the AUC of each.
+    """Return a table of the rankers with their metrics on the test period and the gain in AUC from knowledge.
 
-    It fits a terminal of 80 columns.
+    The table fits a terminal of 80 columns.
 
     Args:
         summary: the content of `summary.json`.
@@ -74,22 +71,25 @@ def summary_table(summary: dict[str, Any]) -> Table:
     table = terminal_table("Test period, means over seeds", "Ranker", *METRICS.values(), "Knowledge adds")
     gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
     for ranker, metrics in summary.get("ranking", {}).items():
-        others = [
+        other_metrics = [
             figure(metrics[metric]["mean"]) if metric in metrics else "n/a" for metric in METRICS if metric != "auc"
         ]
         gain = gains.get(ranker)
-        told = f"{signed(gain['difference'])}, {p_value(gain['p_value'])}" if gain else ""
+        gain_in_words = f"{signed(gain['difference'])}, {p_value(gain['p_value'])}" if gain else ""
         style = "bold" if ranker.endswith(WITH_KNOWLEDGE) else ""
-        table.add_row(Text(ranker), spread(metrics.get("auc")), *others, told, style=style)
+        table.add_row(Text(ranker), spread(metrics.get("auc")), *other_metrics, gain_in_words, style=style)
     if "oracle" in summary:
-        cells = [figure(summary["oracle"].get(metric), missing="") for metric in METRICS]
-        table.add_row("oracle", *cells, "", style="italic")
+        ceiling = [figure(summary["oracle"].get(metric), missing="") for metric in METRICS]
+        table.add_row("oracle", *ceiling, "", style="italic")
     return table
 
 
 def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons of a ranker's AUC with and without knowledge, each with `verdict` and, where the ceiling is known,
-    `closed`: the share of the way to it that knowledge goes."""
+    """Return the comparisons of a ranker's AUC with and without knowledge.
+
+    Each has a `verdict` in words, and `closed`: the gain as a share of the distance to the oracle's AUC. `closed` is None
+    without an oracle or a significant gain.
+    """
     gains = []
     for comparison in summary.get("comparisons", []):
         if comparison["a"] != comparison["b"] + WITH_KNOWLEDGE or comparison["metric"] != "auc":
@@ -107,17 +107,17 @@ def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def breakable(ranker: str) -> Markup:
-    """A ranker's name, which a narrow column breaks before what joins it."""
+    """Return a ranker's name that a narrow column may break before each `+`."""
     return Markup("<wbr>+").join(ranker.split("+"))
 
 
 def signed(value: float) -> str:
-    """A difference, always with its sign."""
+    """Return a difference with its sign."""
     return f"{value:+.4f}".replace("-", "−")
 
 
 def spread(metric: dict[str, Any] | None) -> str:
-    """Mean and standard deviation over the seeds; the mean alone where there is one seed."""
+    """Return mean and standard deviation over the seeds; only the mean if there is one seed."""
     if metric is None:
         return "n/a"
     mean = figure(metric["mean"])
@@ -125,7 +125,7 @@ def spread(metric: dict[str, Any] | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value as one writes it."""
+    """Return a p-value in the usual notation."""
     return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
@@ -133,9 +133,9 @@ def _optional(path: Path) -> Any:
     return read_json(path, "lum run") if path.exists() else None
 
 
-def _curves(path: Path) -> dict[str, Lines]:
-    """Every number that the pre-training logged: name to lines. Names that hold 'loss' come first."""
-    curves: dict[str, Lines] = {}
+def _curves(path: Path) -> dict[str, Curves]:
+    """Return the curves of every metric that the pre-training logged, by name. Names that contain 'loss' come first."""
+    curves: dict[str, Curves] = {}
     for kind, step, name, value in _logged(path) if path.exists() else ():
         steps, values = curves.setdefault(name, {}).setdefault(kind, ([], []))
         steps.append(step)
@@ -144,7 +144,7 @@ def _curves(path: Path) -> dict[str, Lines]:
 
 
 def _logged(path: Path) -> Iterator[tuple[str, float, str, float]]:
-    """`training` or `validation`, step, name, value of everything in `metrics.jsonl`."""
+    """Yield `training` or `validation`, the step, the name and the value of every number in `metrics.jsonl`."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             entry = json.loads(line)

@@ -80,7 +80,7 @@ class SequentialModel(nn.Module):
 
     def forward(self, e: Tensor, item: Tensor, offsets: Tensor) -> Tensor:
         """Embeddings (V, E), items (L,) as rows of them, where users begin (B + 1,), to what comes next, (L, E)."""
-        output = self.encoder.history(self.token(F.embedding(item.to(e.device), e)), offsets)[0]
+        output = self.encoder.encode_history(self.token(F.embedding(item.to(e.device), e)), offsets)[0]
         assert output is not None
         return F.normalize(self.head(output), dim=-1)
 

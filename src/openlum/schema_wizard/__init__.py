@@ -1,5 +1,5 @@
-"""`lum schema`: a schema proposed from a sample of a log, for its owner to mend."""
+"""The schema wizard behind `lum schema`: it proposes a schema from a sample of a log, for the user to correct."""
 
-from openlum.schema_wizard.schema import Proposal, propose
+from openlum.schema_wizard.proposal import Proposal, propose
 
 __all__ = ["Proposal", "propose"]

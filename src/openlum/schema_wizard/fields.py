@@ -1,4 +1,4 @@
-"""A field for a column: its type, what goes with it, and whether it is worth having."""
+"""The proposed field of a column: its type and settings, and whether it should be used at all."""
 
 import re
 from collections.abc import Sequence
@@ -8,190 +8,218 @@ from typing import Any, Literal
 import numpy as np
 
 from openlum.data.canonical import LIST_MARK
-from openlum.schema_wizard.facts import NEARLY_ALL, Facts
-from openlum.schema_wizard.names import ACTIONS, AMOUNTS, CLOCK, CODES, PASSING, ROW, has, rank, reaction, words
+from openlum.schema_wizard.column_profile import MIN_VALID_FRACTION, ColumnProfile
+from openlum.schema_wizard.name_hints import (
+    ACTIONS,
+    AMOUNTS,
+    CLOCK,
+    CODES,
+    ROW,
+    TRANSIENT,
+    has_word,
+    rank_among,
+    reaction_of_name,
+    split_words,
+)
 
 Table = Literal["events", "impressions", "items", "users"]
 
-FEW = 50
-"""Different integers that are ids rather than amounts."""
-MANY = 1_000
-"""Values of a category, for a hint at rare ones."""
-ENOUGH = 50
-"""Rows, for every one's being different to mean something."""
-MOST_VALUES = 50
-"""Of a list, that are proposed to be kept."""
+MAX_CODES = 50
+"""Integers with at most this many distinct values are codes rather than amounts."""
+MANY_CATEGORIES = 1_000
+"""Categorical columns with more distinct values than this get a hint at rare values."""
+MIN_ROWS_FOR_UNIQUENESS = 50
+"""Fewest rows in which it means something that all values differ."""
+MAX_LIST_VALUES = 50
+"""Largest `max_values` that is proposed for a list."""
 
 
 @dataclass(frozen=True)
-class Field:
+class ProposedField:
     """A proposed field."""
 
     name: str
-    """In the schema."""
-    facts: Facts
-    """Of its column."""
+    """Name of the field in the schema."""
+    profile: ColumnProfile
+    """Profile of its column."""
     settings: dict[str, Any]
     """Key to value, the type first."""
-    notes: dict[str, str] = field(default_factory=dict)
-    """Key to a comment; a key that is not in `settings` is an alternative, commented out: 'VALUE # WHY'."""
-    off: str = ""
-    """Why it is proposed commented out, if it is."""
+    comments: dict[str, str] = field(default_factory=dict)
+    """Key to a comment. A key that is not in `settings` is an alternative, which is written commented out: 'VALUE  # REASON'."""
+    reason_off: str = ""
+    """Why the field is proposed commented out; empty if it is not."""
 
     @property
     def feedback(self) -> bool:
-        """It is the user's reaction."""
+        """Whether the field is the user's reaction."""
         return bool(self.settings.get("feedback"))
 
 
-def propose_fields(columns: Sequence[Facts], table: Table) -> list[Field]:
-    """Propose fields for columns of one of the tables; no two have one name."""
-    fields: dict[str, Field] = {}
-    for facts in columns:
-        name = first = _field_name(facts.name, table)
+def propose_fields(columns: Sequence[ColumnProfile], table: Table) -> list[ProposedField]:
+    """Return a field with a unique name for each column of one of the tables."""
+    fields: dict[str, ProposedField] = {}
+    for profile in columns:
+        name = base_name = _field_name(profile.name, table)
         while name in fields:
-            name = f"{first}_{len(fields)}"
-        fields[name] = _propose_field(facts, table, name)
+            name = f"{base_name}_{len(fields)}"
+        fields[name] = _propose_field(profile, table, name)
     return list(fields.values())
 
 
-def _propose_field(facts: Facts, table: Table, name: str) -> Field:
-    settings, notes = _encoding(facts)
-    if name != facts.name:
-        settings["column"] = facts.name
-        notes["column"] = "in the file; the name is taken, or has characters that a field can't have"
-    if table == "events" and (told := _told(facts)):
+def _propose_field(profile: ColumnProfile, table: Table, name: str) -> ProposedField:
+    settings, comments = _encoding(profile)
+    if name != profile.name:
+        settings["column"] = profile.name
+        comments["column"] = "the column; its name is in use or has characters that a field's name cannot have"
+    reaction = _reaction(profile) if table in ("events", "impressions") else None
+    if table == "events" and reaction:
         if (
-            facts.kind == "number"
-            and facts.distinct <= FEW
-            and has(facts.name, {"rating", "score", "stars", "overall"})
+            profile.kind == "number"
+            and profile.distinct <= MAX_CODES
+            and has_word(profile.name, {"rating", "score", "stars", "overall"})
         ):
             settings = {"type": "categorical"} | {k: v for k, v in settings.items() if k == "column"}
         settings["feedback"] = True
-        notes["feedback"] = f"a guess: {told}; unknown when an item is ranked"
-    elif table == "events" and has(facts.name, {"duration", "seconds", "percent"}):
-        notes["type"] = "if it is how long the user stayed, add 'feedback: true'"
-    off = _useless(facts, settings["type"]) or (_of_the_moment(facts) if table in ("events", "impressions") else "")
-    if not off and table == "impressions" and (told := _told(facts)):
-        off = f"a guess: {told}, which would give the label away"
-    return Field(name, facts, settings, notes, off)
+        comments["feedback"] = f"guess: {reaction}, which is unknown when an item is ranked"
+    elif table == "events" and has_word(profile.name, {"duration", "seconds", "percent"}):
+        comments["type"] = "if this is how long the user stayed, add 'feedback: true'"
+    reason_off = _reason_useless(profile, settings["type"])
+    if not reason_off and table in ("events", "impressions"):
+        reason_off = _reason_tied_to_row(profile)
+    if not reason_off and table == "impressions" and reaction:
+        reason_off = f"guess: {reaction}, which would leak the label"
+    return ProposedField(name, profile, settings, comments, reason_off)
 
 
-def _encoding(facts: Facts) -> tuple[dict[str, Any], dict[str, str]]:
-    """The type of a field with its settings, and comments."""
-    match facts.kind:
-        case "moment":
+def _encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings of a field, the type first, and comments on them."""
+    match profile.kind:
+        case "timestamp":
             return {"type": "time"}, {}
         case "list":
-            return _list(facts)
+            return _list_encoding(profile)
         case "number":
-            return _number(facts)
-        case "integer" if not _codes(facts):
-            return _number(facts)
-    notes = {}
-    if mark := _list_mark(facts):
-        notes["type"] = f"lists joined by '{mark}'? Joined by '{LIST_MARK}', or as lists in Parquet, they can be multi"
-    if facts.distinct > MANY:
-        notes["min_count"] = "5  # instead of all values: rarer ones become unknown"
-        notes["hash_rows"] = f"{_power_of_two(facts.distinct)}  # or: no vocabulary, values are hashed to so many ids"
-    return {"type": "categorical"}, notes
+            return _numeric_encoding(profile)
+        case "integer" if not _are_codes(profile):
+            return _numeric_encoding(profile)
+    comments = {}
+    if separator := _list_separator(profile):
+        comments["type"] = (
+            f"if these are lists joined by '{separator}', join them by '{LIST_MARK}' or write Parquet lists to use multi"
+        )
+    if profile.distinct > MANY_CATEGORIES:
+        comments["min_count"] = "5  # values that occur less often become unknown"
+        comments["hash_rows"] = f"{_hash_rows(profile.distinct)}  # values are hashed to this many ids, no vocabulary"
+    return {"type": "categorical"}, comments
 
 
-def _codes(facts: Facts) -> bool:
-    """Integers stand for something; they are no amounts."""
-    if has(facts.name, AMOUNTS) and not has(facts.name, {"id", "type", "code"}):
-        return facts.distinct <= 5
-    return facts.distinct <= FEW or has(facts.name, CODES)
+def _are_codes(profile: ColumnProfile) -> bool:
+    """Return whether the integers of a column are codes and not amounts."""
+    if has_word(profile.name, AMOUNTS) and not has_word(profile.name, {"id", "type", "code"}):
+        return profile.distinct <= 5
+    return profile.distinct <= MAX_CODES or has_word(profile.name, CODES)
 
 
-def _number(facts: Facts) -> tuple[dict[str, Any], dict[str, str]]:
-    spread = facts.numbers.std()
-    skewness = ((facts.numbers - facts.numbers.mean()) ** 3).mean() / spread**3 if spread else 0.0
-    if facts.distinct > FEW and abs(skewness) > (1 if has(facts.name, AMOUNTS) else 2):
-        return {"type": "numeric", "buckets": 20}, {"buckets": "very uneven; without buckets it is standardised"}
-    dense = facts.kind == "integer" and facts.distinct > 0.9 * (np.ptp(facts.numbers) + 1)
-    codes = dense and not has(facts.name, AMOUNTS)
-    return {"type": "numeric"}, {"type": "if these are codes, not amounts: categorical"} if codes else {}
+def _numeric_encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
+    deviation = profile.numbers.std()
+    skewness = ((profile.numbers - profile.numbers.mean()) ** 3).mean() / deviation**3 if deviation else 0.0
+    if profile.distinct > MAX_CODES and abs(skewness) > (1 if has_word(profile.name, AMOUNTS) else 2):
+        comments = {"buckets": "the values are very skewed; without buckets, they are standardised"}
+        return {"type": "numeric", "buckets": 20}, comments
+    is_dense = profile.kind == "integer" and profile.distinct > 0.9 * (np.ptp(profile.numbers) + 1)
+    may_be_codes = is_dense and not has_word(profile.name, AMOUNTS)
+    return {"type": "numeric"}, {"type": "if these are codes and not amounts: categorical"} if may_be_codes else {}
 
 
-def _list(facts: Facts) -> tuple[dict[str, Any], dict[str, str]]:
-    lengths = facts.lengths
-    if facts.of_numbers:
+def _list_encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
+    lengths = profile.lengths
+    if profile.has_fractions:
         return {"type": "vector", "width": int(lengths.max())}, {}
-    kept = int(np.clip(np.quantile(lengths, 0.99, method="higher"), 1, MOST_VALUES))
-    notes = {"max_values": f"99 of 100 rows have no more; the longest has {lengths.max()}"}
+    max_values = int(np.clip(np.quantile(lengths, 0.99, method="higher"), 1, MAX_LIST_VALUES))
+    comments = {"max_values": f"99 % of the rows have no more values; the longest list has {lengths.max()}"}
     if lengths.min() == lengths.max() > 8:
-        notes["type"] = f"if it is an embedding: type: vector, width: {kept}"
-    elif facts.distinct > MANY:
-        notes["min_count"] = "5  # instead of all values: rarer ones become unknown"
-    return {"type": "multi", "max_values": kept}, notes
+        comments["type"] = f"if this is an embedding: type: vector, width: {max_values}"
+    elif profile.distinct > MANY_CATEGORIES:
+        comments["min_count"] = "5  # values that occur less often become unknown"
+    return {"type": "multi", "max_values": max_values}, comments
 
 
-def _list_mark(facts: Facts) -> str | None:
-    """What seems to stand between the values of lists written as text."""
-    texts = [value for value in facts.common if facts.kind == "text" and not value.startswith(("[", "("))]
-    marks = (mark for mark in ",;" if sum(mark in value for value in texts) > 0.1 * len(texts))
-    return next(marks, None)
+def _list_separator(profile: ColumnProfile) -> str | None:
+    """Return the comma or semicolon that seems to separate the values of lists written as text; None if neither does."""
+    texts = [value for value in profile.frequent if profile.kind == "text" and not value.startswith(("[", "("))]
+    separators = (mark for mark in ",;" if sum(mark in value for value in texts) > 0.1 * len(texts))
+    return next(separators, None)
 
 
-def _useless(facts: Facts, kind: str) -> str:
-    """Why a column is no use as it is; empty if it is."""
-    one_each = facts.distinct > 0.9 * facts.filled and facts.filled >= ENOUGH
-    if facts.kind == "empty":
-        return "no value"
-    if facts.kind == "nested":
-        return "of a type that `lum prepare` does not read; write what it holds as columns of their own"
-    if not facts.name or facts.name.lower().startswith(("unnamed", "__index")):
+def _reason_useless(profile: ColumnProfile, field_type: str) -> str:
+    """Return why a column cannot be used as it is; empty if it can."""
+    nearly_unique = profile.distinct > 0.9 * profile.filled_rows and profile.filled_rows >= MIN_ROWS_FOR_UNIQUENESS
+    if profile.kind == "empty":
+        return "the column has no value"
+    if profile.kind == "nested":
+        return "`lum prepare` does not read nested types; write the parts as separate columns"
+    if not profile.name or profile.name.lower().startswith(("unnamed", "__index")):
         return "the number of the row"
-    if facts.kind == "list":
-        if facts.of_numbers and facts.lengths.min() != facts.lengths.max():
-            return "lists of numbers must all have one length to be vectors"
+    if profile.kind == "list":
+        if profile.has_fractions and profile.lengths.min() != profile.lengths.max():
+            return "vectors need lists of one length; these lists have different lengths"
         return ""
-    if facts.distinct == 1:
-        return f"always {facts.common[0]!r}" if facts.common else "always the same"
-    if kind == "numeric" and facts.refused_part > 1 - NEARLY_ALL:
-        return f"rows with {facts.refused!r} are refused: write them as null, or leave them empty"
-    if facts.kind == "text":
-        if facts.words >= 5 and facts.distinct > 0.2 * facts.filled and facts.distinct > FEW:
-            return "free text: give an embedding of it as a vector"
-        if facts.refused and facts.distinct > FEW and not _list_mark(facts):
-            return "write the odd values as null, or leave them empty, and it may be numeric"
-        return "nearly every row has its own" if one_each else ""
-    return "every row has its own" if one_each and facts.unique and _codes(facts) else ""
-
-
-def _of_the_moment(facts: Facts) -> str:
-    """Why a column says nothing of later events or impressions; empty if it does."""
-    if facts.kind == "moment" or has(facts.name, CLOCK):
-        return "the time fields below tell the time"
-    one_each = facts.unique and facts.filled >= ENOUGH
-    if facts.kind == "integer" and one_each and (rank(facts.name, ROW) is not None or has(facts.name, CODES)):
-        return "every row has its own"
-    if has(facts.name, PASSING) and (words(facts.name)[-1] in {"id", "key"} or facts.distinct > 0.1 * facts.filled):
-        return "an id that does not come again"
+    if profile.distinct == 1:
+        return f"the only value is {profile.frequent[0]!r}" if profile.frequent else "there is only one value"
+    if field_type == "numeric" and profile.invalid > 1 - MIN_VALID_FRACTION:
+        return f"rows with {profile.invalid_example!r} are rejected: write null instead, or leave the value empty"
+    if profile.kind == "text":
+        is_varied = profile.distinct > 0.2 * profile.filled_rows and profile.distinct > MAX_CODES
+        if profile.words_per_value >= 5 and is_varied:
+            return "free text: compute an embedding and add it as a vector"
+        if profile.invalid_example and profile.distinct > MAX_CODES and not _list_separator(profile):
+            return "to use it as numbers or dates, write null instead of the other values, or leave them empty"
+        return "nearly every row has a different value" if nearly_unique else ""
+    if nearly_unique and profile.is_unique and _are_codes(profile):
+        return "every row has a different value"
     return ""
 
 
-def _told(facts: Facts) -> str | None:
-    """What a column tells of the user's reaction, in words, if it does."""
-    if facts.kind in ("moment", "list", "nested", "empty"):
+def _reason_tied_to_row(profile: ColumnProfile) -> str:
+    """Return why a column says nothing about later events or impressions; empty if it may."""
+    if profile.kind == "timestamp" or has_word(profile.name, CLOCK):
+        return "the time fields below already encode the time"
+    is_unique = profile.is_unique and profile.filled_rows >= MIN_ROWS_FOR_UNIQUENESS
+    is_row_id = rank_among(profile.name, ROW) is not None or has_word(profile.name, CODES)
+    if profile.kind == "integer" and is_unique and is_row_id:
+        return "every row has a different value"
+    if has_word(profile.name, TRANSIENT):
+        is_key = split_words(profile.name)[-1] in {"id", "key"}
+        if is_key or profile.distinct > 0.1 * profile.filled_rows:
+            return "an id that does not recur"
+    return ""
+
+
+def _reaction(profile: ColumnProfile) -> str | None:
+    """Return which kind of user reaction a column seems to hold, in words; None if it seems to hold none."""
+    if profile.kind in ("timestamp", "list", "nested", "empty"):
         return None
-    if told := reaction(facts.name):
-        return told
-    spelt = {word for value in facts.common for word in (value.lower(), value.lower().removesuffix("s"))}
-    spelt = {re.sub(r"[^a-z]", "", word) for word in spelt}
-    acts = facts.kind == "text" and facts.distinct <= FEW and len(spelt & ACTIONS) * 2 >= min(facts.distinct, 4)
-    return "its values are actions of the user" if acts else None
+    if reaction := reaction_of_name(profile.name):
+        return reaction
+    spellings = {word for value in profile.frequent for word in (value.lower(), value.lower().removesuffix("s"))}
+    spellings = {re.sub(r"[^a-z]", "", word) for word in spellings}
+    is_short_text = profile.kind == "text" and profile.distinct <= MAX_CODES
+    if is_short_text and len(spellings & ACTIONS) * 2 >= min(profile.distinct, 4):
+        return "the user's action, by its values"
+    return None
 
 
 def _field_name(column: str, table: Table) -> str:
-    """A name that a schema accepts: it becomes part of a file name."""
-    kept = "".join(sign if sign.isalpha() or sign.isdecimal() or sign in "_ .-" else "?" for sign in column)
-    name = re.sub(r"\?+", "_", kept).strip() or "unnamed"
-    taken = {"item", "time", "hour", "weekday", "gap"} if table in ("events", "impressions") else set()
-    return f"{name}_column" if name in taken else name
+    """Return a name that a schema accepts. It becomes part of a file name."""
+    allowed = "".join(
+        character if character.isalpha() or character.isdecimal() or character in "_ .-" else "?"
+        for character in column
+    )
+    name = re.sub(r"\?+", "_", allowed).strip() or "unnamed"
+    reserved = {"item", "time", "hour", "weekday", "gap"} if table in ("events", "impressions") else set()
+    return f"{name}_column" if name in reserved else name
 
 
-def _power_of_two(distinct: int) -> int:
-    """A few times as many as there are values in the sample."""
+def _hash_rows(distinct: int) -> int:
+    """Return a power of two that is at least 8 times the number of distinct values in the sample, at most 2**22."""
     return int(min(2 ** np.ceil(np.log2(distinct * 8)), 2**22))

@@ -1,19 +1,34 @@
-"""Which column is the user, the item, the time, the label: guessed from names first, then from what they hold."""
+"""Guesses of the user, item, time, label and row columns, from the names of columns first and then from their values."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from openlum.schema_wizard.facts import Facts
-from openlum.schema_wizard.names import ITEM, LABEL, ROW, TIME, TITLE, USER, has, rank, reaction, resembles
+from openlum.schema_wizard.column_profile import ColumnProfile
+from openlum.schema_wizard.name_hints import (
+    ITEM,
+    LABEL,
+    ROW,
+    TIME,
+    TITLE,
+    USER,
+    has_word,
+    rank_among,
+    reaction_of_name,
+    resembles,
+)
 
 UNKNOWN = "???"
+"""Written in place of a column that could not be guessed."""
 YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
 UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TIME_WORDS = {"time", "timestamp", "date", "datetime", "ts", "at", "when"}
-LATER = {"updated", "modified", "expires", "expired", "ended", "end", "deleted", "birth", "registered", "joined"}
+OTHER_TIME_WORDS = {
+    "updated", "modified", "expires", "expired", "ended", "end", "deleted", "birth", "registered", "joined"
+}  # fmt: skip
+"""Words in the names of times that are not the time of the event."""
 DAY = 86_400
 
 
@@ -22,112 +37,137 @@ class Role:
     """The column of a role."""
 
     column: str | None
-    """None where none could be chosen."""
+    """Name of the column; None if it could not be guessed."""
     choices: Sequence[str] = ()
-    """If so: what may be meant."""
+    """The columns that the user may choose from if it could not be guessed."""
 
 
-def key_role(facts: Sequence[Facts], which: Literal["user", "item"], shared: Iterable[str] = ()) -> Role:
-    """The user or the item of a log.
+def user_or_item_role(
+    profiles: Sequence[ColumnProfile], entity: Literal["user", "item"], shared: Iterable[str] = ()
+) -> Role:
+    """Return the user column or the item column of a log.
 
     Args:
-        facts: of the log's columns that have no role yet.
-        which: the role.
-        shared: columns that the table of users or items has too, with a row for each value.
+        profiles: the log's columns that have no role yet.
+        entity: whether to return the user column or the item column.
+        shared: columns that also identify the rows of the user table or item table.
     """
-    known = USER if which == "user" else ITEM
-    possible = [one for one in facts if one.kind in ("integer", "text")]
-    both = [one for one in possible if one.name in set(shared)]
-    joining = [one for one in both if unit(one) is None]
-    alike = [one for one in possible if resembles(one.name, known)]
-    found = _best(both, known) or _only(joining) or _best(possible, known) or _only(alike)
-    choices = sorted(possible, key=lambda one: -one.distinct)
-    return Role(found.name) if found else Role(None, [one.name for one in choices if one.distinct > 1])
+    typical_names = USER if entity == "user" else ITEM
+    possible = [profile for profile in profiles if profile.kind in ("integer", "text")]
+    in_both = [profile for profile in possible if profile.name in set(shared)]
+    join_keys = [profile for profile in in_both if time_unit(profile) is None]
+    similar = [profile for profile in possible if resembles(profile.name, typical_names)]
+    best = (
+        _best_by_name(in_both, typical_names)
+        or _only_one(join_keys)
+        or _best_by_name(possible, typical_names)
+        or _only_one(similar)
+    )
+    if best:
+        return Role(best.name)
+    most_distinct_first = sorted(possible, key=lambda profile: -profile.distinct)
+    return Role(None, [profile.name for profile in most_distinct_first if profile.distinct > 1])
 
 
-def id_role(facts: Sequence[Facts], which: Literal["user", "item"], in_log: str | None) -> Role:
-    """The id of the table of users or items; `in_log` is its column in the log."""
-    possible = [one for one in facts if one.kind in ("integer", "text")]
-    known = USER if which == "user" else ITEM
-    of_log = next((one for one in possible if one.name == in_log), None)
-    found = of_log or _best(possible, known) or _best(possible, ["id"])
-    alike = [one for one in possible if one.unique]
-    found = found or _only(alike)
-    return Role(found.name) if found else Role(None, [one.name for one in alike or possible])
+def id_role(profiles: Sequence[ColumnProfile], entity: Literal["user", "item"], log_column: str | None) -> Role:
+    """Return the id column of the user table or item table.
+
+    Args:
+        profiles: the columns of the table.
+        entity: which table it is.
+        log_column: the column of the user or item in the event log.
+    """
+    possible = [profile for profile in profiles if profile.kind in ("integer", "text")]
+    typical_names = USER if entity == "user" else ITEM
+    unique = [profile for profile in possible if profile.is_unique]
+    best = (
+        next((profile for profile in possible if profile.name == log_column), None)
+        or _best_by_name(possible, typical_names)
+        or _best_by_name(possible, ["id"])
+        or _only_one(unique)
+    )
+    return Role(best.name) if best else Role(None, [profile.name for profile in unique or possible])
 
 
-def time_role(facts: Sequence[Facts]) -> Role:
-    """The time of a log. Columns that tell the time of day are preferred."""
-    possible = [one for one in facts if unit(one) not in (None, "ns")]
-    fine = [one for one in possible if not whole_days(one)]
-    for group in (fine, possible):
-        named = [one for one in group if has(one.name, TIME_WORDS) and not has(one.name, LATER)]
-        if found := _best(group, TIME) or _only(named) or _only(group):
-            return Role(found.name)
-    maybe = possible or [one for one in facts if has(one.name, TIME_WORDS | {"day"})] or facts
-    return Role(None, [one.name for one in maybe])
+def time_role(profiles: Sequence[ColumnProfile]) -> Role:
+    """Return the time column of a log. Columns with the time of day are preferred to columns of dates."""
+    possible = [profile for profile in profiles if time_unit(profile) not in (None, "ns")]
+    with_time_of_day = [profile for profile in possible if not are_whole_days(profile)]
+    for group in (with_time_of_day, possible):
+        named_as_time = [
+            profile
+            for profile in group
+            if has_word(profile.name, TIME_WORDS) and not has_word(profile.name, OTHER_TIME_WORDS)
+        ]
+        if best := _best_by_name(group, TIME) or _only_one(named_as_time) or _only_one(group):
+            return Role(best.name)
+    named = [profile for profile in profiles if has_word(profile.name, TIME_WORDS | {"day"})]
+    return Role(None, [profile.name for profile in possible or named or profiles])
 
 
-def label_role(facts: Sequence[Facts]) -> Role:
-    """The label of impressions: a column of 0 and 1."""
-    possible = [one for one in facts if _binary(one)]
-    reactions = [one for one in possible if reaction(one.name)]
-    found = _best(possible, LABEL) or _only(reactions) or _only(possible)
-    return Role(found.name) if found else Role(None, [one.name for one in possible or facts])
+def label_role(profiles: Sequence[ColumnProfile]) -> Role:
+    """Return the label column of an impression log: a column of 0 and 1."""
+    possible = [profile for profile in profiles if _is_binary(profile)]
+    reactions = [profile for profile in possible if reaction_of_name(profile.name)]
+    best = _best_by_name(possible, LABEL) or _only_one(reactions) or _only_one(possible)
+    return Role(best.name) if best else Role(None, [profile.name for profile in possible or profiles])
 
 
-def row_role(facts: Sequence[Facts]) -> str | None:
-    """The column of row ids: integers of which none is there twice."""
-    found = _best([one for one in facts if one.kind == "integer" and one.unique and not one.missing], ROW)
-    return found.name if found else None
+def row_column(profiles: Sequence[ColumnProfile]) -> str | None:
+    """Return the column of row ids: integers, none of them missing or repeated."""
+    possible = [
+        profile for profile in profiles if profile.kind == "integer" and profile.is_unique and not profile.missing
+    ]
+    best = _best_by_name(possible, ROW)
+    return best.name if best else None
 
 
-def title_role(facts: Sequence[Facts]) -> str | None:
-    """The column of titles."""
-    found = _best([one for one in facts if one.kind == "text"], TITLE)
-    return found.name if found else None
+def title_column(profiles: Sequence[ColumnProfile]) -> str | None:
+    """Return the column of titles."""
+    best = _best_by_name([profile for profile in profiles if profile.kind == "text"], TITLE)
+    return best.name if best else None
 
 
-def unit(facts: Facts) -> str | None:
-    """The unit of a column of times: `s` for moments, which need none; None if they are no times since 1990."""
-    if facts.kind == "moment":
+def time_unit(profile: ColumnProfile) -> str | None:
+    """Return the unit of a column of times since 1970; `s` for timestamps, None for values that are no times since 1990."""
+    if profile.kind == "timestamp":
         return "s"
-    if facts.kind not in ("integer", "number"):
+    if profile.kind not in ("integer", "number"):
         return None
-    low, high = np.quantile(facts.numbers, [0.02, 0.98])
+    low, high = np.quantile(profile.numbers, [0.02, 0.98])
     fits = (
         name for name, per_second in UNITS.items() if low / per_second >= YEAR_1990 and high / per_second < YEAR_2100
     )
     return next(fits, None)
 
 
-def seconds(facts: Facts) -> np.ndarray:
-    """A column of times as seconds since 1970."""
-    return facts.numbers / (1 if facts.kind == "moment" else UNITS[unit(facts) or "s"])
+def seconds_since_1970(profile: ColumnProfile) -> np.ndarray:
+    """Return the times of a column in seconds since 1970."""
+    return profile.numbers / (1 if profile.kind == "timestamp" else UNITS[time_unit(profile) or "s"])
 
 
-def whole_days(facts: Facts) -> bool:
-    """Times are dates: midnight all."""
-    return bool((seconds(facts) % DAY == 0).all()) and facts.rows > 1
+def are_whole_days(profile: ColumnProfile) -> bool:
+    """Return whether all times of a column are midnight."""
+    return bool((seconds_since_1970(profile) % DAY == 0).all()) and profile.rows > 1
 
 
-def by_name(facts: Sequence[Facts]) -> Callable[[str | None], Facts | None]:
-    """Look facts up by the column's name."""
-    names = {one.name: one for one in facts}
-    return lambda name: names.get(name) if name is not None else None
+def find_profile(profiles: Sequence[ColumnProfile], column: str | None) -> ColumnProfile | None:
+    """Return the profile of a column; None if there is no such column."""
+    return next((profile for profile in profiles if profile.name == column), None)
 
 
-def _binary(facts: Facts) -> bool:
-    if facts.kind == "boolean":
-        return not facts.as_text
-    return facts.kind == "integer" and facts.distinct <= 2 and set(np.unique(facts.numbers)) <= {0.0, 1.0}
+def _is_binary(profile: ColumnProfile) -> bool:
+    if profile.kind == "boolean":
+        return not profile.stored_as_text
+    return profile.kind == "integer" and profile.distinct <= 2 and set(np.unique(profile.numbers)) <= {0.0, 1.0}
 
 
-def _best(facts: Sequence[Facts], known: Sequence[str]) -> Facts | None:
-    """The column with the name that stands first among the known ones."""
-    ranked = [(place, one) for one in facts if (place := rank(one.name, known)) is not None]
+def _best_by_name(profiles: Sequence[ColumnProfile], typical_names: Sequence[str]) -> ColumnProfile | None:
+    """Return the column whose name comes first among the typical names."""
+    ranked = [(rank, profile) for profile in profiles if (rank := rank_among(profile.name, typical_names)) is not None]
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
-def _only(facts: Sequence[Facts]) -> Facts | None:
-    return facts[0] if len(facts) == 1 else None
+def _only_one(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
+    """Return the profile if there is exactly one."""
+    return profiles[0] if len(profiles) == 1 else None

@@ -1,4 +1,4 @@
-"""A sample of a table, from all over its files, without reading the rest."""
+"""A sample of a table, read from places all over its files without reading the rest."""
 
 import io
 import math
@@ -14,13 +14,23 @@ import pyarrow.parquet as pq
 
 from openlum.errors import InputError
 from openlum.prepare.engines.column_names import check_names
-from openlum.prepare.inputs.csv_rows import BLOCK, DAMAGE, FAULT, FOREIGN, CsvFile, not_utf8, open_csv, read_block
+from openlum.prepare.inputs.csv_rows import (
+    BLOCK,
+    FAULT,
+    MAX_NOT_UTF8_SHARE,
+    READ_ERRORS,
+    CsvFile,
+    not_utf8,
+    open_csv,
+    read_block,
+)
 from openlum.prepare.inputs.files import one_line, unreadable
-from openlum.prepare.inputs.paths import find, partition
+from openlum.prepare.inputs.paths import find_files, partition_columns
 
-MOST_FILES = 16
-MOST_PLACES = 16
-"""In a file, unless its row groups are so small that more of them are needed."""
+MAX_FILES = 16
+"""How many files of a table are sampled at most."""
+MAX_PLACES = 16
+"""How many places of a file are sampled at most, unless its row groups are so small that more are needed."""
 
 T = TypeVar("T")
 
@@ -30,124 +40,129 @@ class Sample:
     """Some rows of a table. The columns of CSV files are text."""
 
     path: str
-    """As it was given."""
+    """Path of the table, as the user wrote it."""
     files: int
-    """How many files the table has."""
+    """Number of files of the table."""
     rows: int | None
-    """How many rows it has, where that is known without reading it."""
+    """Number of rows of the table; None if it is not known without reading the table."""
     table: pa.Table
     """The sampled rows."""
 
     @property
-    def whole(self) -> bool:
-        """Every row is in the sample."""
+    def is_complete(self) -> bool:
+        """Whether every row of the table is in the sample."""
         return self.rows == len(self.table)
 
 
 def take_sample(path: str, rows: int) -> Sample:
-    """Read the first rows of places spread over a table.
+    """Return a sample of a table: the first rows of places that are spread over its files.
 
     Args:
-        path: Parquet or CSV: a file, a directory of them, or a pattern.
-        rows: about how many to read.
+        path: Parquet or CSV: a file, a directory of files, or a pattern.
+        rows: about how many rows to read.
 
     Raises:
-        InputError: there is no such file, one can't be read, or there are no rows.
+        InputError: there is no such file, a file cannot be read, or the table has no rows.
     """
     try:
-        files = find(Path(), path)
+        files = find_files(Path(), path)
     except InputError as error:
         raise InputError(str(error).removesuffix("; the schema names it")) from None
-    chosen = _spread(files, MOST_FILES)
-    share = math.ceil(rows / len(chosen))
-    parts = [_rows(file, share) for file in chosen]
+    sampled_files = _spread(files, MAX_FILES)
+    rows_per_file = math.ceil(rows / len(sampled_files))
+    parts = [_sample_file(file, rows_per_file) for file in sampled_files]
     if not any(len(part) for part, _ in parts):
         raise InputError(f"{path}: has no rows; expected at least one")
     try:
         # A file without rows says nothing about types.
         table = pa.concat_tables([part for part, _ in parts if len(part)], promote_options="permissive")
     except pa.ArrowException as error:
-        raise InputError(f"{path}: its files differ in their columns ({error}); write them with one schema") from None
+        raise InputError(f"{path}: its files have different columns ({error}); write them with one schema") from None
     counts = [count for _, count in parts if count is not None]
-    known = len(counts) == len(files)
-    return Sample(path, len(files), sum(counts) if known else None, table.combine_chunks())
+    total = sum(counts) if len(counts) == len(files) else None
+    return Sample(path, len(files), total, table.combine_chunks())
 
 
-def _spread(values: Sequence[T], most: int) -> list[T]:
-    """At most so many of the values, evenly spaced, the first and the last among them."""
-    if len(values) <= most:
+def _spread(values: Sequence[T], limit: int) -> list[T]:
+    """Return at most `limit` of the values, evenly spaced, with the first and the last among them."""
+    if len(values) <= limit:
         return list(values)
-    return [values[round(place * (len(values) - 1) / max(most - 1, 1))] for place in range(most)]
+    return [values[round(n * (len(values) - 1) / max(limit - 1, 1))] for n in range(limit)]
 
 
-def _rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
-    """Rows of a file, with the columns of its directories, and how many it has, where that is known."""
-    read = _parquet_rows if file.name.lower().endswith(".parquet") else _csv_rows
-    table, count = read(file, share)
+def _sample_file(file: Path, limit: int) -> tuple[pa.Table, int | None]:
+    """Return about `limit` rows of a file, with the columns of its directories, and its number of rows where it is known."""
+    read = _sample_parquet if file.name.lower().endswith(".parquet") else _sample_csv
+    table, count = read(file, limit)
     check_names(str(file), table.column_names, table.column_names)
-    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
-        if column.null_count == len(column):  # without a value it may be of any type
-            table = table.set_column(place, name, pa.nulls(len(column)))
-    for name, value in partition(file).items():
+    for index, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if column.null_count == len(column):  # a column without a value may be of any type
+            table = table.set_column(index, name, pa.nulls(len(column)))
+    for name, value in partition_columns(file).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * len(table), pa.string()))
     return table, count
 
 
-def _parquet_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
-    """The first rows of row groups all over a file, and how many rows it has."""
+def _sample_parquet(file: Path, limit: int) -> tuple[pa.Table, int | None]:
+    """Return the first rows of row groups all over a file, and its number of rows."""
     try:
         with pq.ParquetFile(file) as opened:
             total, groups = opened.metadata.num_rows, opened.num_row_groups
-            if total <= share:
+            if total <= limit:
                 return opened.read(), total
-            places = _spread(range(groups), max(MOST_PLACES, math.ceil(share * groups / total)))
-            each = math.ceil(share / len(places))
-            batches = [batch for place in places for batch in islice(opened.iter_batches(each, row_groups=[place]), 1)]
+            sampled_groups = _spread(range(groups), max(MAX_PLACES, math.ceil(limit * groups / total)))
+            rows_per_group = math.ceil(limit / len(sampled_groups))
+            batches = [
+                batch
+                for group in sampled_groups
+                for batch in islice(opened.iter_batches(rows_per_group, row_groups=[group]), 1)
+            ]
             return pa.Table.from_batches(batches, opened.schema_arrow), total
     except (OSError, pa.ArrowException) as error:
         raise unreadable(str(file), " ".join(str(error).split())) from None
 
 
-def _csv_rows(file: Path, share: int) -> tuple[pa.Table, int | None]:
-    """Rows of a CSV file as text, and how many it has if these are all; malformed lines are left out."""
+def _sample_csv(file: Path, limit: int) -> tuple[pa.Table, int | None]:
+    """Return rows of a CSV file as text, without malformed lines, and its number of rows if these are all."""
     try:
         with open_csv(file) as opened:
-            text, whole = _some_csv(opened, file, share)
-    except DAMAGE as error:
+            text, is_complete = _sample_lines(opened, file, limit)
+    except READ_ERRORS as error:
         raise unreadable(str(file), one_line(error)) from None
     columns = opened.dialect.columns
     parts = list(read_block(text, opened.dialect, columns, line=2))
     foreign, total = sum(part.not_utf8 for part in parts), sum(len(part.table) for part in parts)
-    if foreign > FOREIGN * total:
-        raise not_utf8(file, f"{foreign:,} of {total:,} lines looked at")
+    if foreign > MAX_NOT_UTF8_SHARE * total:
+        raise not_utf8(file, f"{foreign:,} of {total:,} sampled lines")
     empty = pa.table({column: pa.array([], pa.string()) for column in columns})
-    good = [part.table.filter(pc.is_null(part.table[FAULT])).select(columns) for part in parts]
-    return pa.concat_tables([empty, *good]), total if whole else None
+    valid = [part.table.filter(pc.is_null(part.table[FAULT])).select(columns) for part in parts]
+    return pa.concat_tables([empty, *valid]), total if is_complete else None
 
 
-def _some_csv(opened: CsvFile, file: Path, share: int) -> tuple[bytes, bool]:
-    """Rows from places all over a file, without the header, and whether these are all."""
-    # Latin-1 stands for bytes here: what it decodes it encodes again. Lines end as they do.
+def _sample_lines(opened: CsvFile, file: Path, limit: int) -> tuple[bytes, bool]:
+    """Return rows from places all over a file, without the header, and whether these are all rows."""
+    # Latin-1 maps every byte to one character and back, so no byte changes. The line ends are kept too.
     lines = io.TextIOWrapper(opened.file, "latin-1", newline="")
     lines.seek(opened.start)
-    rows = list(islice(_csv_split(lines), share))
+    rows = list(islice(_split_rows(lines), limit))
     if not lines.read(1):
         return "".join(rows).encode("latin-1"), True
-    # In the middle of a value of several lines one can't tell where a row begins: then the first rows must do.
+    # If a row spans several lines, the start of a row cannot be recognised in the middle of the file, and a gzip file
+    # has no random access: then the sample is the first rows.
     if file.name.lower().endswith(".gz") or any(set("\r\n") & set(row.rstrip("\r\n")) for row in rows):
         return "".join(rows).encode("latin-1"), False
-    each = math.ceil(share / MOST_PLACES)
-    rows = rows[:each]
-    for place in range(1, MOST_PLACES):
-        lines.seek(opened.start + (file.stat().st_size - opened.start) * place // MOST_PLACES)
+    rows_per_place = math.ceil(limit / MAX_PLACES)
+    rows = rows[:rows_per_place]
+    for n in range(1, MAX_PLACES):
+        lines.seek(opened.start + (file.stat().st_size - opened.start) * n // MAX_PLACES)
         lines.readline()
-        rows += islice(lines, each)
+        rows += islice(lines, rows_per_place)
     return "".join(rows).encode("latin-1"), False
 
 
-def _csv_split(lines: Iterable[str]) -> Iterator[str]:
-    """Rows of one or more lines: inside quotes a line goes on."""
+def _split_rows(lines: Iterable[str]) -> Iterator[str]:
+    """Yield rows of one or more lines: a row does not end inside quotes."""
     row: list[str] = []
     quotes = size = 0
     for line in lines:

@@ -1,1 +1,1 @@
-"""Where logs come from: public data sets and the simulated marketplace."""
+"""Sources of logs: public data sets and the simulated marketplace."""

@@ -1,1 +1,1 @@
-"""What every training shares: learning-rate schedule, checkpoints, peak memory."""
+"""The parts that all training loops share: learning-rate schedule, checkpoints, peak memory."""

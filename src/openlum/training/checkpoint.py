@@ -1,7 +1,8 @@
-"""Checkpoints to resume from: everything that the rest of a training depends on.
+"""Checkpoints for resuming a training.
 
-A checkpoint is a directory `NUMBER-step-STEP` of safetensors and JSON, so that reading one runs no code: the weights, the weights
-with the best validation, the optimizer's state by parameter, and `progress.json` with the checksums of these files.
+A checkpoint is a directory `NUMBER-step-STEP` with safetensors and JSON files, so loading a checkpoint runs no code. It contains
+the weights, the weights with the best validation loss, the optimizer's state by parameter, and `progress.json` with the checksums
+of these files.
 """
 
 import json
@@ -23,36 +24,40 @@ PROGRESS = "progress.json"
 
 
 @dataclass
-class Progression:
-    """Where a training stands."""
+class TrainingProgress:
+    """The progress of a training."""
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    """Batches done of this epoch."""
+    """Number of finished batches of this epoch."""
     best_loss: float | None = None
     best_validation: dict[str, float] = field(default_factory=dict)
     without_gain: int = 0
-    """Validations since the best."""
+    """Number of validations since the best one."""
     events: int = 0
     seconds: float = 0.0
-    """Spent in steps, without validation."""
+    """Time of all training steps, without validation."""
 
 
 def save_checkpoint(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor], progress: Progression
+    directory: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+    progress: TrainingProgress,
 ) -> None:
-    """Write a checkpoint; the one before it goes when the new one is whole.
+    """Write a checkpoint, then delete the previous one.
 
     Args:
         directory: of this training's checkpoints.
-        model: its weights.
-        optimizer: its state.
-        best: the weights with the best validation so far.
-        progress: where the training stands.
+        model: whose weights to save.
+        optimizer: whose state to save.
+        best: the weights with the best validation loss so far.
+        progress: of the training.
     """
-    former = _checkpoints(directory)
-    number = int(former[-1].name.partition("-")[0]) + 1 if former else 1
+    previous = _checkpoints(directory)
+    number = int(previous[-1].name.partition("-")[0]) + 1 if previous else 1
     target = directory / f"{number:06d}-step-{progress.step}"
     draft = directory / f".{target.name}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -62,28 +67,28 @@ def save_checkpoint(
     content = {"progress": asdict(progress), "sha256": {name: sha256_of(draft / name) for name in PARTS}}
     write_json(draft / PROGRESS, content | {"fingerprint": fingerprint(content)})
     os.replace(draft, target)
-    for old in (*former, *directory.glob(".*-step-*")):  # also drafts of trainings that were killed
-        shutil.rmtree(old)
+    for outdated in (*previous, *directory.glob(".*-step-*")):  # including drafts of killed trainings
+        shutil.rmtree(outdated)
 
 
 def load_checkpoint(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
-) -> Progression | None:
-    """Put the newest checkpoint into `model`, `optimizer` and `best`, and return its progress; None where there is none.
+) -> TrainingProgress | None:
+    """Load the newest checkpoint into `model`, `optimizer` and `best` and return its progress, or None without a checkpoint.
 
     Raises:
-        InputError: it is damaged, or was written by a version whose checkpoints could hold code.
+        InputError: if the checkpoint is damaged, does not fit the model, or is of a version whose checkpoints could contain code.
     """
     remedy = f"delete {directory} to train from the start"
     if any(directory.glob("step-*")):
         raise InputError(
-            f"{directory}: holds a checkpoint of an earlier version, which is not read: it could run code; {remedy}"
+            f"{directory}: has a checkpoint of an earlier version, which is not loaded because it could run code; {remedy}"
         )
     checkpoints = _checkpoints(directory)
     if not checkpoints:
         return None
     newest = checkpoints[-1]
-    progress = _check(newest, remedy)
+    progress = _verified_progress(newest, remedy)
     weights, best_weights, state = (read_tensors(newest / name, remedy) for name in PARTS)
     part = PARTS[1]
     try:
@@ -98,33 +103,37 @@ def load_checkpoint(
     return progress
 
 
-def _check(checkpoint: Path, remedy: str) -> Progression:
-    """The progress of a checkpoint whose every file is as it was written."""
+def _verified_progress(checkpoint: Path, remedy: str) -> TrainingProgress:
+    """Return the progress of a checkpoint after comparing the checksum of every file.
+
+    Raises:
+        InputError: names the first damaged file.
+    """
     try:
         content = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
-        written = content.pop("fingerprint")
-        if written != fingerprint(content):
-            raise ValueError("its content is not what was written")
-        progress, checksums = Progression(**content["progress"]), content["sha256"]
+        expected = content.pop("fingerprint")
+        if expected != fingerprint(content):
+            raise ValueError("its content has changed since it was written")
+        progress, checksums = TrainingProgress(**content["progress"]), content["sha256"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{checkpoint / PROGRESS}: is damaged ({error}); {remedy}") from None
+        raise InputError(f"{checkpoint / PROGRESS}: damaged ({error}); {remedy}") from None
     for name in PARTS:
         try:
             intact = sha256_of(checkpoint / name) == checksums[name]
         except OSError as error:
             raise InputError(f"{checkpoint / name}: cannot be read ({error.strerror}); {remedy}") from None
         if not intact:
-            raise InputError(f"{checkpoint / name}: is damaged, its content is not what was written; {remedy}")
+            raise InputError(f"{checkpoint / name}: damaged, its content has changed since it was written; {remedy}")
     return progress
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Return the complete checkpoints, oldest first."""
     return sorted(directory.glob("[0-9]*-step-*"))
 
 
 def _state_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """PARAMETER/KEY to a tensor of the optimizer's state. Its settings are the training's."""
+    """Return the tensors of the optimizer's state by PARAMETER/KEY. Its settings come from the settings of the training."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}/{key}": value
@@ -134,14 +143,14 @@ def _state_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def _set_state_by_name(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer the state that `_state_by_name` took."""
+    """Set the state of an optimizer from the result of `_state_by_name`."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    place = {names[parameter]: index for index, parameter in enumerate(parameters)}
+    index_by_name = {names[parameter]: index for index, parameter in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, entry = key.rpartition("/")
-        index = place[name]
+        index = index_by_name[name]
         if tensor.dim() and tensor.shape != parameters[index].shape:
             raise ValueError(key)
         state.setdefault(index, {})[entry] = tensor

@@ -1,11 +1,11 @@
-"""How much memory the process has used at most."""
+"""The peak memory of the process."""
 
 import resource
 import sys
 
 
 def peak_memory_bytes() -> int:
-    """Peak resident memory of this process so far, in bytes; on a GPU, the peak that torch allocated there."""
+    """Return the peak resident memory of this process in bytes; with a GPU, the peak memory that torch allocated on it."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,10 +1,11 @@
-"""How a learning rate falls; the same in every training that lets it fall."""
+"""The learning-rate schedule that all training loops share."""
 
 import math
 
 FINAL_RATE = 0.1
+"""Final learning rate, as a fraction of the peak."""
 
 
-def cosine_rate(done: float) -> float:
-    """Part of the peak learning rate when a part `done` of the training, 0 to 1, is over: a cosine down to `FINAL_RATE`."""
-    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+def cosine_rate(progress: float) -> float:
+    """Return the learning rate as a fraction of the peak: a cosine from 1 to `FINAL_RATE` as `progress` goes from 0 to 1."""
+    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,4 +1,4 @@
-"""KuaiRand: its form on a few made-up lines, and the real last 14 days of Pure where there is a copy."""
+"""KuaiRand: its format on a few artificial lines, and the real last 14 days of Pure if a copy exists."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ USERS = [
 VIDEOS = [
     "video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,server_width,server_height,"
     "music_id,music_type,tag",
-    # Columns with gaps were written as floating-point numbers.
+    # Columns with missing values were written as floating-point numbers.
     '5,70,NORMAL,2022-04-01,Web,0.0,8000.0,720.0,1280.0,900,9.0,"39,12"',
     "6,71,AD,2022-04-02,Kmovie,0.0,,720.0,1280.0,901,,",
     "7,71,NORMAL,2022-04-02,Kmovie,0.0,100.0,720.0,1280.0,901,4.0,3",
@@ -43,7 +43,7 @@ COUNTS = {"kuairand-27k": {"exposures": 4, "random exposures": 1, "users": 2, "v
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with the publisher's folder of 27K, whose logs are in parts."""
+    """Return a directory with the publisher's folder of 27K, whose logs are in parts."""
     data = tmp_path / "source" / "KuaiRand-27K" / "data"
     data.mkdir(parents=True)
     files = {name: LOG + lines for name, lines in EXPOSURES.items()}
@@ -54,12 +54,12 @@ def source(tmp_path: Path) -> Path:
 
 
 def rows(log: Path, table: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(log / f"{table}.parquet").to_pylist()
-    return found
+    records: list[dict[str, object]] = pq.read_table(log / f"{table}.parquet").to_pylist()
+    return records
 
 
 @pytest.mark.parametrize("folder", ["", "KuaiRand-27K", "KuaiRand-27K/data"])
-def test_publishers_files_become_a_log(source: Path, tmp_path: Path, folder: str) -> None:
+def test_the_publishers_files_become_a_log(source: Path, tmp_path: Path, folder: str) -> None:
     schema = kuairand.write("kuairand-27k", tmp_path / "log", source / folder, counts=COUNTS)
     events = rows(tmp_path / "log", "events")
     assert [row["time_ms"] % 10 for row in events] == [1, 2, 3, 4]  # type: ignore[operator]
@@ -69,13 +69,13 @@ def test_publishers_files_become_a_log(source: Path, tmp_path: Path, folder: str
     assert videos == [(["39", "12"], 8000), (None, None), (["3"], 100)]
     user = rows(tmp_path / "log", "users")[0]
     assert (user["fans_user_num_range"], user["is_live_streamer"], user["onehot_feat17"]) == ("[100,1k)", -124, 1)
-    found = checked_schema(schema)
-    assert {name for name, field in found.events.condition.items() if not field.feedback} == {"tab"}
-    assert found.impressions is not None
-    assert found.impressions.label == "is_click"
+    settings = checked_schema(schema)
+    assert {name for name, field in settings.events.condition.items() if not field.feedback} == {"tab"}
+    assert settings.impressions is not None
+    assert settings.impressions.label == "is_click"
 
 
-def test_nothing_that_was_measured_over_the_whole_month_is_a_feature(source: Path, tmp_path: Path) -> None:
+def test_the_activity_of_users_is_not_a_feature(source: Path, tmp_path: Path) -> None:
     schema = checked_schema(kuairand.write("kuairand-27k", tmp_path / "log", source, counts=COUNTS))
     assert schema.users is not None
     assert not {"user_active_degree", "is_lowactive_period"} & set(schema.users.features)
@@ -84,14 +84,14 @@ def test_nothing_that_was_measured_over_the_whole_month_is_a_feature(source: Pat
 def test_the_random_log_has_the_columns_of_the_impressions(source: Path, tmp_path: Path) -> None:
     schema = kuairand.write("kuairand-27k", tmp_path / "log", source, counts=COUNTS)
     text = schema.read_text()
-    block = text.index("impressions:\n")
-    schema.write_text(text[:block] + text[block:].replace("path: events.parquet", "path: random.parquet"))
-    found = checked_schema(schema)
-    assert found.impressions is not None
-    assert found.impressions.path == "random.parquet"
+    start = text.index("impressions:\n")
+    schema.write_text(text[:start] + text[start:].replace("path: events.parquet", "path: random.parquet"))
+    settings = checked_schema(schema)
+    assert settings.impressions is not None
+    assert settings.impressions.path == "random.parquet"
 
 
-def test_absent_logs_need_partial(source: Path, tmp_path: Path) -> None:
+def test_missing_logs_need_partial(source: Path, tmp_path: Path) -> None:
     data = source / "KuaiRand-27K" / "data"
     for name in list(EXPOSURES)[1:]:
         (data / f"{name}.csv").unlink()
@@ -114,7 +114,7 @@ def test_bad_files_are_refused(source: Path, tmp_path: Path) -> None:
     log = data / "log_standard_4_22_to_5_08_27k_part2.csv"
     lines = log.read_text()
     log.write_text(lines.replace("1650600000004", "yesterday"))
-    with pytest.raises(InputError, match=r"4_22_to_5_08_27k_part2\.csv: not in the publisher's form .*yesterday"):
+    with pytest.raises(InputError, match=r"4_22_to_5_08_27k_part2\.csv: not in the publisher's format .*yesterday"):
         kuairand.write("kuairand-27k", tmp_path / "log", source, counts=COUNTS)
     log.write_text(lines.replace("is_click", "clicked"))
     with pytest.raises(InputError, match=r"part2\.csv: no column is_click"):
@@ -125,7 +125,7 @@ def test_bad_files_are_refused(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "log").exists()
 
 
-def test_real_pure(real_sources: Path, tmp_path: Path) -> None:
+def test_the_real_pure_data(real_sources: Path, tmp_path: Path) -> None:
     source = real_sources / "kuairand-pure"
     with pytest.raises(InputError, match=r"no data/log_standard_4_08_to_4_21_pure\.csv"):
         public.write("kuairand-pure", tmp_path / "log", source)
@@ -134,8 +134,8 @@ def test_real_pure(real_sources: Path, tmp_path: Path) -> None:
     assert log.num_rows == 228_329
     assert (pq.read_metadata(tmp_path / "log" / "users.parquet").num_rows, log["tab"].to_numpy().max()) == (27_285, 14)
     info = prepare(schema, tmp_path / "dataset")
-    refused = log.num_rows - info.counts["events"]
-    assert 0 < refused < 0.03 * log.num_rows  # repeated exposures
+    rejected = log.num_rows - info.counts["events"]
+    assert 0 < rejected < 0.03 * log.num_rows  # repeated exposures
     dataset = Dataset(tmp_path / "dataset")
     clicks = sum(int(dataset.impressions(split).label.sum()) for split in SPLITS)
     assert abs(clicks / sum(info.impressions.values()) - 0.44) < 0.01

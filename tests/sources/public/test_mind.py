@@ -1,4 +1,4 @@
-"""MIND: from a few made-up lines in the publisher's form."""
+"""MIND: a few artificial lines in the publisher's format."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -45,7 +45,7 @@ COUNTS = {"train lines": 4, "dev lines": 2, "train news": 3, "dev news": 2, "tra
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with the publisher's folders."""
+    """Return a directory with the publisher's folders."""
     for file, lines in LINES.items():
         _write(tmp_path / "source" / file, lines)
     return tmp_path / "source"
@@ -60,17 +60,17 @@ def _log(source: Path, out: Path, partial: bool = False) -> Path:
     return mind.write("mind-small", out, source, partial, {"mind-small": COUNTS})
 
 
-def _at(day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+def _seconds(day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
     return int(datetime(2019, 11, day, hour, minute, second, tzinfo=UTC).timestamp())
 
 
-def test_pages_become_impressions(source: Path, tmp_path: Path) -> None:
+def test_articles_of_a_page_become_impressions(source: Path, tmp_path: Path) -> None:
     _log(source, tmp_path / "log")
     rows = pq.read_table(tmp_path / "log" / "impressions").to_pylist()
     assert [(row["news"], row["clicked"], row["category"]) for row in rows] == [
         ("N1", 1, "lifestyle"),
         ("N2", 0, "sports"),
-        ("N4", 0, "finance"),  # described in the other part only
+        ("N4", 0, "finance"),  # only the other part has this article
         ("N3", 0, "sports"),
         ("N4", 1, "finance"),
         ("N2", 0, "sports"),
@@ -81,34 +81,40 @@ def test_pages_become_impressions(source: Path, tmp_path: Path) -> None:
         ("N4", 1, "finance"),
         ("N3", 1, "sports"),
     ]
-    assert [row["row"] // 100_000 for row in rows] == [1, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6]  # one number a page
+    assert [row["row"] // 100_000 for row in rows] == [1, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6]  # one number per page
     assert len({row["row"] for row in rows}) == len(rows)
-    assert [row["time"] for row in rows[:4]] == [_at(9, 9, 5, 58)] * 3 + [_at(12, 18, 11, 30)]
-    assert [row["time"] for row in rows[-3:]] == [_at(15)] + [_at(15, 12, 30)] * 2
+    assert [row["time"] for row in rows[:4]] == [_seconds(9, 9, 5, 58)] * 3 + [_seconds(12, 18, 11, 30)]
+    assert [row["time"] for row in rows[-3:]] == [_seconds(15)] + [_seconds(15, 12, 30)] * 2
 
 
 def test_clicks_and_the_earliest_history_become_events(source: Path, tmp_path: Path) -> None:
     _log(source, tmp_path / "log")
     events = pq.read_table(tmp_path / "log" / "events").to_pylist()
-    of_user: dict[str, list[dict[str, object]]] = {}
+    events_by_user: dict[str, list[dict[str, object]]] = {}
     for event in events:
-        of_user.setdefault(event["user"], []).append(event)
-    # The history of U1's page in the dev part has N4, clicked since the first page: it is not taken.
-    assert [event["news"] for event in of_user["U1"]] == ["N3", "N1", "N2", "N1", "N3", "N1"]
-    assert [event["news"] for event in of_user["U2"]] == ["N2", "N2", "N4"]
-    assert [event["news"] for event in of_user["U3"]] == ["N3"]
-    assert [event["category"] for event in of_user["U2"]] == ["sports", "sports", "finance"]
+        events_by_user.setdefault(event["user"], []).append(event)
+    # The history of U1's page in the dev part has N4, which was clicked after the first page. This history is not used.
+    assert [event["news"] for event in events_by_user["U1"]] == ["N3", "N1", "N2", "N1", "N3", "N1"]
+    assert [event["news"] for event in events_by_user["U2"]] == ["N2", "N2", "N4"]
+    assert [event["news"] for event in events_by_user["U3"]] == ["N3"]
+    assert [event["category"] for event in events_by_user["U2"]] == ["sports", "sports", "finance"]
     for user, history in (("U1", 3), ("U2", 2), ("U4", 1)):
-        times = [int(str(event["time"])) for event in of_user[user][:history]]
-        assert all(a < b for a, b in pairwise([_at(9) - 28 * 86400, *times, _at(9)]))  # in order, before the week
-    assert [event["time"] for event in of_user["U1"][3:]] == [_at(9, 9, 5, 58), _at(14, 0, 0, 1), _at(15)]
+        times = [int(str(event["time"])) for event in events_by_user[user][:history]]
+        assert all(
+            a < b for a, b in pairwise([_seconds(9) - 28 * 86400, *times, _seconds(9)])
+        )  # in order, before the week
+    assert [event["time"] for event in events_by_user["U1"][3:]] == [
+        _seconds(9, 9, 5, 58),
+        _seconds(14, 0, 0, 1),
+        _seconds(15),
+    ]
 
 
-def test_the_time_split_is_the_publishers(source: Path, tmp_path: Path) -> None:
+def test_the_time_split_is_the_publishers_split(source: Path, tmp_path: Path) -> None:
     schema = _log(source, tmp_path / "log")
     info = prepare(schema, tmp_path / "dataset")
     assert not info.rejected
-    assert (info.valid_time, info.test_time) == (_at(14, 0, 0, 1), _at(15))
+    assert (info.valid_time, info.test_time) == (_seconds(14, 0, 0, 1), _seconds(15))
     assert info.impressions == {"train": 5, "valid": 3, "test": 4}
     dataset = Dataset(tmp_path / "dataset")
     first = dataset.vocabulary("users").encode(["U1"])[0]
@@ -128,17 +134,17 @@ def test_news_of_both_parts_are_items(source: Path, tmp_path: Path) -> None:
     assert [item["news"] for item in items] == ["N1", "N2", "N3", "N4"]
     assert items[0]["title"] == 'The "Brands" Queen Elizabeth'
     assert [item["entities"] for item in items] == [["Q80976", "Q9682"], [], None, ["Q80976", "Q9682"]]
-    assert items[1]["subcategory"] == "football"  # as the training part has it
+    assert items[1]["subcategory"] == "football"  # the version of the training part
 
 
-@pytest.mark.parametrize("what", list(COUNTS))
-def test_counts_must_be_the_published(source: Path, tmp_path: Path, what: str) -> None:
-    part, kind = what.split()
+@pytest.mark.parametrize("unit", list(COUNTS))
+def test_counts_must_equal_the_published_counts(source: Path, tmp_path: Path, unit: str) -> None:
+    part, kind = unit.split()
     file = f"MINDsmall_{part}/{'news' if kind == 'news' else 'behaviors'}.tsv"
-    more = {"mind-small": COUNTS | {what: 1_000}}
-    with pytest.raises(InputError, match=rf"{file}: {COUNTS[what]} {what}, but .* has 1,000"):
-        mind.write("mind-small", tmp_path / "log", source, counts=more)
-    mind.write("mind-small", tmp_path / "log", source, partial=True, counts=more)
+    larger = {"mind-small": COUNTS | {unit: 1_000}}
+    with pytest.raises(InputError, match=rf"{file}: {COUNTS[unit]} {unit}, but .* has 1,000"):
+        mind.write("mind-small", tmp_path / "log", source, counts=larger)
+    mind.write("mind-small", tmp_path / "log", source, partial=True, counts=larger)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,11 @@ def test_counts_must_be_the_published(source: Path, tmp_path: Path, what: str) -
         ("MINDsmall_dev/behaviors.tsv", "5\tU1\t11/15/2019 1:00:00 PM\t\tN1-1 N2-2", "line 3: .*found N1-1 N2-2"),
         ("MINDsmall_dev/behaviors.tsv", "5\tU1\t11/15/2019 1:00:00 PM\tN1\t", "line 3: .*found nothing"),
         ("MINDsmall_train/behaviors.tsv", "5\tU1\tnoon\t\tN1-1", "noon"),
-        ("MINDsmall_train/behaviors.tsv", "5\tU1\t11/8/2019 11:59:59 PM\t\tN1-1", "those of mind-small begin on 09"),
+        (
+            "MINDsmall_train/behaviors.tsv",
+            "5\tU1\t11/8/2019 11:59:59 PM\t\tN1-1",
+            "the impressions of mind-small begin on 09",
+        ),
         ("MINDsmall_train/news.tsv", "N9\tsports", "Line: 4"),
         ("MINDsmall_dev/news.tsv", "N9\tsports\ta\tb\tc\td\t[{\t[]", "JSON"),
     ],
@@ -161,7 +171,7 @@ def test_a_broken_line_is_named(source: Path, tmp_path: Path, file: str, line: s
 
 
 def test_missing_files_are_named(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is one part of mind-small"):
+    with pytest.raises(InputError, match=r"has one part of mind-small"):
         _log(source / "MINDsmall_train", tmp_path / "log", partial=True)
     (source / "MINDsmall_dev" / "news.tsv").unlink()
     (source / "MINDsmall_train" / "news.tsv").unlink()
@@ -171,11 +181,11 @@ def test_missing_files_are_named(source: Path, tmp_path: Path) -> None:
 
 def test_parts_in_the_wrong_order_are_refused(source: Path, tmp_path: Path) -> None:
     _write(source / "MINDsmall_dev" / "behaviors.tsv", ["1\tU1\t11/9/2019 12:00:00 AM\t\tN4-0 N1-1"])
-    with pytest.raises(InputError, match="all three periods need some"):
+    with pytest.raises(InputError, match="all three periods need clicks"):
         _log(source, tmp_path / "log", partial=True)
 
 
-def test_the_schema_fits_the_tables(source: Path, tmp_path: Path) -> None:
+def test_the_schema_names_columns_of_the_tables(source: Path, tmp_path: Path) -> None:
     schema = _log(source, tmp_path / "log")
     text = schema.read_text()
     for table in ("events", "impressions"):  # directories of files

@@ -1,4 +1,4 @@
-"""MovieLens: its forms on a few made-up lines, and the real 1M where there is a copy."""
+"""MovieLens: its formats on a few artificial lines, and the real 1M if a copy exists."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ OLD = {
     "users.dat": "1::F::1::10::48067\n2::M::56::16::02460-1234\n",
 }
 NEW = {
-    # The fifth of five ratings begins the validation period, at 500.
+    # The validation period begins at 500, with the fifth of five ratings.
     "ratings.csv": "userId,movieId,rating,timestamp\n1,10,3.5,100\n2,10,5.0,500\n1,20,0.5,200\n2,20,4.0,300\n3,20,4.5,400\n",
     "movies.csv": "movieId,title,genres\n"
     '10,"American President, The (1995)",Comedy|Drama\n20,Heat (1995) ,Action\n30,Untitled,(no genres listed)\n',
@@ -36,7 +36,7 @@ COUNTS = {
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with folders `ml-1m` and `ml-20m` of the publisher's files."""
+    """Return a directory with folders `ml-1m` and `ml-20m` of the publisher's files."""
     for name, files, encoding in (("ml-1m", OLD, "latin-1"), ("ml-20m", NEW, "utf-8")):
         (tmp_path / "source" / name).mkdir(parents=True)
         for file, text in files.items():
@@ -45,12 +45,12 @@ def source(tmp_path: Path) -> Path:
 
 
 def rows(log: Path, table: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(log / f"{table}.parquet").to_pylist()
-    return found
+    records: list[dict[str, object]] = pq.read_table(log / f"{table}.parquet").to_pylist()
+    return records
 
 
 @pytest.mark.parametrize("folder", ["", "ml-1m"])
-def test_one_million_becomes_a_log(source: Path, tmp_path: Path, folder: str) -> None:
+def test_1m_becomes_a_log(source: Path, tmp_path: Path, folder: str) -> None:
     schema = movielens.write("ml-1m", tmp_path / "log", source / folder, counts=COUNTS)
     assert rows(tmp_path / "log", "items")[0] == {
         "movie_id": 1,
@@ -65,28 +65,28 @@ def test_one_million_becomes_a_log(source: Path, tmp_path: Path, folder: str) ->
     assert (info.counts["events"], info.counts["items"], info.counts["users"]) == (4, 2, 2)
     dataset = Dataset(tmp_path / "dataset")
     sequences = dataset.sequences
-    (place,) = sequences.position_of(dataset.vocabulary("users").encode(["1"]))
-    events = slice(sequences.offsets[place], sequences.offsets[place] + 2)
-    items_of_1 = dataset.vocabulary("items").decode(sequences.item[events])
-    assert items_of_1 == ["3", "1"]  # rated in one second: the order of the file stays
+    (position,) = sequences.user_index(dataset.vocabulary("users").encode(["1"]))
+    events = slice(sequences.offsets[position], sequences.offsets[position] + 2)
+    items = dataset.vocabulary("items").decode(sequences.item[events])
+    assert items == ["3", "1"]  # both were rated in the same second, so they keep the order of the file
 
 
-def test_twenty_million_becomes_a_log(source: Path, tmp_path: Path) -> None:
+def test_20m_becomes_a_log(source: Path, tmp_path: Path) -> None:
     schema = movielens.write("ml-20m", tmp_path / "log", source, counts=COUNTS)
     assert rows(tmp_path / "log", "events")[1] == {"user_id": 2, "movie_id": 10, "rating": 5.0, "timestamp": 500}
     by_id = {row.pop("movie_id"): row for row in rows(tmp_path / "log", "items")}
-    # Tags count by users, not by times, and only before the validation period.
+    # Tags are ordered by their number of users, and only tags before the validation period are used.
     president = {"title": "American President, The (1995)", "genres": ["Comedy", "Drama"], "year": 1995}
     assert by_id[10] == president | {"tags": ["politics", "witty"]}
     assert by_id[20] == {"title": "Heat (1995) ", "genres": ["Action"], "year": 1995, "tags": []}
     assert by_id[30] == {"title": "Untitled", "genres": [], "year": None, "tags": ['odd, "quoted"']}
-    found = checked_schema(schema)
-    assert found.items is not None
-    assert found.items.features["tags"].type == "multi"
-    assert found.splits.valid == movielens.TRAINING
+    settings = checked_schema(schema)
+    assert settings.items is not None
+    assert settings.items.features["tags"].type == "multi"
+    assert settings.splits.valid == movielens.TRAINING
 
 
-def test_tags_of_the_future_are_those_after_the_split_of_prepare(source: Path, tmp_path: Path) -> None:
+def test_tags_after_the_split_of_prepare_are_left_out(source: Path, tmp_path: Path) -> None:
     ratings = (source / "ml-20m" / "ratings.csv").read_text().replace("2,10,5.0,500", "2,10,5.0,150")
     (source / "ml-20m" / "ratings.csv").write_text(ratings)
     movielens.write("ml-20m", tmp_path / "log", source, counts=COUNTS)
@@ -94,7 +94,7 @@ def test_tags_of_the_future_are_those_after_the_split_of_prepare(source: Path, t
     assert tags == {10: ["politics", "witty"], 20: [], 30: []}  # validation begins at 400 now
 
 
-def test_wrong_number_of_rows_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_wrong_number_of_rows_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ratings\.dat: 4 ratings, but the original of ml-1m has 1,000,209"):
         movielens.write("ml-1m", tmp_path / "log", source)
     assert not (tmp_path / "log").exists()
@@ -106,15 +106,15 @@ def test_missing_and_broken_files_are_named(source: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"no ratings\.dat, movies\.dat, users\.dat in .* folder 'ml-1m'"):
         movielens.write("ml-1m", tmp_path / "log", tmp_path)
     (source / "ml-1m" / "users.dat").write_text("1::F\n")
-    with pytest.raises(InputError, match=r"users\.dat: not in the publisher's form .*Line: 1"):
+    with pytest.raises(InputError, match=r"users\.dat: not in the publisher's format .*Line: 1"):
         movielens.write("ml-1m", tmp_path / "log", source, counts=COUNTS)
     (source / "ml-20m" / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,10,witty,soon\n")
-    with pytest.raises(InputError, match=r"tags\.csv: not in the publisher's form .*soon"):
+    with pytest.raises(InputError, match=r"tags\.csv: not in the publisher's format .*soon"):
         movielens.write("ml-20m", tmp_path / "log", source, counts=COUNTS)
     assert not (tmp_path / "log").exists()
 
 
-def test_without_internet_the_message_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_internet_the_message_names_the_option_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*args: object, **settings: object) -> None:
         raise OSError("no route to host")
 
@@ -125,14 +125,14 @@ def test_without_internet_the_message_names_the_way_out(tmp_path: Path, monkeypa
 
 @pytest.fixture(scope="module")
 def real(real_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real data set, prepared: `log/` and `dataset/` in one directory."""
+    """Return a directory with the log and the prepared dataset of the real 1M, in `log/` and `dataset/`."""
     directory = tmp_path_factory.mktemp("ml-1m")
     schema = public.write("ml-1m", directory / "log", real_sources)
     prepare(schema, directory / "dataset")
     return directory
 
 
-def test_real_movielens(real: Path) -> None:
+def test_the_real_movielens_data(real: Path) -> None:
     dataset = Dataset(real / "dataset")
     counts = dataset.info.counts
     assert (counts["events"], counts["users"], counts["items"]) == (1_000_209, 6_040, 3_883)
@@ -146,17 +146,17 @@ def test_real_movielens(real: Path) -> None:
     assert (dataset.sequences.item == item[order]).all()
     assert (dataset.sequences.time == time[order]).all()
     parts = [dataset.impressions(split) for split in SPLITS]
-    row = np.concatenate([part.row for part in parts])  # its place in the log
+    row = np.concatenate([part.row for part in parts])  # index of the row in the log
     assert (np.sort(row) == np.arange(len(log))).all()
     assert (np.concatenate([part.user for part in parts]) == user[row]).all()
     assert (np.concatenate([part.item for part in parts]) == item[row]).all()
     assert (np.concatenate([part.label for part in parts]) == (rating[row] >= 4)).all()
     prefix = np.concatenate([part.prefix for part in parts])
-    for at in np.random.default_rng(0).integers(0, len(user), 100):
-        assert prefix[at] == ((user == user[row[at]]) & (time < time[row[at]])).sum()
+    for index in np.random.default_rng(0).integers(0, len(user), 100):
+        assert prefix[index] == ((user == user[row[index]]) & (time < time[row[index]])).sum()
 
 
-def test_real_movielens_uses_no_time_finer_than_the_day(real: Path) -> None:
+def test_the_schema_of_movielens_has_no_time_finer_than_a_day(real: Path) -> None:
     schema = load_settings(real / "log" / "schema.yaml", Schema)
     assert schema.time_fields == ["weekday", "gap"]
     assert schema.gap_unit == "d"

@@ -1,4 +1,4 @@
-"""Retailrocket: from a few made-up lines in the publisher's form."""
+"""Retailrocket: a few artificial lines in the publisher's format."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ COUNTS = {"rows": 15, "visitors": 2, "items with events": 3, "properties": 7, "i
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with the publisher's files."""
+    """Return a directory with the publisher's files."""
     (tmp_path / "source").mkdir()
     for file, lines in LINES.items():
         (tmp_path / "source" / file).write_text("\n".join(lines) + "\n")
@@ -56,17 +56,17 @@ def test_events_keep_their_order_and_milliseconds(source: Path, tmp_path: Path) 
     ]
 
 
-def test_an_item_has_the_earliest_category_and_those_above_it(source: Path, tmp_path: Path) -> None:
+def test_an_item_has_its_earliest_category_and_the_categories_above(source: Path, tmp_path: Path) -> None:
     retailrocket.write("retailrocket", tmp_path / "log", source, counts=COUNTS)
     items = pq.read_table(tmp_path / "log" / "items.parquet").to_pylist()
     assert {item["itemid"]: item["categories"] for item in items} == {
-        355908: [1114, 1016, 213, 169],  # the second file has an earlier snapshot than the first
-        248676: [200],  # not in the tree; of two at one time, the smaller
+        355908: [1114, 1016, 213, 169],  # the second file has an earlier snapshot than the first file
+        248676: [200],  # not in the tree; of two categories at one time, the smaller id
         777: None,  # no snapshot has a category
     }
 
 
-def test_items_without_properties_are_kept(source: Path, tmp_path: Path) -> None:
+def test_events_of_items_without_properties_are_kept(source: Path, tmp_path: Path) -> None:
     schema = retailrocket.write("retailrocket", tmp_path / "log", source, counts=COUNTS)
     info = prepare(schema, tmp_path / "dataset")
     assert info.counts["events"] == COUNTS["rows"]
@@ -79,7 +79,7 @@ def test_items_without_properties_are_kept(source: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("what", "file"),
+    ("unit", "file"),
     [
         ("rows", "events.csv"),
         ("visitors", "events.csv"),
@@ -88,10 +88,10 @@ def test_items_without_properties_are_kept(source: Path, tmp_path: Path) -> None
         ("items", "item_properties_part1.csv and item_properties_part2.csv"),
     ],
 )
-def test_counts_must_be_the_published(source: Path, tmp_path: Path, what: str, file: str) -> None:
-    with pytest.raises(InputError, match=rf"{file}: {COUNTS[what]} {what}, but .* has 1,000"):
-        retailrocket.write("retailrocket", tmp_path / "log", source, counts=COUNTS | {what: 1_000})
-    retailrocket.write("retailrocket", tmp_path / "log", source, partial=True, counts=COUNTS | {what: 1_000})
+def test_counts_must_equal_the_published_counts(source: Path, tmp_path: Path, unit: str, file: str) -> None:
+    with pytest.raises(InputError, match=rf"{file}: {COUNTS[unit]} {unit}, but .* has 1,000"):
+        retailrocket.write("retailrocket", tmp_path / "log", source, counts=COUNTS | {unit: 1_000})
+    retailrocket.write("retailrocket", tmp_path / "log", source, partial=True, counts=COUNTS | {unit: 1_000})
 
 
 @pytest.mark.parametrize("file", list(LINES))
@@ -105,6 +105,6 @@ def test_missing_and_broken_files_are_named(source: Path, tmp_path: Path, file: 
     assert not (tmp_path / "log").exists()
 
 
-def test_the_schema_fits_the_tables(source: Path, tmp_path: Path) -> None:
+def test_the_schema_names_columns_of_the_tables(source: Path, tmp_path: Path) -> None:
     schema = retailrocket.write("retailrocket", tmp_path / "log", source, counts=COUNTS)
     assert checked_schema(schema).name == "retailrocket"

@@ -1,4 +1,4 @@
-"""Taobao ad display: from a few made-up lines in the publisher's form."""
+"""Taobao ad display: a few artificial lines in the publisher's format."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ LINES = {
         "4,6408,3,9,,0.01",
     ],
     "user_profile.csv": [
-        # The publisher's header ends in a blank.
+        # The publisher's header ends in a space.
         "userid,cms_segid,cms_group_id,final_gender_code,age_level,pvalue_level,shopping_level,occupation,"
         "new_user_class_level ",
         "581738,0,5,2,5,,3,0,3",
@@ -40,7 +40,7 @@ COUNTS = {file: len(lines) - 1 for file, lines in LINES.items()}
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with the publisher's files."""
+    """Return a directory with the publisher's files."""
     (tmp_path / "source").mkdir()
     for file, lines in LINES.items():
         _write(tmp_path / "source" / file, lines)
@@ -52,7 +52,7 @@ def test_exposures_become_events_with_clicks_as_feedback(source: Path, tmp_path:
     events = pq.read_table(tmp_path / "log" / "events.parquet").to_pylist()
     assert [",".join(map(str, row.values())) for row in events] == LINES["raw_sample.csv"][1:]
     items = pq.read_table(tmp_path / "log" / "items.parquet").to_pylist()
-    assert [item["brand"] for item in items] == [95471, None, 95471, None]  # NULL and nothing are missing
+    assert [item["brand"] for item in items] == [95471, None, 95471, None]  # NULL and an empty value are missing
     assert [item["price"] for item in items] == [170.0, 199.0, 99999999.0, 0.01]
     users = pq.read_table(tmp_path / "log" / "users.parquet").to_pylist()
     assert users[0]["pvalue_level"] is None
@@ -71,14 +71,16 @@ def test_every_exposure_is_an_impression_labelled_by_the_click(source: Path, tmp
     assert {spec.name: bool(spec.edges) for spec in info.item}["price"]
 
 
-def test_a_row_both_clicked_and_not_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_row_that_is_clicked_and_not_clicked_is_refused(source: Path, tmp_path: Path) -> None:
     _write(source / "raw_sample.csv", [*LINES["raw_sample.csv"][:-1], "1,1494137644,1,430548_1007,1,1"])
-    with pytest.raises(InputError, match=r"raw_sample\.csv: in one of clk and nonclk"):
+    with pytest.raises(
+        InputError, match=r"raw_sample\.csv: expected 1 in one of the columns clk and nonclk .* found the row \(1,"
+    ):
         taobao_ads.write("taobao-ads", tmp_path / "log", source, counts=COUNTS)
 
 
 @pytest.mark.parametrize("file", list(LINES))
-def test_counts_must_be_the_published(source: Path, tmp_path: Path, file: str) -> None:
+def test_counts_must_equal_the_published_counts(source: Path, tmp_path: Path, file: str) -> None:
     with pytest.raises(InputError, match=rf"{file}: {COUNTS[file]} rows, but .* has 1,000"):
         taobao_ads.write("taobao-ads", tmp_path / "log", source, counts=COUNTS | {file: 1_000})
     taobao_ads.write("taobao-ads", tmp_path / "log", source, partial=True, counts=COUNTS | {file: 1_000})
@@ -102,6 +104,6 @@ def _write(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_the_schema_fits_the_tables(source: Path, tmp_path: Path) -> None:
+def test_the_schema_names_columns_of_the_tables(source: Path, tmp_path: Path) -> None:
     schema = taobao_ads.write("taobao-ads", tmp_path / "log", source, counts=COUNTS)
     assert checked_schema(schema).name == "taobao-ads"

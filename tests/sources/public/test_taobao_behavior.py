@@ -1,4 +1,4 @@
-"""Taobao UserBehavior: from a few made-up lines in the publisher's form."""
+"""Taobao UserBehavior: a few artificial lines in the publisher's format."""
 
 import gzip
 from pathlib import Path
@@ -14,7 +14,7 @@ from openlum.sources.public import taobao_behavior
 from tests.sources.public.schemas import checked_schema
 
 BEFORE, FIRST, LAST, AFTER = 1511539199, 1511539200, 1512316799, 1512316800
-"""Around the publisher's period, 25 November to 3 December 2017 in Beijing."""
+"""Seconds around the bounds of the publisher's period, 25 November to 3 December 2017, Beijing time."""
 LINES = [
     f"1,10,7,pv,{FIRST}",
     "1,10,7,cart,1511600000",
@@ -33,7 +33,7 @@ COUNTS = {"rows": len(LINES), "users": 3, "items": 3, "categories": 4}
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with the publisher's file."""
+    """Return a directory with the publisher's file."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "UserBehavior.csv").write_text("\n".join(LINES) + "\n")
     return tmp_path / "source"
@@ -43,17 +43,19 @@ def test_the_file_becomes_an_event_log(source: Path, tmp_path: Path) -> None:
     taobao_behavior.write("taobao-behavior", tmp_path / "log", source, counts=COUNTS)
     events = pq.read_table(tmp_path / "log" / "events.parquet")
     assert events.schema.types == [pa.int64(), pa.int64(), pa.int64(), pa.string(), pa.int64()]
-    assert [",".join(map(str, row.values())) for row in events.to_pylist()] == LINES  # all of it, in the file's order
+    assert [
+        ",".join(map(str, row.values())) for row in events.to_pylist()
+    ] == LINES  # all rows, in the order of the file
 
 
 def test_an_item_has_its_most_frequent_category(source: Path, tmp_path: Path) -> None:
     taobao_behavior.write("taobao-behavior", tmp_path / "log", source, counts=COUNTS)
     items = pq.read_table(tmp_path / "log" / "items.parquet").to_pylist()
-    # Item 10 has category 7 thrice and 5 once; item 12 has 5 and 3 once each: the smaller.
+    # Item 10 has category 7 most often. Item 12 has 5 and 3 once each, so it has the smaller id.
     assert items == [{"item_id": item, "category_id": category} for item, category in ((10, 7), (11, 8), (12, 3))]
 
 
-def test_rows_outside_the_period_are_refused_by_prepare(source: Path, tmp_path: Path) -> None:
+def test_prepare_rejects_rows_outside_the_period(source: Path, tmp_path: Path) -> None:
     schema = taobao_behavior.write("taobao-behavior", tmp_path / "log", source, counts=COUNTS)
     info = prepare(schema, tmp_path / "dataset")
     assert info.counts["events_in"] == len(LINES)
@@ -66,7 +68,7 @@ def test_rows_outside_the_period_are_refused_by_prepare(source: Path, tmp_path: 
     ]
 
 
-def test_a_packed_file_is_read_as_it_is(source: Path, tmp_path: Path) -> None:
+def test_a_gzip_file_is_read(source: Path, tmp_path: Path) -> None:
     plain = source / "UserBehavior.csv"
     (source / "UserBehavior.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
     plain.unlink()
@@ -74,7 +76,7 @@ def test_a_packed_file_is_read_as_it_is(source: Path, tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "log" / "events.parquet").num_rows == len(LINES)
 
 
-def test_counts_must_be_the_published(source: Path, tmp_path: Path) -> None:
+def test_counts_must_equal_the_published_counts(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"UserBehavior\.csv: 410 rows, but .* has 100,150,807"):
         taobao_behavior.write("taobao-behavior", tmp_path / "log", source)
     with pytest.raises(InputError, match=r"UserBehavior\.csv: 3 items, but .* has 2"):
@@ -89,7 +91,7 @@ def test_a_broken_line_is_named(source: Path, tmp_path: Path, line: str) -> None
     (source / "UserBehavior.csv").write_text(f"{LINES[0]}\n{line}\n{LINES[1]}\n")
     with pytest.raises(InputError, match=r"UserBehavior\.csv: .*Line: 2"):
         taobao_behavior.write("taobao-behavior", tmp_path / "log", source, partial=True)
-    assert list(tmp_path.iterdir()) == [source]  # no scratch files left either
+    assert list(tmp_path.iterdir()) == [source]  # scratch files are removed too
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -99,6 +101,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         taobao_behavior.write("taobao-behavior", tmp_path / "log")
 
 
-def test_the_schema_fits_the_tables(source: Path, tmp_path: Path) -> None:
+def test_the_schema_names_columns_of_the_tables(source: Path, tmp_path: Path) -> None:
     schema = taobao_behavior.write("taobao-behavior", tmp_path / "log", source, counts=COUNTS)
     assert checked_schema(schema).name == "taobao-behavior"

@@ -1,4 +1,4 @@
-"""Yoochoose: from a few made-up lines in the publisher's form."""
+"""Yoochoose: a few artificial lines in the publisher's format."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ SECOND_CLICK = 1396868049868
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory with a folder `yoochoose-data` of the publisher's files."""
+    """Return a directory with a folder `yoochoose-data` of the publisher's files."""
     folder = tmp_path / "source" / "yoochoose-data"
     folder.mkdir(parents=True)
     for file, lines in LINES.items():
@@ -51,15 +51,17 @@ def test_clicks_then_purchases_become_events(source: Path, tmp_path: Path) -> No
     assert [event["context"] for event in events[-2:]] == [None, None]
 
 
-def test_a_click_is_labelled_by_a_purchase_then_or_later(source: Path, tmp_path: Path) -> None:
+def test_the_label_of_a_click_is_a_purchase_at_that_time_or_later(source: Path, tmp_path: Path) -> None:
     yoochoose.write("yoochoose", tmp_path / "log", source, counts=COUNTS)
     rows = pq.read_table(tmp_path / "log" / "impressions.parquet").to_pylist()
-    assert [row["bought"] for row in rows] == [1, 0, 1, 1, 1, 0] + [0] * 10  # the sixth click came after the purchase
+    assert [row["bought"] for row in rows] == [1, 0, 1, 1, 1, 0] + [
+        0
+    ] * 10  # the sixth click is later than the purchase
     assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
     assert rows[1]["context"] == "special offer"
 
 
-def test_prepared_purchases_are_events_but_no_impressions(source: Path, tmp_path: Path) -> None:
+def test_purchases_are_events_but_not_impressions(source: Path, tmp_path: Path) -> None:
     schema = yoochoose.write("yoochoose", tmp_path / "log", source, counts=COUNTS)
     info = prepare(schema, tmp_path / "dataset")
     assert (info.counts["events"], info.counts["users"], info.counts["impressions"]) == (18, 3, 16)
@@ -68,22 +70,22 @@ def test_prepared_purchases_are_events_but_no_impressions(source: Path, tmp_path
     parts = [dataset.impressions(split) for split in SPLITS]
     assert sum(int(part.label.sum()) for part in parts) == 4
     first = dataset.vocabulary("users").encode(["1"])[0]
-    ranked = [
-        (int(at), int(prefix))
+    prefixes = [
+        (int(time), int(prefix))
         for part in parts
-        for at, prefix, user in zip(part.time, part.prefix, part.user, strict=True)
+        for time, prefix, user in zip(part.time, part.prefix, part.user, strict=True)
         if user == first
     ]
-    # The purchase of the third click's second is not known to it.
-    assert [prefix for _, prefix in sorted(ranked)] == [0, 1, 2]
+    # The prefix of the third click does not have the purchase of the same second.
+    assert [prefix for _, prefix in sorted(prefixes)] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("what", list(COUNTS))
-def test_counts_must_be_the_published(source: Path, tmp_path: Path, what: str) -> None:
-    file = "yoochoose-buys.dat" if what == "purchases" else "yoochoose-clicks.dat"
-    with pytest.raises(InputError, match=rf"{file}: {COUNTS[what]} {what}, but .* has 1,000"):
-        yoochoose.write("yoochoose", tmp_path / "log", source, counts=COUNTS | {what: 1_000})
-    yoochoose.write("yoochoose", tmp_path / "log", source, partial=True, counts=COUNTS | {what: 1_000})
+@pytest.mark.parametrize("unit", list(COUNTS))
+def test_counts_must_equal_the_published_counts(source: Path, tmp_path: Path, unit: str) -> None:
+    file = "yoochoose-buys.dat" if unit == "purchases" else "yoochoose-clicks.dat"
+    with pytest.raises(InputError, match=rf"{file}: {COUNTS[unit]} {unit}, but .* has 1,000"):
+        yoochoose.write("yoochoose", tmp_path / "log", source, counts=COUNTS | {unit: 1_000})
+    yoochoose.write("yoochoose", tmp_path / "log", source, partial=True, counts=COUNTS | {unit: 1_000})
 
 
 @pytest.mark.parametrize("file", list(LINES))
@@ -105,6 +107,6 @@ def test_an_unknown_context_is_refused(source: Path, tmp_path: Path) -> None:
         yoochoose.write("yoochoose", tmp_path / "log", source, partial=True)
 
 
-def test_the_schema_fits_the_tables(source: Path, tmp_path: Path) -> None:
+def test_the_schema_names_columns_of_the_tables(source: Path, tmp_path: Path) -> None:
     schema = yoochoose.write("yoochoose", tmp_path / "log", source, counts=COUNTS)
     assert checked_schema(schema).name == "yoochoose"

@@ -1,1 +1,1 @@
-"""Blocks of the user encoder, one file an architecture."""
+"""The blocks of the user encoder, one file per architecture."""

@@ -1,11 +1,11 @@
-"""A block of the user encoder `hstu`: the Hierarchical Sequential Transduction Unit.
+"""The block of the user encoder `hstu`: the Hierarchical Sequential Transduction Unit.
 
-Zhai et al., Actions Speak Louder than Words, ICML 2024, equations 1 to 3:
+Formulas: Zhai et al., Actions Speak Louder than Words, ICML 2024, equations 1 to 3:
 
     U, V, Q, K = split(SiLU(W1 norm(X)));   A = SiLU(Q K^T + bias) V;   Y = X + W2 (norm(A) * U)
 
-The bias is of the relative position alone: in a Large User Model time enters through the condition's fields, and in end-to-end
-models it made things worse (docs/experiments.md).
+The bias depends on the relative position only. In a Large User Model, time enters through the condition fields; in end-to-end
+models, a bias by time made the results worse (docs/experiments.md).
 
 Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H, P relative positions.
 """
@@ -19,7 +19,7 @@ from openlum.model.settings import ModelSettings
 
 
 class HstuBlock(nn.Module):
-    """Pointwise attention, gated; there is no MLP."""
+    """Gated pointwise attention, without an MLP."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -27,34 +27,51 @@ class HstuBlock(nn.Module):
         self.heads, self.head_width = settings.heads, width // settings.heads
         self.norm = nn.RMSNorm(width)
         self.uvqk = nn.Linear(width, 4 * width, bias=False)
-        self.attended_norm = nn.RMSNorm(width, eps=1e-5)  # next to nothing attended stays next to nothing
+        self.attended_norm = nn.RMSNorm(width, eps=1e-5)  # a larger eps keeps an attention sum near zero near zero
         self.out = nn.Linear(width, width, bias=False)
         self.bias = nn.Parameter(torch.zeros(settings.heads, 2 * settings.max_events + 1))  # (H, P)
         self.dropout = nn.Dropout(settings.dropout)
         nn.init.normal_(self.uvqk.weight, std=width**-0.5)
-        nn.init.zeros_(self.out.weight)  # the block begins as the identity, as the transformer's does
+        nn.init.zeros_(self.out.weight)  # the block starts as the identity, as the transformer block does
 
-    def history(
+    def encode_history(
         self, x: Tensor, positions: Tensor, offsets: Tensor, with_output: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """History tokens (T, D) at positions (T,) to the output (T, D), and keys and values (T, H, d)."""
+        """Encode history tokens.
+
+        Args:
+            x: (T, D) tokens.
+            positions: (T,) position of each token in its user's history.
+            offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T.
+            with_output: whether to compute the output.
+
+        Returns:
+            Output (T, D), or None; keys and values, (T, H, d) each.
+        """
         u, v, q, k = self._project(x)
         return self._finish(x, u, pointwise_attention(q, k, v, offsets, self.bias)) if with_output else None, k, v
 
-    def answer(
+    def answer_questions(
         self, x: Tensor, history: tuple[Tensor, Tensor], sizes: tuple[list[int], list[int]], prefix: Tensor
     ) -> Tensor:
-        """Question tokens (Q, D) that see `prefix` tokens, (Q,), of keys and values (T, H, d); see `question_attention`."""
+        """Return the output (Q, D) of question tokens.
+
+        Args:
+            x: (Q, D) question tokens. The questions of one user are adjacent.
+            history: keys and values of the histories, (T, H, d) each.
+            sizes: the number of history tokens and the number of questions of each of the B users.
+            prefix: (Q,) number of tokens that each question may see.
+        """
         u, v, q, k = self._project(x)
         return self._finish(x, u, question_attention(q, (k, v), history, sizes, prefix, self.bias))
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(T, D) to gates, values, queries and keys, (T, H, d) each."""
+        """Return gates, values, queries and keys, (T, H, d) each, of tokens (T, D)."""
         split = F.silu(self.uvqk(self.norm(x))).unflatten(-1, (4, self.heads, self.head_width))
         u, v, q, k = split.unbind(1)
         return u, v, q * self.head_width**-0.5, k
 
     def _finish(self, x: Tensor, u: Tensor, attended: Tensor) -> Tensor:
-        """Residual stream (T, D), gates and attention's result (T, H, d) to the block's output (T, D)."""
+        """Return the block's output (T, D) from the residual stream (T, D), gates and attention output (T, H, d)."""
         gated = self.attended_norm(attended.flatten(1)) * u.flatten(1)
         return x + self.out(self.dropout(gated))

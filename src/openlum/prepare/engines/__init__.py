@@ -1,1 +1,1 @@
-"""The engines that compute tables: DuckDB in the process, or Spark."""
+"""The engines that compute tables: DuckDB in this process, or Spark."""

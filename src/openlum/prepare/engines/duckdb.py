@@ -1,4 +1,4 @@
-"""DuckDB in this process: what does not fit into its memory goes to the scratch directory."""
+"""The DuckDB engine, in this process; tables that do not fit into its memory are written to the scratch directory."""
 
 import os
 from collections.abc import Sequence
@@ -9,48 +9,48 @@ import ibis
 import ibis.expr.types as ir
 
 from openlum.prepare.engines.duckdb_sql import file_list, identifier
-from openlum.prepare.engines.engine import FILE, ROW, Engine
+from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
 from openlum.schema import EngineSettings
 
 FILE_INDEX, ROW_INDEX = "file_index", "file_row_number"
-"""DuckDB's own columns: the place of a row's file in the list of files, and the row's in its file, both from 0."""
+"""DuckDB's own columns: the index of a row's file in the list of files, and the index of the row in its file, both from 0."""
 ROWS_PER_GROUP = 20_480
-"""Threads share the work by row groups, and the row of a user is large."""
+"""Threads share the work by row groups, and one row holds all events of a user, so row groups have few rows."""
 UTF8_OR_HEX = "CREATE TEMPORARY MACRO utf8_or_hex(content) AS coalesce(try(decode(content)), lower(hex(content)))"
-"""For `text.utf8_or_hex`."""
+"""Defines the function `canonical_expression.utf8_or_hex`."""
 
 
 class DuckDBEngine(Engine):
-    """DuckDB in this process.
+    """An engine that runs DuckDB in this process.
 
     Args:
         settings: memory, threads and the size of parts.
-        scratch: a directory for what does not fit into memory.
+        scratch: a directory for tables that do not fit into memory.
     """
 
     failures = (duckdb.Error,)
-    more_memory = "give more with 'engine.memory' in the schema, or lower 'engine.events_per_part'"
+    more_memory_hint = "raise 'engine.memory' in the schema, or lower 'engine.events_per_part'"
     reserved = (FILE_INDEX, ROW_INDEX)
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         super().__init__(ibis.duckdb.connect(temp_directory=str(scratch / "spill")))
         self._events_per_part = settings.events_per_part
         for setting in (
-            "TimeZone = 'UTC'",  # otherwise text without an offset is read as local time
+            "TimeZone = 'UTC'",  # otherwise DuckDB reads text without an offset as local time
             f"memory_limit = '{settings.memory}'",
             f"threads = {settings.threads or os.cpu_count()}",
-            "preserve_insertion_order = false",  # row numbers come from the files, so no order need be kept in memory
+            "preserve_insertion_order = false",  # row numbers come from the files, so DuckDB need not keep an order
         ):
             self._connection.raw_sql(f"SET {setting}")
         self._connection.raw_sql(UTF8_OR_HEX)
 
     def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""
-        added = f"{FILE_INDEX} AS {FILE}, {ROW_INDEX} + 1 AS {ROW}"
+        added = f"{FILE_INDEX} AS {FILE_NUMBER}, {ROW_INDEX} + 1 AS {ROW_NUMBER}"
         return self._read(name, files, ", ".join([*map(identifier, columns), added]))
 
-    def keep(self, name: str, table: ir.Table) -> ir.Table:
-        """See `Engine.keep`."""
+    def materialize(self, name: str, table: ir.Table) -> ir.Table:
+        """See `Engine.materialize`."""
         return self._connection.create_table(name, table, overwrite=True)
 
     def write_parts(self, table: ir.Table, directory: Path) -> None:
@@ -58,8 +58,8 @@ class DuckDBEngine(Engine):
         directory.parent.mkdir(parents=True, exist_ok=True)
         self._connection.to_parquet(table, directory, partition_by="part", overwrite_or_ignore=True)
 
-    def parts(self, events: int) -> int:
-        """See `Engine.parts`."""
+    def number_of_parts(self, events: int) -> int:
+        """See `Engine.number_of_parts`."""
         return max(1, -(-events // self._events_per_part))
 
     def read(self, name: str, path: Path) -> ir.Table:
@@ -67,7 +67,7 @@ class DuckDBEngine(Engine):
         return self._read(name, [path] if path.is_file() else sorted(path.rglob("*.parquet")), "*")
 
     def _read(self, name: str, files: Sequence[str | Path], selected: str) -> ir.Table:
-        # Not Ibis's `read_parquet`, which takes paths for patterns.
+        # Ibis's `read_parquet` would interpret paths as patterns.
         rows = f"read_parquet({file_list(files)}, hive_partitioning = false)"
         self._connection.raw_sql(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT {selected} FROM {rows}")
         return self._connection.table(name)

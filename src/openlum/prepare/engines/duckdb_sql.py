@@ -1,4 +1,4 @@
-"""Names, values and paths as DuckDB's SQL writes them."""
+"""Names, text and paths as DuckDB's SQL writes them."""
 
 import os
 from collections.abc import Sequence
@@ -10,27 +10,29 @@ PATTERN = "*?["
 
 
 def quoted(text: str) -> str:
-    """A text."""
+    """Return a text as an SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def identifier(name: str) -> str:
-    """A table's or a column's name."""
+    """Return the name of a table or column as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def no_pattern(path: str | Path) -> str:
-    """An absolute path in which DuckDB sees no pattern.
+    """Return the absolute path, escaped so that DuckDB does not interpret it as a pattern.
 
     Raises:
-        InputError: it has a backslash beside a sign of patterns, which DuckDB takes for a separator then.
+        InputError: the path has both a backslash and a pattern character; DuckDB would interpret the backslash as a separator.
     """
-    signs = os.path.abspath(path)
-    if "\\" in signs and any(sign in signs for sign in PATTERN):
-        raise InputError(f"{path}: a path with a backslash and one of {', '.join(PATTERN)} cannot be read; rename it")
-    return "".join(f"[{sign}]" if sign in PATTERN else sign for sign in signs)
+    absolute = os.path.abspath(path)
+    if "\\" in absolute and any(character in absolute for character in PATTERN):
+        raise InputError(
+            f"{path}: a path with a backslash and one of the characters {', '.join(PATTERN)} cannot be read; rename it"
+        )
+    return "".join(f"[{character}]" if character in PATTERN else character for character in absolute)
 
 
 def file_list(files: Sequence[str | Path]) -> str:
-    """The paths of files, each read as it stands."""
+    """Return paths as an SQL list; each path is read literally."""
     return "[" + ", ".join(quoted(no_pattern(file)) for file in files) + "]"

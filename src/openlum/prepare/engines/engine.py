@@ -1,4 +1,4 @@
-"""Where tables are computed: the same Ibis expressions on DuckDB, in this process, or on Spark, where the log lies."""
+"""The interface of engines: the same Ibis expressions run on DuckDB, in this process, or on Spark, near the log."""
 
 import re
 from abc import ABC, abstractmethod
@@ -8,14 +8,14 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-FILE = "__lum_file"
-"""Column that `Engine.scan` adds: the number of a row's file, from 0 in the order in which it was given them."""
-ROW = "__lum_row"
-"""Column that `Engine.scan` adds: a row's number in its file, from 1."""
+FILE_NUMBER = "__lum_file"
+"""Column that `Engine.scan` adds: the number of the row's file, from 0, in the order of the `files` argument."""
+ROW_NUMBER = "__lum_row"
+"""Column that `Engine.scan` adds: the number of the row in its file, from 1."""
 
 
 class Engine(ABC):
-    """An Ibis connection, and the few things that every back end does in its own way.
+    """An Ibis connection, and the operations that every back end implements in its own way.
 
     Args:
         connection: an Ibis back end.
@@ -25,57 +25,60 @@ class Engine(ABC):
         self._connection = connection
 
     failures: tuple[type[Exception], ...]
-    """What a computation raises where a file is damaged, or memory or disk run out."""
-    more_memory: str
-    """What to do where memory runs out, in words."""
+    """Exceptions that a computation raises if a file is damaged or if memory or disk space runs out."""
+    more_memory_hint: str
+    """What the user can do if memory runs out, for messages."""
 
     reserved: tuple[str, ...] = ()
-    """Names, in lower case, that no column of a file may have, because the back end gives them to columns of its own."""
+    """Names, in lower case, that no column of a file may have, because the back end gives them to its own columns."""
 
     @abstractmethod
     def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
-        """Some columns of Parquet files that have them in the same types, not yet read, with `FILE` and `ROW` added.
+        """Return some columns of Parquet files as a table that is not read yet, with `FILE_NUMBER` and `ROW_NUMBER` added.
 
-        The paths are absolute, and may hold any sign.
+        Args:
+            name: the name of the table.
+            files: absolute paths, which may contain any character. All files have these columns in the same types.
+            columns: the columns to read.
         """
 
     @abstractmethod
-    def keep(self, name: str, table: ir.Table) -> ir.Table:
-        """Compute a table once, for all that follows."""
+    def materialize(self, name: str, table: ir.Table) -> ir.Table:
+        """Compute a table once, and return the stored result."""
 
     @abstractmethod
     def write_parts(self, table: ir.Table, directory: Path) -> None:
-        """Write the rows as Parquet, by the column `part`: those of part 3 into `directory/part=3/`, in any order."""
+        """Write rows as Parquet by the column `part`: rows of part 3 go to `directory/part=3/`, in any order."""
 
     @abstractmethod
-    def parts(self, events: int) -> int:
-        """Into how many parts to divide so many events."""
+    def number_of_parts(self, events: int) -> int:
+        """Return how many parts to divide a log of this many events into."""
 
     @abstractmethod
     def read(self, name: str, path: Path) -> ir.Table:
-        """The rows of a Parquet file, or of all those under a directory, without the column `part`."""
+        """Return the rows of a Parquet file, or of all Parquet files under a directory, without the column `part`."""
 
     def view(self, name: str, table: ir.Table) -> ir.Table:
-        """The same table under a name, not computed: what is built on it compiles sooner."""
+        """Return a named view of a table, without computing it; expressions built on the view compile faster."""
         return self._connection.create_view(re.sub(r"\W", "_", f"view {name}"), table, overwrite=True)
 
-    def value(self, expression: Any) -> Any:
-        """Compute one number or text."""
+    def fetch_value(self, expression: Any) -> Any:
+        """Compute an expression and return its single number or text."""
         return self._connection.to_pyarrow(expression).as_py()
 
-    def rows(self, table: ir.Table) -> list[dict[str, Any]]:
-        """Compute a small table."""
+    def fetch_rows(self, table: ir.Table) -> list[dict[str, Any]]:
+        """Compute a small table and return its rows."""
         rows: list[dict[str, Any]] = self._connection.to_pyarrow(table).to_pylist()
         return rows
 
     @abstractmethod
     def write(self, table: ir.Table, path: Path) -> None:
-        """Compute a table and write it as one Parquet file, in its order: for vocabularies, items and users."""
+        """Compute a table and write it as one Parquet file, in its order; used for vocabularies, items and users."""
 
     def write_rows(self, table: ir.Table, path: Path) -> None:
-        """Compute a table and write it as a Parquet file, or a directory of them, in any order."""
+        """Compute a table and write it as a Parquet file or a directory of Parquet files, in any order."""
         self.write(table, path)
 
     @abstractmethod
     def close(self) -> None:
-        """Give memory back."""
+        """Release the engine's memory."""

@@ -1,4 +1,4 @@
-"""The engine that a schema names, opened and closed."""
+"""Opens the engine that a schema names, and closes it."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from openlum.schema import EngineSettings
 
 @contextmanager
 def open_engine(settings: EngineSettings, scratch: Path) -> Iterator[Engine]:
-    """The engine that the schema asks for, closed at the end, its scratch directory removed."""
+    """Yield the engine that the settings name; close it at the end and remove its scratch directory."""
     scratch.mkdir(parents=True, exist_ok=True)
     engine: Engine
     if settings.name == "spark":

@@ -1,6 +1,6 @@
-"""Spark, on this machine or a cluster: for logs that lie there, or are too long for one machine.
+"""The Spark engine, on this machine or a cluster: for logs that are on the cluster, or are too large for one machine.
 
-The paths of the schema, the output and `engine.scratch` must lie where the driver and all workers see them.
+The driver and all workers must see the paths of the schema, the output directory and `engine.scratch`.
 """
 
 import os
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from openlum.errors import InputError
 from openlum.prepare.engines.column_names import check_names
-from openlum.prepare.engines.engine import FILE, ROW, Engine
+from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
 from openlum.schema import EngineSettings
 
 try:
@@ -37,44 +37,46 @@ SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }
-"""Settings of the session, where the schema has no others."""
+"""Default settings of the Spark session; the schema overrides them."""
 
 LOCAL = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8"}
-"""And without a master: this machine."""
+"""Further default settings where the schema names no master: Spark then runs on this machine."""
 
 EPOCH_US = "CREATE OR REPLACE TEMPORARY FUNCTION epoch_us(moment TIMESTAMP) RETURNS BIGINT RETURN unix_micros(moment)"
-"""For `values.epoch_us`."""
+"""Defines the function `conversion.epoch_us`."""
 UTF8_OR_HEX = """CREATE OR REPLACE TEMPORARY FUNCTION utf8_or_hex(content BINARY) RETURNS STRING
 RETURN if(is_valid_utf8(cast(content AS STRING)), cast(content AS STRING), lower(hex(content)))"""
-"""For `text.utf8_or_hex`."""
+"""Defines the function `canonical_expression.utf8_or_hex`."""
 
 
 class SparkEngine(Engine):
-    """A Spark session.
+    """An engine that runs on Spark.
 
     Args:
-        settings: `spark`: settings of the session; without a master it runs on all cores of this machine.
-        scratch: a directory for kept tables.
+        settings: `spark` has the settings of the session; without a master it runs on all cores of this machine.
+        scratch: a directory for materialized tables.
 
     Raises:
-        InputError: there is no Java, or no session can be had.
+        InputError: Java is missing, or no Spark session can be started.
     """
 
     failures = (PySparkException, Py4JError)
-    more_memory = "give more with 'spark.executor.memory' and 'spark.driver.memory' under 'engine.spark' in the schema"
+    more_memory_hint = "raise 'spark.executor.memory' and 'spark.driver.memory' under 'engine.spark' in the schema"
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         if shutil.which("java") is None and "spark.remote" not in settings.spark:
-            raise InputError("engine 'spark' needs Java 17 or newer, and finds no 'java' on the path")
+            raise InputError("engine 'spark' needs Java 17 or newer, but there is no 'java' on the path; install Java")
         local = {} if {"spark.master", "spark.remote"} & settings.spark.keys() else LOCAL
         builder = SparkSession.builder.appName("lum prepare")
         try:
-            own = {"spark.sql.warehouse.dir": str(scratch / "warehouse")}  # never used, but Spark would make one
-            for name, value in (SETTINGS | own | local | settings.spark).items():
+            warehouse = {"spark.sql.warehouse.dir": str(scratch / "warehouse")}  # unused, but Spark creates it anyway
+            for name, value in (SETTINGS | warehouse | local | settings.spark).items():
                 builder = builder.config(name, value)
             self._session = builder.getOrCreate()
         except (PySparkException, Py4JError, RuntimeError) as error:
-            raise InputError(f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark'") from None
+            raise InputError(
+                f"Spark cannot be started: {str(error).splitlines()[0]}; check 'engine.spark' in the schema"
+            ) from None
         for function in (EPOCH_US, UTF8_OR_HEX):
             self._session.sql(function)
         self._scratch = scratch
@@ -84,22 +86,24 @@ class SparkEngine(Engine):
         """See `Engine.scan`."""
         for file in files:
             names = pq.read_schema(file).names
-            check_names(file, names, used=names)  # Spark does not read a file with two columns of one name
+            check_names(file, names, used=names)  # Spark cannot read a file with two columns of the same name
         links = self._link(name, files)
         rows = self._session.read.option("recursiveFileLookup", "true").parquet(
-            *(_no_pattern(_place(link)) for link in links)
+            *(_no_pattern(_file_uri(link)) for link in links)
         )
         number = F.regexp_extract("_metadata.file_name", r"^(\d+)", 1).cast("bigint")
-        rows = rows.select(*map(_column, columns), number.alias(FILE), (F.col("_metadata.row_index") + 1).alias(ROW))
+        rows = rows.select(
+            *map(_column, columns), number.alias(FILE_NUMBER), (F.col("_metadata.row_index") + 1).alias(ROW_NUMBER)
+        )
         for field in pq.read_schema(files[0]):
             nanos = pa.types.is_timestamp(field.type) and field.type.unit == "ns"
-            if nanos and field.name in columns:  # Spark has no such type: see SETTINGS
+            if nanos and field.name in columns:  # Spark has no nanosecond type and reads integers, see SETTINGS
                 rows = rows.withColumn(field.name, F.timestamp_micros((_column(field.name) / 1000).cast("bigint")))
         return self._view(name, rows)
 
     def _link(self, name: str, files: Sequence[str]) -> list[Path]:
-        """Links to files, called by their numbers: Spark takes paths for patterns and leaves files called `_...` out."""
-        directory = self._scratch / "files" / _plain(name)
+        """Create links to files, named by their numbers: Spark interprets paths as patterns and skips files called `_...`."""
+        directory = self._scratch / "files" / _table_name(name)
         directory.mkdir(parents=True, exist_ok=True)
         links = [directory / f"{number}.parquet" for number in range(len(files))]
         for link, file in zip(links, files, strict=True):
@@ -107,68 +111,68 @@ class SparkEngine(Engine):
             link.symlink_to(file)
         return links
 
-    def keep(self, name: str, table: ir.Table) -> ir.Table:
-        """See `Engine.keep`."""
-        path = self._scratch / "kept" / _plain(name)
-        self._frame(table).write.mode("overwrite").parquet(_place(path))
+    def materialize(self, name: str, table: ir.Table) -> ir.Table:
+        """See `Engine.materialize`."""
+        path = self._scratch / "materialized" / _table_name(name)
+        self._frame(table).write.mode("overwrite").parquet(_file_uri(path))
         return self.read(name, path)
 
-    def value(self, expression: Any) -> Any:
-        """See `Engine.value`."""
+    def fetch_value(self, expression: Any) -> Any:
+        """See `Engine.fetch_value`."""
         return self._frame(expression.as_table()).toArrow().column(0)[0].as_py()
 
-    def rows(self, table: ir.Table) -> list[dict[str, Any]]:
-        """See `Engine.rows`."""
+    def fetch_rows(self, table: ir.Table) -> list[dict[str, Any]]:
+        """See `Engine.fetch_rows`."""
         rows: list[dict[str, Any]] = self._frame(table).toArrow().to_pylist()
         return rows
 
     def write(self, table: ir.Table, path: Path) -> None:
-        """See `Engine.write`; the table passes through the driver."""
+        """See `Engine.write`; the table is collected on the driver."""
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(self._frame(table).toArrow(), path)
 
     def write_rows(self, table: ir.Table, path: Path) -> None:
-        """See `Engine.write_rows`: a directory, written by the workers."""
-        self._frame(table).write.parquet(_place(path))
+        """See `Engine.write_rows`: the workers write a directory."""
+        self._frame(table).write.parquet(_file_uri(path))
 
     def write_parts(self, table: ir.Table, directory: Path) -> None:
         """See `Engine.write_parts`."""
-        self._frame(table).write.mode("append").partitionBy("part").parquet(_place(directory))
+        self._frame(table).write.mode("append").partitionBy("part").parquet(_file_uri(directory))
 
-    def parts(self, events: int) -> int:
-        """One: Spark divides the work itself."""
+    def number_of_parts(self, events: int) -> int:
+        """Return 1: Spark divides the work itself."""
         return 1
 
     def read(self, name: str, path: Path) -> ir.Table:
         """See `Engine.read`."""
-        return self._view(name, self._session.read.parquet(_no_pattern(_place(path))).drop("part"))
+        return self._view(name, self._session.read.parquet(_no_pattern(_file_uri(path))).drop("part"))
 
     def close(self) -> None:
-        """Nothing: one session serves all preparations of a process."""
+        """Do nothing: one session serves all preparations of a process."""
 
     def _frame(self, table: ir.Table) -> DataFrame:
-        # A view, for Ibis hands the tables in memory over when it makes one.
+        # Ibis passes in-memory tables to Spark only when it creates a view.
         self._connection.create_view("_frame", table, overwrite=True)
         return self._session.table("_frame")
 
     def _view(self, name: str, rows: DataFrame) -> ir.Table:
-        rows.createOrReplaceTempView(_plain(name))
-        return self._connection.table(_plain(name))
+        rows.createOrReplaceTempView(_table_name(name))
+        return self._connection.table(_table_name(name))
 
 
-def _place(path: Path) -> str:
-    # Not `as_uri`: Hadoop does not decode what it escapes.
+def _file_uri(path: Path) -> str:
+    # `Path.as_uri` would escape characters, and Hadoop does not decode them.
     return f"file://{os.path.abspath(path)}"
 
 
-def _no_pattern(place: str) -> str:
-    """A path in which Spark sees no pattern."""
-    return re.sub(r"([*?\[\]{}\\])", r"\\\1", place)
+def _no_pattern(uri: str) -> str:
+    """Return a URI, escaped so that Spark does not interpret it as a pattern."""
+    return re.sub(r"([*?\[\]{}\\])", r"\\\1", uri)
 
 
 def _column(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def _plain(name: str) -> str:
+def _table_name(name: str) -> str:
     return re.sub(r"\W", "_", name)

@@ -1,1 +1,1 @@
-"""The user's files: which files a path names, their columns and types, CSV as text, numbered rows."""
+"""The user's files: the files that a path names, their columns and types, CSV read as text, and numbered rows."""

@@ -1,7 +1,7 @@
-"""The rows of a CSV file as text. A line that is not well formed is a row too, with its number and what is wrong with it.
+"""The rows of a CSV file as text. A malformed line is a row too, with its line number and the fault.
 
-A row ends at `\\n`, `\\r\\n` or `\\r` outside of quotes (RFC 4180). Most of a file is read by Arrow, in blocks of whole rows;
-a block in which Arrow meets something odd is read again, row by row.
+A row ends at `\\n`, `\\r\\n` or `\\r` outside of quotes (RFC 4180). Arrow reads most of a file, in blocks of whole rows.
+If Arrow cannot read a block, it is read again, row by row.
 """
 
 import csv
@@ -20,19 +20,19 @@ import pyarrow.csv
 
 from openlum.errors import InputError
 
-FAULT, LINE, TEXT = "__lum_fault", "__lum_line", "__lum_text"
-"""Columns of malformed lines: what is wrong, the line's number in the file, and the line as it stands; null in other rows."""
-FAULT_TYPES = {FAULT: pa.string(), LINE: pa.int64(), TEXT: pa.string()}
+FAULT, LINE_NUMBER, LINE_TEXT = "__lum_fault", "__lum_line", "__lum_text"
+"""Columns of malformed lines: the fault, the number of the line in the file, and the text of the line; null in other rows."""
+FAULT_TYPES = {FAULT: pa.string(), LINE_NUMBER: pa.int64(), LINE_TEXT: pa.string()}
 NOT_UTF8 = "malformed line: not UTF-8 text"
 OPEN_QUOTE = "malformed line: a quote that is not closed"
-FOREIGN = 0.1
-"""A file with more than this part of its lines not in UTF-8 is taken to be in another encoding."""
+MAX_NOT_UTF8_SHARE = 0.1
+"""If more than this share of a file's lines is not UTF-8, the file is assumed to be in another encoding."""
 BLOCK = 1 << 24
-"""Bytes that are read at a time. A quote that is not closed within so many is malformed."""
-DAMAGE = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
-"""What reading a damaged file raises, beside `OSError`."""
+"""Bytes that are read at a time. A quote that is not closed within this many bytes is malformed."""
+READ_ERRORS = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
+"""Exceptions, besides `OSError`, that reading a damaged file raises."""
 PIECE = 1 << 16
-"""Bytes that are read at a time where something is odd."""
+"""Bytes that are read at a time within a block that may have malformed rows."""
 
 _HEADER = re.compile(rb'(?:"[^"]*"|[^"\r\n])++(?:\r\n|\r|\n|\Z)')
 _LINE = re.compile(rb"[^\r\n]*(\r\n|\r|\n)?")
@@ -41,10 +41,10 @@ _LINE_ENDS = re.compile(rb"\r\n|\r|\n")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written.
+    """The format of a CSV file.
 
     Attributes:
-        delimiter: what stands between fields.
+        delimiter: the character between fields.
         columns: names in the first line; a column without a name is called `unnamed N`.
     """
 
@@ -53,15 +53,15 @@ class Dialect:
 
 
 @dataclass
-class Rows:
-    """Rows of a CSV file.
+class CsvRows:
+    """Consecutive rows of a CSV file.
 
     Attributes:
-        table: the wanted columns as text, and those of `FAULT_TYPES`.
-        size: bytes that these rows take.
-        lines: lines that they take.
-        malformed: how many of them are malformed.
-        not_utf8: how many of these are not UTF-8.
+        table: the requested columns as text, and the columns of `FAULT_TYPES`.
+        size: the number of bytes of these rows.
+        lines: the number of lines of these rows.
+        malformed: the number of malformed rows.
+        not_utf8: the number of malformed rows that are not UTF-8.
     """
 
     table: pa.Table
@@ -73,10 +73,10 @@ class Rows:
 
 @contextmanager
 def open_csv(path: Path) -> Iterator["CsvFile"]:
-    """Open a CSV file, which is compressed if its name ends in `.gz`.
+    """Open a CSV file; it is decompressed if its name ends in `.gz`.
 
     Raises:
-        InputError: as `CsvFile`.
+        InputError: as in `CsvFile`.
     """
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
         yield CsvFile(path, cast(BinaryIO, file))
@@ -86,76 +86,78 @@ class CsvFile:
     """An open CSV file whose first line has been read.
 
     Args:
-        path: of the file, for messages.
-        file: its bytes, uncompressed.
+        path: the path of the file, for messages.
+        file: the bytes of the file, decompressed.
 
     Raises:
-        InputError: it is empty, in another encoding than UTF-8, or a name is there twice.
+        InputError: the file is empty or not in UTF-8, or a column name is repeated.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
         head = self.file.read(BLOCK)
         if head.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * head[:1000].count(b"\0") > len(head[:1000]) > 0:
-            raise not_utf8(self.path, "it looks like UTF-16", "utf-16")
+            raise not_utf8(self.path, "it seems to be UTF-16", "utf-16")
         body = head.removeprefix(b"\xef\xbb\xbf")
         body = body[len(body) - len(body.lstrip(b"\r\n")) :]
         if not body.strip():
-            raise InputError(f"{self.path}: is empty; expected a line with the names of the columns")
+            raise InputError(f"{self.path}: the file is empty; expected a first line with the names of the columns")
         first = _HEADER.match(body)
         if first is None:
-            raise InputError(f"{self.path}: a quote in its first line is not closed; mend the names of the columns")
+            raise InputError(f"{self.path}: a quote in the first line is not closed; correct the names of the columns")
         line = first.group()
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
-            raise not_utf8(self.path, f"{error.reason} in its first line") from None
+            raise not_utf8(self.path, f"{error.reason} in the first line") from None
         delimiter = max(",;\t", key=re.sub('"[^"]*"', "", text).count)
         columns = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         columns = [column or f"unnamed {number}" for number, column in enumerate(columns, 1)]
         repeated = {column for column in columns if columns.count(column) > 1}
         if repeated:
-            raise InputError(f"{self.path}: column '{min(repeated)}' is there twice; rename one")
+            raise InputError(f"{self.path}: several columns are named '{min(repeated)}'; rename all but one of them")
         self.dialect = Dialect(delimiter, columns)
         self.start = len(head) - len(body) + len(line)
-        """Where the first row begins, in bytes."""
+        """The byte at which the first row begins."""
         self._read_ahead, self._line = head[self.start :], 1 + _count_lines(head[: self.start])
 
-    def rows(self, columns: Sequence[str]) -> Iterator[Rows]:
-        """Read the file to its end, block by block.
+    def rows(self, columns: Sequence[str]) -> Iterator[CsvRows]:
+        """Read the file to its end and yield its rows, block by block.
 
         Args:
-            columns: those wanted.
+            columns: the columns to read.
 
         Raises:
-            InputError: so many lines are not UTF-8 that the file must be in another encoding.
+            InputError: so many lines are not UTF-8 that the file is probably in another encoding.
         """
-        block, line, total, foreign, ended = self._read_ahead, self._line, 0, 0, False
+        block, line, total, invalid, ended = self._read_ahead, self._line, 0, 0, False
         while block or not ended:
             more = self.file.read(BLOCK)
-            block, ended, place = block + more, not more, 0
+            block, ended, offset = block + more, not more, 0
             for rows in read_block(block, self.dialect, columns, line, ended):
-                place, line = place + rows.size, line + rows.lines
-                total, foreign = total + len(rows.table), foreign + rows.not_utf8
+                offset, line = offset + rows.size, line + rows.lines
+                total, invalid = total + len(rows.table), invalid + rows.not_utf8
                 yield rows
-            block = block[place:]
-        if foreign > FOREIGN * total:
-            raise not_utf8(self.path, f"{foreign:,} of {total:,} lines")
+            block = block[offset:]
+        if invalid > MAX_NOT_UTF8_SHARE * total:
+            raise not_utf8(self.path, f"{invalid:,} of {total:,} lines")
 
 
-def read_block(block: bytes, dialect: Dialect, columns: Sequence[str], line: int, ended: bool = True) -> Iterator[Rows]:
-    """Read a block that begins where a row does: all of it at once, or where something is odd in it, piece by piece.
+def read_block(
+    block: bytes, dialect: Dialect, columns: Sequence[str], line: int, ended: bool = True
+) -> Iterator[CsvRows]:
+    """Yield the rows of a block: all at once, or piece by piece if some rows may be malformed.
 
     Args:
-        block: part of a file.
-        dialect: of the file.
-        columns: those wanted.
-        line: number of the block's first line in the file.
-        ended: the file ends with the block; otherwise its last row may be incomplete, and is left.
+        block: part of a file, beginning at the start of a row.
+        dialect: the format of the file.
+        columns: the columns to read.
+        line: the number of the block's first line in the file.
+        ended: whether the file ends with the block. If not, the last row may be incomplete and is left out.
     """
-    place, size, careful = 0, len(block), False
-    while place < len(block):
-        piece, last = block[place : place + size], place + size >= len(block)
+    offset, size, careful = 0, len(block), False
+    while offset < len(block):
+        piece, last = block[offset : offset + size], offset + size >= len(block)
         whole = len(piece) if ended and last else _whole_rows(piece)
         rows = _read_well_formed(piece[:whole], dialect, columns) if whole else None
         if rows is None and not careful:
@@ -164,16 +166,18 @@ def read_block(block: bytes, dialect: Dialect, columns: Sequence[str], line: int
         rows = rows or _RowByRow(piece, dialect, columns, line, ended and last).read()
         if rows.size:
             yield rows
-            place, line, size = place + rows.size, line + rows.lines, PIECE
+            offset, line, size = offset + rows.size, line + rows.lines, PIECE
         elif last:
             return
         else:
             size *= 2
 
 
-def not_utf8(path: Path, why: str, encoding: str = "latin1") -> InputError:
-    """The message for a file in another encoding."""
-    return InputError(f"{path}: is not UTF-8 ({why}); convert it, for example: iconv -f {encoding} -t utf-8 OLD > NEW")
+def not_utf8(path: Path, reason: str, encoding: str = "latin1") -> InputError:
+    """Return the error for a file in another encoding."""
+    return InputError(
+        f"{path}: the file is not UTF-8 ({reason}); convert it, for example: iconv -f {encoding} -t utf-8 OLD > NEW"
+    )
 
 
 def _count_lines(data: bytes) -> int:
@@ -181,12 +185,12 @@ def _count_lines(data: bytes) -> int:
 
 
 def _whole_rows(block: bytes) -> int:
-    """How many bytes of a block are whole rows, as far as the number of quotes tells."""
+    """Return how many bytes of a block are whole rows, judged by the number of quotes."""
     end, outside = len(block), block.count(b'"') % 2 == 0
     while True:
         quote = block.rfind(b'"', 0, end)
         if outside:
-            # A `\n` may follow a last `\r` in the next block.
+            # A `\r` at the end of the block may be followed by `\n` in the next block.
             line_end = max(block.rfind(b"\n", quote + 1, end), block.rfind(b"\r", quote + 1, min(end, len(block) - 1)))
             if line_end >= 0:
                 return line_end + 1
@@ -196,9 +200,9 @@ def _whole_rows(block: bytes) -> int:
 
 
 def _is_well_quoted(block: bytes, delimiter: bytes) -> bool:
-    """Whether every quote surely begins a field, ends one, or is doubled in one."""
+    """Return whether every quote certainly begins a field, ends a field, or is doubled within a field."""
     if b'""' in block and re.search(rb'(?:\A|[\r\n%b])(?:"")++(?!["\r\n%b]|\Z)' % (delimiter, delimiter), block):
-        return False  # something after an empty field's quotes
+        return False  # text after the quotes of an empty field
     parts = block.replace(b'""', b"").split(b'"')
     around = b"\r\n" + delimiter
     between = set(parts[2:-1:2])
@@ -210,8 +214,8 @@ def _is_well_quoted(block: bytes, delimiter: bytes) -> bool:
     )
 
 
-def _read_well_formed(block: bytes, dialect: Dialect, columns: Sequence[str]) -> Rows | None:
-    """The rows of a block in which every row is well formed; None if there may be others."""
+def _read_well_formed(block: bytes, dialect: Dialect, columns: Sequence[str]) -> CsvRows | None:
+    """Return the rows of a block in which every row is well formed; None if some rows may be malformed."""
     quoted = b'"' in block
     if quoted and not _is_well_quoted(block, dialect.delimiter.encode()):
         return None
@@ -229,98 +233,98 @@ def _read_well_formed(block: bytes, dialect: Dialect, columns: Sequence[str]) ->
         )
     except pa.ArrowInvalid:
         return None
-    for name, of in FAULT_TYPES.items():
-        table = table.append_column(name, pa.nulls(len(table), of))
-    return Rows(table, len(block), _count_lines(block))
+    for name, column_type in FAULT_TYPES.items():
+        table = table.append_column(name, pa.nulls(len(table), column_type))
+    return CsvRows(table, len(block), _count_lines(block))
 
 
 class _RowByRow:
-    """A block read with care: where a line is malformed, reading goes on with the next line."""
+    """Reads a block row by row; after a malformed line it continues with the next line."""
 
     def __init__(self, block: bytes, dialect: Dialect, columns: Sequence[str], line: int, ended: bool) -> None:
         self.block, self.line, self.ended = block, line, ended
         self.delimiter, self.width = dialect.delimiter.encode(), len(dialect.columns)
-        self.wanted = {name: dialect.columns.index(name) for name in columns}
+        self.requested = {name: dialect.columns.index(name) for name in columns}
         self.unquoted = re.compile(rb"[^\r\n%b]*" % re.escape(self.delimiter))
         self.values: dict[str, list[str | int | None]] = {name: [] for name in [*columns, *FAULT_TYPES]}
         self.faults: list[str] = []
 
-    def read(self) -> Rows:
-        """All rows but an incomplete last one."""
-        place, first = 0, self.line
-        while place < len(self.block):
-            if end := _LINE_ENDS.match(self.block, place):  # an empty line
-                if self._may_go_on(end.end()):
+    def read(self) -> CsvRows:
+        """Return all rows except an incomplete last row."""
+        offset, first = 0, self.line
+        while offset < len(self.block):
+            if end := _LINE_ENDS.match(self.block, offset):  # an empty line
+                if self._may_continue(end.end()):
                     break
-                self.line, place = self.line + 1, end.end()
+                self.line, offset = self.line + 1, end.end()
                 continue
-            after, fields = self._row(place)
-            if self._may_go_on(after) and (fields is not None or after - place < BLOCK):
+            after, fields = self._row(offset)
+            if self._may_continue(after) and (fields is not None or after - offset < BLOCK):
                 break
             values, fault = ([], OPEN_QUOTE) if fields is None else self._values(fields)
             if fault:
-                after = self._end_of_line(place)
-                if self._may_go_on(after):
+                after = self._end_of_line(offset)
+                if self._may_continue(after):
                     break
-            self._add(values, fault, self.block[place:after])
-            self.line, place = self.line + _count_lines(self.block[place:after]), after
+            self._add(values, fault, self.block[offset:after])
+            self.line, offset = self.line + _count_lines(self.block[offset:after]), after
             if fault and len(self.block) > PIECE:
                 break
         table = pa.table({name: pa.array(v, FAULT_TYPES.get(name, pa.string())) for name, v in self.values.items()})
-        return Rows(table, place, self.line - first, len(self.faults), self.faults.count(NOT_UTF8))
+        return CsvRows(table, offset, self.line - first, len(self.faults), self.faults.count(NOT_UTF8))
 
-    def _may_go_on(self, end: int) -> bool:
-        """What ends at the block's end may go on in the next one."""
+    def _may_continue(self, end: int) -> bool:
+        """Return whether a row that ends here may continue in the next block."""
         return end >= len(self.block) and not self.ended
 
-    def _end_of_line(self, place: int) -> int:
-        line = _LINE.match(self.block, place)
+    def _end_of_line(self, offset: int) -> int:
+        line = _LINE.match(self.block, offset)
         assert line is not None
         return line.end()
 
-    def _row(self, place: int) -> tuple[int, list[bytes] | None]:
-        """Where the row that begins at a place ends, and its fields; None where a quote is not closed."""
+    def _row(self, offset: int) -> tuple[int, list[bytes] | None]:
+        """Return where the row that begins at an offset ends, and its fields; None if a quote is not closed."""
         fields, block = [], self.block
-        limit = place + BLOCK
+        limit = offset + BLOCK
         while True:
-            if block[place : place + 1] == b'"':
-                close = place + 1
+            if block[offset : offset + 1] == b'"':
+                close = offset + 1
                 while (close := block.find(b'"', close, limit)) >= 0 and block[close + 1 : close + 2] == b'"':
                     close += 2
                 if close < 0:
                     return min(len(block), limit), None
-                fields.append(block[place + 1 : close].replace(b'""', b'"'))
-                place = close + 1
+                fields.append(block[offset + 1 : close].replace(b'""', b'"'))
+                offset = close + 1
             else:
-                value = self.unquoted.match(block, place)
+                value = self.unquoted.match(block, offset)
                 assert value is not None
                 fields.append(value.group())
-                place = value.end()
-            if block[place : place + 1] == self.delimiter:
-                place += 1
-            elif place >= len(block):
-                return place, fields
-            elif end := _LINE_ENDS.match(block, place):
+                offset = value.end()
+            if block[offset : offset + 1] == self.delimiter:
+                offset += 1
+            elif offset >= len(block):
+                return offset, fields
+            elif end := _LINE_ENDS.match(block, offset):
                 return end.end(), fields
             else:
-                return place, None
+                return offset, None
 
     def _values(self, fields: list[bytes]) -> tuple[list[str | None], str]:
-        """The wanted values of a row, or what is wrong with it."""
+        """Return the requested values of a row, and its fault (empty if there is none)."""
         if len(fields) != self.width:
             return [], f"malformed line: {len(fields)} field{'s' * (len(fields) > 1)} instead of {self.width}"
         try:
-            return [fields[place].decode() or None for place in self.wanted.values()], ""
+            return [fields[index].decode() or None for index in self.requested.values()], ""
         except UnicodeDecodeError:
             return [], NOT_UTF8
 
     def _add(self, values: list[str | None], fault: str, text: bytes) -> None:
-        """Add a row: its values, or what is wrong with it."""
-        known = dict(zip(self.wanted, values, strict=False))
+        """Add a row: its values, or its fault and the text of its line."""
+        row: dict[str, str | None] = dict(zip(self.requested, values, strict=False))
         if fault:
             self.faults.append(fault)
-            known |= {FAULT: fault, TEXT: text.rstrip(b"\r\n").decode(errors="replace")}
+            row |= {FAULT: fault, LINE_TEXT: text.rstrip(b"\r\n").decode(errors="replace")}
         for name, column in self.values.items():
-            column.append(known.get(name))
+            column.append(row.get(name))
         if fault:
-            self.values[LINE][-1] = self.line
+            self.values[LINE_NUMBER][-1] = self.line

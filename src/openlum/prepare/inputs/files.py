@@ -1,4 +1,4 @@
-"""The files of a table: looked at before anything is computed, brought to one type a column, and CSV turned into Parquet."""
+"""The files of a table: inspected before anything is computed, with one type for each column, and CSV converted to Parquet."""
 
 import difflib
 import itertools
@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from openlum.errors import InputError
 from openlum.prepare.engines.column_names import check_names
 from openlum.prepare.inputs.column_types import common_types, fits, is_empty, plain_type
-from openlum.prepare.inputs.csv_rows import DAMAGE, FAULT_TYPES, open_csv
-from openlum.prepare.inputs.paths import find, partition
+from openlum.prepare.inputs.csv_rows import FAULT_TYPES, READ_ERRORS, open_csv
+from openlum.prepare.inputs.paths import find_files, partition_columns
 
 
 @dataclass(frozen=True)
@@ -22,79 +22,82 @@ class DataFile:
     """One file of a table."""
 
     path: str
-    """As the team has it."""
+    """The path of the user's file."""
     parquet: str
-    """What the engine reads: the file itself, or the Parquet made of it."""
+    """The file that the engine reads: the user's file itself, or the Parquet file made from it."""
     rows: int
-    """How many it has."""
+    """The number of rows."""
     types: dict[str, pa.DataType]
-    """The wanted columns that are in the file, with the type there; null where all of its values are missing."""
+    """The required columns that are in the file, with their types; null where all values are missing."""
     partition: dict[str, str | None]
-    """The wanted columns that the file's directories have, with their values."""
+    """The required columns that the file's directories define, with their values."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """The files of one table, in the order of their names."""
+class TableFiles:
+    """The files of one table, ordered by their names."""
 
     name: str
-    """The path as the schema has it, for messages."""
+    """The path as written in the schema, for messages."""
     files: list[DataFile]
     types: dict[str, pa.DataType]
-    """The type of each wanted column over all files; null where it has no value at all."""
+    """The type of each required column over all files; null where it has no value in any file."""
     malformed: int
-    """Malformed lines of CSV, which are rows too."""
+    """The number of malformed lines in CSV files; they count as rows."""
 
     @property
     def rows(self) -> int:
-        """Rows of all files."""
+        """The number of rows in all files."""
         return sum(file.rows for file in self.files)
 
     @property
     def starts(self) -> list[int]:
-        """How many rows lie in the files before each."""
+        """For each file, the number of rows in the files before it."""
         return [0, *itertools.accumulate(file.rows for file in self.files)][:-1]
 
     def layouts(self) -> list[list[int]]:
-        """The numbers of the files that have rows, those with the same types in the same columns together."""
+        """Return the numbers of the files that have rows, in groups of files with the same columns in the same types."""
         groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
         for number, file in enumerate(self.files):
             if file.rows:
-                key = tuple(sorted((name, str(of)) for name, of in file.types.items()))
+                key = tuple(sorted((name, str(column_type)) for name, column_type in file.types.items()))
                 groups.setdefault(key, []).append(number)
         return list(groups.values())
 
 
-def source(root: Path, path: str, columns: Sequence[str], scratch: Path, reserved: Collection[str] = ()) -> Source:
+def find_table_files(
+    root: Path, path: str, columns: Sequence[str], scratch: Path, reserved: Collection[str] = ()
+) -> TableFiles:
     """Find the files of a table and check that they fit together.
 
     Args:
-        root: the directory that `path` starts from.
-        path: of the table, as the schema has it.
-        columns: names that every file with rows must have, or its directories.
-        scratch: directory for Parquet made of CSV.
+        root: the directory that a relative `path` starts from.
+        path: the path of the table, as written in the schema.
+        columns: names that every file with rows, or its directories, must have.
+        scratch: directory for Parquet files made from CSV.
         reserved: names, in lower case, that no column may have.
 
     Raises:
-        InputError: a file is missing, damaged, without a column, or two differ in the type of one; or there are no rows.
+        InputError: a file is missing, damaged or lacks a column; two files have different types for a column; or there are no
+            rows.
     """
-    wanted = list(dict.fromkeys(columns))
+    required = list(dict.fromkeys(columns))
     files, malformed = [], 0
-    for number, file in enumerate(find(root, path)):
-        readable, odd = str(file), 0
+    for number, file in enumerate(find_files(root, path)):
+        readable, malformed_lines = str(file), 0
         if not file.name.lower().endswith(".parquet"):
             readable = str(scratch / f"{number}.parquet")
-            odd = _csv_to_parquet(file, wanted, Path(readable))
-        files.append(_look(str(file), os.path.abspath(readable), wanted, reserved, internal=odd > 0))
-        malformed += odd
+            malformed_lines = _csv_to_parquet(file, required, Path(readable))
+        files.append(_inspect(str(file), os.path.abspath(readable), required, reserved, internal=malformed_lines > 0))
+        malformed += malformed_lines
     if not any(file.rows for file in files):
-        raise InputError(f"{root / path}: has no rows; expected at least one")
-    types = {column: _one_type(files, column) for column in wanted}
-    return Source(path, files, types, malformed)
+        raise InputError(f"{root / path}: has no rows; expected at least one row")
+    types = {column: _one_type(files, column) for column in required}
+    return TableFiles(path, files, types, malformed)
 
 
-def damage(file: DataFile) -> str:
-    """Why a file cannot be read to its end, in words; empty where it can."""
+def read_error(file: DataFile) -> str:
+    """Return in words why a file cannot be read to its end; empty if it can."""
     try:
         with pq.ParquetFile(file.parquet) as opened:
             for batch in opened.iter_batches():
@@ -107,10 +110,10 @@ def damage(file: DataFile) -> str:
 
 
 def column_names(file: Path) -> list[str]:
-    """The names of a file's columns.
+    """Return the names of a file's columns.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     if not file.name.lower().endswith(".parquet"):
         with open_csv(file) as opened:
@@ -121,35 +124,37 @@ def column_names(file: Path) -> list[str]:
         raise unreadable(str(file), one_line(error)) from None
 
 
-def check_columns(file: str, wanted: Sequence[str], there: Sequence[str]) -> None:
-    """Refuse a file without a column, naming the near miss."""
-    for column in wanted:
-        if column not in there:
-            same = [name for name in there if name.lower() == column.lower()]
-            near = same or difflib.get_close_matches(column, there, n=1)
-            hint = f"did you mean '{near[0]}'? It" if near else "the file"
-            raise InputError(f"{file}: no column '{column}'; {hint} has the columns {', '.join(there)}")
+def check_columns(file: str, required: Sequence[str], present: Sequence[str]) -> None:
+    """Raise an `InputError` if a file lacks a required column; the message names the most similar column."""
+    for column in required:
+        if column not in present:
+            same = [name for name in present if name.lower() == column.lower()]
+            near = same or difflib.get_close_matches(column, present, n=1)
+            hint = f"did you mean '{near[0]}'? The file" if near else "the file"
+            raise InputError(f"{file}: no column '{column}'; {hint} has the columns {', '.join(present)}")
 
 
-def check_type(file: str, column: str, of: pa.DataType) -> None:
-    """Refuse decimals of more than 38 digits, which DuckDB reads as floats."""
-    of = of.value_type if pa.types.is_list(of) else of
-    if pa.types.is_decimal(of) and of.precision > 38:
-        raise InputError(f"{file}: column '{column}' is {of}; expected 38 digits at most: write it as text")
+def check_type(file: str, column: str, column_type: pa.DataType) -> None:
+    """Raise an `InputError` for decimals of more than 38 digits, which DuckDB reads as floats."""
+    column_type = column_type.value_type if pa.types.is_list(column_type) else column_type
+    if pa.types.is_decimal(column_type) and column_type.precision > 38:
+        raise InputError(
+            f"{file}: column '{column}' has the type {column_type}; at most 38 digits are supported: write it as text"
+        )
 
 
-def unreadable(file: str, why: str) -> InputError:
-    """The message for a damaged file."""
-    return InputError(f"{file}: cannot be read ({why}); mend or write the file again")
+def unreadable(file: str, reason: str) -> InputError:
+    """Return the error for a damaged file."""
+    return InputError(f"{file}: cannot be read ({reason}); repair the file or write it again")
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Return the message of an error on one line."""
     return " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
 
 
-def _look(path: str, readable: str, wanted: list[str], reserved: Collection[str], internal: bool) -> DataFile:
-    """What a file has of the wanted columns; `internal`: and of those for malformed lines."""
+def _inspect(path: str, readable: str, required: list[str], reserved: Collection[str], internal: bool) -> DataFile:
+    """Return the description of a file and its required columns; `internal` adds the columns for malformed lines."""
     try:
         with pq.ParquetFile(readable) as opened:
             schema, rows = opened.schema_arrow, opened.metadata.num_rows
@@ -157,34 +162,36 @@ def _look(path: str, readable: str, wanted: list[str], reserved: Collection[str]
         raise
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, one_line(error)) from None
-    directories = partition(path)
-    here = [column for column in wanted if column in schema.names]
-    elsewhere = {column: directories[column] for column in wanted if column in directories and column not in here}
+    directories = partition_columns(path)
+    in_file = [column for column in required if column in schema.names]
+    in_directories = {
+        column: directories[column] for column in required if column in directories and column not in in_file
+    }
     if rows:
-        check_columns(path, wanted, [*schema.names, *elsewhere])
-    check_names(path, schema.names, here, reserved)
-    types = {column: plain_type(schema.field(column).type) if rows else pa.null() for column in here}
-    for column, of in types.items():
-        check_type(path, column, of)
-    return DataFile(path, readable, rows, types | (FAULT_TYPES if internal else {}), elsewhere)
+        check_columns(path, required, [*schema.names, *in_directories])
+    check_names(path, schema.names, in_file, reserved)
+    types = {column: plain_type(schema.field(column).type) if rows else pa.null() for column in in_file}
+    for column, column_type in types.items():
+        check_type(path, column, column_type)
+    return DataFile(path, readable, rows, types | (FAULT_TYPES if internal else {}), in_directories)
 
 
 def _one_type(files: Sequence[DataFile], column: str) -> pa.DataType:
-    """The type of a column over all files; where one of them has no value of it, its type there becomes null.
+    """Return the type of a column over all files; in a file without values of the column, its type becomes null.
 
     Raises:
-        InputError: two files differ in the type.
+        InputError: two files have different types.
     """
     typed = [file for file in files if column in file.types]
     text = [pa.string()] * any(file.partition.get(column) is not None for file in files)
-    for look_closer in (False, True):
-        if look_closer:
+    for ignore_empty in (False, True):
+        if ignore_empty:
             for file in typed:
                 if is_empty(file.parquet, column):
                     file.types[column] = pa.null()
-        for of in common_types([*(file.types[column] for file in typed), *text]):
-            if all(_same(file, column, of) for file in typed):
-                return of
+        for column_type in common_types([*(file.types[column] for file in typed), *text]):
+            if all(_same(file, column, column_type) for file in typed):
+                return column_type
     first, other = _two_that_differ(files, column)
     raise InputError(
         f"{other.path}: column '{column}' is {other.types.get(column, 'text')}, but {first.types.get(column, 'text')} in "
@@ -192,30 +199,30 @@ def _one_type(files: Sequence[DataFile], column: str) -> pa.DataType:
     )
 
 
-def _same(file: DataFile, column: str, of: pa.DataType) -> bool:
-    return file.types[column] in (of, pa.null()) or fits(file.parquet, column, of)
+def _same(file: DataFile, column: str, column_type: pa.DataType) -> bool:
+    return file.types[column] in (column_type, pa.null()) or fits(file.parquet, column, column_type)
 
 
 def _two_that_differ(files: Sequence[DataFile], column: str) -> tuple[DataFile, DataFile]:
-    """The first file with values in a column, and the first whose type there is another."""
+    """Return the first file with values in a column, and the first file whose type is different."""
     filled = [file for file in files if file.rows and not pa.types.is_null(file.types.get(column, pa.string()))]
     kinds = [file.types.get(column, pa.string()) for file in filled]
-    return filled[0], next(file for file, of in zip(filled, kinds, strict=True) if of != kinds[0])
+    return filled[0], next(file for file, column_type in zip(filled, kinds, strict=True) if column_type != kinds[0])
 
 
 def _csv_to_parquet(file: Path, columns: Sequence[str], out: Path) -> int:
-    """Write the rows of a CSV file as Parquet, as text and in their order; returns how many are malformed."""
+    """Write the rows of a CSV file as Parquet, as text and in their order; returns the number of malformed lines."""
     malformed = 0
     try:
         with open_csv(file) as opened:
-            here = [column for column in columns if column in opened.dialect.columns]
-            check_columns(str(file), columns, [*opened.dialect.columns, *partition(file)])
+            in_file = [column for column in columns if column in opened.dialect.columns]
+            check_columns(str(file), columns, [*opened.dialect.columns, *partition_columns(file)])
             out.parent.mkdir(parents=True, exist_ok=True)
-            schema = pa.schema([*((column, pa.string()) for column in here), *FAULT_TYPES.items()])
+            schema = pa.schema([*((column, pa.string()) for column in in_file), *FAULT_TYPES.items()])
             with pq.ParquetWriter(out, schema) as writer:
-                for rows in opened.rows(here):
+                for rows in opened.rows(in_file):
                     writer.write_table(rows.table)
                     malformed += rows.malformed
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise unreadable(str(file), one_line(error)) from None
     return malformed

@@ -1,4 +1,4 @@
-"""Which files a path of the schema names, and the columns that their directories hold."""
+"""The files that a path of the schema names, and the columns that the names of their directories define."""
 
 import fnmatch
 import os
@@ -10,19 +10,19 @@ from openlum.errors import InputError
 
 ENDINGS = (".parquet", ".csv", ".csv.gz")
 MARKS = "*?["
-"""A name with one of these is a pattern, unless a file or a directory is called just so."""
+"""A path with one of these characters is a pattern, unless a file or directory has exactly that name."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-"""The value of a directory whose rows have none."""
+"""Directory value for rows without a value."""
 
 
-def find(root: Path, path: str) -> list[Path]:
-    """Return the files that a path of the schema names: one, those below a directory, or those that fit a pattern.
+def find_files(root: Path, path: str) -> list[Path]:
+    """Return the files that a path of the schema names: one file, the files below a directory, or the files that match a pattern.
 
-    Names that begin with `_` or `.` are not data (drafts, check points, logs of other tools), unless the path itself says
-    them. `_dt=2026-01-01` is the directory of a column.
+    Names that begin with `_` or `.` are not data (drafts, checkpoints, logs of other tools), unless the path itself contains
+    such a name. `_dt=2026-01-01` is the directory of a column, so it is data.
 
     Raises:
-        InputError: there is none, or one that is neither Parquet nor CSV.
+        InputError: the path names no file, or names a file that is neither Parquet nor CSV.
     """
     named = root / path
     if named.is_file():
@@ -30,7 +30,9 @@ def find(root: Path, path: str) -> list[Path]:
     elif named.is_dir():
         files = sorted(filter(_is_data, _below(named, set())))
         if not files:
-            raise InputError(f"{named}: no file in this directory ends in {', '.join(ENDINGS)}")
+            raise InputError(
+                f"{named}: no file in this directory ends in {', '.join(ENDINGS)}; check the path in the schema"
+            )
     elif any(mark in path for mark in MARKS):
         start = Path(Path(path).anchor) if Path(path).is_absolute() else root
         matches = set(_matches(start, Path(path).relative_to(Path(path).anchor).parts))
@@ -39,30 +41,30 @@ def find(root: Path, path: str) -> list[Path]:
             {file for m in matches for file in ([m] if m.is_file() else filter(_is_data, _below(m, walked)))}
         )
         if not files:
-            raise InputError(f"{named}: no file fits this pattern; the schema names it")
+            raise InputError(f"{named}: no file matches this pattern; check the path in the schema")
     else:
-        raise InputError(f"{named}: no such file; the schema names it")
+        raise InputError(f"{named}: no such file; check the path in the schema")
     for file in files:
         if not _is_data(file):
             raise InputError(f"{file}: expected a file that ends in {', '.join(ENDINGS)}")
     return files
 
 
-def left_out(root: Path, path: str) -> int:
-    """Count the files below a directory that `find` leaves out because they are neither Parquet nor CSV."""
+def count_other_files(root: Path, path: str) -> int:
+    """Count the files below a directory that `find_files` ignores because they are neither Parquet nor CSV."""
     return sum(not _is_data(file) for file in _below(root / path, set())) if (root / path).is_dir() else 0
 
 
-def partition(file: str | Path) -> dict[str, str | None]:
-    """Return the columns in a file's directories (`dt=2026-01-01/`) with their values, which are text or missing."""
+def partition_columns(file: str | Path) -> dict[str, str | None]:
+    """Return the columns that a file's directories define (`dt=2026-01-01/`), with their values: text, or None where missing."""
     pairs = [name.split("=", 1) for name in Path(os.path.abspath(file)).parent.parts if "=" in name.lstrip("=")]
     return {unquote(name): None if value in ("", NO_VALUE) else unquote(value) for name, value in pairs}
 
 
 def _below(directory: Path, walked: set[str]) -> Iterator[Path]:
-    """The files at any depth below a directory that are not private; one that links lead to twice comes once."""
-    for place, directories, names in os.walk(directory, followlinks=True):
-        real = os.path.realpath(place)
+    """Yield the files at any depth below a directory that are not private; a file reached by several links is yielded once."""
+    for parent, directories, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(parent)
         if real in walked:
             directories.clear()
             continue
@@ -70,11 +72,11 @@ def _below(directory: Path, walked: set[str]) -> Iterator[Path]:
         directories[:] = sorted(name for name in directories if not _is_private(name))
         for name in names:
             if not _is_private(name):
-                yield Path(place, name)
+                yield Path(parent, name)
 
 
 def _matches(directory: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """What fits a pattern, part by part; private names fit only parts that begin like them."""
+    """Yield the paths that match a pattern, part by part; private names match only parts that begin with the same character."""
     first, rest = parts[0], parts[1:]
     if first == "**":
         if rest:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openlum.data.packing import Spans, batches, question_windows
-from openlum.model.batch import Fields, History, moved
+from openlum.model.batch import Fields, History, to_device
 from openlum.model.fields import Field, ItemEncoder
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
@@ -62,17 +62,17 @@ class GenerativeRanker(nn.Module):
             prefix: (I,) events of the window that each row sees.
         """
         device = self.constant.device
-        history, features = history.to(device), moved(features, device)
+        history, features = history.to(device), to_device(features, device)
         item, prefix = item.to(device), prefix.to(device)
         items = self.items(history.item) + self.constant[0] + self.condition(history.condition)
         # An action's token also says to what it was given, or attention would spend its first layer on finding that.
         actions = self.constant[1] + self.action(history.condition) + self.shortcut(items)
         tokens = torch.stack([items, actions], 1).flatten(0, 1)  # (2 L, D)
-        state = self.encoder.history(tokens, 2 * history.offsets, with_output=False)[1]
+        state = self.encoder.encode_history(tokens, 2 * history.offsets, with_output=False)[1]
         target = self.items(item)  # (I, D)
         known = {name.removeprefix("condition."): x for name, x in features.items() if name.startswith("condition.")}
         asked = target + self.constant[0] + self.condition(known)
-        out = self.encoder.answer(state, asked, user, 2 * prefix)  # (I, D)
+        out = self.encoder.answer_questions(state, asked, user, 2 * prefix)  # (I, D)
         fields = [field(features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         return self.head(torch.cat([out, target, *fields], 1)).squeeze(1)
 

@@ -1,1 +1,1 @@
-"""A simulated marketplace whose true click probabilities are known."""
+"""A simulated marketplace with known click probabilities."""

@@ -1,4 +1,4 @@
-"""What the simulated marketplace is written as: its tables, and the schema that describes them."""
+"""The tables of the simulated marketplace, and the schema that describes them."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from openlum.sources.market.world import AGE_GROUPS, BRANDS, CATEGORIES, CITIES,
 
 
 def log_tables(slates: Slates, first_user: int) -> dict[str, pa.Table]:
-    """Events, impressions and the truth of one chunk of users; rows are counted from 0."""
+    """Return events, impressions and true click probabilities of one chunk of users; row ids begin at 0."""
     topic_words = pa.array([topic.name for topic in TOPICS])
     row = np.arange(len(slates.user))
     common: dict[str, Any] = {
@@ -21,16 +21,16 @@ def log_tables(slates: Slates, first_user: int) -> dict[str, pa.Table]:
         "query": topic_words.take(pa.array(slates.query, mask=slates.query < 0)),
     }
     feedback = pa.array(["skip", "click"]).take(pa.array(slates.label))
-    shown = {"row": row} | common | {"position": slates.position, "label": slates.label.astype(np.int8)}
+    impressions = {"row": row} | common | {"position": slates.position, "label": slates.label.astype(np.int8)}
     return {
         "events": pa.table(common | {"feedback": feedback}),
-        "impressions": pa.table(shown),
+        "impressions": pa.table(impressions),
         "truth": pa.table({"row": row, "probability": slates.probability}),
     }
 
 
 def item_table(world: World) -> pa.Table:
-    """One row an item."""
+    """Return the item table, one row per item."""
     count = len(world.topic)
     titles = [
         f"{colour} {BRANDS[brand]} {TOPICS[topic].name} {number}"
@@ -50,37 +50,37 @@ def item_table(world: World) -> pa.Table:
 
 
 def user_table(age: np.ndarray, city: np.ndarray, first_user: int) -> pa.Table:
-    """One row a user of a chunk."""
+    """Return the user table of a chunk, one row per user."""
     ids = np.arange(first_user + 1, first_user + 1 + len(age))
     return pa.table({"user_id": ids, "age_group": pa.array(AGE_GROUPS).take(age), "city": pa.array(CITIES).take(city)})
 
 
 SCHEMA = """\
-# The simulated marketplace, as 'lum prepare' reads it. truth.parquet is left out on purpose: it holds the answers.
+# The simulated marketplace, for 'lum prepare'. truth.parquet is left out on purpose: it has the true click probabilities.
 name: market                      # name of the data set
 
-events:                           # the behaviour log: every item shown, with what the user did
+events:                           # the behaviour log: every item shown, with the user's reaction
   path: events.parquet            # relative to this file
   user: user_id                   # column of the user
   item: item_id                   # column of the item
   time: time                      # column of the time, a timestamp
-  condition:                      # under what circumstances an event happened
+  condition:                      # the circumstances of an event
     scenario:                     # home, search or cart
       type: categorical
-    query:                        # what was searched for; empty outside search
+    query:                        # the topic that the user searched for; empty outside search
       type: categorical
     feedback:                     # click or skip
       type: categorical
-      feedback: true              # the user's reaction: not known when an impression is ranked
+      feedback: true              # the user's reaction: unknown when an impression is ranked
 
 items:                            # the item table
   path: items.parquet             # relative to this file
   id: item_id                     # column of the item
-  title: title                    # for people to read
+  title: title                    # a title for people to read
   features:
-    category:                     # 24 categories; each has three topics, which only queries and titles name
+    category:                     # 24 categories of three topics each; only queries and titles name topics
       type: categorical
-    brand:                        # the maker
+    brand:                        # the manufacturer
       type: categorical
     price:                        # in the shop's currency
       type: numeric
@@ -89,12 +89,12 @@ users:                            # the user table
   path: users.parquet             # relative to this file
   id: user_id                     # column of the user
   features:
-    age_group:                    # says a little about interests and the price level
+    age_group:                    # weakly related to interests and price level
       type: categorical
-    city:                         # says a little about how often the user clicks
+    city:                         # weakly related to the user's click rate
       type: categorical
 
-impressions:                      # what the ranker learns from
+impressions:                      # the ranker is trained on these
   path: impressions.parquet       # relative to this file
   row: row                        # unique id of the impression
   user: user_id                   # column of the user
@@ -102,17 +102,17 @@ impressions:                      # what the ranker learns from
   time: time                      # column of the time
   label: label                    # 1 = clicked
   context:                        # further features, known when the impression is ranked
-    position:                     # place in the slate, from 1
+    position:                     # position in the slate, from 1
       type: categorical
 
 time_fields: [hour, weekday, gap] # time as further condition fields
-gap_unit: s                       # the gap since the last event counts whole seconds
+gap_unit: s                       # unit of the gap since the last event: whole seconds
 
-holdout:                          # what retrieval holds out: the last clicked item
+holdout:                          # retrieval holds out the last clicked item
   field: feedback                 # a condition field
-  values: [click]                 # of these values only
+  values: [click]                 # only events with these values are held out
 
-splits:                           # by time, as fractions of the events in order of time
-  valid: 0.8                      # validation begins here
-  test: 0.9                       # the test begins here
+splits:                           # by time, as fractions of the time-ordered events
+  valid: 0.8                      # start of the validation period
+  test: 0.9                       # start of the test period
 """

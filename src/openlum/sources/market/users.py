@@ -1,6 +1,6 @@
-"""The users of the simulated marketplace: interests that drift, sessions, slates and clicks.
+"""The users of the simulated marketplace: their drifting interests, sessions, slates and clicks.
 
-Shapes: n users of a chunk, m of them in a session at a time, J interests, S slots of a slate, D width of the hidden
+Shapes: n users of a chunk, m users who have a session in a step, J interests, S slots of a slate, D width of the hidden
 space, R rows of the log.
 """
 
@@ -14,46 +14,46 @@ from openlum.sources.market.world import AGE_GROUPS, CITIES, TOPICS, World, dire
 SCENARIOS = ["home", "search", "cart"]
 HOME, SEARCH, CART = range(3)
 SCENARIO_SHARE = np.array([0.55, 0.30, 0.15])
-# What fills a slot of each scenario's slate: popular items, items at random, items of an interest that it pulls.
+# How the slots of each scenario's slate are filled: with popular items, random items, or items of the session's topics.
 SLOT_SHARE = np.array([[0.25, 0.25, 0.50], [0.15, 0.25, 0.60], [0.20, 0.25, 0.55]])
 
 START = 1_735_689_600  # 2025-01-01, UTC
 DAY = 86_400
 
-# The click's logit: intercept of each scenario + the terms below.
+# The logit of a click is the intercept of the scenario plus the terms below.
 INTERCEPT = np.array([-3.0, -3.4, -3.2])
 MATCH = 5.3
 QUALITY = 0.5
 PRICE_MISFIT = -0.3
-POSITION = -0.25  # times log2 of the position
+POSITION = -0.25  # multiplied by log2 of the position
 USER_BIAS = 0.3
 
 
 @dataclass
-class Crowd:
-    """The users of a chunk. Their interests change as time goes by, and so does what they clicked last."""
+class Population:
+    """The users of a chunk. Their interests and their last clicks change over time."""
 
     age: np.ndarray
     """(n,) index into `AGE_GROUPS`."""
     city: np.ndarray
     """(n,) index into `CITIES`."""
     bias: np.ndarray
-    """(n,) how readily each clicks."""
+    """(n,) click propensity, a term of the logit."""
     price_level: np.ndarray
-    """(n,) the price level that suits each."""
+    """(n,) preferred price level."""
     topic: np.ndarray
     """(n, J) topic of each interest."""
     interest: np.ndarray
-    """(n, J, D) unit length: near the centre of its topic."""
+    """(n, J, D) unit length: each interest, near the centre of its topic."""
     clicked: np.ndarray
     """(n,) topic of the last clicked item, -1 before the first."""
 
     @classmethod
-    def draw(cls, world: World, count: int, interests: int, rng: np.random.Generator) -> "Crowd":
-        """Draw users."""
+    def draw(cls, world: World, count: int, interests: int, rng: np.random.Generator) -> "Population":
+        """Return `count` random users."""
         age = rng.integers(len(AGE_GROUPS), size=count)
         city = rng.integers(len(CITIES), size=count)
-        # The Gumbel trick: J different topics of each user, with the probabilities of the age group.
+        # The Gumbel trick draws J different topics for each user, with the probabilities of the age group.
         score = world.topic_taste[age] + rng.gumbel(size=(count, len(TOPICS)))
         topic = np.argpartition(-score, interests, axis=1)[:, :interests]
         return cls(
@@ -62,154 +62,159 @@ class Crowd:
             bias=USER_BIAS * rng.normal(size=count) + 0.2 * np.cos(city),
             price_level=0.8 * rng.normal(size=count) + 0.25 * (age - 2.5),
             topic=rng.permuted(topic, axis=1),
-            interest=_near(world, topic, rng),
+            interest=_draw_interests(world, topic, rng),
             clicked=np.full(count, -1),
         )
 
     def drift(
-        self, world: World, who: np.ndarray, days: np.ndarray, mean_life: float, rng: np.random.Generator
+        self, world: World, active: np.ndarray, days: np.ndarray, mean_life: float, rng: np.random.Generator
     ) -> None:
-        """Let `days` (m,) go by for the users `who` (m,): interests move a little, and some give way to new ones."""
+        """Move the interests of the users `active` (m,) by `days` (m,): they shift a little, and some are replaced."""
         step = 0.08 * np.sqrt(days)[:, None, None]
-        topic, interest = self.topic[who], self.interest[who]
+        topic, interest = self.topic[active], self.interest[active]
         interest = unit(interest + step * direction(rng, topic.shape))
         ends = rng.random(topic.shape) < 1 - np.exp(-days / mean_life)[:, None]
-        score = world.topic_taste[self.age[who]] + rng.gumbel(size=(len(who), len(TOPICS)))
+        score = world.topic_taste[self.age[active]] + rng.gumbel(size=(len(active), len(TOPICS)))
         topic = np.where(ends, score.argmax(axis=1)[:, None], topic)
-        self.topic[who] = topic
-        self.interest[who] = np.where(ends[..., None], _near(world, topic, rng), interest)
+        self.topic[active] = topic
+        self.interest[active] = np.where(ends[..., None], _draw_interests(world, topic, rng), interest)
 
 
 @dataclass(frozen=True)
-class Pull:
-    """What a session is about: every interest of the user and one thought of the moment, with a weight each.
+class SessionIntent:
+    """What the user wants in a session: the user's interests and one session topic, each with a weight.
 
-    The thought is what is searched for, or what goes with the last clicked item.
+    The session topic is the topic that the user searches for, or the complement of the last clicked item's topic.
     """
 
     scenario: np.ndarray
     """(m,) index into `SCENARIOS`."""
     query: np.ndarray
-    """(m,) the topic searched for, -1 outside search."""
+    """(m,) topic of the search query; -1 outside search."""
     weight: np.ndarray
-    """(m, J + 1)"""
+    """(m, J + 1) weight of each interest and of the session topic, which is last."""
     topic: np.ndarray
-    """(m, J + 1)"""
+    """(m, J + 1) topic of each interest, and the session topic."""
     vector: np.ndarray
-    """(m, J + 1, D) unit length."""
+    """(m, J + 1, D) unit length: each interest, and the centre of the session topic."""
 
     @classmethod
-    def draw(cls, world: World, crowd: Crowd, who: np.ndarray, rng: np.random.Generator) -> "Pull":
-        """Draw the sessions of the users `who`, (m,)."""
-        m, J = crowd.topic[who].shape
+    def draw(
+        cls, world: World, population: Population, active: np.ndarray, rng: np.random.Generator
+    ) -> "SessionIntent":
+        """Return a random session of each of the users `active` (m,)."""
+        m, J = population.topic[active].shape
         rank = np.arange(J)
         scenario = rng.choice(len(SCENARIOS), m, p=SCENARIO_SHARE)
-        scenario[(scenario == CART) & (crowd.clicked[who] < 0)] = HOME
-        # Any interest may be searched for, the last ones most; one search in five is about something else.
+        scenario[(scenario == CART) & (population.clicked[active] < 0)] = HOME
+        # A search is about one of the user's interests, most often the last one. One search in five is about a random topic.
         searched = rng.choice(J, m, p=(rank + 1) / (rank + 1).sum())
-        own = rng.random(m) < 0.8
-        elsewhere = rng.integers(len(TOPICS), size=m)
-        query = np.where(own, crowd.topic[who, searched], elsewhere)
-        thought = np.where(scenario == CART, world.complement[crowd.clicked[who]], query)
+        is_interest = rng.random(m) < 0.8
+        random_topic = rng.integers(len(TOPICS), size=m)
+        query = np.where(is_interest, population.topic[active, searched], random_topic)
+        session_topic = np.where(scenario == CART, world.complement[population.clicked[active]], query)
         weight = np.zeros((m, J + 1))
-        weight[:, :J] = 0.75**rank  # home: the first interests most
+        weight[:, :J] = 0.75**rank  # home: the first interests have the largest weights
         search, cart = scenario == SEARCH, scenario == CART
         weight[search, :J] = 0.2
-        weight[search & own, searched[search & own]] = 1.0
+        weight[search & is_interest, searched[search & is_interest]] = 1.0
         weight[search, J] = 0.7
-        weight[cart, :J] = 0.75 ** rank[::-1]  # cart: the last interests most, and the complement
+        weight[cart, :J] = 0.75 ** rank[::-1]  # cart: the last interests and the complement
         weight[cart, J] = 1.0
         return cls(
             scenario=scenario,
             query=np.where(search, query, -1),
             weight=weight,
-            topic=np.concatenate([crowd.topic[who], thought[:, None]], axis=1),
-            vector=np.concatenate([crowd.interest[who], world.centre[thought][:, None]], axis=1),
+            topic=np.concatenate([population.topic[active], session_topic[:, None]], axis=1),
+            vector=np.concatenate([population.interest[active], world.centre[session_topic][:, None]], axis=1),
         )
 
 
 @dataclass(frozen=True)
 class Slates:
-    """Rows of the log: by user, then time, then position."""
+    """Rows of the log, ordered by user, time and position."""
 
     user: np.ndarray
-    """(R,) index in the chunk."""
+    """(R,) index of the user in the chunk."""
     time: np.ndarray
-    """(R,) int64 seconds since 1970; one time a slate."""
+    """(R,) int64 seconds since 1970, the same for all rows of a slate."""
     scenario: np.ndarray
     """(R,) index into `SCENARIOS`."""
     query: np.ndarray
-    """(R,) topic searched for, -1 outside search."""
+    """(R,) topic of the search query; -1 outside search."""
     item: np.ndarray
-    """(R,) index into the items, different ones in a slate."""
+    """(R,) index of the item; the items of a slate are different."""
     position: np.ndarray
-    """(R,) place in the slate, from 1."""
+    """(R,) position in the slate, from 1."""
     probability: np.ndarray
-    """(R,) of a click."""
+    """(R,) true probability of a click."""
     label: np.ndarray
-    """(R,) 1 where it was clicked."""
+    """(R,) 1 if the item was clicked, else 0."""
 
 
 def simulate_users(
     settings: MarketSettings, world: World, count: int, rng: np.random.Generator
-) -> tuple[Crowd, Slates]:
-    """Simulate all sessions of `count` users."""
-    crowd = Crowd.draw(world, count, settings.interests, rng)
+) -> tuple[Population, Slates]:
+    """Simulate all sessions of `count` users and return the users and the rows of the log."""
+    population = Population.draw(world, count, settings.interests, rng)
     time, sessions = _session_times(settings, count, rng)
     parts = []
-    for index in range(int(sessions.max())):
-        who = np.flatnonzero(sessions > index)
-        if index:
-            days = (time[who, index] - time[who, index - 1]) / DAY
-            crowd.drift(world, who, days, settings.interest_days, rng)
-        parts.append(_show(world, crowd, who, time[who, index], settings.slate, rng))
+    for step in range(int(sessions.max())):
+        active = np.flatnonzero(sessions > step)
+        if step:
+            days = (time[active, step] - time[active, step - 1]) / DAY
+            population.drift(world, active, days, settings.interest_days, rng)
+        parts.append(_simulate_sessions(world, population, active, time[active, step], settings.slate, rng))
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Slates.__dataclass_fields__}
-    order = np.argsort(columns["user"], kind="stable")  # the parts are in order of time and position already
-    return crowd, Slates(**{name: column[order] for name, column in columns.items()})
+    order = np.argsort(columns["user"], kind="stable")  # the rows of a user are ordered by time and position already
+    return population, Slates(**{name: column[order] for name, column in columns.items()})
 
 
 def _session_times(settings: MarketSettings, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Times of each user's sessions, ascending and all different, (n, most), and how many there are, (n,).
+    """Return the times of each user's sessions (n, largest number of sessions) and the numbers of sessions (n,).
 
-    Sessions are spread over the days, with most of them around noon and in the evening.
+    The times of a user ascend and are all different. Sessions are spread over the days; most are around noon and in the
+    evening.
     """
     extra = settings.sessions - 1
     sessions = 1 + rng.poisson(rng.gamma(2.0, extra / 2, count))
     shape = (count, int(sessions.max()))
     hour = np.where(rng.random(shape) < 0.4, rng.normal(12.0, 2.5, shape), rng.normal(20.0, 2.0, shape)) % 24
     second = (hour * 3600).astype(np.int64) + DAY * rng.integers(settings.days, size=shape)
-    second[np.arange(shape[1]) >= sessions[:, None]] = 2 * settings.days * DAY  # never read
+    second[np.arange(shape[1]) >= sessions[:, None]] = 2 * settings.days * DAY  # no session: these times are not used
     second.sort(axis=1)
     rank = np.arange(shape[1])
     return START + np.maximum.accumulate(second - rank, axis=1) + rank, sessions
 
 
-def _show(world: World, crowd: Crowd, who: np.ndarray, now: np.ndarray, slate: int, rng: np.random.Generator) -> Slates:
-    """One session of each of the users `who` (m,) at the times `now` (m,): a slate, and what is clicked."""
-    pull = Pull.draw(world, crowd, who, rng)
-    item, shown = _fill_slots(world, pull, slate, rng)  # (m, S) both
-    match = np.einsum("msd,mjd->msj", world.vector[item], pull.vector)
-    match = (match * pull.weight[:, None]).max(axis=2)  # (m, S)
+def _simulate_sessions(
+    world: World, population: Population, active: np.ndarray, now: np.ndarray, slate: int, rng: np.random.Generator
+) -> Slates:
+    """Simulate one session of each of the users `active` (m,) at the times `now` (m,) and return its slates and clicks."""
+    intent = SessionIntent.draw(world, population, active, rng)
+    item, is_shown = _fill_slots(world, intent, slate, rng)  # (m, S) both
+    match = np.einsum("msd,mjd->msj", world.vector[item], intent.vector)
+    match = (match * intent.weight[:, None]).max(axis=2)  # (m, S)
     position = np.broadcast_to(np.arange(1, slate + 1), item.shape)
     logit = (
-        INTERCEPT[pull.scenario][:, None]
+        INTERCEPT[intent.scenario][:, None]
         + MATCH * match
         + QUALITY * world.quality[item]
-        + PRICE_MISFIT * (world.price_level[item] - crowd.price_level[who][:, None]) ** 2
+        + PRICE_MISFIT * (world.price_level[item] - population.price_level[active][:, None]) ** 2
         + POSITION * np.log2(position)
-        + crowd.bias[who][:, None]
+        + population.bias[active][:, None]
     )
     probability = 1 / (1 + np.exp(-logit))
-    label = (rng.random(item.shape) < probability) & shown
+    label = (rng.random(item.shape) < probability) & is_shown
     last = slate - 1 - label[:, ::-1].argmax(axis=1)
-    clicked = world.topic[item[np.arange(len(who)), last]]
-    crowd.clicked[who] = np.where(label.any(axis=1), clicked, crowd.clicked[who])
-    row, slot = np.nonzero(shown)
+    clicked = world.topic[item[np.arange(len(active)), last]]
+    population.clicked[active] = np.where(label.any(axis=1), clicked, population.clicked[active])
+    row, slot = np.nonzero(is_shown)
     return Slates(
-        user=who[row],
+        user=active[row],
         time=now[row],
-        scenario=pull.scenario[row],
-        query=pull.query[row],
+        scenario=intent.scenario[row],
+        query=intent.query[row],
         item=item[row, slot],
         position=position[row, slot],
         probability=probability[row, slot],
@@ -217,21 +222,24 @@ def _show(world: World, crowd: Crowd, who: np.ndarray, now: np.ndarray, slate: i
     )
 
 
-def _fill_slots(world: World, pull: Pull, slate: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Items of each slot and whether the slot is shown, both (m, S). No item is shown twice in a slate.
+def _fill_slots(
+    world: World, intent: SessionIntent, slate: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the item of each slot and whether the slot is shown, both (m, S). A slate shows no item twice.
 
-    Twice as many candidates are drawn as there are slots, and repeated ones go to the end: a slate comes out short
-    where even those do not suffice. The order tells nothing about where a candidate came from.
+    Twice as many candidates are drawn as there are slots, and repeated candidates are moved to the end. If there are
+    fewer different candidates than slots, the slate is shorter. The order of the candidates does not depend on how they
+    were drawn.
     """
-    shape = (len(pull.scenario), 2 * slate)
+    shape = (len(intent.scenario), 2 * slate)
     draw = rng.random(shape)
-    share = SLOT_SHARE[pull.scenario].cumsum(axis=1)
+    share = SLOT_SHARE[intent.scenario].cumsum(axis=1)
     popular, random = draw < share[:, :1], draw < share[:, 1:2]
-    # The interest that each slot is for, drawn by weight.
-    cumulative = (pull.weight**2).cumsum(axis=1)
-    aim = rng.random(shape) * cumulative[:, -1:]
-    interest = (aim[..., None] >= cumulative[:, None, :]).sum(axis=2)
-    topic = np.where(popular, -1, np.take_along_axis(pull.topic, interest, axis=1))
+    # The interest or session topic of each slot, drawn in proportion to the squared weight.
+    cumulative = (intent.weight**2).cumsum(axis=1)
+    threshold = rng.random(shape) * cumulative[:, -1:]
+    interest = (threshold[..., None] >= cumulative[:, None, :]).sum(axis=2)
+    topic = np.where(popular, -1, np.take_along_axis(intent.topic, interest, axis=1))
     item = world.popular_items(rng, topic)
     item = np.where(random & ~popular, rng.integers(len(world.topic), size=shape), item)
     order = np.argsort(item, axis=1, kind="stable")
@@ -242,6 +250,6 @@ def _fill_slots(world: World, pull: Pull, slate: int, rng: np.random.Generator) 
     return np.take_along_axis(item, first, axis=1), ~np.take_along_axis(repeated, first, axis=1)
 
 
-def _near(world: World, topic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Interests (..., D) near the centres of topics (...)."""
+def _draw_interests(world: World, topic: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return random interests (..., D) near the centres of topics (...)."""
     return unit(world.centre[topic] + 0.5 * direction(rng, topic.shape))

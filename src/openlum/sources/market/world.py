@@ -1,4 +1,4 @@
-"""The items of the simulated marketplace, and what they are called.
+"""The items of the simulated marketplace and their names.
 
 Shapes: V items, K topics (three a category), D width of the hidden space.
 """
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 WIDTH = 16
-"""Width of the hidden space in which items and interests lie."""
+"""Width of the hidden space of items and interests."""
 
-# A category and its three topics. Queries name topics; the item table names the category only.
+# Each category has three topics. Queries name topics; the item table names the category only.
 _CATALOGUE = {
     "shoes": ("running shoes", "hiking boots", "sandals"),
     "clothing": ("rain jackets", "wool sweaters", "jeans"),
@@ -41,10 +41,12 @@ _CATALOGUE = {
 
 @dataclass(frozen=True)
 class Topic:
-    """What a query can name: one of the kinds of item in a category."""
+    """A kind of item within a category, which a query can name."""
 
     name: str
+    """Name of the topic."""
     category: int
+    """Index into `CATEGORIES`."""
 
 
 CATEGORIES = list(_CATALOGUE)
@@ -94,26 +96,26 @@ class World:
     brand: np.ndarray
     """(V,) index into `BRANDS`."""
     colour: np.ndarray
-    """(V,) colour words, for the titles only."""
+    """(V,) colour of each item, used in titles only."""
     price: np.ndarray
-    """(V,) log-normal; the level depends on the category."""
+    """(V,) log-normal, with a median that depends on the category."""
     price_level: np.ndarray
-    """(V,) how dear the item is among those of its category, standardised."""
+    """(V,) standardised log price within the category."""
     quality: np.ndarray
     """(V,) hidden, standard normal."""
     vector: np.ndarray
-    """(V, D) hidden, unit length: near the centre of its topic, moved by its brand."""
+    """(V, D) hidden, unit length: near the centre of the item's topic, shifted by its brand."""
     centre: np.ndarray
-    """(K, D) unit length: near the centre of the topic's category."""
+    """(K, D) unit length: centre of each topic, near the centre of its category."""
     complement: np.ndarray
-    """(K,) the topic that goes with each topic in the cart."""
+    """(K,) the complementary topic of each topic, which interests users in the cart scenario."""
     topic_taste: np.ndarray
-    """(age groups, K) log of how much each age group likes each topic."""
+    """(age groups, K) log preference of each age group for each topic."""
     by_topic: np.ndarray
-    """(V,) items in the order of their topics."""
+    """(V,) items ordered by topic."""
     topic_start: np.ndarray
-    """(K + 1,) where each topic begins in `by_topic`."""
-    mass: np.ndarray
+    """(K + 1,) index in `by_topic` at which each topic begins."""
+    cumulative_popularity: np.ndarray
     """(V + 1,) cumulative popularity along `by_topic`."""
 
     @classmethod
@@ -122,7 +124,7 @@ class World:
         category = np.array([topic.category for topic in TOPICS])
         category_centre = unit(rng.normal(size=(len(CATEGORIES), WIDTH)))
         centre = unit(category_centre[category] + 0.6 * direction(rng, (len(TOPICS),)))
-        # Every topic has an item before popularity decides on the rest.
+        # The items are spread evenly over the topics, so that every topic has an item.
         topic = rng.permutation(np.arange(items) % len(TOPICS))
         brand = rng.integers(len(BRANDS), size=items)
         brand_vector = direction(rng, (len(BRANDS),))
@@ -143,22 +145,23 @@ class World:
             topic_taste=rng.normal(0.0, 0.7, (len(AGE_GROUPS), len(TOPICS))),
             by_topic=by_topic,
             topic_start=np.searchsorted(topic[by_topic], np.arange(len(TOPICS) + 1)),
-            mass=np.concatenate([[0.0], np.cumsum(popularity[by_topic])]),
+            cumulative_popularity=np.concatenate([[0.0], np.cumsum(popularity[by_topic])]),
         )
 
     def popular_items(self, rng: np.random.Generator, topic: np.ndarray) -> np.ndarray:
-        """Draw an item for each topic of an array of any shape, by popularity; from all items where the topic is -1."""
-        low = np.where(topic < 0, 0.0, self.mass[self.topic_start[topic]])
-        high = np.where(topic < 0, self.mass[-1], self.mass[self.topic_start[topic + 1]])
-        place = np.searchsorted(self.mass, low + rng.random(topic.shape) * (high - low), side="right") - 1
-        return self.by_topic[np.minimum(place, len(self.by_topic) - 1)]
+        """Return an item for each topic of an array of any shape, drawn by popularity; topic -1 stands for all items."""
+        cumulative = self.cumulative_popularity
+        low = np.where(topic < 0, 0.0, cumulative[self.topic_start[topic]])
+        high = np.where(topic < 0, cumulative[-1], cumulative[self.topic_start[topic + 1]])
+        index = np.searchsorted(cumulative, low + rng.random(topic.shape) * (high - low), side="right") - 1
+        return self.by_topic[np.minimum(index, len(self.by_topic) - 1)]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., D) scaled to length 1."""
+    """Return vectors (..., D) scaled to length 1."""
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def direction(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Random vectors (*shape, D), of length 1 on average."""
+    """Return random vectors (*shape, D) with a mean squared length of 1."""
     return rng.normal(0.0, WIDTH**-0.5, (*shape, WIDTH))

@@ -1,11 +1,11 @@
-"""The simulated marketplace: an event log and an impression log whose true click probabilities are known.
+"""The log of the simulated marketplace: events and impressions with known click probabilities.
 
-Users have drifting interests that nobody sees (`market_users.py`). They come in sessions, each in one scenario that
-pulls some of these interests more than others, and each shows a slate of items. The probability of every click is known
-and is written apart, in `truth.parquet`: only evaluation reads it, for the *oracle*, the score that no model can beat.
+Users have hidden interests that drift (`users.py`). A user comes in sessions. Each session has one scenario, which gives
+more weight to some of the interests, and shows a slate of items. The true probability of each click is written to
+`truth.parquet`. Only evaluation reads that file, for the *oracle*: the score that no model can beat.
 
-The log is written user chunk by user chunk, so memory does not grow with it. Several processes may simulate the chunks;
-one writes them, in order, so that their number does not change a byte.
+The log is written in chunks of users, so memory does not grow with the log. Several processes may simulate the chunks,
+but one process writes them in order, so the number of processes does not change the files.
 """
 
 import multiprocessing
@@ -32,21 +32,23 @@ from openlum.sources.market.tables import SCHEMA, item_table, log_tables, user_t
 from openlum.sources.market.users import simulate_users
 from openlum.sources.market.world import World
 
-BYTES_OF_AN_EVENT = 15
-"""On the disk, with its impression and its probability, at least."""
+BYTES_PER_EVENT = 15
+"""Least disk space of an event with its impression and its click probability."""
 
 
 def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) -> Path:
-    """Simulate a marketplace and write its log into a directory, which appears whole or not at all.
+    """Simulate a marketplace, write its log to a directory and return its schema file.
+
+    The directory appears complete or not at all.
 
     Writes `events.parquet`, `impressions.parquet`, `items.parquet`, `users.parquet`, `schema.yaml`, and `truth.parquet`
     (row id of the impression, true click probability), which the schema does not name.
 
     Args:
-        settings: size, character and seed.
-        out: the directory. It is replaced where it exists.
-        processes: how many simulate users. Above 1 they are started afresh ("spawn"): a script that calls this needs
-            `if __name__ == "__main__":` around it.
+        settings: size of the marketplace, behaviour of its users, and seed.
+        out: the directory. An existing directory is replaced.
+        processes: how many processes simulate users. More than one are started with "spawn", so a script that calls this
+            function needs `if __name__ == "__main__":` around the call.
 
     Returns:
         The schema file, for `lum prepare`.
@@ -58,9 +60,9 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
         'schema.yaml'
     """
     if processes < 1:
-        raise InputError(f"--processes {processes}: at least one is needed")
+        raise InputError(f"--processes {processes}: expected at least 1")
     events = settings.users * settings.sessions * settings.slate
-    check_space(Path(out), BYTES_OF_AN_EVENT * events, f"a market of up to {events:,.0f} events")
+    check_space(Path(out), BYTES_PER_EVENT * events, f"a market of up to {events:,.0f} events")
     world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
     starts = range(0, settings.users, settings.users_per_chunk)
     with whole_directory(out, "log") as draft:
@@ -68,16 +70,16 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
         (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
         with ExitStack() as stack:
             if processes > 1 and len(starts) > 1:
-                chunks = stack.enter_context(_simulated_elsewhere(settings, starts, min(processes, len(starts))))
+                chunks = stack.enter_context(_simulate_in_processes(settings, starts, min(processes, len(starts))))
             else:
-                chunks = (_simulate(settings, world, first) for first in starts)
+                chunks = (_simulate_chunk(settings, world, first) for first in starts)
             writers: dict[str, pq.ParquetWriter] = {}
             rows = 0
             for tables in tracked(chunks, "simulating users", len(starts), new_console(stderr=True)):
                 for name, table in tables.items():
-                    if "row" in table.column_names:  # counted from 0 in every chunk
-                        place = table.column_names.index("row")
-                        table = table.set_column(place, "row", pc.add(table["row"], rows))
+                    if "row" in table.column_names:  # the row ids of every chunk begin at 0
+                        index = table.column_names.index("row")
+                        table = table.set_column(index, "row", pc.add(table["row"], rows))
                     if name not in writers:
                         writers[name] = stack.enter_context(pq.ParquetWriter(draft / f"{name}.parquet", table.schema))
                     writers[name].write_table(table)
@@ -87,78 +89,79 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
 
 @dataclass(frozen=True)
 class MarketFigures:
-    """What a market directory holds, counted in its files."""
+    """Counts of the rows and files in a market directory."""
 
     users: int
-    """Users."""
+    """Number of users."""
     items: int
-    """Items."""
+    """Number of items."""
     events: int
-    """Events; there are as many impressions."""
+    """Number of events, which is also the number of impressions."""
     click_rate: float
-    """Part of the impressions that was clicked."""
+    """Fraction of the impressions that were clicked."""
     sizes: dict[str, int]
-    """File to its bytes."""
+    """File name to size in bytes."""
 
 
 def market_figures(directory: Path) -> MarketFigures:
-    """Count a market that `write_market` wrote; one row group at a time is in memory."""
+    """Return the counts of a directory that `write_market` wrote. Only one row group at a time is in memory."""
     rows = {name: pq.read_metadata(directory / f"{name}.parquet").num_rows for name in ("users", "items", "events")}
     with pq.ParquetFile(directory / "impressions.parquet") as file:
         clicks = sum(pc.sum(batch["label"]).as_py() for batch in file.iter_batches(columns=["label"]))
     return MarketFigures(**rows, click_rate=clicks / rows["events"], sizes=files_of(directory))
 
 
-def _simulate(settings: MarketSettings, world: World, first: int) -> dict[str, pa.Table]:
-    """The tables of the chunk of users from `first` on; rows are counted from 0."""
+def _simulate_chunk(settings: MarketSettings, world: World, first: int) -> dict[str, pa.Table]:
+    """Return the tables of the chunk of users that begins at `first`; row ids begin at 0."""
     count = min(settings.users_per_chunk, settings.users - first)
-    crowd, slates = simulate_users(settings, world, count, np.random.default_rng([settings.seed, 1, first]))
-    return log_tables(slates, first) | {"users": user_table(crowd.age, crowd.city, first)}
+    population, slates = simulate_users(settings, world, count, np.random.default_rng([settings.seed, 1, first]))
+    return log_tables(slates, first) | {"users": user_table(population.age, population.city, first)}
 
 
 @contextmanager
-def _simulated_elsewhere(
+def _simulate_in_processes(
     settings: MarketSettings, starts: range, processes: int
 ) -> Iterator[Iterator[dict[str, pa.Table]]]:
-    """Chunks in order, from processes that take turns. Each holds one chunk at most: it waits until that is taken."""
+    """Yield an iterator over the chunks in order. The processes take turns; each holds one chunk until it is received."""
     context = multiprocessing.get_context("spawn")
-    started = []
-    resource_tracker.ensure_running()  # before the mask: it would lift it
-    # Ctrl-C reaches every process of the terminal; only this one is to act on it. The mask is inherited.
+    workers = []
+    resource_tracker.ensure_running()  # before the mask is set, because starting the tracker would reset it
+    # Ctrl-C reaches every process of the terminal, but only this process must handle it. New processes inherit the mask.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         for turn in range(processes):
             receiver, sender = context.Pipe(duplex=False)
-            turns = starts[turn::processes]
-            process = context.Process(target=_send_chunks, args=(settings, turns, sender), daemon=True)
+            process_starts = starts[turn::processes]
+            process = context.Process(target=_send_chunks, args=(settings, process_starts, sender), daemon=True)
             process.start()
-            sender.close()  # so that the pipe ends with its process
-            started.append((process, receiver))
+            sender.close()  # only the process keeps it, so the pipe ends when the process ends
+            workers.append((process, receiver))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        yield (_receive(*started[turn % processes]) for turn in range(len(starts)))
+        yield (_receive(*workers[turn % processes]) for turn in range(len(starts)))
     finally:
-        for process, _ in started:
+        for process, _ in workers:
             process.terminate()
             process.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _send_chunks(settings: MarketSettings, starts: range, sender: Connection) -> None:
-    """Simulate the chunks of users that begin at `starts`, in a process of its own."""
+    """Simulate the chunks of users that begin at `starts` and send their tables. Runs in a process of its own."""
     world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
     try:
         for first in starts:
-            sender.send(_simulate(settings, world, first))
+            sender.send(_simulate_chunk(settings, world, first))
     except BrokenPipeError:
-        return  # the writer is gone
+        return  # the receiving process has ended
 
 
 def _receive(process: Any, receiver: Connection) -> dict[str, pa.Table]:
+    """Return the tables of the next chunk of a process."""
     try:
         tables: dict[str, pa.Table] = receiver.recv()
     except EOFError:
         process.join()
         raise InputError(
-            f"a simulating process ended with status {process.exitcode}; if memory ran out, use fewer --processes"
+            f"a simulation process ended with status {process.exitcode}; if memory ran out, use fewer --processes"
         ) from None
     return tables

@@ -1,8 +1,8 @@
-"""Public data sets, one module a publisher: `write(name, out, source, partial)` writes the log, its tables and the schema.
+"""Public data sets, one module per publisher: `write(name, out, source, partial)` writes the log, its tables and the schema.
 
-A module has `PUBLISHERS`, name of a data set to `Publisher`, and `write`. It reads the publisher's original files with
-`source.py` and `tables.py` in bounded memory. Its docstring says what counts as an event, a condition, an impression and a
-label.
+Each module has `PUBLISHERS`, which maps the name of a data set to its `Publisher`, and a function `write`. The module reads
+the publisher's original files with `source.py` and `tables.py` in bounded memory. Its docstring defines the events, the
+conditions, the impressions and the labels of the data set.
 """
 
 import difflib
@@ -12,8 +12,8 @@ from pathlib import Path
 from openlum.errors import InputError
 from openlum.sources.public.source import Publisher
 
-ANY = "CATEGORY"
-"""The end of a name that stands for any word."""
+CATEGORY = "CATEGORY"
+"""Placeholder at the end of a name for any category."""
 
 DATASETS = {
     "ml-1m": "openlum.sources.public.movielens",
@@ -32,52 +32,52 @@ DATASETS = {
     "mind-small": "openlum.sources.public.mind",
     "mind-large": "openlum.sources.public.mind",
 }
-"""Name on the command line to the module that writes the data set."""
+"""Name of a data set on the command line to the module that writes it."""
 
 
 def write(
     name: str, out: Path, source: Path | None = None, partial: bool = False, negatives: int | None = None
 ) -> Path:
-    """Write the public data set `name` to the directory `out`; returns its schema file.
+    """Write the public data set `name` to the directory `out` and return its schema file.
 
     Args:
-        name: a key of `DATASETS`, with a category in the place of `CATEGORY`.
-        out: the directory to write; it appears whole or not at all.
+        name: a key of `DATASETS`; a category replaces the placeholder `CATEGORY`.
+        out: the directory to write; it appears complete or not at all.
         source: a directory with the publisher's files; by default they are downloaded.
-        partial: a part of the data set is accepted: fewer rows than were published, or fewer files.
-        negatives: sampled to each review of Amazon; other data sets have impressions of their own, or none.
+        partial: whether to accept a part of the data set: fewer rows or fewer files than were published.
+        negatives: number of negatives to sample for each review of Amazon. Other data sets accept None only.
 
     Raises:
-        InputError: there is no such data set, or its files are missing, broken or not whole; or it takes no negatives.
+        InputError: there is no such data set, its files are missing, broken or incomplete, or it takes no negatives.
     """
     module = importlib.import_module(module_of(name))
     if negatives is not None and not takes_negatives(name):
-        raise InputError(f"'{name}': negatives are sampled for the data sets of Amazon only; leave --negatives out")
-    more = {} if negatives is None else {"negatives": negatives}
-    schema: Path = module.write(name, out, source, partial, **more)
+        raise InputError(f"'{name}': negatives are sampled for the data sets of Amazon only; remove --negatives")
+    options = {} if negatives is None else {"negatives": negatives}
+    schema: Path = module.write(name, out, source, partial, **options)
     return schema
 
 
 def takes_negatives(name: str) -> bool:
-    """Whether negatives can be sampled to a data set's rows: those of Amazon are nothing but reviews."""
+    """Return whether negatives can be sampled for a data set: only the Amazon data sets have reviews and nothing else."""
     return name.startswith("amazon-")
 
 
 def publishers() -> dict[str, Publisher]:
-    """The publisher of every data set, by the names in `DATASETS`."""
+    """Return the publisher of each data set, by its name in `DATASETS`."""
     return {name: importlib.import_module(module).PUBLISHERS[name] for name, module in DATASETS.items()}
 
 
 def module_of(name: str) -> str:
-    """The module that writes a public data set.
+    """Return the name of the module that writes a public data set.
 
     Raises:
         InputError: there is no such data set.
     """
-    for known, module in DATASETS.items():
-        start, any_word, _ = known.partition(ANY)
-        if name == known or (any_word and name.startswith(start) and name != start):
+    for dataset, module in DATASETS.items():
+        prefix, placeholder, _ = dataset.partition(CATEGORY)
+        if name == dataset or (placeholder and name.startswith(prefix) and name != prefix):
             return module
-    near = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(DATASETS)}"
-    raise InputError(f"no public data set '{name}'; {hint}")
+    near_misses = difflib.get_close_matches(name, DATASETS, n=1)
+    hint = f"did you mean '{near_misses[0]}'?" if near_misses else f"choose from {', '.join(DATASETS)}"
+    raise InputError(f"unknown public data set '{name}'; {hint}")

@@ -1,4 +1,4 @@
-"""Amazon's files of reviews and metadata in the forms of 2014, 2018 and 2023, read line by line."""
+"""Reader of Amazon's files of reviews and metadata, in the formats of 2014, 2018 and 2023, line by line."""
 
 import ast
 import gzip
@@ -20,23 +20,24 @@ from openlum.sources.public.source import Publisher, find
 
 @dataclass(frozen=True)
 class Edition:
-    """One year's form of the data."""
+    """The data format of one year."""
 
     publisher: Publisher
+    """The publisher of the edition."""
     reviews: str
-    """File of all reviews of a category."""
+    """File with all reviews of a category."""
     core: str
-    """File of the 5-core: the reviews of users and items with at least five."""
+    """File with the 5-core: the reviews of users and items that have at least five reviews."""
     items: str
-    """File of the metadata."""
+    """File with the metadata."""
     keys: tuple[str, str, str, str]
-    """Of user, item, rating and time in a review. The item's key is the same in the metadata."""
+    """Keys of user, item, rating and time in a review. The key of the item is the same in the metadata."""
     time_unit: str
-    """Of the time."""
+    """Unit of the time."""
     time_fields: str
-    """Of the schema: nothing finer than the time is recorded."""
+    """`time_fields` of the schema: no finer than the recorded time."""
     gap_unit: str
-    """Of the schema."""
+    """`gap_unit` of the schema."""
 
 
 UCSD = "https://mcauleylab.ucsd.edu/public_datasets/data"
@@ -90,7 +91,7 @@ EDITIONS = {
 }
 
 SPELLING = {"and": "and", "for": "for", "cds": "CDs", "tv": "TV"}
-"""Words of categories that are not merely capitalised."""
+"""Spelling of the words in category names that are not simply capitalised."""
 
 REVIEWS = pa.schema({"user_id": pa.string(), "item_id": pa.string(), "rating": pa.float32(), "timestamp": pa.int64()})
 ITEMS = pa.schema(
@@ -105,44 +106,44 @@ ITEMS = pa.schema(
 
 
 def publishers_spelling(category: str) -> str:
-    """A category as the publisher's files spell it, given so or in lower case."""
+    """Return a category in the spelling of the publisher's files; it may be in this spelling already, or in lower case."""
     if not re.fullmatch(r"\w+", category):
-        raise InputError(f"'{category}' is no category; write it as in the publisher's file names, or in lower case")
+        raise InputError(f"'{category}' is not a category; write it as in the publisher's file names, or in lower case")
     if category != category.lower():
         return category
     return "_".join(SPELLING.get(word, word.capitalize()) for word in category.split("_"))
 
 
 def file_names(edition: Edition, publisher: Publisher, category: str, source: Path | None) -> tuple[str, str]:
-    """The files of reviews and of metadata."""
+    """Return the names of the file of reviews and the file of metadata."""
     metadata = edition.items.format(category.removesuffix("_5"))
     if category.endswith("_5"):
         return edition.core.format(category.removesuffix("_5")), metadata
-    ratings = f"ratings_{category}.csv"  # without the texts, which are not used
+    ratings = f"ratings_{category}.csv"  # this smaller file has no review texts, which are not used
     if edition is EDITIONS["2014"] and (source is None or find(publisher, ratings, source)):
         return ratings, metadata
     return edition.reviews.format(category), metadata
 
 
 def write_reviews(edition: Edition, file: Path, path: Path) -> None:
-    """The reviews of a file as Parquet in the form of `REVIEWS`."""
+    """Write the reviews of a file as Parquet with the columns of `REVIEWS`."""
     user, item, rating, time = edition.keys
-    _stream(
+    _write_parquet(
         _records(file, lambda row: (str(row[user]), str(row[item]), float(row[rating]), int(row[time]))), REVIEWS, path
     )
 
 
 def write_items(edition: Edition, file: Path, path: Path) -> None:
-    """The metadata of a file as Parquet in the form of `ITEMS`."""
-    _stream(_records(file, _describe(edition)), ITEMS, path)
+    """Write the metadata of a file as Parquet with the columns of `ITEMS`."""
+    _write_parquet(_records(file, _item_parser(edition)), ITEMS, path)
 
 
-def _describe(edition: Edition) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
-    """From a line of metadata to a row of `ITEMS`."""
+def _item_parser(edition: Edition) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Return a function from a line of metadata to a row of `ITEMS`."""
     key = edition.keys[1]
 
-    def row(item: dict[str, Any]) -> tuple[Any, ...]:
-        paths = item.get("categories") or item.get("category") or []  # 2014: some paths; later: one
+    def parse_item(item: dict[str, Any]) -> tuple[Any, ...]:
+        paths = item.get("categories") or item.get("category") or []  # 2014: several paths; later: one path
         paths = paths if not paths or isinstance(paths[0], list) else [paths]
         first = paths[0] if paths else []
         category = first[1] if len(first) > 1 else first[0] if first else item.get("main_category")
@@ -150,48 +151,48 @@ def _describe(edition: Edition) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
         brand = item.get("brand") or item.get("store")
         return str(item[key]), _text(item.get("title")), _text(brand), categories, _text(category)
 
-    return row
+    return parse_item
 
 
 def _text(value: Any) -> str | None:
-    """Text that UTF-8 can hold: some titles have halves of surrogate pairs."""
+    """Return text that UTF-8 can encode: some titles have halves of surrogate pairs, which become `?`."""
     return None if value is None else str(value).encode("utf-8", "replace").decode()
 
 
-def _records(path: Path, take: Callable[[dict[str, Any]], tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Rows of a file with a JSON object or a Python literal in each line.
+def _records(path: Path, parse_record: Callable[[dict[str, Any]], tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a file with a JSON object or a Python literal in each line.
 
     Raises:
-        InputError: a line is neither, or lacks a key; the file is not whole.
+        InputError: a line has neither or lacks a key, or the file is incomplete.
     """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    row = take(_parse(line))
+                    row = parse_record(_parse_line(line))
                 except KeyError as key:
                     raise InputError(f"{path}, line {number}: has no {key}; get the file again") from None
                 except (ValueError, TypeError, AttributeError, SyntaxError, RecursionError, MemoryError) as error:
                     raise InputError(
-                        f"{path}, line {number}: not in the publisher's form ({error}); get the file again"
+                        f"{path}, line {number}: not in the publisher's format ({error}); get the file again"
                     ) from None
                 yield row
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read to its end ({error}); get the file again") from None
+        raise InputError(f"{path}: cannot be read to the end ({error}); get the file again") from None
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse_line(line: str) -> dict[str, Any]:
     try:
         parsed = json.loads(line)
     except ValueError:
-        parsed = ast.literal_eval(line)  # 2014: the files were written by Python's repr
+        parsed = ast.literal_eval(line)  # 2014: the lines were written with Python's repr
     if not isinstance(parsed, dict):
         raise ValueError(f"expected an object, found {type(parsed).__name__}")
     return parsed
 
 
-def _stream(rows: Iterator[tuple[Any, ...]], schema: pa.Schema, path: Path) -> None:
-    """Rows to Parquet, some at a time."""
+def _write_parquet(rows: Iterator[tuple[Any, ...]], schema: pa.Schema, path: Path) -> None:
+    """Write rows to Parquet in chunks, so that memory is bounded."""
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while chunk := list(islice(rows, 50_000)):
             columns = [pa.array(c, t) for c, t in zip(zip(*chunk, strict=True), schema.types, strict=True)]

@@ -1,21 +1,23 @@
-"""KuaiRand Pure, 1K and 27K: exposures of short videos with the users' reactions.
+"""KuaiRand Pure, 1K and 27K: exposures of short videos and the users' reactions, as an event log.
 
 Chongming Gao, Shijun Li, Yuan Zhang, Jiawei Chen, Biao Li, Wenqiang Lei, Peng Jiang and Xiangnan He. 2022. KuaiRand: An Unbiased
 Sequential Recommendation Dataset with Randomly Exposed Videos. CIKM. https://doi.org/10.1145/3511808.3557624. Licence CC BY-SA
 4.0.
 
-What each thing is here:
+Definitions:
 
-- an *event* is every exposure in the standard log, clicked or not: user, video, millisecond;
-- the *condition* of an event is its scenario (`tab`: where in the app the video was shown, known beforehand) and the reaction:
-  click, long view, like, all feedback;
-- an *impression* is every exposure in the standard log, under its scenario. The random log (exposures that chance, not the
-  recommender, chose) is written to `random.parquet` in the same form, for an unbiased test: see the schema;
-- its *label* is 1 where the video was clicked; in tabs that play one video after the other, where it was watched for 7 seconds or
-  to its end.
+- an *event* is an exposure in the standard log, clicked or not: user, video, time in milliseconds;
+- the *condition* of an event is its scenario (`tab`: the place in the app that showed the video, known before the exposure)
+  and the reaction (click, long view, like), which is feedback;
+- an *impression* is an exposure in the standard log, with its scenario. The random log has exposures that were chosen at
+  random and not by the recommender. It is written to `random.parquet` with the same columns, for an unbiased test: see the
+  schema;
+- its *label* is 1 if the video was clicked. In tabs that play one video after the other, the label is 1 if the video was
+  watched for 7 seconds or to its end.
 
-`video_features_statistic` is left out: it counts reactions over the whole month, the test period included. So are the
-activity of users (`user_active_degree`, `is_lowactive_period`), of which the publisher does not say when it was measured.
+`video_features_statistic` is left out, because it counts reactions over the whole month, including the test period. The
+activity of users (`user_active_degree`, `is_lowactive_period`) is left out, because the publisher does not say when it was
+measured.
 """
 
 import tempfile
@@ -49,14 +51,14 @@ STANDARD = {
     "1k": ("log_standard_4_08_to_4_21_1k", "log_standard_4_22_to_5_08_1k"),
     "27k": tuple(f"log_standard_{days}_27k_part{part}" for days in ("4_08_to_4_21", "4_22_to_5_08") for part in (1, 2)),
 }
-"""The files of the standard log, by version."""
+"""Version to the files of the standard log."""
 
 COUNTS: dict[str, dict[str, int]] = {
     "kuairand-pure": {"exposures": 1_436_609, "random exposures": 1_186_059, "users": 27_285, "videos": 7_583},
     "kuairand-1k": {"exposures": 11_713_045, "random exposures": 43_028, "users": 1_000},
     "kuairand-27k": {"exposures": 322_278_385, "random exposures": 1_186_059, "users": 27_285},
 }
-"""What the publisher's page counts."""
+"""Counts on the publisher's page."""
 
 LOG = {
     "user_id": "BIGINT",
@@ -68,7 +70,7 @@ LOG = {
     ),
     "play_time_ms": "BIGINT",
 }
-"""The columns that are taken of a log."""
+"""Columns of a log that are read."""
 
 RANGES = ("follow_user_num_range", "fans_user_num_range", "friend_user_num_range", "register_days_range")
 USER = {
@@ -95,7 +97,7 @@ SCHEMA = """\
 # Name of the data set.
 name: {name}
 
-# The behaviour log: one row an exposure of the standard log, with the reaction.
+# The behaviour log: one row per exposure of the standard log, with the reaction.
 events:
   # Parquet or CSV, relative to this file.
   path: events.parquet
@@ -107,90 +109,91 @@ events:
   time: time_ms
   # Unit of the time since 1970.
   time_unit: ms
-  # Under what condition the event happened. The table also has the rare reactions is_follow, is_comment, is_forward and
-  # is_hate, and the time of play.
+  # The condition fields of an event. The table also has the rare reactions is_follow, is_comment, is_forward and is_hate,
+  # and the play time.
   condition:
-    # The scenario: where in the app the video was shown.
+    # The scenario: the place in the app that showed the video.
     tab:
-      # One id a scenario.
+      # One id per scenario.
       type: categorical
-    # 1 where the video was clicked, or played for 7 seconds or to its end in tabs without clicks.
+    # 1 if the video was clicked; in tabs without clicks, if it was played for 7 seconds or to its end.
     is_click:
-      # One id a value.
+      # One id per value.
       type: categorical
       # The user's reaction: unknown when a video is ranked.
       feedback: true
-    # 1 where the video was played for 18 seconds or to its end.
+    # 1 if the video was played for 18 seconds or to its end.
     long_view:
-      # One id a value.
+      # One id per value.
       type: categorical
       # The user's reaction.
       feedback: true
-    # 1 where the user pressed "like".
+    # 1 if the user pressed "like".
     is_like:
-      # One id a value.
+      # One id per value.
       type: categorical
       # The user's reaction.
       feedback: true
 
-# The item table: one row a video. No statistics: the publisher's are of the whole month, the test period included.
+# The item table: one row per video. It has no statistics, because the publisher's cover the whole month and so the test
+# period.
 items:
   # Parquet or CSV, relative to this file.
   path: items.parquet
   # Column of the item id.
   id: video_id
-  # What is known of a video.
+  # The features of a video.
   features:
-    # Who made it.
+    # The author of the video.
     author_id:
       # One id an author.
       type: categorical
-      # Rarer ones are unknown.
+      # Rarer values become unknown.
       min_count: 2
     # NORMAL or AD.
     video_type:
-      # One id a value.
+      # One id per value.
       type: categorical
-    # How it was made.
+    # The way in which the video was made.
     upload_type:
-      # One id a value.
+      # One id per value.
       type: categorical
-    # When it was uploaded.
+    # The upload date.
     upload_time:
       # Days, standardised.
       type: time
       # Column of the date.
       column: upload_dt
-    # Its length in milliseconds; unknown for some.
+    # The length in milliseconds; unknown for some videos.
     video_duration:
-      # One id a bucket.
+      # One id per bucket.
       type: numeric
-      # Buckets of equally many videos.
+      # Number of buckets, with equally many videos in each.
       buckets: 20
-    # Its music.
+    # The music of the video.
     music_id:
-      # One id a piece.
+      # One id per piece.
       type: categorical
-      # Rarer ones are unknown.
+      # Rarer values become unknown.
       min_count: 5
-    # What the video is about, by the publisher's numbers.
+    # The topics of the video, as the publisher's numbers.
     tag:
       # A list of categories.
       type: multi
-      # Values of a video that are kept.
+      # Largest number of values that are kept per video.
       max_values: 4
 
-# The user table: one row a user.
+# The user table: one row per user.
 users:
   # Parquet or CSV, relative to this file.
   path: users.parquet
   # Column of the user id.
   id: user_id
-  # What is known of a user: ranges of counts, and features whose meaning the publisher keeps to itself.
+  # The features of a user: ranges of counts, and features whose meaning the publisher does not disclose.
   features:
 {users}
-# The impression log: every exposure of the standard log. For a test without the bias of the recommender that chose the
-# videos, write random.parquet here (where the publisher's random log was there): exposures that chance chose.
+# The impression log: each exposure of the standard log. For a test without the bias of the publisher's recommender, change
+# the path to random.parquet, which has exposures that were chosen at random (if the publisher's random log was available).
 impressions:
   # Parquet or CSV, relative to this file.
   path: events.parquet
@@ -203,25 +206,26 @@ impressions:
   # Column of the label, 0 or 1.
   label: is_click
 
-# Time known when a question is asked, as further condition fields. Hours are UTC, 8 behind the users' clocks.
+# Time fields that are known when a question is asked. Hours are UTC, which is 8 hours behind the users' local time.
 time_fields: [hour, weekday, gap]
 
-# Gaps between events are counted in whole units of this.
+# Unit of the gaps between events, which are whole numbers.
 gap_unit: s
 
-# The publisher's log repeats some exposures (2.6 % of the second half of Pure), which are refused. At most this part of the rows.
+# The publisher's log repeats some exposures (2.6 % of the second half of Pure). `lum prepare` rejects repeated rows, up to
+# this part of a table.
 max_rejected: 5%
 
 # One global time split: validation and test begin at these fractions of the time-ordered events.
 splits:
   # The first 80 % of the events are training.
   valid: 0.8
-  # The last 10 % are test.
+  # The last 10 % of the events are test.
   test: 0.9
 """
 
 USER_FEATURE = """\
-    # One id a value.
+    # One id per value.
     {}: {{type: categorical}}
 """
 
@@ -233,17 +237,15 @@ def write(
     partial: bool = False,
     counts: Mapping[str, Mapping[str, int]] = COUNTS,
 ) -> Path:
-    """Write a version of KuaiRand as an event log, an item table, a user table, the random exposures, and their schema.
+    """Write a version of KuaiRand as logs, an item table and a user table, and return the path of their schema.
 
     Args:
         name: `kuairand-pure`, `kuairand-1k` or `kuairand-27k`.
-        out: the directory to write; it appears whole or not at all.
-        source: a directory with the publisher's folder `data`, or that folder; by default the archive is downloaded.
-        partial: some files of the logs may be absent, one of the standard log excepted; and rows.
-        counts: of each version, by what is counted.
-
-    Returns:
-        The path of the schema, for `lum prepare`.
+        out: the directory to write; it appears complete or not at all.
+        source: a directory with the publisher's folder `data`, or that folder; by default, the archive is downloaded.
+        partial: whether to accept fewer rows than were published, and missing files of the logs; at least one file of the
+            standard log is needed.
+        counts: published counts: version to unit to count.
     """
     publisher, version = PUBLISHERS[name], name.removeprefix("kuairand-")
     standard = [f"data/{file}.csv" for file in STANDARD[version]]
@@ -258,7 +260,7 @@ def write(
         logs = [*standard, random]
         files = locate(publisher, [*logs, users, videos], source, Path(scratch), optional=logs)
         _check_logs(publisher, files, standard, logs, partial)
-        found = {
+        actual_counts = {
             "exposures": _save_log(connection, files, standard, draft / "events.parquet"),
             "random exposures": _save_log(connection, files, [random], draft / "random.parquet"),
             "users": save(read_csv(connection, [files[users]], USER), draft / "users.parquet", users),
@@ -268,9 +270,9 @@ def write(
                 videos,
             ),
         }
-        origin = {"exposures": "the standard log", "random exposures": random, "users": users, "videos": videos}
-        for what, published in counts[name].items():
-            check_count(publisher, origin[what], what, found[what], published, partial)
+        origins = {"exposures": "the standard log", "random exposures": random, "users": users, "videos": videos}
+        for unit, published in counts[name].items():
+            check_count(publisher, origins[unit], unit, actual_counts[unit], published, partial)
         features = "".join(USER_FEATURE.format(column) for column in USER if column != "user_id")
         (draft / "schema.yaml").write_text(SCHEMA.format(name=name, users=features), encoding="utf-8")
     return Path(out) / "schema.yaml"
@@ -279,17 +281,18 @@ def write(
 def _check_logs(
     publisher: Publisher, files: Mapping[str, Path], standard: list[str], logs: list[str], partial: bool
 ) -> None:
-    absent = [log for log in logs if log not in files]
-    if absent and not partial:
+    """Raise an error if files of the logs are missing and `partial` does not allow it."""
+    missing = [log for log in logs if log not in files]
+    if missing and not partial:
         raise InputError(
-            f"no {', '.join(absent)}; get the rest of {publisher.name} from {publisher.page}, "
-            "or give --partial to take what is there"
+            f"no {', '.join(missing)}; get the other files of {publisher.name} from {publisher.page}, "
+            "or use the available files with --partial"
         )
     if not any(log in files for log in standard):
         raise InputError(f"no file of the standard log; expected at least one of {', '.join(standard)}")
 
 
 def _save_log(connection: DuckDBPyConnection, files: Mapping[str, Path], names: list[str], path: Path) -> int:
-    """Write those files of a log that are there; returns the number of rows."""
-    there = [files[name] for name in names if name in files]
-    return save(read_csv(connection, there, LOG), path, " or ".join(names)) if there else 0
+    """Write the available files of a log as one table and return its number of rows."""
+    available = [files[name] for name in names if name in files]
+    return save(read_csv(connection, available, LOG), path, " or ".join(names)) if available else 0

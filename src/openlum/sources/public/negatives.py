@@ -1,16 +1,18 @@
-"""Impressions for a log that has only positives: every row of it, and negatives that are sampled to it.
+"""Impressions for a log without impressions: each row of the log is a positive, with negatives sampled for it.
 
-A log of reviews does not say what was shown and passed over. Its rows are ranked among *negatives*: items of other
-rows, of the same time or soon after. So a negative is about as popular and as old as a positive is at that moment, and
-neither tells the label, as they would if negatives were drawn from the catalogue. No earlier rows are drawn from: the
-row that a negative comes from would be part of that item's past, while a positive's own row never is, and items in
-fashion would look like negatives. (Amazon's Beauty: the number of an item's reviews in the last 30 days has an AUC of
-0.51; with rows from both sides it would be 0.44.) What is left comes of the most popular items, which many users
-have and which are drawn twice: they are negatives a little less often.
+A log of reviews does not say which items were shown and not reviewed. So each row is ranked among *negatives*: the items
+of other rows at the same time or soon after. Such a negative is about as popular and as old as the positive at that moment,
+so neither popularity nor age reveals the label. Negatives from the whole catalogue would reveal it. Negatives are not
+drawn from earlier rows: the row of such a negative would be in the past of its item, while the row of a positive never is,
+so items that are popular at the moment would look like negatives. (On Amazon's Beauty, the number of an item's reviews in
+the last 30 days has an AUC of 0.51; with negatives from earlier and later rows it would be 0.44.) One small bias is left: the
+most popular items are negatives slightly too seldom, because many users have them already and an item is used only once in
+a row.
 
-Negatives are drawn, not shown: figures on them compare methods with each other, and say little about real impressions.
+The negatives are sampled, not shown. So metrics on them compare methods with each other, but say little about real
+impressions.
 
-Shapes: n rows, m of them, N negatives of each.
+Shapes: n rows, m of these rows, N negatives per row.
 """
 
 from pathlib import Path
@@ -23,29 +25,28 @@ from openlum.errors import InputError
 from openlum.sources.public.tables import save
 
 WINDOW = 50
-"""So many rows, at least, are drawn from for each of the N negatives."""
+"""The negatives of a row are drawn from at least N times this many rows."""
 ROUNDS = 20
-"""So often they are drawn again before the whole catalogue is taken."""
+"""How often a negative is drawn again from the window before it is drawn from the whole catalogue."""
 
 
 def write_impressions(connection: duckdb.DuckDBPyConnection, number: int, path: Path, seed: int = 0) -> int:
-    """Write the log of impressions: each review with label 1, and its negatives with label 0, same user and same time.
+    """Write an impression log with each review (label 1) and its negatives (label 0), and return its number of rows.
 
-    Columns: `row` (reviews in the order of time, user and item; the N + 1 rows of one together), `user_id`, `item_id`,
-    `timestamp`, `label`, and `category`, that of the row's own item. Repeated reviews count once. Reviews and negatives
-    are held in memory: about 100 bytes a review, and 16 a negative.
+    Columns: `row`, `user_id`, `item_id`, `timestamp`, `label`, and `category`, which is the category of the row's own item.
+    Reviews are ordered by time, user and item; the N + 1 rows of a review are adjacent and have the user and the time of
+    the review. Repeated reviews count once. Reviews and negatives are held in memory: about 100 bytes per review and 16
+    bytes per negative.
 
     Args:
-        connection: with `events` (user_id, item_id, timestamp) and `items` (item_id, category; one row an item).
+        connection: a connection with the tables `events` (user_id, item_id, timestamp) and `items` (item_id, category; one
+            row per item).
         number: N, at least 1.
-        path: of the Parquet file.
-        seed: of the draws.
-
-    Returns:
-        The number of rows.
+        path: the Parquet file to write.
+        seed: seed of the random draws.
 
     Raises:
-        InputError: a user has reviewed so many items that fewer than N are left.
+        InputError: a user has reviewed so many items that fewer than N items are left.
     """
     numbered = "SELECT row_number() OVER (ORDER BY item_id) - 1 AS item, item_id, category FROM items"
     connection.sql(numbered).to_table("catalogue")
@@ -56,76 +57,77 @@ def write_impressions(connection: duckdb.DuckDBPyConnection, number: int, path: 
         WHERE user_id IS NOT NULL AND timestamp IS NOT NULL ORDER BY review""").fetch_arrow_table()
     user, item, time = (reviews[name].to_numpy() for name in ("user", "item", "timestamp"))
     negatives = sample_negatives(user, item, time, number, seed)
-    drawn = pa.FixedSizeListArray.from_arrays(pa.array(negatives.ravel()), number)
-    connection.register("drawn", reviews.append_column("negatives", drawn))
+    negative_lists = pa.FixedSizeListArray.from_arrays(pa.array(negatives.ravel()), number)
+    connection.register("sampled", reviews.append_column("negatives", negative_lists))
     rows = connection.sql(f"""
-        WITH shown AS (
+        WITH candidates AS (
             SELECT review, user_id, timestamp, unnest([item] || negatives::BIGINT[]) AS item,
-                unnest(range({number + 1})) AS place
-            FROM drawn)
-        SELECT review * {number + 1} + place AS row, user_id, item_id, timestamp, (place = 0)::TINYINT AS label,
+                unnest(range({number + 1})) AS slot
+            FROM sampled)
+        SELECT review * {number + 1} + slot AS row, user_id, item_id, timestamp, (slot = 0)::TINYINT AS label,
             category
-        FROM shown JOIN catalogue USING (item) ORDER BY row""")
+        FROM candidates JOIN catalogue USING (item) ORDER BY row""")
     return save(rows, path, "the reviews")
 
 
 def sample_negatives(user: np.ndarray, item: np.ndarray, time: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
-    """Draw the negatives of every row.
+    """Return the negatives of each row (n, N).
 
-    The rule: a negative is the item of a row drawn from all rows of the row's own time, and the next ones where these
-    are fewer than `N * WINDOW`; at the end of the log, from the last ones. Rows of one time are in random order, so
-    that ids play no part. It is no item that the user has at any time, and no other negative of the same row. What breaks
-    this is drawn again, `ROUNDS` times; then it is drawn from the whole catalogue, by popularity.
+    A negative is the item of a row that is drawn from a window. The window has all rows of the row's own time and, if these
+    are fewer than `N * WINDOW`, the next rows; at the end of the log it has the last rows. Rows of one time are in random
+    order, so that ids have no influence. A negative is never an item that the user has at any time, and the negatives of a
+    row all differ. A negative that breaks these rules is drawn again up to `ROUNDS` times, and then from the whole catalogue
+    by popularity.
 
     Args:
-        user: (n,) of each row, whole numbers from 0 on.
-        item: (n,) likewise.
-        time: (n,).
+        user: (n,) the user of each row, whole numbers from 0 on.
+        item: (n,) the item of each row, whole numbers from 0 on.
+        time: (n,) the time of each row.
         number: N.
-        seed: of the draws.
+        seed: seed of the random draws.
 
     Returns:
-        (n, N) items. They depend on the set of rows and the seed; the order of different rows plays no part.
+        (n, N) items. They depend on the set of rows and the seed, but not on the order of the rows, if all rows differ.
 
     Raises:
-        InputError: a user lacks fewer than N of the items.
+        InputError: a user has so many items that fewer than N items are left.
     """
     rng = np.random.default_rng(seed)
     order = np.lexsort((item, user, time))
     order = order[np.lexsort((rng.random(len(order)), time[order]))]
     user, item = user[order].astype(np.int64), item[order].astype(np.int64)
     start, width = _windows(time[order], number * WINDOW)
-    history = _Histories(user, item)
-    history.check(number)
-    chosen = np.empty((len(user), number), np.int64)
-    for place in range(number):
+    histories = _Histories(user, item)
+    histories.check(number)
+    negatives = np.empty((len(user), number), np.int64)
+    for column in range(number):
         pending = np.arange(len(user))
         for _ in range(ROUNDS):
             candidates = item[start[pending] + rng.integers(width[pending])]
-            taken = history.contain(user[pending], candidates)
-            taken |= (chosen[pending, :place] == candidates[:, None]).any(1)
-            chosen[pending[~taken], place] = candidates[~taken]
-            pending = pending[taken]
+            is_invalid = histories.contain(user[pending], candidates)
+            is_invalid |= (negatives[pending, :column] == candidates[:, None]).any(1)
+            negatives[pending[~is_invalid], column] = candidates[~is_invalid]
+            pending = pending[is_invalid]
         for row in pending:
-            chosen[row, place] = history.draw_other(user[row], chosen[row, :place], rng)
-    result = np.empty_like(chosen)
-    result[order] = chosen
+            negatives[row, column] = histories.draw_other(user[row], negatives[row, :column], rng)
+    result = np.empty_like(negatives)
+    result[order] = negatives
     return result
 
 
 def _windows(time: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First row and number of the rows that each one's negatives are drawn from, (n,) both; `time`, (n,), ascends."""
+    """Return the first row (n,) and the number of rows (n,) of each row's window; `time` (n,) is in ascending order."""
     n = len(time)
     start = np.minimum(np.searchsorted(time, time, "left"), max(n - size, 0))
     return start, np.minimum(np.maximum(np.searchsorted(time, time, "right") - start, size), n - start)
 
 
 class _Histories:
-    """Which items each user has.
+    """The items of each user.
 
     Args:
-        user: (n,).
-        item: (n,).
+        user: (n,) the user of each row.
+        item: (n,) the item of each row.
     """
 
     def __init__(self, user: np.ndarray, item: np.ndarray) -> None:
@@ -134,22 +136,24 @@ class _Histories:
         self.pairs = np.unique(user * self.stride + item)
 
     def contain(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """Whether the users, (m,), have the items, (m,)."""
+        """Return whether each user has the item (m,), for users (m,) and items (m,)."""
         pair = user * self.stride + item
-        place = np.searchsorted(self.pairs, pair)
-        return self.pairs[np.minimum(place, len(self.pairs) - 1)] == pair
+        index = np.searchsorted(self.pairs, pair)
+        return self.pairs[np.minimum(index, len(self.pairs) - 1)] == pair
 
-    def draw_other(self, user: int, chosen: np.ndarray, rng: np.random.Generator) -> int:
-        """An item of the catalogue, by popularity, that the user does not have and that is not in `chosen`."""
+    def draw_other(self, user: int, excluded: np.ndarray, rng: np.random.Generator) -> int:
+        """Return an item of the catalogue, drawn by popularity, that the user does not have and that is not excluded."""
         begin, end = np.searchsorted(self.pairs, [user * self.stride, (user + 1) * self.stride])
-        taken = np.concatenate([self.pairs[begin:end] - user * self.stride, chosen])
-        left = ~np.isin(self.catalogue, taken)
-        return int(rng.choice(self.catalogue[left], p=self.counts[left] / self.counts[left].sum()))
+        unavailable = np.concatenate([self.pairs[begin:end] - user * self.stride, excluded])
+        is_left = ~np.isin(self.catalogue, unavailable)
+        return int(rng.choice(self.catalogue[is_left], p=self.counts[is_left] / self.counts[is_left].sum()))
 
     def check(self, number: int) -> None:
-        """Refuse a user who lacks fewer than `number` items."""
-        most, items = int(np.bincount(self.pairs // self.stride).max(initial=0)), len(self.catalogue)
-        if items - most < number:
+        """Raise an error if fewer than `number` items are left for a user."""
+        largest_history = int(np.bincount(self.pairs // self.stride).max(initial=0))
+        items = len(self.catalogue)
+        if items - largest_history < number:
             raise InputError(
-                f"a user has {most:,} of the {items:,} items, which leaves fewer than {number} negatives; ask for fewer"
+                f"a user has {largest_history:,} of the {items:,} items, which leaves fewer than {number} negatives; "
+                "use fewer negatives"
             )

@@ -1,4 +1,4 @@
-"""Where a publisher's files come from: a directory that has them, or the published archive; and whether they are whole."""
+"""The files of a publisher: they are located in a directory or downloaded, unpacked, and checked to be complete."""
 
 import gzip
 import http.client
@@ -22,100 +22,98 @@ console = new_console(stderr=True)
 
 @dataclass(frozen=True)
 class Publisher:
-    """Who publishes a data set, and how one gets it."""
+    """The publisher of a data set, and the way to get the data set."""
 
     name: str
-    """On the command line: `ml-20m`."""
+    """Name of the data set on the command line, such as `ml-20m`."""
     page: str
-    """Web page where people get it and read its terms."""
+    """Web page with the files and their terms."""
     archive: str | None = None
-    """URL of the zip or tar file that has the files; one that ends in `/` has each of them under it. None: terms or a login
-    stand before it."""
+    """URL of the zip or tar file with the files, or, if it ends in `/`, of the folder with the files. None if the publisher
+    demands a login or agreement to terms."""
     folder: str = ""
-    """Folder inside the archive, or in the directory of `--from`, that holds the files."""
+    """Folder with the files, inside the archive or inside the directory of `--from`."""
     size: str = ""
-    """What is in it, in a few words: `20 M ratings`."""
+    """Size of the data set in a few words, such as `20 M ratings`."""
 
 
 def locate(
     publisher: Publisher, names: Sequence[str], source: Path | None, scratch: Path, optional: Collection[str] = ()
 ) -> dict[str, Path]:
-    """Find the publisher's files, or download them.
+    """Return the paths of the publisher's files by name; download the files if there is no source.
+
+    If there is only `NAME.gz`, it is unpacked to `scratch`, because readers of CSV do not notice that a gzip file is cut
+    short. A name that ends in `.gz` may be in the source without this ending.
 
     Args:
-        publisher: of the files.
-        names: of the files, with the folders that they have in the publisher's archive.
+        publisher: the publisher of the files.
+        names: the names of the files, with their folders in the publisher's archive.
         source: the directory with the files; None downloads the archive.
-        scratch: an existing directory for the archive and the files unpacked from it.
-        optional: those of `names` that `source` may lack.
-
-    Returns:
-        Name to path. Where there is only `NAME.gz`, it is unpacked to `scratch`: readers of CSV do not notice one that was
-        cut short. A name that ends in `.gz` may be found without it.
+        scratch: an existing directory for the archive and for unpacked files.
+        optional: the names of the files that may be missing in `source`.
 
     Raises:
-        InputError: files are missing, or cannot be downloaded. The message says how to get them.
+        InputError: files are missing or cannot be downloaded. The message says how to get them.
     """
     if source is None:
         return _download(publisher, names, scratch)
     source = Path(source)
     if not source.is_dir():
-        raise InputError(f"{source}: no such directory; --from names the directory with {names[0]}")
-    found = {name: path for name in names if (path := find(publisher, name, source))}
-    missing = [name for name in names if name not in found and name not in optional]
+        raise InputError(f"{source}: no such directory; give --from the directory with {names[0]}")
+    paths = {name: path for name in names if (path := find(publisher, name, source))}
+    missing = [name for name in names if name not in paths and name not in optional]
     if missing:
-        beside = f" or its folder '{publisher.folder}'" if publisher.folder else ""
-        raise InputError(f"{source}: no {', '.join(missing)} in this directory{beside}; {_remedy(publisher)}")
+        folder = f" or its folder '{publisher.folder}'" if publisher.folder else ""
+        raise InputError(f"{source}: no {', '.join(missing)} in this directory{folder}; {_remedy(publisher)}")
     return {
-        name: _plain(path, scratch / "unpacked" / name) if _packed(path, name) else path for name, path in found.items()
+        name: _unpack_gzip(path, scratch / "unpacked" / name) if _is_packed(path, name) else path
+        for name, path in paths.items()
     }
 
 
 def find(publisher: Publisher, name: str, source: Path) -> Path | None:
-    """The path of one of the publisher's files in `source` or in its folder, packed by gzip or not; None where it is absent."""
-    places = [source / name, source / publisher.folder / name, source / PurePosixPath(name).name]
-    other = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
-    spellings = [path for place in places for path in (place, place.with_name(PurePosixPath(other).name))]
-    return next((path for path in spellings if path.is_file()), None)
+    """Return the path of a publisher's file in `source` or in its folder, with or without `.gz`; None if it is missing."""
+    candidates = [source / name, source / publisher.folder / name, source / PurePosixPath(name).name]
+    other_name = PurePosixPath(name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz").name
+    paths = [path for candidate in candidates for path in (candidate, candidate.with_name(other_name))]
+    return next((path for path in paths if path.is_file()), None)
 
 
-def check_count(publisher: Publisher, file: str, what: str, found: int, published: int, partial: bool) -> None:
-    """Compare a count with the published one.
+def check_count(publisher: Publisher, file: str, unit: str, count: int, published: int, partial: bool) -> None:
+    """Raise an error if a count differs from the published count.
 
     Args:
-        publisher: of the file.
-        file: its name, for the message.
-        what: is counted: `ratings`.
-        found: the count.
-        published: what it must be.
-        partial: fewer are accepted, with a line on stderr; more never are.
+        publisher: the publisher of the file.
+        file: the name of the file, for the message.
+        unit: the counted things, such as `ratings`.
+        count: the count in the file.
+        published: the published count.
+        partial: whether to accept a smaller count, with a line on stderr. A larger count is never accepted.
 
     Raises:
         InputError: the counts differ.
     """
-    if found == published:
+    if count == published:
         return
-    differ = f"{file}: {found:,} {what}, but the original of {publisher.name} has {published:,}"
-    if found > published:
-        raise InputError(f"{differ}; this is another file: {_remedy(publisher)}")
+    difference = f"{file}: {count:,} {unit}, but the original of {publisher.name} has {published:,}"
+    if count > published:
+        raise InputError(f"{difference}; this is a different file: {_remedy(publisher)}")
     if not partial:
-        raise InputError(f"{differ}; get the file again, or give --partial to take what is there")
-    console.print(f"{differ}; taken as it is (--partial)", soft_wrap=True, highlight=False)
+        raise InputError(f"{difference}; get the file again, or use the incomplete file with --partial")
+    console.print(f"{difference}; the incomplete file is used (--partial)", soft_wrap=True, highlight=False)
 
 
 def _remedy(publisher: Publisher) -> str:
-    return (
-        f"get the files from {publisher.page}, unpack them and give the directory: lum data {publisher.name} --from DIR"
-    )
+    return f"get the files from {publisher.page}, unpack them, and give their directory: lum data {publisher.name} --from DIR"
 
 
-def _packed(path: Path, name: str) -> bool:
-    """The file was packed by somebody else than its publisher."""
+def _is_packed(path: Path, name: str) -> bool:
+    """Return whether the file is packed although the publisher's file is not."""
     return path.suffix == ".gz" and not name.endswith(".gz")
 
 
-def _plain(path: Path, unpacked: Path) -> Path:
-    """Unpack a gzip file."""
+def _unpack_gzip(path: Path, unpacked: Path) -> Path:
+    """Unpack a gzip file and return the path of the unpacked file."""
     unpacked.parent.mkdir(parents=True, exist_ok=True)
     try:
         with gzip.open(path) as file:
@@ -127,30 +125,32 @@ def _plain(path: Path, unpacked: Path) -> Path:
 
 def _download(publisher: Publisher, names: Sequence[str], scratch: Path) -> dict[str, Path]:
     if publisher.archive is None:
-        raise InputError(f"{publisher.name}: cannot be downloaded without agreeing to its terms; {_remedy(publisher)}")
+        raise InputError(
+            f"{publisher.name}: cannot be downloaded without a login or agreement to terms; {_remedy(publisher)}"
+        )
     if publisher.archive.endswith("/"):
         return {name: _fetch(publisher, publisher.archive + name, scratch / name) for name in names}
     archive = _fetch(publisher, publisher.archive, scratch / PurePosixPath(publisher.archive).name)
     try:
-        found = _unpack(publisher, archive, names, scratch)
+        paths = _unpack_archive(publisher, archive, names, scratch)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise InputError(f"{publisher.archive}: not the expected archive ({error}); {_remedy(publisher)}") from None
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in paths]
     if missing:
         raise InputError(f"{publisher.archive}: has no {', '.join(missing)}; {_remedy(publisher)}")
     archive.unlink()
-    return found
+    return paths
 
 
 def _fetch(publisher: Publisher, url: str, path: Path) -> Path:
-    """Stream `url` to `path`."""
+    """Download `url` to `path` and return `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(url, timeout=60) as response:
             size = int(response.headers.get("Content-Length") or 0)
             columns = "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn()
-            with new_progress(*columns, console=console, transient=True) as shown:
-                _copy(shown.wrap_file(response, size, description=path.name), path)
+            with new_progress(*columns, console=console, transient=True) as progress:
+                _copy(progress.wrap_file(response, size, description=path.name), path)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"{url}: cannot be downloaded ({error}); {_remedy(publisher)}") from None
     if size and path.stat().st_size != size:
@@ -158,20 +158,24 @@ def _fetch(publisher: Publisher, url: str, path: Path) -> Path:
     return path
 
 
-def _unpack(publisher: Publisher, archive: Path, names: Sequence[str], scratch: Path) -> dict[str, Path]:
-    """Unpack only the named files. Where they go depends on `names` alone: no path in the archive leads anywhere."""
-    wanted = {str(PurePosixPath(publisher.folder) / name): name for name in names}
-    found: dict[str, Path] = {}
+def _unpack_archive(publisher: Publisher, archive: Path, names: Sequence[str], scratch: Path) -> dict[str, Path]:
+    """Unpack only the named files and return their paths by name.
+
+    Each path depends on `names` alone, so that no path in the archive can point outside `scratch`.
+    """
+    name_of_member = {str(PurePosixPath(publisher.folder) / name): name for name in names}
+    paths: dict[str, Path] = {}
     for member, file in _members(archive):
-        if member in wanted:
-            found[wanted[member]] = path = scratch / "unpacked" / wanted[member]
+        if member in name_of_member:
+            name = name_of_member[member]
+            paths[name] = path = scratch / "unpacked" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             _copy(file, path)
-    return found
+    return paths
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The regular files of a zip or tar archive: name and content, one at a time."""
+    """Yield the name and the content of each regular file of a zip or tar archive."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
@@ -179,7 +183,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with packed.open(info) as file:
                         yield info.filename, file
         return
-    with tarfile.open(archive, "r|*") as tar:  # a stream: the archive is read once
+    with tarfile.open(archive, "r|*") as tar:  # a stream reads the archive once
         for member in tar:
             content = tar.extractfile(member) if member.isfile() else None
             if content is not None:

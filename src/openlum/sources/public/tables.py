@@ -1,4 +1,4 @@
-"""From a publisher's text files to Parquet with DuckDB, in bounded memory, with errors that name file and line."""
+"""Conversion of a publisher's text files to Parquet with DuckDB, in bounded memory. Errors name the file and the line."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from openlum.prepare.engines.duckdb_sql import file_list, no_pattern, quoted
 
 @contextmanager
 def local_duckdb(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that keeps to 2 GB of memory and puts the rest in `scratch`."""
+    """Yield a connection that uses at most 2 GB of memory and spills to `scratch`."""
     with duckdb.connect() as connection:
         connection.execute("SET memory_limit = '2GB'")
         connection.execute("SET temp_directory = ?", [str(scratch)])
@@ -32,25 +32,26 @@ def read_csv(
     quote: str = '"',
     encoding: str = "utf-8",
 ) -> duckdb.DuckDBPyRelation:
-    """Text files of one form, one after the other; nothing is read before the result is used.
+    """Return the rows of text files with the same columns, one file after the other, as a relation that is computed later.
 
     Args:
-        connection: of `local_duckdb`.
-        files: at least one.
-        columns: name to DuckDB type. With a header, those to take, in any order; without one, all of them, in the files' order.
-        header: the first line of each file has the names of the columns.
-        delimiter: between fields; up to four characters.
-        quote: around fields; empty: none.
+        connection: a connection from `local_duckdb`.
+        files: at least one file.
+        columns: column name to DuckDB type. If the files have a header, the columns to read, in any order; otherwise all
+            columns, in the order of the files.
+        header: whether the first line of each file has the names of the columns.
+        delimiter: separator of the fields, up to four characters.
+        quote: quote character around fields; empty for none.
         encoding: `utf-8` or `latin-1`.
 
     Raises:
-        InputError: a file has no such column. Broken lines raise it from `save`.
+        InputError: a file lacks a column, or the files have different columns. Broken lines raise the error in `save`.
     """
-    given = [_header(path, columns, delimiter, encoding) for path in files] if header else [list(columns)]
-    for path, names in zip(files, given, strict=False):
-        if names != given[0]:
-            raise InputError(f"{path}: other columns than in {files[0]}; get both files again")
-    types = ", ".join(f"{quoted(name)}: {quoted(columns.get(name, 'VARCHAR'))}" for name in given[0])
+    headers = [_header(path, columns, delimiter, encoding) for path in files] if header else [list(columns)]
+    for path, names in zip(files, headers, strict=False):
+        if names != headers[0]:
+            raise InputError(f"{path}: its columns differ from those of {files[0]}; get both files again")
+    types = ", ".join(f"{quoted(name)}: {quoted(columns.get(name, 'VARCHAR'))}" for name in headers[0])
     return connection.sql(
         f"""SELECT {", ".join(f'"{name}"' for name in columns)}
         FROM read_csv({file_list(files)},
@@ -62,34 +63,31 @@ def read_csv(
 def read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, *, numbered: bool = False
 ) -> duckdb.DuckDBPyRelation:
-    """A Parquet file as a relation; with its rows `numbered`, in the column `file_row_number`."""
+    """Return a Parquet file as a relation; `numbered` adds the row number as the column `file_row_number`."""
     return connection.read_parquet(no_pattern(path), file_row_number=numbered)
 
 
 def save(relation: duckdb.DuckDBPyRelation, path: Path, origin: str) -> int:
-    """Compute a relation to a Parquet file, in its order.
+    """Write the rows of a relation to a Parquet file, in the order of the relation, and return their number.
 
     Args:
-        relation: to compute.
-        path: of the Parquet file.
-        origin: the files that it comes from, for the message.
-
-    Returns:
-        The number of rows.
+        relation: the relation to compute.
+        path: the Parquet file to write.
+        origin: the source files of the relation, for the message.
 
     Raises:
-        InputError: a line of a file could not be read.
+        InputError: a line of a source file cannot be read.
     """
     try:
         relation.write_parquet(str(path), compression="zstd")
     except (duckdb.Error, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split("Possible")[0].split())
-        raise InputError(f"{origin}: not in the publisher's form ({reason}); get the file again") from None
+        raise InputError(f"{origin}: not in the publisher's format ({reason}); get the file again") from None
     return int(pq.read_metadata(path).num_rows)
 
 
 def _header(path: Path, columns: Mapping[str, str], delimiter: str, encoding: str) -> list[str]:
-    """The names in a file's first line."""
+    """Return the names of the columns in a file's first line."""
     try:
         with path.open(encoding=encoding) as file:
             names = next(csv.reader([file.readline().lstrip("\ufeff")], delimiter=delimiter), [])
@@ -97,5 +95,5 @@ def _header(path: Path, columns: Mapping[str, str], delimiter: str, encoding: st
         raise InputError(f"{path}: cannot be read ({error}); get the file again") from None
     missing = [name for name in columns if name not in names]
     if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)} in its first line; get the publisher's file again")
+        raise InputError(f"{path}: no column {', '.join(missing)} in the first line; get the publisher's file again")
     return names

@@ -1,22 +1,22 @@
-"""Taobao ad display: eight days of ads shown to 1.14 million users, and whether they were clicked, as an event log.
+"""Taobao ad display: eight days of ads shown to 1.14 million users and their clicks, as an event log.
 
 Alibaba. 2018. Ad Display/Click Data on Taobao.com. Tianchi, https://tianchi.aliyun.com/dataset/56, behind a login;
-its terms stand on the page. The publisher's files have 26,557,961 exposures (6 to 13 May 2017, Beijing time), 846,811
+the terms are on the page. The publisher's files have 26,557,961 exposures (6 to 13 May 2017, Beijing time), 846,811
 ads and the profiles of 1,061,768 users.
 
-What each thing is here:
+Definitions:
 
 - an *event* is one ad shown to a user (`raw_sample.csv`), clicked or not;
-- its *condition* is the place of the ad (`pid`), the scenario, known before; and whether the user clicked (`clk`),
-  which is feedback: known only after;
-- an *impression* is every event;
-- its *label* is 1 where the ad was clicked.
+- its *condition* is the position of the ad (`pid`), which is the scenario and known before the event, and the click
+  (`clk`), which is feedback: known only after the event;
+- an *impression* is an event;
+- its *label* is 1 if the ad was clicked.
 
 The data set has a second log, `behavior_log.csv`: 723,268,134 views, favourites, cart additions and purchases of the
-same users. Its rows name a category and a brand but no item, so they cannot be events beside those of the ads: they
-would need a vocabulary of items that no ad is in. It is not read.
+same users. It is not read. Its rows have a category and a brand but no item, so they would need an item vocabulary of
+their own, which has no ads.
 
-Not every user has a profile; every ad has its features. The brand `NULL` is missing.
+Some users have no profile. All ads have features. The brand `NULL` is read as missing.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ PUBLISHER = Publisher("taobao-ads", "https://tianchi.aliyun.com/dataset/56", siz
 PUBLISHERS = {PUBLISHER.name: PUBLISHER}
 
 COUNTS = {"raw_sample.csv": 26_557_961, "ad_feature.csv": 846_811, "user_profile.csv": 1_061_768}
-"""The publisher's files and their rows."""
+"""The publisher's files and their published numbers of rows."""
 
 COLUMNS = {
     "raw_sample.csv": {
@@ -60,7 +60,7 @@ COLUMNS = {
         "pvalue_level": "BIGINT",
         "shopping_level": "BIGINT",
         "occupation": "BIGINT",
-        "new_user_class_level ": "BIGINT",  # the publisher's header ends in a blank
+        "new_user_class_level ": "BIGINT",  # the publisher's header ends in a space
     },
 }
 
@@ -69,7 +69,7 @@ TABLES = {
     "ad_feature.csv": ("items.parquet", "* REPLACE (CAST(nullif(brand, 'NULL') AS BIGINT) AS brand)"),
     "user_profile.csv": ("users.parquet", '* RENAME ("new_user_class_level " AS new_user_class_level)'),
 }
-"""File to the table made of it, and the columns to select."""
+"""File to its table and the columns to select."""
 
 SCHEMA = """\
 # Ad Display/Click Data on Taobao.com (Alibaba 2018), written by `lum data taobao-ads`.
@@ -77,7 +77,7 @@ SCHEMA = """\
 # Name of the data set.
 name: taobao-ads
 
-# The behaviour log: one row an ad shown to a user.
+# The behaviour log: one row per ad shown to a user.
 events:
   # Parquet or CSV, relative to this file.
   path: events.parquet
@@ -89,117 +89,117 @@ events:
   time: time_stamp
   # Unit of the time: seconds since 1970.
   time_unit: s
-  # Under what condition the event happened.
+  # The condition fields of an event.
   condition:
-    # The scenario: the place on the page where the ad stood.
+    # The scenario: the position of the ad on the page.
     pid:
-      # One id a place.
+      # One id per position.
       type: categorical
-    # 1 where the user clicked, else 0.
+    # 1 if the user clicked, else 0.
     clk:
-      # One id for each.
+      # One id per value.
       type: categorical
       # The user's reaction: unknown when an ad is ranked.
       feedback: true
 
-# The item table: one row an ad.
+# The item table: one row per ad.
 items:
   # Parquet or CSV, relative to this file.
   path: items.parquet
   # Column of the item id.
   id: adgroup_id
-  # What is known of an ad.
+  # The features of an ad.
   features:
-    # Category of what is advertised.
+    # The category of the advertised product.
     cate_id:
-      # One id a category.
+      # One id per category.
       type: categorical
-    # Brand of what is advertised; many ads have none.
+    # The brand of the advertised product; many ads have none.
     brand:
-      # One id a brand,
+      # One id per brand.
       type: categorical
-      # where at least this many ads have it.
+      # Brands with fewer ads become unknown.
       min_count: 2
-    # The advertiser.
+    # The advertiser, one of hundreds of thousands.
     customer:
-      # Hundreds of thousands of them:
+      # One id per hash value.
       type: categorical
-      # hashed to this many ids.
+      # Number of hash values.
       hash_rows: 50000
-    # The advertiser's campaign.
+    # The advertiser's campaign, one of hundreds of thousands.
     campaign_id:
-      # Hundreds of thousands of them:
+      # One id per hash value.
       type: categorical
-      # hashed to this many ids.
+      # Number of hash values.
       hash_rows: 50000
-    # Price of what is advertised. A few are absurdly high.
+    # The price of the advertised product. A few prices are unrealistically high.
     price:
-      # A number,
+      # One id per bucket.
       type: numeric
-      # cut into this many buckets of equally many ads.
+      # Number of buckets, with equally many ads in each.
       buckets: 50
 
-# The user table: one row a user with a profile. Some users have none.
+# The user table: one row per user with a profile. Some users have none.
 users:
   # Parquet or CSV, relative to this file.
   path: users.parquet
   # Column of the user id.
   id: userid
-  # What is known of a user: groups by the publisher's numbers.
+  # The features of a user: groups, as the publisher's numbers.
   features:
     # The publisher's micro-group of the user.
     cms_segid:
-      # One id a micro-group.
+      # One id per micro-group.
       type: categorical
-    # The group that the micro-group is in.
+    # The group of the micro-group.
     cms_group_id:
-      # One id a group.
+      # One id per group.
       type: categorical
     # 1: male, 2: female.
     final_gender_code:
-      # One id for each.
+      # One id per value.
       type: categorical
-    # Level of age.
+    # The age level.
     age_level:
-      # One id a level.
+      # One id per level.
       type: categorical
-    # Level of spending, 1 (low) to 3 (high); missing for many.
+    # The spending level, 1 (low) to 3 (high); missing for many users.
     pvalue_level:
-      # One id a level.
+      # One id per level.
       type: categorical
-    # Depth of shopping, 1 (shallow) to 3 (deep).
+    # The shopping depth, 1 (shallow) to 3 (deep).
     shopping_level:
-      # One id a level.
+      # One id per level.
       type: categorical
-    # 1 where the user is a college student, else 0.
+    # 1 if the user is a college student, else 0.
     occupation:
-      # One id for each.
+      # One id per value.
       type: categorical
-    # Level of the user's city; missing for many.
+    # The level of the user's city; missing for many users.
     new_user_class_level:
-      # One id a level.
+      # One id per level.
       type: categorical
 
-# Every ad shown is an impression.
+# Each ad shown becomes an impression.
 impressions_from_events:
-  # The condition field that makes the label.
+  # The condition field that decides the label.
   field: clk
-  # The label is 1 where the field is at least this.
+  # The label is 1 if the field is at least this value.
   at_least: 1
 
 # Retrieval holds out clicks only.
 holdout:
-  # The condition field that tells.
+  # The condition field that decides which events can be held out.
   field: clk
-  # Its values that can be held out.
+  # Only events with one of these values can be held out.
   values: ["1"]
 
-# One global time split: validation and test begin at these fractions of the time-ordered events. The eight days are alike,
-# so the last day, which the publisher suggests as the test, is about the last eighth.
+# One global time split: validation and test begin at these fractions of the time-ordered events. The eight days have
+# similar numbers of events, so the last day, which the publisher suggests as the test period, is about the last eighth.
 splits:
-  # The first six of eight days, about.
+  # Training is about the first six of the eight days.
   valid: 0.75
-  # The last day, about.
+  # Test is about the last day.
   test: 0.875
 """
 
@@ -207,17 +207,14 @@ splits:
 def write(
     name: str, out: Path, source: Path | None = None, partial: bool = False, counts: Mapping[str, int] = COUNTS
 ) -> Path:
-    """Write the ads shown on Taobao as an event log, an item table, a user table and their schema.
+    """Write the ads shown on Taobao as an event log, an item table and a user table, and return the path of their schema.
 
     Args:
         name: `taobao-ads`.
-        out: the directory to write; it appears whole or not at all.
+        out: the directory to write; it appears complete or not at all.
         source: a directory with the publisher's `raw_sample.csv`, `ad_feature.csv` and `user_profile.csv`.
-        partial: fewer rows than published are accepted.
-        counts: the published number of rows of each file.
-
-    Returns:
-        The path of the schema, for `lum prepare`.
+        partial: whether to accept fewer rows than were published.
+        counts: published number of rows of each file.
     """
     publisher = PUBLISHERS[name]
     with (
@@ -230,8 +227,11 @@ def write(
             rows = save(read_csv(connection, [path], COLUMNS[file]).project(columns), draft / table, str(path))
             check_count(publisher, file, "rows", rows, counts[file], partial)
             if file == "raw_sample.csv":
-                odd = read_parquet(connection, draft / table).filter("clk + nonclk <> 1").limit(1).fetchall()
-                if odd:
-                    raise InputError(f"{path}: in one of clk and nonclk must stand 1, in the other 0; found {odd[0]}")
+                invalid_rows = read_parquet(connection, draft / table).filter("clk + nonclk <> 1").limit(1).fetchall()
+                if invalid_rows:
+                    raise InputError(
+                        f"{path}: expected 1 in one of the columns clk and nonclk and 0 in the other, "
+                        f"but found the row {invalid_rows[0]}; get the file again"
+                    )
         (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
     return Path(out) / "schema.yaml"

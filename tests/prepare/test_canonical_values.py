@@ -1,4 +1,4 @@
-"""The same id or category in another type, or another file, is the same in the dataset."""
+"""An id or category that is written in different types or files is the same value in the dataset."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -12,11 +12,11 @@ import pytest
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.prepare.engines.engine import ROW
+from openlum.prepare.canonical_expression import check_canonical
+from openlum.prepare.conversion import Column, convert
+from openlum.prepare.engines.engine import ROW_NUMBER
 from openlum.prepare.engines.opening import open_engine
 from openlum.prepare.run import prepare
-from openlum.prepare.text import check_texts
-from openlum.prepare.values import Column, convert
 from openlum.schema import EngineSettings
 from tests.prepare.logs import START, write_log
 
@@ -26,17 +26,17 @@ ITEM = [1 + (user * round_ + round_) % 5 for user in range(1, USERS + 1) for rou
 TIME = [START + 1000 * user + 86_400 * round_ for user in range(1, USERS + 1) for round_ in range(ROUNDS)]
 LABEL = [round_ % 2 for _ in range(USERS) for round_ in range(ROUNDS)]
 ROWS = [2**62 + row for row in range(len(USER))]
-"""No floats."""
+"""Row ids that floats cannot represent."""
 EVENTS = {"path": "events.csv", "user": "user", "item": "item", "time": "time"}
 SHOWN = {"path": "shown.parquet", "user": "user", "item": "item", "time": "time", "label": "label"}
 
 
-def shown(**columns: Any) -> dict[str, Any]:
-    """Impressions five seconds after the events."""
+def impressions_after_events(**columns: Any) -> dict[str, Any]:
+    """Return impressions five seconds after the events."""
     return {"user": USER, "item": ITEM, "time": [time + 5 for time in TIME], "label": LABEL} | columns
 
 
-def test_one_value_in_different_types_is_one_in_the_dataset(tmp_path: Path) -> None:
+def test_one_value_in_different_types_is_one_value_in_the_dataset(tmp_path: Path) -> None:
     flags, stars = [item % 2 == 0 for item in ITEM], [0.5 * (item + 1) for item in ITEM]
     tags = [[float(item), 0.1] for item in ITEM]
     events = {
@@ -46,7 +46,7 @@ def test_one_value_in_different_types_is_one_in_the_dataset(tmp_path: Path) -> N
         "mobile": [str(flag) for flag in flags],
     }
     events |= {"stars": stars, "tags": ["|".join(map(str, row)) for row in tags]}
-    impressions = shown(
+    impressions = impressions_after_events(
         row=pa.array([Decimal(row) for row in ROWS], pa.decimal128(38, 0)),
         user=[float(user) for user in USER],
         item=pa.array([Decimal(item) for item in ITEM], pa.decimal128(38, 0)),
@@ -90,11 +90,11 @@ def test_one_value_in_different_types_is_one_in_the_dataset(tmp_path: Path) -> N
     assert sorted(row for rows in rows_of.values() for row in rows) == ROWS
 
 
-def test_ids_that_cannot_be_told_apart_or_read_like_nothing_are_noted(tmp_path: Path) -> None:
+def test_inexact_float_ids_and_ids_like_missing_values_are_noted(tmp_path: Path) -> None:
     big = [2.0**53 + user for user in USER]  # 2^53 + 1 is no float, and becomes 2^53
     events = {"user": [*big, float("inf"), float("nan")], "item": ["nan", "None", *map(str, ITEM[2:]), "1", "1"]}
     events["time"] = [*TIME, START, START]
-    impressions = shown(user=[f"{value:.17e}" for value in big], item=["NULL", *map(str, ITEM[1:])])
+    impressions = impressions_after_events(user=[f"{value:.17e}" for value in big], item=["NULL", *map(str, ITEM[1:])])
     info = prepare(
         write_log(
             tmp_path,
@@ -133,7 +133,9 @@ def test_row_ids_are_exact_whole_numbers(
     with open_engine(EngineSettings(threads=1), tmp_path / "scratch") as engine:
         table = engine.scan("rows", [str(tmp_path / "rows.parquet")], ["row"])
         found = convert(table["row"], Column("row", "row", "row"))
-        rows = engine.rows(table.select(ROW, value=found.value, wrong=found.faults[0][0]).order_by(ROW))
+        rows = engine.fetch_rows(
+            table.select(ROW_NUMBER, value=found.value, wrong=found.faults[0][0]).order_by(ROW_NUMBER)
+        )
     assert ["wrong" if row["wrong"] else row["value"] for row in rows] == expected
 
 
@@ -142,14 +144,17 @@ def test_decimals_that_duckdb_reads_as_floats_are_refused(tmp_path: Path) -> Non
     schema = write_log(
         tmp_path, {"events": {"user": user, "item": ITEM, "time": TIME}}, events=EVENTS | {"path": "events.parquet"}
     )
-    with pytest.raises(InputError, match=r"events\.parquet: column 'user' is decimal256\(50, 0\); .*write it as text"):
+    with pytest.raises(
+        InputError, match=r"events\.parquet: column 'user' has the type decimal256\(50, 0\); .*write it as text"
+    ):
         prepare(schema, tmp_path / "dataset")
 
 
-def test_a_vocabulary_with_texts_of_an_older_version_is_named(tmp_path: Path) -> None:
+def test_a_vocabulary_that_is_not_canonical_is_refused(tmp_path: Path) -> None:
     with open_engine(EngineSettings(threads=1), tmp_path / "scratch") as engine:
-        check_texts(engine, ibis.memtable({"value": ["7", "true", "1.10"]}), "users.parquet")
+        check_canonical(engine, ibis.memtable({"value": ["7", "true", "1.10"]}), "users.parquet")
         with pytest.raises(
-            InputError, match=r"users\.parquet: an older version wrote the value '7\.0', which is '7' today"
+            InputError,
+            match=r"users\.parquet: an older version wrote the value '7\.0', which this version writes as '7'",
         ):
-            check_texts(engine, ibis.memtable({"value": ["1", "7.0"]}), "users.parquet")
+            check_canonical(engine, ibis.memtable({"value": ["1", "7.0"]}), "users.parquet")

@@ -1,4 +1,4 @@
-"""Dirty logs: whatever is in them, every row is either used or kept as refused, and damaged files stop with their name."""
+"""Checks of dirty logs: every row is either accepted or stored as rejected, and damaged files are named in the error."""
 
 import errno
 import gzip
@@ -48,7 +48,7 @@ NAMES = ("user", "item", "time", "scenario", "price", "content", "seen")
 
 
 def write_files(directory: Path, files: list[list[tuple[Any, ...]]], **changes: Any) -> Path:
-    """A log in several files, an item table and the schema."""
+    """Write a log in several files, an item table and the schema."""
     schema = write_log(directory, {"items": {"id": ["a", "b"]}}, **SCHEMA | changes)
     (directory / "log").mkdir(exist_ok=True)
     types = [pa.string()] * 4 + [pa.float64(), pa.list_(pa.float64()), pa.string()]
@@ -61,25 +61,25 @@ def write_files(directory: Path, files: list[list[tuple[Any, ...]]], **changes: 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.lists(st.lists(row, max_size=25), min_size=1, max_size=3))
-def test_accepted_and_refused_rows_make_the_input(
+def test_accepted_and_rejected_rows_add_up_to_the_input(
     tmp_path_factory: pytest.TempPathFactory, files: list[list[tuple[Any, ...]]]
 ) -> None:
     directory = tmp_path_factory.mktemp("dirty")
     files[0] = files[0] + GOOD
     info = prepare(write_files(directory, files), directory / "dataset")
     total = sum(map(len, files))
-    refused = sum(number for reason, number in info.rejected.items() if reason.startswith("events: "))
+    rejected = sum(number for reason, number in info.rejected.items() if reason.startswith("events: "))
     assert info.counts["events_in"] == total
-    assert info.counts["events_rejected"] == refused
-    assert info.counts["events"] + refused == total
+    assert info.counts["events_rejected"] == rejected
+    assert info.counts["events"] + rejected == total
     assert len(Dataset(directory / "dataset").sequences.item) == info.counts["events"]
-    if refused:
-        kept = pq.read_table(directory / "dataset" / "rejected" / "events.parquet").to_pylist()
-        assert len({(row["file"], row["row_number"]) for row in kept}) == len(kept) == refused
-        for found in kept:
-            original = files[int(Path(found["file"]).stem)][found["row_number"] - 1]
-            assert str([found[name] for name in NAMES if name in found]) == str(list(original[:3]))[:-1] + "]" or (
-                [found["user"], found["item"], found["time"]] == list(original[:3])
+    if rejected:
+        stored = pq.read_table(directory / "dataset" / "rejected" / "events.parquet").to_pylist()
+        assert len({(row["file"], row["row_number"]) for row in stored}) == len(stored) == rejected
+        for row in stored:
+            original = files[int(Path(row["file"]).stem)][row["row_number"] - 1]
+            assert str([row[name] for name in NAMES if name in row]) == str(list(original[:3]))[:-1] + "]" or (
+                [row["user"], row["item"], row["time"]] == list(original[:3])
             )
 
 
@@ -113,12 +113,12 @@ def test_each_fault_has_its_reason(tmp_path: Path) -> None:
     expected = {f"events: {reason}": 1 for reason in faults} | {"events: user with more than 6 events": 7}
     assert info.rejected == expected
     assert info.counts["events"] == len(GOOD)
-    kept = pq.read_table(tmp_path / "dataset" / "rejected" / "events.parquet").to_pylist()
-    assert [(Path(row["file"]).name, row["row_number"]) for row in kept] == [("1.parquet", n) for n in range(1, 21)]
-    assert [row["reason"] for row in kept[:13]] == list(faults)
+    stored = pq.read_table(tmp_path / "dataset" / "rejected" / "events.parquet").to_pylist()
+    assert [(Path(row["file"]).name, row["row_number"]) for row in stored] == [("1.parquet", n) for n in range(1, 21)]
+    assert [row["reason"] for row in stored[:13]] == list(faults)
 
 
-def test_too_many_refused_rows_stop_with_the_top_reasons(tmp_path: Path) -> None:
+def test_too_many_rejected_rows_raise_an_error_with_the_top_reasons(tmp_path: Path) -> None:
     bad = [(None, "a", str(START), "home", 1.0, None, None)] * 2 + [("u", "a", "soon", "home", 1.0, None, None)] * 3
     schema = write_files(tmp_path, [GOOD * 25, bad], max_rejected="4.7%", items=None)
     with pytest.raises(InputError) as error:
@@ -129,13 +129,13 @@ def test_too_many_refused_rows_stop_with_the_top_reasons(tmp_path: Path) -> None
     assert not (tmp_path / "dataset").exists()
 
 
-def test_duplicates_count_towards_the_limit(tmp_path: Path) -> None:
+def test_duplicates_count_towards_max_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"4 of 8 rows cannot be used.*duplicate"):
         prepare(write_files(tmp_path, [GOOD, GOOD], max_rejected=0.49), tmp_path / "dataset")
     assert prepare(write_files(tmp_path, [GOOD, GOOD], max_rejected=0.5), tmp_path / "dataset").counts["events"] == 4
 
 
-def test_check_reports_and_writes_nothing(tmp_path: Path) -> None:
+def test_check_returns_the_counts_and_writes_nothing(tmp_path: Path) -> None:
     schema = write_files(tmp_path, [[*GOOD, ("u", None, str(START), None, None, None, None)]])
     before = sorted(tmp_path.rglob("*"))
     info = check(schema)
@@ -143,8 +143,8 @@ def test_check_reports_and_writes_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def broken(directory: Path, case: str) -> str:
-    """Damage a log of several files; returns the name of the one that is damaged."""
+def damage(directory: Path, case: str) -> str:
+    """Damage a log of several files; return the name of the damaged file."""
     log = directory / "log"
     second = log / "1.parquet"
     content = second.read_bytes()
@@ -181,7 +181,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_damaged_file_is_named(tmp_path: Path, case: str) -> None:
     schema = write_files(tmp_path, [GOOD, GOOD * 60], max_rejected=1)
-    if "csv" in (name := broken(tmp_path, case)):
+    if "csv" in (name := damage(tmp_path, case)):
         for file in (tmp_path / "log").glob("*.parquet"):
             file.unlink()
     with pytest.raises(InputError, match=rf"{name}: .*{CASES[case]}"):
@@ -189,7 +189,7 @@ def test_damaged_file_is_named(tmp_path: Path, case: str) -> None:
     assert not list(tmp_path.glob(".dataset*"))
 
 
-def test_malformed_lines_are_refused_and_the_file_is_kept(tmp_path: Path) -> None:
+def test_malformed_lines_are_rejected_and_the_other_rows_are_kept(tmp_path: Path) -> None:
     events = random_events(5, 60)
     rows = [",".join(map(str, row)) for row in zip(*events.values(), strict=True)]
     rows[10:10], rows[30:30] = ["u1,i1,5"], ['u1,"i1,5,6,7']
@@ -201,8 +201,8 @@ def test_malformed_lines_are_refused_and_the_file_is_kept(tmp_path: Path) -> Non
         "events: malformed line: 3 fields instead of 5": 1,
         "events: malformed line: a quote that is not closed": 1,
     }
-    kept = pq.read_table(tmp_path / "dataset" / "rejected" / "events.parquet")
-    assert kept.select(["row_number", "line_number", "line"]).to_pylist() == [
+    stored = pq.read_table(tmp_path / "dataset" / "rejected" / "events.parquet")
+    assert stored.select(["row_number", "line_number", "line"]).to_pylist() == [
         {"row_number": place + 1, "line_number": place + 2, "line": rows[place]} for place in (10, 30)
     ]
     write_log(tmp_path, {}, events={**yaml_events(), "path": "events.csv"}, max_rejected=0.01)
@@ -210,9 +210,7 @@ def test_malformed_lines_are_refused_and_the_file_is_kept(tmp_path: Path) -> Non
         check(schema)
 
 
-def test_tables_in_directories_of_columns_are_prepared_and_appended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_partitioned_tables_are_prepared_and_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     events = random_events(6)
     for half, day in enumerate(("2026-01-01", "2026-01-02")):
@@ -255,13 +253,13 @@ def test_tables_in_directories_of_columns_are_prepared_and_appended(
         (pa.ArrowMemoryError("malloc of size 64 failed"), "memory ran out"),
     ],
 )
-def test_a_machine_without_room_is_no_fault_of_a_file(
+def test_a_full_disk_or_memory_is_not_blamed_on_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(DuckDBEngine, "keep", fail)
+    monkeypatch.setattr(DuckDBEngine, "materialize", fail)
     schema = write_log(tmp_path, {"events": random_events(6)})
     with pytest.raises(InputError, match=message) as raised:
         prepare(schema, tmp_path / "dataset")

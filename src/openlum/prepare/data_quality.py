@@ -1,0 +1,63 @@
+"""Data-quality notes: remarkable properties of a log that reject no row, in words, with their counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from openlum.prepare.engines.engine import Engine
+from openlum.prepare.entities import Entities
+from openlum.prepare.log import Log
+from openlum.prepare.profiling import ImpressionCounts
+from openlum.prepare.sequences import can_be_held_out
+from openlum.schema import Schema
+
+YEAR_1990 = 631_152_000_000_000
+"""1990-01-01 in microseconds since 1970."""
+
+
+def data_quality_notes(
+    engine: Engine, schema: Schema, log: Log, impression_counts: ImpressionCounts, entity_sets: Sequence[Entities]
+) -> dict[str, int]:
+    """Return each data-quality note with its count; a note that does not apply has the count 0.
+
+    Args:
+        engine: the engine that computes tables.
+        schema: the schema of the log.
+        log: the accepted rows.
+        impression_counts: the number of impressions in each period.
+        entity_sets: the items and the users.
+    """
+
+    def count(table: Any) -> int:
+        number: int = engine.fetch_value(table.count())
+        return number
+
+    events, impressions = log.events, log.impressions
+    users = engine.materialize("events of users", events.group_by("user").agg(n=events.count()))
+    items = engine.materialize("events of items", events.group_by("item").agg(n=events.count()))
+    notes = {
+        "users with one event (kept)": count(users.filter(users["n"] == 1)),
+        "events before 1990 (kept; check 'time_unit')": count(events.filter(events["time"] < YEAR_1990)),
+    }
+    if schema.impressions:
+        notes["impressions of users without events (kept)"] = count(impressions.anti_join(users, "user"))
+        notes["impressions of items without events (kept)"] = count(impressions.anti_join(items, "item"))
+        notes["impressions without a label (in no split; the model is still queried for them)"] = (
+            impression_counts.unlabelled
+        )
+    if schema.impressions_from_events:
+        notes["events without a label (no impression is made of them)"] = count(events) - sum(
+            impression_counts.rows.values()
+        )
+    for entities in entity_sets:
+        if entities.table is not None:
+            with_events = items if entities.role == "item" else users
+            ids = entities.ids.semi_join(with_events, entities.ids["id"] == with_events[entities.role])
+            without_row = count(ids.anti_join(entities.table, ids["value"] == entities.table["id"]))
+            notes[f"{entities.role}s without a row in the {entities.role} table (features unknown)"] = without_row
+    if schema.impressions or schema.impressions_from_events:
+        for name in ("valid", "test"):
+            notes[f"no impressions in the {name} period"] = int(not impression_counts.rows[name])
+    if schema.holdout:
+        candidates = events.filter(can_be_held_out(events, schema.holdout, schema.events.condition))
+        notes["no event has a value of 'holdout' (no event can be held out for retrieval)"] = int(not count(candidates))
+    return notes
