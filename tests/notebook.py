@@ -14,7 +14,7 @@ NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebooks" / "lightgbm.ipynb"
 
 
 def executed(directory: Path) -> NotebookNode:
-    """Return the notebook with new outputs as plain text, executed in `directory`/shop with this Python, progress bars left out."""
+    """Return the notebook with new outputs as plain text, without progress bars, executed in `directory`/shop."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     shop = directory / "shop"
     shop.mkdir()

@@ -226,3 +226,23 @@ def test_make_targets_on_the_pages_exist() -> None:
 def test_links_of_files_outside_the_site_lead_to_files(name: str) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / name).read_text(encoding="utf-8"))
     assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| message contains \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    messages = [message for table in tables for message in re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py"))
+    assert len(messages) > 20
+    assert [message for message in messages if message not in source] == []
+
+
+def test_folders_and_files_of_the_design_page_exist() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| where \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    assert table
+    package = ROOT / "src" / "openlum"
+    in_table = {name for row in table[0].splitlines() for name in re.findall(r"`(\w+)/`", row.split("|")[1])}
+    assert in_table == {file.parent.name for file in package.glob("*/__init__.py")}
+    files = re.findall(r"`([\w/]+\.py)", page)
+    assert [name for name in files if not list(package.rglob(name))] == []
