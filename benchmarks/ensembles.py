@@ -1,14 +1,15 @@
-"""What several trainings are worth, averaged; and how much all methods know together, which is the ceiling of what joins them.
+"""AUC of averaged trainings, and of all methods stacked together: the upper bound for a method that joins them.
 
     python benchmarks/ensembles.py --dataset kuairand-pure --ranking RANKING.json --json OUT
 
-After `lum bench ranking`, whose result tells the settings and whose trainings are read again (one that is gone from `--runs` is
-trained again). AUC of
+Run it after `lum bench ranking`. It reads the settings from that result, and reuses its trainings (a training that is missing in
+`--runs` is run again). It reports the AUC of
 
-- every ranker without knowledge: one training (mean over the seeds), and all trainings, their log-odds averaged;
-- the answers of one Large User Model and those of all, averaged number by number: alone, and joined with the best of these
-  rankers as late fusion does (one training of it; mean over the seeds);
-- all rankers joined by logistic regression on the validation rows: one training of each (mean over the seeds), and all of each.
+- every ranker without knowledge: one training (mean over the seeds), and the averaged log-odds of all trainings;
+- the knowledge scores of one Large User Model, and the averaged scores of all: in the knowledge probe, and joined by late
+  fusion with the best of these rankers (one training of the ranker; mean over the seeds);
+- all rankers stacked by logistic regression on the validation rows: one training of each (mean over the seeds), and all
+  trainings of each.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 from openlum.artefact.directory import read_json, write_json
 from openlum.bench.pipeline import RunContext, build_knowledge
 from openlum.bench.ranking import run_with_progress, seed_trials
-from openlum.bench.settings import bench_file, changed, load_bench
+from openlum.bench.settings import bench_file, load_bench, with_changes
 from openlum.bench.trials import Outcome
 from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset
@@ -31,142 +32,148 @@ from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.rankers.late import late_inputs
+from openlum.rank.rankers.late_fusion import late_fusion_inputs
 from openlum.rank.settings import GENERATIVE
 from openlum.report.rendering import figure, terminal_table
 
-Numbers = tuple[np.ndarray, np.ndarray]
-"""Of the validation rows and of the test rows, (I, X) each."""
+Inputs = tuple[np.ndarray, np.ndarray]
+"""Fusion inputs of the validation rows and of the test rows, (I, X) each."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="a benchmark's name")
-    parser.add_argument("--ranking", type=Path, required=True, help="result of lum bench ranking")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where bench-DATASET is")
+    parser.add_argument("--ranking", type=Path, required=True, help="the result of lum bench ranking")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="directory with bench-DATASET")
     parser.add_argument("--json", type=Path, required=True, help="result file")
     options = parser.parse_args()
     file, result = bench_file(options.dataset), read_json(options.ranking, "lum bench ranking")
-    bench, told = load_bench(file), result["bench"]
+    bench, summary = load_bench(file), result["bench"]
     directory = options.runs / f"bench-{bench.experiment.name}"
-    context = RunContext(file, directory, new_console(), None, told["seeds"], told["models"])
+    context = RunContext(file, directory, new_console(), None, summary["seeds"], summary["models"])
     settings, dataset = bench.experiment.rank, Dataset(directory / "dataset")
     assert settings is not None
-    trained = build_knowledge(bench.experiment, context)
+    knowledge = build_knowledge(bench.experiment, context)
     trials = [
         trial
-        for name, tuned in told["tuning"].items()
+        for name, tuned in summary["tuning"].items()
         for trial in seed_trials(
             name,
             name.removesuffix(WITH_KNOWLEDGE),
-            changed(settings, tuned["chosen"]),
-            trained if name.endswith(WITH_KNOWLEDGE) else [],
+            with_changes(settings, tuned["chosen"]),
+            knowledge if name.endswith(WITH_KNOWLEDGE) else [],
             context.seeds,
         )
     ]
-    outcomes = run_with_progress(trials, "read", context)
-    found = {name: [outcomes[trial] for trial in trials if trial.name == name] for name in told["tuning"]}
-    answered = [RankingData(dataset, settings, load_knowledge(one.knowledge, dataset, [])) for one in trained]
-    rows = [
-        *_averages(found, answered[0]),
-        *_answers(found, answered, result["validation"]),
-        *_ceilings(found, answered[0]),
+    trial_outcomes = run_with_progress(trials, "read", context)
+    outcomes = {name: [trial_outcomes[trial] for trial in trials if trial.name == name] for name in summary["tuning"]}
+    model_data = [
+        RankingData(dataset, settings, load_knowledge(model_knowledge.path, dataset, []))
+        for model_knowledge in knowledge
     ]
-    table = terminal_table(f"{options.dataset}: AUC", "Of", "", "Validation", "Test")
-    for of, how, reached in rows:
-        table.add_row(of, how, figure(reached["valid"]), figure(reached["test"]))
+    rows = [
+        *_averaged_trainings(outcomes, model_data[0]),
+        *_averaged_knowledge(outcomes, model_data, result["validation"]),
+        *_stacked_methods(outcomes, model_data[0]),
+    ]
+    table = terminal_table(f"{options.dataset}: AUC", "Method", "Trainings", "Validation", "Test")
+    for method, trainings, aucs in rows:
+        table.add_row(method, trainings, figure(aucs["valid"]), figure(aucs["test"]))
     context.console.print(table)
-    content = {"dataset": told["dataset"], "protocol": bench.protocol, "seeds": told["seeds"], "models": told["models"]}
-    told_rows = [{"of": of, "how": how} | reached for of, how, reached in rows]
-    write_json(options.json, {"ensembles": told_rows, "bench": content, "environment": environment()})
+    content = {key: summary[key] for key in ("dataset", "seeds", "models")} | {"protocol": bench.protocol}
+    json_rows = [{"of": method, "how": trainings} | aucs for method, trainings, aucs in rows]
+    write_json(options.json, {"ensembles": json_rows, "bench": content, "environment": environment()})
 
 
 Row = tuple[str, str, dict[str, float]]
-"""Of what, how many trainings, and its AUCs."""
-Found = dict[str, list[Outcome]]
-"""Methods to their trainings."""
+"""The method, its number of trainings, and its AUC by split."""
+Outcomes = dict[str, list[Outcome]]
+"""Method to the outcomes of its trainings."""
 
 
-def _averages(found: Found, data: RankingData) -> list[Row]:
+def _averaged_trainings(outcomes: Outcomes, data: RankingData) -> list[Row]:
+    """Return every ranker without knowledge: one training, and all trainings averaged."""
     rows = []
-    for name in _without_knowledge(found):
-        each = [_log_odds(one) for one in found[name]]
-        rows.append((name, "one", _mean_of([_auc(one, data) for one in each])))
-        rows.append((name, f"{len(each)} averaged", _auc(_averaged(each), data)))
+    for name in _without_knowledge(outcomes):
+        log_odds = [_log_odds(outcome) for outcome in outcomes[name]]
+        rows.append((name, "one", _mean_auc([_auc(inputs, data) for inputs in log_odds])))
+        rows.append((name, f"{len(log_odds)} averaged", _auc(_average(log_odds), data)))
     return rows
 
 
-def _answers(found: Found, answered: list[RankingData], validation: dict[str, Any]) -> list[Row]:
-    plain = [name for name in _without_knowledge(found) if name not in GENERATIVE]
+def _averaged_knowledge(outcomes: Outcomes, model_data: list[RankingData], validation: dict[str, Any]) -> list[Row]:
+    """Return the knowledge scores of one Large User Model and of all averaged, without a ranker and with the best ranker."""
+    plain = [name for name in _without_knowledge(outcomes) if name not in GENERATIVE]
     best = max(plain, key=lambda name: validation[name]["auc"]["mean"])
-    by_seed = [[_with_numbers(best, one, data) for data in answered] for one in found[best]]
-    alone = [(valid[:, 1:], test[:, 1:]) for valid, test in by_seed[0]]  # the first column is the ranker's
-    turns = [of_seed[number % len(answered)] for number, of_seed in enumerate(by_seed)]
-    data, several = answered[0], f"{len(answered)} averaged"
+    by_seed = [[_late_inputs(best, outcome, data) for data in model_data] for outcome in outcomes[best]]
+    scores = [(valid[:, 1:], test[:, 1:]) for valid, test in by_seed[0]]  # the first column is the ranker's logit
+    one_model = [seed_inputs[number % len(model_data)] for number, seed_inputs in enumerate(by_seed)]
+    data, averaged = model_data[0], f"{len(model_data)} averaged"
     rows = [
-        ("answers alone", "one", _mean_of([_joined(one, data) for one in alone])),
-        (f"{best}{WITH_KNOWLEDGE}", "answers of one", _mean_of([_joined(one, data) for one in turns])),
+        ("answers alone", "one", _mean_auc([_fused_auc(inputs, data) for inputs in scores])),
+        (f"{best}{WITH_KNOWLEDGE}", "answers of one", _mean_auc([_fused_auc(inputs, data) for inputs in one_model])),
     ]
-    if len(answered) > 1:
-        together = [_joined(_averaged(one), data) for one in by_seed]
-        rows.append(("answers alone", several, _joined(_averaged(alone), data)))
-        rows.append((f"{best}{WITH_KNOWLEDGE}", f"answers of {several}", _mean_of(together)))
+    if len(model_data) > 1:
+        averaged_aucs = [_fused_auc(_average(seed_inputs), data) for seed_inputs in by_seed]
+        rows.append(("answers alone", averaged, _fused_auc(_average(scores), data)))
+        rows.append((f"{best}{WITH_KNOWLEDGE}", f"answers of {averaged}", _mean_auc(averaged_aucs)))
     return rows
 
 
-def _ceilings(found: Found, data: RankingData) -> list[Row]:
+def _stacked_methods(outcomes: Outcomes, data: RankingData) -> list[Row]:
+    """Return all rankers stacked, without and with knowledge."""
     rows = []
-    without = _without_knowledge(found)
-    for of, names in (
+    without = _without_knowledge(outcomes)
+    for method, names in (
         ("all without knowledge", without),
-        ("all with knowledge", [name for name in found if name not in without]),
+        ("all with knowledge", [name for name in outcomes if name not in without]),
     ):
-        by_seed = [_beside(one) for one in zip(*(map(_log_odds, found[name]) for name in names), strict=True)]
-        rows.append((of, "one of each", _mean_of([_joined(one, data) for one in by_seed])))
-        rows.append((of, f"{len(by_seed)} of each", _joined(_beside(by_seed), data)))
+        by_seed = [_stack(inputs) for inputs in zip(*(map(_log_odds, outcomes[name]) for name in names), strict=True)]
+        rows.append((method, "one of each", _mean_auc([_fused_auc(inputs, data) for inputs in by_seed])))
+        rows.append((method, f"{len(by_seed)} of each", _fused_auc(_stack(by_seed), data)))
     return rows
 
 
-def _without_knowledge(found: Found) -> list[str]:
-    return [name for name in found if not name.endswith(WITH_KNOWLEDGE)]
+def _without_knowledge(outcomes: Outcomes) -> list[str]:
+    return [name for name in outcomes if not name.endswith(WITH_KNOWLEDGE)]
 
 
-def _log_odds(one: Outcome) -> Numbers:
-    valid, test = (fused_inputs(x, np.empty((len(x), 0))) for x in (one.valid, one.test))
+def _log_odds(outcome: Outcome) -> Inputs:
+    valid, test = (fused_inputs(x, np.empty((len(x), 0))) for x in (outcome.valid, outcome.test))
     return valid, test
 
 
-def _with_numbers(name: str, one: Outcome, data: RankingData) -> Numbers:
-    """A ranker's log-odds and the numbers that join it."""
+def _late_inputs(name: str, outcome: Outcome, data: RankingData) -> Inputs:
+    """Return the inputs of a late fusion: a ranker's log-odds and knowledge scores."""
     config = data.config(name, True)  # type: ignore[arg-type]
-    return late_inputs(one.valid, data, data.rows["valid"], config), late_inputs(
-        one.test, data, data.rows["test"], config
+    return late_fusion_inputs(outcome.valid, data, data.rows["valid"], config), late_fusion_inputs(
+        outcome.test, data, data.rows["test"], config
     )
 
 
-def _averaged(several: Sequence[Numbers]) -> Numbers:
-    return np.mean([valid for valid, _ in several], 0), np.mean([test for _, test in several], 0)
+def _average(inputs: Sequence[Inputs]) -> Inputs:
+    return np.mean([valid for valid, _ in inputs], 0), np.mean([test for _, test in inputs], 0)
 
 
-def _beside(several: Sequence[Numbers]) -> Numbers:
-    return np.hstack([valid for valid, _ in several]), np.hstack([test for _, test in several])
+def _stack(inputs: Sequence[Inputs]) -> Inputs:
+    return np.hstack([valid for valid, _ in inputs]), np.hstack([test for _, test in inputs])
 
 
-def _joined(x: Numbers, data: RankingData) -> dict[str, float]:
-    """AUCs of numbers that a logistic regression joins on the validation rows; these are judged by the rows of other users."""
-    valid, test = x
+def _fused_auc(inputs: Inputs, data: RankingData) -> dict[str, float]:
+    """Return the AUCs of a fusion that is fitted on the validation rows; the validation AUC is cross-fitted by user."""
+    valid, test = inputs
     label, user = data.rows["valid"].label.numpy(), data.rows["valid"].user.numpy()
-    fusion, crossed = cross_fit(valid, label, user)
-    return _auc((crossed, fusion(test)), data)
+    fusion, valid_probability = cross_fit(valid, label, user)
+    return _auc((valid_probability, fusion(test)), data)
 
 
-def _auc(x: Numbers, data: RankingData) -> dict[str, float]:
+def _auc(predictions: Inputs, data: RankingData) -> dict[str, float]:
     valid, test = (data.rows[split].label.numpy() for split in SPLITS[1:])
-    return {"valid": auc(valid, np.ravel(x[0])), "test": auc(test, np.ravel(x[1]))}
+    return {"valid": auc(valid, np.ravel(predictions[0])), "test": auc(test, np.ravel(predictions[1]))}
 
 
-def _mean_of(several: list[dict[str, float]]) -> dict[str, float]:
-    return {split: float(np.mean([one[split] for one in several])) for split in several[0]}
+def _mean_auc(aucs: list[dict[str, float]]) -> dict[str, float]:
+    return {split: float(np.mean([split_auc[split] for split_auc in aucs])) for split in aucs[0]}
 
 
 if __name__ == "__main__":

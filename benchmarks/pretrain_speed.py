@@ -1,10 +1,10 @@
-"""Speed and memory of pre-training: tokens a second, forward, backward and optimiser step.
+"""Speed and memory of pre-training: tokens per second of forward, backward and optimiser step.
 
     python benchmarks/pretrain_speed.py --json OUT.json
 
-Random histories with the lengths of a real log (log-normal, mean 165, as MovieLens-1M), 3,700 items, full softmax. The
-reference, measured in the same run and in turns with ours, is the same model on the same users padded to the longest of
-each batch. A token is one of an event's two, padding not counted.
+The histories are random, with the lengths of a real log (log-normal, mean 165, as in MovieLens-1M); 3,700 items, full softmax.
+The reference is the same model on the same users, padded to the longest history of each batch. It is measured in the same run,
+alternating step by step. Every event counts as two tokens; padding does not count.
 """
 
 import argparse
@@ -33,7 +33,8 @@ MAX_EVENTS = 256
 
 
 def batch(rng: np.random.Generator, pad: bool) -> tuple[History, int]:
-    """About `EVENTS` events of users of uneven lengths; with `pad`, each as long as the longest. And the true number."""
+    """Return about `EVENTS` events of users with random lengths, and their number; with `pad`, all users have the longest
+    length."""
     lengths: list[int] = []
     while sum(lengths) < EVENTS:
         lengths.append(int(np.clip(rng.lognormal(4.6, 1.0), 1, MAX_EVENTS)))
@@ -46,7 +47,7 @@ def batch(rng: np.random.Generator, pad: bool) -> tuple[History, int]:
 
 
 def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]:
-    """Median tokens a second of ours and of the padded reference, steps in turn."""
+    """Return the median tokens per second of openlum and of the padded reference, measured in alternation."""
     config = ModelConfig(
         settings=ModelSettings(width=width, layers=layers, heads=heads, embedding_width=width, max_events=MAX_EVENTS),
         condition=[FieldSpec(name="rating", type="categorical", size=6, feedback=True)],
@@ -62,7 +63,7 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def step(seed: int, pad: bool) -> float:
-        """Tokens a second of one step."""
+        """Return the tokens per second of one step."""
         history, events = batch(np.random.default_rng(seed), pad)
         began = time.perf_counter()
         optimizer.zero_grad()
@@ -72,7 +73,7 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
 
     for seed in range(3):  # a warm-up
         step(seed, pad=False)
-    peak = peak_memory_bytes()  # before the reference takes more
+    peak = peak_memory_bytes()  # measured before the reference, which needs more
     speeds: dict[bool, list[float]] = {False: [], True: []}
     for seed in range(steps):
         for pad in (False, True):
@@ -88,7 +89,7 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
 
 
 def main() -> None:
-    """Measure every size in a process of its own, so that each has its own peak of memory."""
+    """Measure every size in its own process, so that each has its own peak memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--steps", type=int, default=20, help="timed steps (default: 20)")

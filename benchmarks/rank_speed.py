@@ -2,8 +2,8 @@
 
     python benchmarks/rank_speed.py runs/bench-market/dataset --json OUT.json
 
-The datasets are from `lum prepare` (or `lum bench`, whose settings are not read). The reference, measured in the same run and
-in turns with ours, is the same ranker on the same rows with every history padded to the longest of the batch.
+The datasets are from `lum prepare` (or from `lum bench`; its settings are not read). The reference is the same ranker on the same
+rows, with every history padded to the longest of the batch. It is measured in the same run, alternating step by step.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from openlum.rank.train import build_ranker
 RANKERS: tuple[Architecture, ...] = ("din", "dien", "sim")
 
 
-def together(history: Behaviours) -> list[tuple[torch.Tensor, Behaviours]]:
-    """All rows in one group, whatever their lengths."""
+def one_group(history: Behaviours) -> list[tuple[torch.Tensor, Behaviours]]:
+    """Return all rows in one group, for any lengths."""
     return [(torch.arange(len(history.mask)), history)]
 
 
 def measure(name: Architecture, data: RankingData, steps: int) -> dict[str, Any]:
-    """Median milliseconds a step of ours and of the padded reference, steps in turn."""
+    """Return the median milliseconds per step of openlum and of the padded reference, measured in alternation."""
     config, rows = data.config(name, False), data.rows["train"]
     ranker = build_ranker(config, data, 0)
     ranker.train()
@@ -40,7 +40,7 @@ def measure(name: Architecture, data: RankingData, steps: int) -> dict[str, Any]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
 
     def step(index: torch.Tensor) -> float:
-        """Milliseconds of one step."""
+        """Return the milliseconds of one step."""
         began = time.perf_counter()
         logits = ranker(data.batch(rows, index, config))
         optimizer.zero_grad()
@@ -51,9 +51,9 @@ def measure(name: Architecture, data: RankingData, steps: int) -> dict[str, Any]
     pairs = []
     for index in order.split(config.settings.batch_size)[: steps + 1]:
         ours = step(index)
-        with mock.patch.object(Behaviours, "by_length", together):
+        with mock.patch.object(Behaviours, "group_by_length", one_group):
             pairs.append((ours, step(index)))
-    ours, padded = np.median(pairs[1:], axis=0).tolist()  # the first is a warm-up
+    ours, padded = np.median(pairs[1:], axis=0).tolist()  # without the first pair, a warm-up
     return {"ms": round(ours, 1), "padded_ms": round(padded, 1), "ratio": round(padded / ours, 2)}
 
 
@@ -69,12 +69,12 @@ def main() -> None:
     for directory in arguments.datasets:
         data = RankingData(Dataset(directory), RankSettings())
         name, rows = data.dataset.info.data_schema.name, data.rows["train"]
-        length = (rows.stop - rows.first).clamp(max=data.settings.long_history).float()  # (I,)
-        found = results[name] = {"behaviours": round(float(length.mean()), 1)}
+        length = (rows.history_stop - rows.history_start).clamp(max=data.settings.long_history).float()  # (I,)
+        figures = results[name] = {"behaviours": round(float(length.mean()), 1)}
         for ranker in RANKERS:
-            row = found[ranker] = measure(ranker, data, arguments.steps)
-            told = f"{row['ms']:>10} {row['padded_ms']:>10} {row['ratio']:>6}"
-            print(f"{name:16} {found['behaviours']:>16} {ranker:8} {told}")
+            row = figures[ranker] = measure(ranker, data, arguments.steps)
+            cells = f"{row['ms']:>10} {row['padded_ms']:>10} {row['ratio']:>6}"
+            print(f"{name:16} {figures['behaviours']:>16} {ranker:8} {cells}")
     if arguments.json:
         write_json(arguments.json, {"benchmark": "rank_speed", "results": results, "environment": environment()})
 

@@ -1,17 +1,19 @@
-"""What the item loss may read of an event's own second: nothing, as every question, or what the log has before the event?
+"""Which events of its own second may the item loss see: none, as in every question, or the events before it in the log?
 
     python benchmarks/ties.py market --runs DIR --json OUT
     python benchmarks/ties.py ml-1m --from DIR --epochs 1 --seeds 1 --no-knowledge --runs DIR --json OUT
     python benchmarks/ties.py ml-1m --from DIR --epochs 1 --seeds 1 --retrieval --runs DIR --json OUT
 
-The rules, trained in turn with the same seeds and settings (configs/NAME.yaml, or the retrieval of bench/datasets/NAME.yaml):
+Two rules are trained in alternation with the same seeds and settings (configs/NAME.yaml, or the retrieval of
+bench/datasets/NAME.yaml):
 
-- `order` (reference, what openlum does): after all events that the log has before it, those of its own second too;
-- `second`: after the events of earlier seconds alone, as every question about an impression.
+- `order` (reference, the rule of openlum): the item loss sees all earlier events in the log, also those of the event's own
+  second;
+- `second`: the item loss sees events of earlier seconds only, like every question about an impression.
 
-Each is judged both ways on the validation events: losses and recall `second` and `order` (there every event counts as a second
-of its own, for feedback too), the validation AUC of its knowledge alone and of `din` with it, and the rank of each user's last
-event but one. Nothing reads the test period. Speeds are of both rules in turns on the same batches.
+Each model is evaluated by both rules on the validation events: losses and recall `second` and `order` (there every event counts
+as a second of its own, also for feedback), the validation AUC of the knowledge probe and of `din` with knowledge, and the rank
+of each user's last event but one. The test period is not read. Speeds are measured in alternation on the same batches.
 """
 
 import argparse
@@ -50,7 +52,7 @@ from openlum.query.bulk import query
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
-from openlum.rank.train import Fit, fit
+from openlum.rank.train import TrainedRanker, fit
 from openlum.report.rendering import terminal_table
 from openlum.retrieve.held_out import HeldOut
 
@@ -60,7 +62,7 @@ ROUNDS = 5
 
 
 class BySecond(Objective):
-    """An item is asked for after the events of earlier seconds alone."""
+    """An objective whose item loss sees events of earlier seconds only."""
 
     def item_questions(self, history: History, positions: Tensor) -> Questions:
         assert history.prefix is not None
@@ -72,18 +74,16 @@ RULES: dict[str, type[Objective]] = {"order": Objective, "second": BySecond}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="of the experiment in configs/, and of the data set")
+    parser.add_argument("name", help="name of the experiment in configs/ and of the data set")
     parser.add_argument("--from", dest="from_dir", type=Path, help="the publisher's files")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where trainings are kept")
-    parser.add_argument("--retrieval", action="store_true", help="the settings of the retrieval benchmark")
-    parser.add_argument("--epochs", type=int, help="of the Large User Model, instead of the experiment's")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="directory of trainings")
+    parser.add_argument("--retrieval", action="store_true", help="use the settings of the retrieval benchmark")
+    parser.add_argument("--epochs", type=int, help="epochs of the Large User Model, in place of the experiment's")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--no-knowledge", action="store_true", help="judge by the validation events alone, not by rankers"
+        "--no-knowledge", action="store_true", help="evaluate on the validation events only, without rankers"
     )
-    parser.add_argument(
-        "--against", type=Path, help="an older checkout, whose training steps are timed in turns with ours"
-    )
+    parser.add_argument("--against", type=Path, help="an older checkout to compare the speed of training steps with")
     parser.add_argument("--speed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, required=True, help="result file")
     options = parser.parse_args()
@@ -102,11 +102,11 @@ def main() -> None:
         _speeds([options.name, "--runs", str(options.runs), "--json", "-"], options.against) if options.against else {}
     )
     trained: dict[str, list[dict[str, Any]]] = {rule: [] for rule in RULES}
-    plain: dict[int, Fit] = {}
+    plain: dict[int, TrainedRanker] = {}
     for seed in context.seeds:
         for rule in RULES:
             key = f"{'retrieval-' if options.retrieval else ''}{experiment.pretrain.epochs}-{rule}-{seed}"
-            trained[rule].append(_trained(experiment, dataset, rule, seed, runs / key, plain))
+            trained[rule].append(_train(experiment, dataset, rule, seed, runs / key, plain))
             print(rule, seed, json.dumps(trained[rule][-1]), flush=True)
     sequences = dataset.sequences
     difference = _differences(trained)
@@ -121,8 +121,8 @@ def main() -> None:
     }
     table = terminal_table(options.name, "figure", "order", "second", "second less order, by seed")
     for name, by_seed in difference.items():
-        means = (f"{np.mean([_flat(one)[name] for one in trained[rule]]):.4f}" for rule in RULES)
-        table.add_row(name, *means, ", ".join(f"{one:+.4f}" for one in by_seed))
+        means = (f"{np.mean([_flatten(figures)[name] for figures in trained[rule]]):.4f}" for rule in RULES)
+        table.add_row(name, *means, ", ".join(f"{value:+.4f}" for value in by_seed))
     context.console.print(table)
     print(json.dumps(speed))
     write_json(options.json, {"ties": result})
@@ -132,9 +132,14 @@ def _experiment(name: str, retrieval: bool, epochs: int | None) -> Experiment:
     if retrieval:
         bench = load_bench(bench_file(name))
         assert bench.retrieval is not None
-        chosen = bench.retrieval
-        settings = chosen.pretrain.model_copy(update={"protocol": "last"})
-        update = {"model": chosen.model, "query": None, "rank": None, "retrieve": chosen.retrieve}
+        retrieval_bench = bench.retrieval
+        settings = retrieval_bench.pretrain.model_copy(update={"protocol": "last"})
+        update = {
+            "model": retrieval_bench.model,
+            "query": None,
+            "rank": None,
+            "retrieve": retrieval_bench.retrieve,
+        }
         experiment = bench.experiment.model_copy(update=update)
     else:
         experiment = load_settings(CONFIGS / f"{name}.yaml", Experiment)
@@ -146,20 +151,26 @@ def _experiment(name: str, retrieval: bool, epochs: int | None) -> Experiment:
 def _trainer(experiment: Experiment, dataset: Dataset, rule: str, seed: int, work: Path) -> Trainer:
     settings = experiment.pretrain.model_copy(update={"seed": seed})
     (work / "checkpoints").mkdir(parents=True, exist_ok=True)
-    judges, trained_on = settings.feedback_prediction_weight > 0, f"{work.name}-{seed}"
-    model = build_model(dataset, experiment.model, seed, settings.protocol, trained_on, feedback_prediction=judges)
+    predicts_feedback, trained_on = settings.feedback_prediction_weight > 0, f"{work.name}-{seed}"
+    model = build_model(
+        dataset, experiment.model, seed, settings.protocol, trained_on, feedback_prediction=predicts_feedback
+    )
     trainer = Trainer(model, dataset, settings, work)
-    ours = trainer.objective
+    objective = trainer.objective
     trainer.objective = RULES[rule](
-        ours.config, ours.settings, ours.frequency.numpy(), ours.catalogue, ours.time_matched_negatives
+        objective.config,
+        objective.settings,
+        objective.frequency.numpy(),
+        objective.catalogue,
+        objective.time_matched_negatives,
     )
     return trainer
 
 
-def _trained(
-    experiment: Experiment, dataset: Dataset, rule: str, seed: int, directory: Path, plain: dict[int, Fit]
+def _train(
+    experiment: Experiment, dataset: Dataset, rule: str, seed: int, directory: Path, plain: dict[int, TrainedRanker]
 ) -> dict[str, Any]:
-    """What a training came to; made unless it is there."""
+    """Return the figures of a training. It runs only if they are not stored yet."""
     file = directory / "figures.json"
     if file.exists():
         return dict(json.loads(file.read_text()))
@@ -167,12 +178,15 @@ def _trained(
     trainer.run()
     model, summary = trainer.model, trainer.summary()
     figures: dict[str, Any] = {name: summary[name] for name in ("epochs", "steps", "seconds", "tokens_per_second")}
-    apart = Dataset(dataset.path)  # every event is a second of its own
-    apart.__dict__["sequences"] = replace(dataset.sequences, moment_start=np.arange(len(dataset.sequences.time)))
-    own, model.config = model.config, model.config.model_copy(update={"protocol": "time"})  # which asks by seconds
-    for seen, log in {"second": dataset, "order": apart}.items():
-        figures[seen] = validate(model, log, trainer.validation, experiment.pretrain.batch_events)
-    model.config = own
+    separate = Dataset(dataset.path)  # every event is a second of its own
+    separate.__dict__["sequences"] = replace(dataset.sequences, moment_start=np.arange(len(dataset.sequences.time)))
+    config = model.config
+    model.config = config.model_copy(
+        update={"protocol": "time"}
+    )  # with this protocol, questions see earlier seconds only
+    for rule_name, log in {"second": dataset, "order": separate}.items():
+        figures[rule_name] = validate(model, log, trainer.validation, experiment.pretrain.batch_events)
+    model.config = config
     if experiment.query:
         model.save_pretrained(directory / "model")
         figures["knowledge"] = _knowledge(experiment, dataset, seed, directory, plain)
@@ -183,9 +197,9 @@ def _trained(
 
 
 def _knowledge(
-    experiment: Experiment, dataset: Dataset, seed: int, directory: Path, plain: dict[int, Fit]
+    experiment: Experiment, dataset: Dataset, seed: int, directory: Path, plain: dict[int, TrainedRanker]
 ) -> dict[str, float]:
-    """Validation AUC of the model's knowledge alone, of `din` and of `din` with it."""
+    """Return the validation AUC of the knowledge probe, of `din`, and of `din` with knowledge."""
     assert experiment.query is not None
     assert experiment.rank is not None
     if not (directory / "knowledge").exists():
@@ -193,40 +207,41 @@ def _knowledge(
     data = RankingData(dataset, experiment.rank, load_knowledge(directory / "knowledge", dataset))
     if seed not in plain:
         plain[seed] = fit(data.config("din", with_knowledge=False), data, seed)
-    joined = fit(data.config("din", with_knowledge=True), data, seed, plain=plain[seed])
+    late = fit(data.config("din", with_knowledge=True), data, seed, plain=plain[seed])
     label = data.rows["valid"].label.numpy()
     return {
         "alone": knowledge_probe(data)["all"]["valid"],
         "din": auc(label, plain[seed].valid),
-        "din+knowledge": auc(label, joined.valid),
+        "din+knowledge": auc(label, late.valid),
     }
 
 
 @torch.inference_mode()
 def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) -> dict[str, dict[str, float]]:
-    """Metrics of each user's last event but one, asked for after all before it in the log, and after earlier seconds alone."""
+    """Return metrics of each user's last event but one, when questions see all earlier events or those of earlier seconds
+    only."""
     assert experiment.retrieve is not None
     held_out = HeldOut(dataset, "valid", model.config.items, experiment.retrieve.exclude_seen)
     sequences, e = dataset.sequences, model.items()
-    found: dict[str, list[np.ndarray]] = {}
-    for turn in held_out.turns(experiment.retrieve.batch_users):
-        users = held_out.users[turn]
-        cut = {"order": held_out.cut[turn]}
+    ranks: dict[str, list[np.ndarray]] = {}
+    for batch in held_out.batches(experiment.retrieve.batch_users):
+        users = held_out.user_index[batch]
+        cut = {"order": held_out.cut[batch]}
         cut["second"] = sequences.moment_start[sequences.offsets[users] + cut["order"]] - sequences.offsets[users]
-        for seen, end in cut.items():
+        for rule_name, end in cut.items():
             start = window_start(end, model.config.settings.max_events)
             state = model.encode_history(History.gather(sequences, Spans(users, start, end)))
-            at = torch.arange(len(users)), torch.from_numpy(end - start)
+            user_and_prefix = torch.arange(len(users)), torch.from_numpy(end - start)
             for name, question in experiment.retrieve.questions.items():
-                one = model.processor.encode_question(name, question, model.config.condition)
-                asked = {field: value.expand(len(users), *value.shape[1:]) for field, value in one.items()}
-                ranks = held_out.rank(turn, model.answer_questions(state, Questions(asked, *at)) @ e.T)
-                found.setdefault(f"{name}, {seen}", []).append(ranks)
-    return {name: ranking_metrics(np.concatenate(ranks), [10, 50]) for name, ranks in found.items()}
+                encoded = model.processor.encode_question(name, question, model.config.condition)
+                condition = {field: value.expand(len(users), *value.shape[1:]) for field, value in encoded.items()}
+                answers = model.answer_questions(state, Questions(condition, *user_and_prefix))
+                ranks.setdefault(f"{name}, {rule_name}", []).append(held_out.rank(batch, answers @ e.T))
+    return {name: ranking_metrics(np.concatenate(parts), [10, 50]) for name, parts in ranks.items()}
 
 
 def _speeds(arguments: list[str], old: Path) -> dict[str, Any]:
-    """Training steps of this source tree and of an older one, in turns in processes of their own."""
+    """Return the speeds of training steps of this source tree and of an older one, measured in alternation."""
     trees = {"new": Path(__file__).parent.parent, "old": old}
     speeds: dict[str, list[float]] = {name: [] for name in trees}
     for _ in range(ROUNDS):
@@ -240,7 +255,7 @@ def _speeds(arguments: list[str], old: Path) -> dict[str, Any]:
 
 
 def _speed(experiment: Experiment, dataset: Dataset) -> float:
-    """Median tokens of histories that a training step takes in a second of this process: other work beside it counts less."""
+    """Return the median history tokens per second of process time of a training step. Process time leaves out other processes."""
     with tempfile.TemporaryDirectory() as work:
         trainer = _trainer(experiment, dataset, "order", 0, Path(work))
         speeds = []
@@ -248,20 +263,22 @@ def _speed(experiment: Experiment, dataset: Dataset) -> float:
             began = time.process_time()
             trainer._step(batch)
             speeds.append(2 * int((batch.end - batch.start).sum()) / (time.process_time() - began))
-    return float(np.median(speeds[3:]))  # after a warm-up
+    return float(np.median(speeds[3:]))  # without the warm-up
 
 
 def _differences(trained: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
-    """Figure to `second` less `order`, of each seed."""
-    pairs = [(_flat(one), _flat(other)) for one, other in zip(trained["second"], trained["order"], strict=True)]
-    return {name: [one[name] - other[name] for one, other in pairs] for name in pairs[0][0]}
+    """Return the differences `second` less `order` of every figure, one per seed."""
+    pairs = [
+        (_flatten(second), _flatten(order)) for second, order in zip(trained["second"], trained["order"], strict=True)
+    ]
+    return {name: [second[name] - order[name] for second, order in pairs] for name in pairs[0][0]}
 
 
-def _flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested figures with the keys of all levels in their names."""
+def _flatten(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return nested figures as one dictionary, with the keys of all levels in their names."""
     flat: dict[str, float] = {}
     for name, value in figures.items():
-        flat |= _flat(value, f"{prefix}{name}: ") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= _flatten(value, f"{prefix}{name}: ") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 

@@ -3,12 +3,12 @@
     lum run configs/market.yaml
     python examples/own_ranker.py runs/market
 
-Knowledge is an input here, which pays most where the ranker's rows are later than those that the Large User Model was trained on.
-In this run they are the same, so the ranker trusts its answers too much: on such rows let knowledge join the ranker's prediction
-instead (`openlum.rank.fusion`, three lines in the README).
+Knowledge is an input here. This pays most if the ranker's rows are later than the events that the Large User Model was trained
+on. In this run they are from the same period, so the ranker trusts the answers too much. On such rows, let knowledge join the
+ranker's prediction instead (`openlum.rank.fusion`, three lines in the README).
 
-The model (after Naumov et al. 2019) is the kind that many teams run: an embedding a field, the dot products of all pairs, an
-MLP. Nothing in it is openlum's but the two lines marked `<--`. The data are Parquet files, read with pyarrow.
+The model (after Naumov et al. 2019) is of the kind that many teams run: an embedding per field, the dot products of all pairs, an
+MLP. Only the two lines marked `<--` use openlum. The data are Parquet files, read with pyarrow.
 
 Shapes: I rows of a split, B rows of a batch, F fields, R numbers, D width of an embedding, Q questions, S similarities, E width
 of an answer.
@@ -47,34 +47,34 @@ class Dlrm(nn.Module):
         self.knowledge = KnowledgeFeatures(questions, width, HIDDEN, similarities=similarities)  # <-- 1 of 2
 
     def forward(self, ids: Tensor, numbers: Tensor, answers: Tensor, target: Tensor, similarity: Tensor) -> Tensor:
-        """Ids (B, F - 1), numbers (B, R), and knowledge (B, Q, E), (B, E), (B, S) to logits, (B,)."""
+        """Return logits, (B,), from ids (B, F - 1), numbers (B, R), and knowledge (B, Q, E), (B, E), (B, S)."""
         fields = [embedding(ids[:, index]) for index, embedding in enumerate(self.embeddings)]
         x = torch.stack([*fields, self.bottom(numbers)], 1)  # (B, F, D)
-        one, other = torch.tril_indices(x.shape[1], x.shape[1], -1)
-        pairs = (x @ x.transpose(1, 2))[:, one, other]  # (B, F (F - 1) / 2)
+        row, column = torch.tril_indices(x.shape[1], x.shape[1], -1)
+        pairs = (x @ x.transpose(1, 2))[:, row, column]  # (B, F (F - 1) / 2)
         hidden = self.first(torch.cat([x.flatten(1), pairs], 1))
         hidden = hidden + self.knowledge(answers, target, similarity)  # <-- 2 of 2
         return self.rest(hidden).squeeze(1)
 
 
-class Rows(NamedTuple):
-    """The rows of a split: label, and the inputs of the model in their order."""
+class SplitTensors(NamedTuple):
+    """The label of all rows of a split, and the inputs of the model in the order of its arguments."""
 
     label: Tensor  # (I,)
     ids: Tensor  # (I, F - 1)
     numbers: Tensor  # (I, R)
-    answers: Tensor  # (I, Q, E): what the user wants, one vector a question
-    target: Tensor  # (I, E): the item, in the same space
-    similarity: Tensor  # (I, S): how well each answer fits the item
+    answers: Tensor  # (I, Q, E): one vector per question
+    target: Tensor  # (I, E): the item's embedding in the same space
+    similarity: Tensor  # (I, S): similarities of answers and item, and feedback logits
 
 
-def read_rows(run: Path, split: str) -> Rows:
-    """Impressions, the features of their users and items, and the knowledge about them."""
+def read_split(run: Path, split: str) -> SplitTensors:
+    """Read impressions, the features of their users and items, and the knowledge about them."""
     rows = pq.read_table(run / "dataset" / "impressions" / split)
     if not len(rows):
         raise SystemExit(f"{run / 'dataset'}: has no {split} impressions; check 'splits' in the schema")
     fields = {name: rows[name] for name in rows.column_names if name.startswith(("condition.", "context."))}
-    for kind in ("user", "item"):  # their tables are in the order of ids, from 0
+    for kind in ("user", "item"):  # the rows of these tables are in the order of ids, from 0
         fields[kind] = rows[kind]
         features = pq.read_table(run / "dataset" / f"{kind}s.parquet").take(rows[kind])
         fields |= {name: features[name] for name in features.column_names if name.startswith(f"{kind}.")}
@@ -85,15 +85,17 @@ def read_rows(run: Path, split: str) -> Rows:
 
     parts = sorted((run / "knowledge").glob("part-*.parquet"))
     knowledge = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by("row")
-    place = np.searchsorted(knowledge["row"].to_numpy(), rows["row"].to_numpy())
-    knowledge = knowledge.take(place.clip(max=len(knowledge) - 1))
+    index = np.searchsorted(knowledge["row"].to_numpy(), rows["row"].to_numpy())
+    knowledge = knowledge.take(index.clip(max=len(knowledge) - 1))
     if not knowledge["row"].equals(rows["row"]):
         raise SystemExit(f"{run / 'knowledge'}: has no answers for some {split} rows; run 'lum query' again")
-    named = {name: knowledge[name] for name in knowledge.column_names}
-    answers = [vectors(column) for name, column in named.items() if name.startswith("answer.")]
-    similarity = [column.to_numpy() for name, column in named.items() if name.startswith(("similarity.", "feedback."))]
+    columns = {name: knowledge[name] for name in knowledge.column_names}
+    answers = [vectors(column) for name, column in columns.items() if name.startswith("answer.")]
+    similarity = [
+        values.to_numpy() for name, values in columns.items() if name.startswith(("similarity.", "feedback."))
+    ]
     target = vectors(pq.read_table(run / "knowledge" / "items.parquet")["embedding"])[rows["item"].to_numpy()]
-    return Rows(
+    return SplitTensors(
         label=torch.tensor(rows["label"].to_numpy()),
         ids=torch.from_numpy(np.stack(ids, 1).astype(np.int64)),
         numbers=torch.from_numpy(np.stack(numbers, 1).astype(np.float32)),
@@ -104,19 +106,21 @@ def read_rows(run: Path, split: str) -> Rows:
 
 
 def vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of n vectors, float16 or int8, to (n, E) of unit length."""
+    """Return a column of n vectors, float16 or int8, as an array (n, E) of unit length."""
     values = column.combine_chunks().flatten().to_numpy().reshape(len(column), -1).astype(np.float32)
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float16)
 
 
-def train(rows: dict[str, Rows], with_knowledge: bool, seed: int, epochs: int) -> float:
+def train(splits: dict[str, SplitTensors], with_knowledge: bool, seed: int, epochs: int) -> float:
     """Train, keep the epoch with the best validation AUC, and return the test AUC."""
     torch.manual_seed(seed)
-    train = rows["train"]
-    sizes = [max(int(split.ids[:, field].max()) for split in rows.values()) + 1 for field in range(train.ids.shape[1])]
+    train = splits["train"]
+    sizes = [
+        max(int(split.ids[:, field].max()) for split in splits.values()) + 1 for field in range(train.ids.shape[1])
+    ]
     questions, width = train.answers.shape[1:]
     model = Dlrm(sizes, train.numbers.shape[1], questions, train.similarity.shape[1], width)
-    model.knowledge.requires_grad_(with_knowledge)  # it begins at zero: frozen, it adds nothing
+    model.knowledge.requires_grad_(with_knowledge)  # its output starts at zero: frozen, it adds nothing
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     best, best_epoch, state = 0.0, 0, model.state_dict()
     for epoch in range(1, epochs + 1):
@@ -127,45 +131,45 @@ def train(rows: dict[str, Rows], with_knowledge: bool, seed: int, epochs: int) -
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        reached = auc(model, rows["valid"])
-        if reached > best:
-            best, best_epoch, state = reached, epoch, copy.deepcopy(model.state_dict())
+        valid_auc = auc(model, splits["valid"])
+        if valid_auc > best:
+            best, best_epoch, state = valid_auc, epoch, copy.deepcopy(model.state_dict())
         if epoch - best_epoch >= PATIENCE:
             break
     model.load_state_dict(state)
-    return auc(model, rows["test"])
+    return auc(model, splits["test"])
 
 
 @torch.inference_mode()
-def auc(model: Dlrm, rows: Rows) -> float:
-    """The probability that a row with label 1 is ranked above one with label 0."""
+def auc(model: Dlrm, split: SplitTensors) -> float:
+    """Return the probability that a row with label 1 is ranked above a row with label 0."""
     model.eval()
-    _, *inputs = (values.split(8 * BATCH) for values in rows)
+    _, *inputs = (values.split(8 * BATCH) for values in split)
     logits = torch.cat([model(*batch) for batch in zip(*inputs, strict=True)])
-    return float(roc_auc_score(rows.label.numpy(), logits.numpy()))
+    return float(roc_auc_score(split.label.numpy(), logits.numpy()))
 
 
 def main() -> None:
-    """Train without and with knowledge, and print how much it adds."""
+    """Train without and with knowledge, and print both test AUCs and the gain."""
     parser = argparse.ArgumentParser(description="A DLRM in plain PyTorch, without and with knowledge.")
     parser.add_argument("run", type=Path, help="directory of 'lum run', such as runs/market")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each model (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=8, help="passes over the rows, at most (default: %(default)s)")
-    chosen = parser.parse_args()
-    if chosen.seeds < 1 or chosen.epochs < 1:
+    options = parser.parse_args()
+    if options.seeds < 1 or options.epochs < 1:
         parser.error("--seeds and --epochs: expected 1 or more")
     for part in ("dataset/impressions", "knowledge/items.parquet"):
-        if not (chosen.run / part).exists():
-            parser.exit(2, f"{chosen.run}: has no {part}; 'lum run configs/market.yaml' writes runs/market\n")
-    rows = {split: read_rows(chosen.run, split) for split in ("train", "valid", "test")}
-    plain, informed = (
-        np.array([train(rows, with_knowledge, seed, chosen.epochs) for seed in range(chosen.seeds)])
-        for with_knowledge in (False, True)
+        if not (options.run / part).exists():
+            parser.exit(2, f"{options.run}: has no {part}; 'lum run configs/market.yaml' writes runs/market\n")
+    splits = {split: read_split(options.run, split) for split in ("train", "valid", "test")}
+    plain, with_knowledge = (
+        np.array([train(splits, use_knowledge, seed, options.epochs) for seed in range(options.seeds)])
+        for use_knowledge in (False, True)
     )
-    print(f"{'':18} test AUC, mean ± std of {chosen.seeds} seeds")
-    for name, found in (("DLRM", plain), ("DLRM + knowledge", informed)):
-        print(f"{name:18}  {found.mean():.4f} ± {found.std(ddof=min(1, chosen.seeds - 1)):.4f}")
-    print(f"{'knowledge adds':18} {informed.mean() - plain.mean():+.4f}")
+    print(f"{'':18} test AUC, mean ± std of {options.seeds} seeds")
+    for name, test_auc in (("DLRM", plain), ("DLRM + knowledge", with_knowledge)):
+        print(f"{name:18}  {test_auc.mean():.4f} ± {test_auc.std(ddof=min(1, options.seeds - 1)):.4f}")
+    print(f"{'knowledge adds':18} {with_knowledge.mean() - plain.mean():+.4f}")
 
 
 if __name__ == "__main__":

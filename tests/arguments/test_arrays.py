@@ -113,11 +113,11 @@ WRONG = {
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_value_that_is_not_an_array_of_the_rows_is_refused(name: str, wrong: str) -> None:
-    if name != "calibrated" or wrong not in ("one short", "none"):  # a calibration accepts any number of rows
-        with pytest.raises(InputError, match=r"expected|fusion: numbers"):
+def test_what_is_no_array_of_the_rows_is_refused(name: str, wrong: str) -> None:
+    if name != "calibrated" or wrong not in ("one short", "none"):  # a calibration takes any number of rows
+        with pytest.raises(InputError, match=r"expected|fusion: inputs"):
             METRICS[name](LABEL, WRONG[wrong])
-    with pytest.raises(InputError, match=r"expected|no rows|fusion: numbers"):
+    with pytest.raises(InputError, match=r"expected|no rows|fusion: inputs"):
         METRICS[name](WRONG[wrong], PREDICTION)
 
 
@@ -182,16 +182,18 @@ def test_fusion_names_columns_and_questions() -> None:
     for column in (0, 1):
         numbers = NUMBERS.copy()
         numbers[4, column] = np.inf
-        for function, arguments in ((fused_inputs, (PREDICTION, numbers)), (fit_fusion, (numbers, LABEL))):
-            with pytest.raises(InputError, match=f"column {column} of the numbers is inf at index 4"):
-                function(*arguments)
-    with pytest.raises(InputError, match=r"numbers: expected \(rows, 3\), found \(12, 2\)"):
+        for work, given in ((fused_inputs, (PREDICTION, numbers)), (fit_fusion, (numbers, LABEL))):
+            with pytest.raises(
+                InputError, match=f"column {column} of the (knowledge scores|fusion inputs) is inf at index 4"
+            ):
+                work(*given)
+    with pytest.raises(InputError, match=r"knowledge scores: expected \(rows, 3\), found \(12, 2\)"):
         with_probabilities(NUMBERS, ["a", "b", "c"], [])
-    with pytest.raises(InputError, match="no number 'c'; there are: a, b"):
+    with pytest.raises(InputError, match="unknown knowledge score 'c'; choose from a, b"):
         with_probabilities(NUMBERS, ["a", "b"], ["c"])
-    with pytest.raises(InputError, match=r"numbers: expected \(rows, 2\), found \(12, 1\)"):
+    with pytest.raises(InputError, match=r"fusion inputs: expected \(rows, 2\), found \(12, 1\)"):
         fit_fusion(NUMBERS, LABEL)(NUMBERS[:, :1])
-    with pytest.raises(InputError, match=r"numbers \(12, 0\)"):
+    with pytest.raises(InputError, match=r"inputs of shape \(12, 0\)"):
         fit_fusion(np.empty((ROWS, 0)), LABEL)
 
 

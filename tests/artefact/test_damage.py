@@ -67,7 +67,7 @@ def read_model(run: Path) -> Any:
 
 def read_knowledge(run: Path) -> Any:
     knowledge = vars(load_knowledge(run / "knowledge", Dataset(run / "dataset")))
-    return [knowledge[name] for name in ("row", "answers", "similarity", "items")]
+    return [knowledge[name] for name in ("row", "answers", "scores", "items")]
 
 
 def read_metrics(run: Path) -> Any:

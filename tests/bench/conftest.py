@@ -1,20 +1,23 @@
-"""Fixtures of the benchmarks' tests: the planted world of the rankers' tests, and a count of trainings."""
+"""Fixtures of the benchmark tests: the planted data of the ranker tests, and a list of trained trials."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from openlum.artefact.directory import read_json, write_json
-from openlum.bench import trials as trials
+from openlum.bench import settings as bench_settings
+from openlum.bench import trials
 from openlum.bench.trials import Trial
 from openlum.data.dataset import Dataset
+from tests.bench.tiny import TINY
 from tests.rank.planted import write_knowledge, write_planted_dataset
 
 
 def planted_knowledge(directory: Path, dataset: Dataset, seed: int) -> Path:
-    """Knowledge with a fingerprint, as `lum query` writes it."""
+    """Write knowledge with a fingerprint, as `lum query` does, and return its directory."""
     write_knowledge(directory, dataset, seed=seed)
     content = read_json(directory / "knowledge.json", "lum query")
     write_json(directory / "knowledge.json", content | {"fingerprint": str(seed)})
@@ -38,13 +41,28 @@ def knowledge_dir(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the trials that are trained in this process, so with one process."""
+    """Return the names of the trials that are trained in this process; worker processes are not counted."""
     names: list[str] = []
     train = trials._train
 
-    def counted(trial: Trial, **rest: Any) -> None:
+    def recorded_train(trial: Trial, **options: Any) -> None:
         names.append(trial.name)
-        train(trial, **rest)
+        train(trial, **options)
 
-    monkeypatch.setattr(trials, "_train", counted)
+    monkeypatch.setattr(trials, "_train", recorded_train)
     return names
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the `--runs` directory that the tests of a module share."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def tiny_benchmark(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the shipped benchmarks by `tiny` and by `bare`, which has no ranking, retrieval and ablations."""
+    datasets = tmp_path_factory.mktemp("datasets")
+    (datasets / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    (datasets / "bare.yaml").write_text(yaml.safe_dump(TINY | {"ranking": None, "retrieval": None, "ablations": []}))
+    monkeypatch.setattr(bench_settings, "DATASETS", datasets)

@@ -1,4 +1,4 @@
-"""How a benchmark of ranking chooses and compares."""
+"""The choice of settings and the comparisons of the ranking benchmark."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from openlum.bench import ranking
-from openlum.bench.pipeline import RunContext, Trained
-from openlum.bench.ranking import _evaluate, _tune
+from openlum.bench.pipeline import ModelKnowledge, RunContext
+from openlum.bench.ranking import Method, _evaluate, _tune
 from openlum.bench.settings import Bench
 from openlum.bench.stacking import stacked_rankers
 from openlum.bench.trials import Outcome, Trial
@@ -27,7 +27,7 @@ NOISE = {
     "din+knowledge": (1.0, 0.5),
     "hstu+knowledge": (0.2, 0.2),
 }
-"""How noisy each method's predictions are on the validation rows and on the test rows; less is better."""
+"""Noise of each method's predictions on the validation rows and on the test rows; less noise is a better method."""
 
 
 def test_the_best_are_chosen_by_validation_and_compared_on_the_test(dataset: Dataset) -> None:
@@ -35,51 +35,52 @@ def test_the_best_are_chosen_by_validation_and_compared_on_the_test(dataset: Dat
     label = {split: data.rows[split].label.numpy() for split in ("valid", "test")}
 
     def outcome(valid: float, test: float) -> Outcome:
-        made = [
+        logits = [
             label[split] + noise * rng.normal(size=len(label[split]))
             for split, noise in (("valid", valid), ("test", test))
         ]
-        valid_p, test_p = (1 / (1 + np.exp(-one)) for one in made)
-        return Outcome(valid_p, test_p, 0.0, 1, 0.0)
+        valid_probability, test_probability = (1 / (1 + np.exp(-x)) for x in logits)
+        return Outcome(valid_probability, test_probability, 0.0, 1, 0.0)
 
-    found = {name: [outcome(*noise) for _ in range(2)] for name, noise in NOISE.items()}
-    result = _evaluate(found, data)
+    outcomes = {name: [outcome(*noise) for _ in range(2)] for name, noise in NOISE.items()}
+    result = _evaluate(outcomes, data)
     stacked = ["sasrec & sasrec", "din & sasrec"]
     assert list(result["ranking"]) == [*NOISE, *stacked]
-    for name in stacked:  # their noise is independent
+    for name in stacked:  # the noise of stacked models is independent
         assert result["ranking"][name]["auc"]["mean"] > result["ranking"]["sasrec"]["auc"]["mean"] + 0.01
-    pairs = [(one["a"], one["b"]) for one in result["comparisons"]]
+    pairs = [(comparison["a"], comparison["b"]) for comparison in result["comparisons"]]
     assert pairs[:3] == [("dnn+knowledge", "dnn"), ("din+knowledge", "din"), ("hstu+knowledge", "hstu")]
-    # The best ranker with knowledge against the best plain one and the best end-to-end one, though others are better on the test.
-    others = ["din", "sasrec", *stacked]
-    assert pairs[3:] == [("dnn+knowledge", other) for other in others]
-    for one in result["comparisons"]:
-        auc = [result["ranking"][one[side]]["auc"]["mean"] for side in ("a", "b")]
-        assert one["difference"] == pytest.approx(auc[0] - auc[1])
-        assert np.mean(one["per_seed"]) == pytest.approx(one["difference"])
-        width = one["ci95"][1] - one["ci95"][0]
-        assert one["bootstrap95"] == pytest.approx(one["ci95"], abs=0.2 * width)
+    # The best ranker with knowledge against the best plain and the best end-to-end ranker, all chosen by validation.
+    # Other methods are better on the test rows.
+    baselines = ["din", "sasrec", *stacked]
+    assert pairs[3:] == [("dnn+knowledge", baseline) for baseline in baselines]
+    for comparison in result["comparisons"]:
+        auc = [result["ranking"][comparison[side]]["auc"]["mean"] for side in ("a", "b")]
+        assert comparison["difference"] == pytest.approx(auc[0] - auc[1])
+        assert np.mean(comparison["per_seed"]) == pytest.approx(comparison["difference"])
+        width = comparison["ci95"][1] - comparison["ci95"][0]
+        assert comparison["bootstrap95"] == pytest.approx(comparison["ci95"], abs=0.2 * width)
 
 
-def test_without_knowledge_there_is_nothing_to_compare(dataset: Dataset) -> None:
+def test_without_knowledge_there_are_no_comparisons(dataset: Dataset) -> None:
     data = RankingData(dataset, RankSettings())
-    flat = Outcome(np.full(len(data.rows["valid"]), 0.5), np.full(len(data.rows["test"]), 0.5), 0.5, 1, 0.0)
-    assert _evaluate({"hstu": [flat]}, data)["comparisons"] == []
+    constant = Outcome(np.full(len(data.rows["valid"]), 0.5), np.full(len(data.rows["test"]), 0.5), 0.5, 1, 0.0)
+    assert _evaluate({"hstu": [constant]}, data)["comparisons"] == []
 
 
-def test_an_end_to_end_model_of_one_seed_is_joined_with_the_plain_ranker_alone(dataset: Dataset) -> None:
+def test_an_end_to_end_model_of_one_seed_is_stacked_with_the_plain_ranker_only(dataset: Dataset) -> None:
     data = RankingData(dataset, RankSettings())
     rng = np.random.default_rng(0)
-    one = Outcome(rng.random(len(data.rows["valid"])), rng.random(len(data.rows["test"])), 0.5, 1, 0.0)
-    joined = stacked_rankers({"din": [one], "hstu": [one]}, "din", "hstu", data.rows["valid"])
-    assert list(joined) == ["din & hstu"]
-    assert stacked_rankers({"hstu": [one]}, None, "hstu", data.rows["valid"]) == {}
+    outcome = Outcome(rng.random(len(data.rows["valid"])), rng.random(len(data.rows["test"])), 0.5, 1, 0.0)
+    stacked = stacked_rankers({"din": [outcome], "hstu": [outcome]}, "din", "hstu", data.rows["valid"])
+    assert list(stacked) == ["din & hstu"]
+    assert stacked_rankers({"hstu": [outcome]}, None, "hstu", data.rows["valid"]) == {}
 
 
-def test_every_method_gets_the_settings_that_were_best_on_validation(
+def test_every_method_has_the_settings_with_the_best_validation_auc(
     dataset: Dataset, knowledge_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With knowledge other settings may be best."""
+    """The best settings may differ without and with knowledge."""
     content: dict[str, Any] = {
         "protocol": [],
         "experiment": {"name": "x", "data": {"schema_file": "x"}, "rank": {"batch_size": 77}},
@@ -96,8 +97,8 @@ def test_every_method_gets_the_settings_that_were_best_on_validation(
             yield trial, Outcome(np.empty(0), np.empty(0), float(good), 1, 0.0)
 
     monkeypatch.setattr(ranking, "run_trials", run)
-    methods: list[Any] = [("dnn", "dnn", []), ("dnn+knowledge", "dnn", [Trained(knowledge_dir, {})])]
+    methods = [Method("dnn", "dnn", []), Method("dnn+knowledge", "dnn", [ModelKnowledge(knowledge_dir, {})])]
     tuned = _tune(bench.ranking, bench, methods, RunContext(tmp_path / "tiny.yaml", tmp_path, Console(), None, [0]))
-    assert [tuned[name]["told"]["chosen"] for name, *_ in methods] == [{"dropout": 0.1}, {}]
-    assert tuned["dnn"]["settings"].dropout == 0.1
-    assert [one["settings"] for one in tuned["dnn"]["told"]["tried"]] == content["ranking"]["tune"]["dnn"]
+    assert [tuned[method.name].summary["chosen"] for method in methods] == [{"dropout": 0.1}, {}]
+    assert tuned["dnn"].settings.dropout == 0.1
+    assert [tried["settings"] for tried in tuned["dnn"].summary["tried"]] == content["ranking"]["tune"]["dnn"]

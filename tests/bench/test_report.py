@@ -1,4 +1,4 @@
-"""What people read of a benchmark."""
+"""Tables of benchmark results."""
 
 import io
 
@@ -11,13 +11,19 @@ from openlum.report.run_report import METRICS
 NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
 
 
-def test_nothing_is_cut_in_a_narrow_terminal() -> None:
+def test_no_text_is_cut_in_a_narrow_terminal() -> None:
     metric = {"mean": 0.72, "std": 0.0007, "seeds": [0.7193, 0.7207]}
-    found = {"a": NAMES[2], "b": NAMES[0], "difference": -0.0075, "bootstrap95": [-0.0142, -0.0005], "p_value": 0.04}
+    comparison = {
+        "a": NAMES[2],
+        "b": NAMES[0],
+        "difference": -0.0075,
+        "bootstrap95": [-0.0142, -0.0005],
+        "p_value": 0.04,
+    }
     result = {
         "bench": {"dataset": "market", "seeds": [0, 1], "models": 1},
         "ranking": {name: dict.fromkeys(METRICS, metric) for name in NAMES},
-        "comparisons": [found],
+        "comparisons": [comparison],
     }
     out = io.StringIO()
     for table in (ranking_table(result), comparison_table(result)):
@@ -32,7 +38,7 @@ def test_nothing_is_cut_in_a_narrow_terminal() -> None:
     assert comparison_table(result | {"bench": result["bench"] | {"models": 2}}).caption is None
 
 
-def test_retrieval_is_told_with_its_spread() -> None:
+def test_the_retrieval_table_shows_the_spread_over_seeds() -> None:
     by_seed = [{"sasrec": {"hr@10": 0.30}, "lum: any": {"hr@10": hr}} for hr in (0.33, 0.35)]
     result = {
         "bench": {"dataset": "market", "seeds": [0, 1], "by_seed": by_seed, "told_more": []},
@@ -44,8 +50,15 @@ def test_retrieval_is_told_with_its_spread() -> None:
     assert "0.3400 ± 0.0141" in out.getvalue()
 
 
-@pytest.mark.parametrize(("seeds", "told"), [([0], "one training"), ([0, 1], "None")])
-def test_a_single_training_is_told(seeds: list[int], told: str) -> None:
-    found = {"a": "lum: any", "b": "sasrec", "metric": "hr@10", "difference": 0.1, "ci95": [0.0, 0.2], "p_value": 0.05}
-    result = {"bench": {"dataset": "market", "seeds": seeds}, "comparisons": [found]}
-    assert str(retrieval_comparison_table(result).caption).startswith(told)
+@pytest.mark.parametrize(("seeds", "caption"), [([0], "one training per method"), ([0, 1], "None")])
+def test_the_caption_mentions_a_single_training(seeds: list[int], caption: str) -> None:
+    comparison = {
+        "a": "lum: any",
+        "b": "sasrec",
+        "metric": "hr@10",
+        "difference": 0.1,
+        "ci95": [0.0, 0.2],
+        "p_value": 0.05,
+    }
+    result = {"bench": {"dataset": "market", "seeds": seeds}, "comparisons": [comparison]}
+    assert str(retrieval_comparison_table(result).caption).startswith(caption)

@@ -1,4 +1,4 @@
-"""The shipped benchmarks, and settings with some keys changed."""
+"""The shipped benchmarks, and settings with changed keys."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from openlum.bench.settings import DATASETS, RankingBench, RetrievalBench, bench_file, changed, load_bench
+from openlum.bench.settings import DATASETS, RankingBench, RetrievalBench, bench_file, load_bench, with_changes
 from openlum.errors import InputError
 from openlum.rank.settings import Architecture, RankSettings
 
@@ -15,7 +15,7 @@ SHIPPED = sorted(file.stem for file in DATASETS.glob("*.yaml"))
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_benchmark_loads(name: str) -> None:
-    """Its changes fit the settings of its rankers, and every ranker may try equally many."""
+    """Its changes fit the settings of its rankers, and every ranker has the same number of settings."""
     loaded = load_bench(bench_file(name))
     assert loaded.experiment.name == name
     assert loaded.ranking or loaded.retrieval
@@ -24,19 +24,19 @@ def test_every_shipped_benchmark_loads(name: str) -> None:
         assert set(loaded.ranking.tune) == set(get_args(Architecture))
         assert len({len(tried) for tried in loaded.ranking.tune.values()}) == 1
         for tried in loaded.ranking.tune.values():
-            made = [changed(loaded.experiment.rank, changes) for changes in tried]
-            assert all(one != other for index, one in enumerate(made) for other in made[:index])
+            settings = [with_changes(loaded.experiment.rank, changes) for changes in tried]
+            assert all(a != b for index, a in enumerate(settings) for b in settings[:index])
     if loaded.retrieval:
         assert loaded.retrieval.pretrain.protocol == "last"
         assert not set(loaded.retrieval.retrieve.questions) & set(loaded.retrieval.retrieve.known)
 
 
-def test_an_unknown_benchmark_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match=f"no benchmark for 'ml-2m'; there are {', '.join(SHIPPED)}"):
+def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=f"unknown benchmark 'ml-2m'; choose from {', '.join(SHIPPED)}"):
         bench_file("ml-2m")
 
 
-def test_a_file_that_there_is_not_is_named() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(InputError, match=r"shops/none\.yaml: no such file"):
         load_bench(bench_file("shops/none.yaml"))
 
@@ -55,8 +55,8 @@ def test_a_file_that_there_is_not_is_named() -> None:
             "label: int8, pretrain: {protocol: last}",
             "ablation 'int8': pretrain.protocol 'last' trains on the test period",
         ),
-        ("label: int8", "label: width 32", "the label 'width 32' is taken"),
-        ("label: int8", "label: whole method", "the label 'whole method' is taken"),
+        ("label: int8", "label: width 32", "the label 'width 32' is used twice"),
+        ("label: int8", "label: whole method", "the label 'whole method' is used twice"),
         (
             "dien: [{}, {learning_rate: 0.001}",
             "dien: [{}, {learning_rat: 0.001}",
@@ -67,17 +67,17 @@ def test_a_file_that_there_is_not_is_named() -> None:
         (
             "    dnn: [{}, {learning_rate: 0.001}, {dropout: 0.2}]",
             "    dnn: [{}]",
-            "tune: every ranker must have as many settings as the others (dnn 1, dcnv2 3",
+            "tune: every ranker must have the same number of settings (found dnn 1, dcnv2 3",
         ),
         (
             "sasrec: [{}, {sequence: {learning_rate: 0.001}}",
             "sasrec: [{}, {knowledge: {fusion: early}}",
-            "tune.sasrec, setting 2: whether knowledge can enter 'sasrec' must not change",
+            "tune.sasrec, setting 2: a setting must not change whether knowledge can enter 'sasrec'",
         ),
         (
             "ablation_ranker: din",
             "ablation_ranker: hstu",
-            "ablation 'early fusion, answers': knowledge cannot enter 'hstu' like this",
+            "ablation 'early fusion, answers': knowledge cannot enter the ranker 'hstu'",
         ),
         (
             "  rank:\n    history_where: {feedback: [click]}",
@@ -86,16 +86,14 @@ def test_a_file_that_there_is_not_is_named() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_benchmark_is_found_before_it_runs(
-    old: str, new: str, message: str, tmp_path: Path
-) -> None:
+def test_mistakes_in_a_benchmark_are_refused_when_it_is_read(old: str, new: str, message: str, tmp_path: Path) -> None:
     text = (DATASETS / "market.yaml").read_text()
     assert old in text
     (tmp_path / "shop.yaml").write_text(text.replace(old, new, 1))
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as error:
         load_bench(tmp_path / "shop.yaml")
-    assert "shop.yaml" in str(found.value)
-    assert message in str(found.value)
+    assert "shop.yaml" in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +112,12 @@ def test_what_is_wrong_with_a_benchmark_is_found_before_it_runs(
 )
 def test_only_the_named_keys_change(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     settings = RankSettings.model_validate({"trees": {"learning_rate": 0.01}, "hidden": [16, 8]})
-    found = changed(settings, changes)
+    changed = with_changes(settings, changes)
     content = settings.model_dump() | expected
     for name in ("trees", "knowledge"):
         content[name] = settings.model_dump()[name] | expected.get(name, {})
-    assert found.model_dump() == content
-    assert settings.trees.leaves != 31  # what was given stays as it is
+    assert changed.model_dump() == content
+    assert settings.trees.leaves != 31  # the original settings are unchanged
 
 
 @pytest.mark.parametrize(
@@ -130,17 +128,17 @@ def test_only_the_named_keys_change(changes: dict[str, Any], expected: dict[str,
         ({"dropout": 2}, "key 'dropout'.*found 2"),
     ],
 )
-def test_changes_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_invalid_changes_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        changed(RankSettings(), changes)
+        with_changes(RankSettings(), changes)
 
 
-def test_a_ranker_that_there_is_not_cannot_be_tuned() -> None:
+def test_tuning_of_an_unknown_ranker_is_refused() -> None:
     with pytest.raises(ValueError, match="tune"):
         RankingBench.model_validate({"tune": {"dinn": [{}]}})
 
 
-def test_no_end_to_end_model_is_named_as_the_large_user_model() -> None:
+def test_an_end_to_end_model_must_not_have_the_name_of_the_large_user_model() -> None:
     content = yaml.safe_load(bench_file("ml-1m").read_text())["retrieval"]
     content["opponents"]["lum"] = {}
     with pytest.raises(ValueError, match="name the end-to-end model otherwise"):

@@ -7,7 +7,7 @@ from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_
 
 
 def draw(seed: int, n: int = 300, users: int = 25, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, predictions and users."""
+    """Return labels, predictions and users."""
     rng = np.random.default_rng(seed)
     prediction = rng.random(n)
     if ties:
@@ -17,15 +17,15 @@ def draw(seed: int, n: int = 300, users: int = 25, ties: bool = True) -> tuple[n
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("ties", [True, False])
-def test_figures_equal_an_independent_implementation(seed: int, ties: bool) -> None:
+def test_metrics_equal_an_independent_implementation(seed: int, ties: bool) -> None:
     label, prediction, user = draw(seed, ties=ties)
     assert auc(label, prediction) == pytest.approx(roc_auc_score(label, prediction))
     assert log_loss(label, prediction) == pytest.approx(
         sklearn_log_loss(label, prediction.clip(1e-7, 1 - 1e-7)), rel=1e-5
     )
     total = weight = 0.0
-    for one in np.unique(user):
-        rows = user == one
+    for user_id in np.unique(user):
+        rows = user == user_id
         if 0 < label[rows].sum() < rows.sum():
             total += rows.sum() * roc_auc_score(label[rows], prediction[rows])
             weight += rows.sum()
@@ -38,7 +38,7 @@ def test_normalised_entropy_of_the_mean_is_one() -> None:
     assert normalised_entropy(label, prediction) < 1
 
 
-def test_users_with_one_class_have_no_say() -> None:
+def test_gauc_leaves_out_users_with_one_class() -> None:
     label, prediction = np.array([1, 0, 1, 1]), np.array([0.9, 0.1, 0.2, 0.3])
     assert gauc(label, prediction, np.array([1, 1, 2, 3])) == 1
 
@@ -50,5 +50,5 @@ def test_one_class_has_no_auc() -> None:
     assert np.isfinite(figures["logloss"])
 
 
-def test_sure_and_wrong_is_bad_but_finite() -> None:
+def test_the_log_loss_of_certain_and_wrong_probabilities_is_finite() -> None:
     assert 10 < log_loss(np.array([1.0, 0.0]), np.array([0.0, 1.0])) < 20

@@ -78,15 +78,21 @@ def test_a_valid_experiment_passes(small_dataset: Dataset, tmp_path: Path) -> No
         ({"query": {"questions": {"q": {"hour": 25}}}}, "25 is not a whole number from 0 to"),
         ({"example": {"e": {"scenario": "moon"}}}, "example: question 'e': .* 'moon' was not in"),
         ({"retrieve": {"questions": {"q": {"scenario": "moon"}}}}, "retrieve: question 'q': .* 'moon' was not in"),
-        ({"retrieve": {"known": {"k": ["rating"]}}}, r"retrieve\.known\.k: 'rating' is no field that is known before"),
-        ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is no field"),
-        ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: 21 items are to be looked at, and 20 are ranked"),
-        ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is no categorical"),
+        (
+            {"retrieve": {"known": {"k": ["rating"]}}},
+            r"retrieve\.known\.k: 'rating' is not a condition field that is known",
+        ),
+        ({"retrieve": {"known": {"k": ["size"]}}}, r"retrieve\.known\.k: 'size' is not a condition field"),
+        ({"retrieve": {"at": [10, 21]}}, r"retrieve\.at: the cut-off 21 exceeds the 20 items that are ranked"),
+        ({"rank": {"history_where": {"scenari": ["home"]}}}, r"rank\.history_where: 'scenari' is not a categorical"),
         (
             {"rank": {"history_where": {"rating": ["6"]}}},
             r"rank\.history_where\.rating: the dataset has no value '6'; it has ",
         ),
-        ({"rank": {"knowledge": {"matching_questions": ["hgh"]}}}, "the knowledge has no question 'hgh'; it has high"),
+        (
+            {"rank": {"knowledge": {"matching_questions": ["hgh"]}}},
+            "the knowledge has no question 'hgh'; choose from high",
+        ),
         (
             {
                 "rank": {"knowledge": {"matching_questions": ["rating=5"]}},
@@ -119,7 +125,7 @@ def test_data_without_the_needed_events_or_labels_are_refused(small_dataset: Dat
     sequences = small_dataset.sequences
     lengths = np.diff(sequences.offsets)
     short = with_changes(small_dataset, test_at=lengths)
-    with pytest.raises(InputError, match=r"no user has three events, so none .*'retrieve: null'"):
+    with pytest.raises(InputError, match=r"no user has three events, so no event .*'retrieve: null'"):
         check(short, tmp_path, {})
     check(short, tmp_path, {"retrieve": None})
     late = with_changes(small_dataset, time=sequences.time + 10**9)
@@ -130,7 +136,7 @@ def test_data_without_the_needed_events_or_labels_are_refused(small_dataset: Dat
             check(with_changes(small_dataset, labels=lambda split, labels=labels: set(labels)), tmp_path, {})
     with pytest.raises(InputError, match="all training events are of one user"):
         check_events(small_dataset, np.minimum(lengths, np.arange(len(lengths)) == 0), needs_other_users=True)
-    with pytest.raises(InputError, match="none is left to train 'sasrec' on"):
+    with pytest.raises(InputError, match="no event is left to train 'sasrec' on"):
         check_sequential(with_changes(small_dataset, valid_at=lengths * 0), "sasrec", SequentialSettings())
 
 

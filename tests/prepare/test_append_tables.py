@@ -57,7 +57,7 @@ def test_items_and_users_are_appended_alone(dataset: Path, tmp_path: Path) -> No
     assert info.preparations == 3
     assert info.counts["items_table_rejected"] == 1
     for name in ("items_table", "users_table"):  # a later append forgets no note of an earlier one
-        assert info.notes[f"{name}: rows that a later one of the same id has replaced"] == 1
+        assert info.notes[f"{name}: rows replaced by a later row of the same id"] == 1
     after = Dataset(dataset)
     for column in ("user", "offsets", "time", "item"):
         np.testing.assert_array_equal(getattr(after.sequences, column), getattr(events, column))

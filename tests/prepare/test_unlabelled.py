@@ -153,7 +153,7 @@ def test_a_schema_without_a_label_gives_rows_to_query_but_none_to_rank(candidate
     knowledge = load_knowledge(tmp_path / "knowledge", dataset)
     assert knowledge.row.tolist() == list(range(50))
     assert read_json(tmp_path / "knowledge" / "knowledge.json", "lum query")["rows"] == 50
-    with pytest.raises(InputError, match=r"no train impressions with a label \(of 50 the label is missing\)"):
+    with pytest.raises(InputError, match=r"no train impressions with a label \(50 impressions have no label\)"):
         rank(candidates, tmp_path / "knowledge", tmp_path / "ranker", RankSettings(rankers=["dnn"]))
 
 
@@ -167,7 +167,7 @@ def test_answers_do_not_depend_on_labels(candidates: Path, tmp_path: Path) -> No
     for dataset in (candidates, tmp_path / "dataset"):
         query(dataset, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
         knowledge = load_knowledge(tmp_path / "knowledge", Dataset(dataset))
-        answers.append(knowledge.answers[knowledge.places(np.arange(50))])
+        answers.append(knowledge.answers[knowledge.index_of(np.arange(50))])
     torch.testing.assert_close(*map(torch.from_numpy, answers))
 
 

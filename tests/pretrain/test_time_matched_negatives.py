@@ -202,8 +202,8 @@ def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dat
     assert metrics[-1]["auc taken predicted"] > 0.7
     query(dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     knowledge, test = load_knowledge(tmp_path / "knowledge", dataset), dataset.impressions("test")
-    assert knowledge.questions == ["any", "taken=no", "taken=yes"]
-    odds = knowledge.similarity[knowledge.places(test.row)]  # (I, 3)
+    assert knowledge.score_names == ["any", "taken=no", "taken=yes"]
+    odds = knowledge.scores[knowledge.index_of(test.row)]  # (I, 3)
     assert odds[:, 1] == pytest.approx(-odds[:, 2], abs=1e-4)
     # Compare the two rows of the same user and time.
     label = test.label > 0

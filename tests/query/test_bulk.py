@@ -140,16 +140,16 @@ def test_new_items_of_a_grown_dataset_have_the_answers_of_unknown_items(
         knowledge.append(load_knowledge(tmp_path / f"knowledge {name}", dataset))
     grown, unknown = knowledge
     np.testing.assert_array_equal(grown.answers, unknown.answers)
-    np.testing.assert_array_equal(grown.similarity, unknown.similarity)
+    np.testing.assert_array_equal(grown.scores, unknown.scores)
     assert len(grown.items) == len(values) + 1
     np.testing.assert_array_equal(grown.items[-2:], grown.items[[0, 0]])
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings(questions=QUESTIONS))
     before = load_knowledge(tmp_path / "knowledge", small_dataset)
     rows = small_dataset.impressions("valid")
     unchanged_rows = rows.row[rows.user != small_dataset.sequences.user[0]]
-    places = before.places(unchanged_rows), grown.places(unchanged_rows)
+    places = before.index_of(unchanged_rows), grown.index_of(unchanged_rows)
     np.testing.assert_allclose(before.answers[places[0]], grown.answers[places[1]], atol=1e-3)
-    np.testing.assert_allclose(before.similarity[places[0]], grown.similarity[places[1]], atol=1e-5)
+    np.testing.assert_allclose(before.scores[places[0]], grown.scores[places[1]], atol=1e-5)
 
 
 def test_answers_as_of_the_day_see_the_events_before_midnight(small_dataset: Dataset) -> None:
@@ -186,7 +186,7 @@ def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
     fine, coarse = (knowledge[dtype].answers.astype(np.float32) for dtype in ("float16", "int8"))
     assert (fine * coarse).sum(-1).min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(coarse, axis=-1), 1, atol=2e-3)
-    np.testing.assert_array_equal(knowledge["int8"].similarity, knowledge["float16"].similarity)
+    np.testing.assert_array_equal(knowledge["int8"].scores, knowledge["float16"].scores)
     column = pq.read_schema(tmp_path / "int8" / "part-00000.parquet").field("answer.like").type
     assert (column.value_type, column.list_size) == (pa.int8(), 8)
 
@@ -214,6 +214,6 @@ def test_a_model_without_feedback_prediction_writes_no_feedback_columns(small_da
     model = build_model(small_dataset, shape, seed=0, feedback_prediction=False)
     model.save_pretrained(tmp_path / "model")
     query(small_dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
-    assert load_knowledge(tmp_path / "knowledge", small_dataset).questions == ["any"]
+    assert load_knowledge(tmp_path / "knowledge", small_dataset).score_names == ["any"]
     with pytest.raises(InputError, match="was not trained to predict feedback"):
         LargeUserModel.load(tmp_path / "model").predict_feedback([], ["1"])

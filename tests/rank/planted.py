@@ -1,7 +1,7 @@
-"""A small world with a known signal, prepared as a dataset, and knowledge that knows it.
+"""A small simulated log with a planted signal, prepared as a dataset, and knowledge that has the signal.
 
-An item's quality and whether its colour is the user's taste decide the label. No feature names the taste: it shows in the
-history alone.
+The label depends on the item's quality and on whether the item's colour is the user's taste. No feature gives the taste: it
+shows in the history alone.
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ USERS, ITEMS, ROUNDS = 75, 30, 80
 
 
 def write_planted_dataset(directory: Path, seed: int = 0) -> Path:
-    """Every user is shown an item each hour; the event log has all of them, with the feedback."""
+    """Write a log in which every user sees one item each hour, prepare it, and return the dataset directory."""
     rng = np.random.default_rng(seed)
     user = np.tile(np.arange(USERS), ROUNDS)
     item = rng.integers(ITEMS, size=USERS * ROUNDS)
     time = START + 3600 * np.repeat(np.arange(ROUNDS), USERS) + user
-    chance = _chance(user, item)
-    label = (rng.random(len(user)) < chance).astype(np.int64)
+    probability = _click_probability(user, item)
+    label = (rng.random(len(user)) < probability).astype(np.int64)
     ids = {"user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item], "time": time}
     scene = rng.choice(["home", "search"], len(user)).tolist()
     log = write_log(
@@ -61,13 +61,16 @@ def write_planted_dataset(directory: Path, seed: int = 0) -> Path:
 
 
 def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, width: int = 4, seed: int = 0) -> Path:
-    """Answers in random order and two parts. Informed ones know the truth, with noise; the others are noise alone."""
+    """Write answers in random order and two parts, and return the directory. Scores are noise, plus the true signal if
+    `informed`."""
     rng = np.random.default_rng(seed)
     rows = [dataset.impressions(split) for split in SPLITS]
-    row, user, item = (np.concatenate([getattr(r, name) for r in rows]) for name in ("row", "user", "item"))
-    signal = true_chance(dataset, user, item) - 0.5
+    row, user, item = (
+        np.concatenate([getattr(impressions, name) for impressions in rows]) for name in ("row", "user", "item")
+    )
+    signal = true_probability(dataset, user, item) - 0.5
     noise = rng.normal(size=(len(row), 2))
-    similarity = np.stack([signal, -signal], 1) * informed + 0.1 * noise
+    scores = np.stack([signal, -signal], 1) * informed + 0.1 * noise
     answers = rng.normal(size=(len(row), 2, width)).astype(np.float16)
     directory.mkdir(parents=True)
     for part, index in enumerate(np.array_split(rng.permutation(len(row)), 2)):
@@ -75,7 +78,7 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
         for question, name in enumerate(["like", "dislike"]):
             flat = pa.array(answers[index, question].ravel())
             columns[f"answer.{name}"] = pa.FixedSizeListArray.from_arrays(flat, width)
-            columns[f"similarity.{name}"] = pa.array(similarity[index, question].astype(np.float32))
+            columns[f"similarity.{name}"] = pa.array(scores[index, question].astype(np.float32))
         pq.write_table(pa.table(columns), directory / f"part-{part:05d}.parquet")
     items = rng.normal(size=(len(dataset.vocabulary("items")), width)).astype(np.float16)
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(items.ravel()), width)
@@ -94,12 +97,12 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
     return directory
 
 
-def true_chance(dataset: Dataset, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """The probability of a click for ids of the dataset."""
+def true_probability(dataset: Dataset, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return the true probability of a click, for user and item ids of the dataset."""
     raw_user = [int(value[1:]) for value in dataset.vocabulary("users").decode(user)]
     raw_item = [int(value[1:]) for value in dataset.vocabulary("items").decode(item)]
-    return _chance(np.array(raw_user), np.array(raw_item))
+    return _click_probability(np.array(raw_user), np.array(raw_item))
 
 
-def _chance(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+def _click_probability(user: np.ndarray, item: np.ndarray) -> np.ndarray:
     return 0.1 + 0.6 * (user % 3 == item % 3) + 0.25 * (item // 3 / (ITEMS // 3))

@@ -17,14 +17,14 @@ def test_history_is_the_last_behaviours_before_the_row(
     impressions, sequences = dataset.impressions("test"), dataset.sequences
     history = data.batch(data.rows["test"], torch.arange(len(impressions.row)), data.config("din", False)).history
     assert history is not None
-    wanted = {
+    behaviour_ids = {
         name: set(dataset.vocabulary(f"condition.{name}").encode(values)) for name, values in (where or {}).items()
     }
     for index in range(0, len(impressions.row), 17):
         begin = sequences.offsets[sequences.user_index(impressions.user[index : index + 1])[0]]
         events = np.arange(begin, begin + impressions.prefix[index])
         assert (sequences.time[events] < impressions.time[index]).all()
-        for name, ids in wanted.items():
+        for name, ids in behaviour_ids.items():
             events = events[[value in ids for value in sequences.condition[name][events]]]
         latest = events[::-1][:5]
         mask = history.mask[index]
@@ -35,10 +35,10 @@ def test_history_is_the_last_behaviours_before_the_row(
 
 
 @pytest.mark.parametrize("rows", [0, 1, 300])
-def test_rows_of_like_length_are_all_rows_with_few_empty_places(rows: int, data: RankingData) -> None:
+def test_groups_by_length_have_all_rows_and_little_padding(rows: int, data: RankingData) -> None:
     history = data.batch(data.rows["train"], torch.arange(rows), data.config("din", False)).history
     assert history is not None
-    groups = history.by_length()
+    groups = history.group_by_length()
     assert torch.cat([index for index, _ in groups]).sort().values.equal(torch.arange(rows))
     for index, group in groups:
         length = group.mask.sum(1)  # (b,)
@@ -49,7 +49,7 @@ def test_rows_of_like_length_are_all_rows_with_few_empty_places(rows: int, data:
             assert values[group.mask].equal(history.condition[name][index][history.mask[index]])
 
 
-def test_a_history_knows_the_feedback_and_a_row_does_not(data: RankingData) -> None:
+def test_a_history_has_the_feedback_and_a_row_does_not(data: RankingData) -> None:
     config = data.config("din", True)
     assert "feedback" in [spec.name for spec in config.behaviour]
     assert "condition.feedback" not in [spec.name for spec in config.features]
@@ -58,9 +58,9 @@ def test_a_history_knows_the_feedback_and_a_row_does_not(data: RankingData) -> N
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [({"mood": ["good"]}, "'mood' is no categorical condition field"), ({"feedback": ["clik"]}, "no value 'clik'")],
+    [({"mood": ["good"]}, "'mood' is not a categorical condition field"), ({"feedback": ["clik"]}, "no value 'clik'")],
 )
-def test_unknown_behaviours_are_refused(
+def test_unknown_fields_and_values_of_history_where_are_refused(
     where: dict[str, list[str]], message: str, dataset: Dataset, settings: RankSettings
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -78,6 +78,6 @@ def test_unknown_behaviours_are_refused(
         ({"knowledge": {"directt": True}}, "did you mean 'direct'"),
     ],
 )
-def test_settings_explain_what_is_wrong(content: dict[str, object], message: str) -> None:
+def test_wrong_settings_are_explained(content: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_settings(content, RankSettings, where="test.yaml")

@@ -1,4 +1,4 @@
-"""Late fusion: the weights of a ranker and of knowledge, from rows that neither has learned from."""
+"""Late fusion: weights of a ranker's logit and of knowledge scores, fitted on rows that neither model was trained on."""
 
 import dataclasses
 from pathlib import Path
@@ -16,91 +16,92 @@ from openlum.rank.fusion import (
     cross_fit,
     fit_fusion,
     fused_inputs,
-    of_several_values,
+    multi_value_feedback,
     with_probabilities,
 )
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import load_ranker, save_ranker
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
-from tests.rank.test_knowledge_probe import told
+from tests.rank.planted import true_probability
+from tests.rank.test_knowledge_probe import leak_labels
 
-from .planted import true_chance
 
-
-def world(rows: int = 4000, noise: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers (I, 2 + noise) of which two decide the label, labels (I,) and users (I,)."""
+def simulate_rows(rows: int = 4000, noise: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return inputs (I, 2 + noise), of which two determine the label, labels (I,) and users (I,)."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, 2 + noise))
     label = (rng.random(rows) < 1 / (1 + np.exp(-(1.5 * x[:, 0] - x[:, 1] - 0.5)))).astype(np.float32)
     return x, label, rng.integers(rows // 4, size=rows)
 
 
-def test_it_finds_the_weights_that_made_the_labels_whatever_the_scale() -> None:
-    x, label, _ = world(40_000)
+def test_the_fit_recovers_the_true_weights_at_any_scale() -> None:
+    x, label, _ = simulate_rows(40_000)
     fusion = fit_fusion(x * [1, 1000], label)
     np.testing.assert_allclose(fusion.weight * [1, 1000], [1.5, -1.0], atol=0.05)
     assert fusion.bias == pytest.approx(-0.5, abs=0.05)
 
 
-def test_a_ranker_that_is_too_sure_is_calibrated_and_ranks_as_before() -> None:
-    x, label, _ = world(8000)
-    true = 1.5 * x[:, 0] - x[:, 1] - 0.5
-    sure = expit(1.7 * true + 1)
-    found = calibration(sure[:4000], label[:4000])(sure[4000:])
-    np.testing.assert_allclose(logit(found), true[4000:], atol=0.4)
-    assert auc(label[4000:], found) == auc(label[4000:], sure[4000:])
+def test_calibration_corrects_an_overconfident_ranker_and_keeps_its_ranking() -> None:
+    x, label, _ = simulate_rows(8000)
+    true_logit = 1.5 * x[:, 0] - x[:, 1] - 0.5
+    overconfident = expit(1.7 * true_logit + 1)
+    calibrated = calibration(overconfident[:4000], label[:4000])(overconfident[4000:])
+    np.testing.assert_allclose(logit(calibrated), true_logit[4000:], atol=0.4)
+    assert auc(label[4000:], calibrated) == auc(label[4000:], overconfident[4000:])
 
 
-def rated(data: RankingData) -> RankingData:
-    """The same data with feedback predictions of a rating: what is clicked has a 2 or a 3, by a chance that differs from row to row."""
+def with_ratings(data: RankingData) -> RankingData:
+    """Return the same data with feedback predictions of a rating; a click is a 2 or a 3, with probabilities that vary by row."""
     assert data.knowledge is not None
     rows = [data.dataset.impressions(split) for split in SPLITS]
-    places = np.concatenate([data.knowledge.places(one.row) for one in rows])
-    clicked, share = np.empty(len(places)), np.random.default_rng(0).random(len(places))
-    clicked[places] = np.concatenate([true_chance(data.dataset, one.user, one.item) for one in rows])
-    chance = np.stack([1 - clicked, clicked * share, clicked * (1 - share)], 1).clip(1e-6, 1 - 1e-6)
+    index = np.concatenate([data.knowledge.index_of(impressions.row) for impressions in rows])
+    click, share = np.empty(len(index)), np.random.default_rng(0).random(len(index))
+    click[index] = np.concatenate(
+        [true_probability(data.dataset, impressions.user, impressions.item) for impressions in rows]
+    )
+    probability = np.stack([1 - click, click * share, click * (1 - share)], 1).clip(1e-6, 1 - 1e-6)
     names = ["like", "rating=1", "rating=2", "rating=3"]
-    numbers = np.concatenate([data.knowledge.similarity[:, :1], logit(chance)], 1).astype(np.float32)
+    scores = np.concatenate([data.knowledge.scores[:, :1], logit(probability)], 1).astype(np.float32)
     return RankingData(
-        data.dataset, data.settings, dataclasses.replace(data.knowledge, questions=names, similarity=numbers)
+        data.dataset, data.settings, dataclasses.replace(data.knowledge, score_names=names, scores=scores)
     )
 
 
-@pytest.mark.parametrize("chosen", [["rating=2", "rating=3"], ["like", "rating=3", "rating=2"]])
-def test_a_label_that_several_values_share_has_the_sum_of_their_probabilities(
-    data: RankingData, tmp_path: Path, chosen: list[str]
+@pytest.mark.parametrize("questions", [["rating=2", "rating=3"], ["like", "rating=3", "rating=2"]])
+def test_a_label_of_several_feedback_values_has_the_sum_of_their_probabilities(
+    data: RankingData, tmp_path: Path, questions: list[str]
 ) -> None:
-    """Through training, a saved file and the answers alone; also where only those values are chosen."""
-    data = rated(data)
-    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(matching_questions=chosen)})
+    """In training, in a saved file and in the knowledge probe; also if only these values are selected."""
+    data = with_ratings(data)
+    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(matching_questions=questions)})
     config, rows = data.config("dnn", True, settings), data.rows["test"]
     assert config.knowledge is not None
     assert config.knowledge.probabilities == ["rating=2", "rating=3"]
     label, user, item = rows.label.numpy(), rows.user.numpy(), rows.item.numpy()
-    best = auc(label, true_chance(data.dataset, user, item))
+    best = auc(label, true_probability(data.dataset, user, item))
     ranker = fit(config, data, 0).ranker
     assert auc(label, ranker.predict(data, rows)) > best - 0.005
     save_ranker(ranker, tmp_path / "ranker.safetensors")
     np.testing.assert_array_equal(
         load_ranker(tmp_path / "ranker.safetensors").predict(data, rows), ranker.predict(data, rows)
     )
-    alone = RankingData(data.dataset, settings, data.knowledge)
-    assert knowledge_probe(alone)["all"]["test"] > best - 0.005
-    odds = data.numbers(data.rows["train"], config), data.numbers(rows, config)
-    assert auc(label, fit_fusion(odds[0], data.rows["train"].label.numpy())(odds[1])) < best - 0.01
+    selected = RankingData(data.dataset, settings, data.knowledge)
+    assert knowledge_probe(selected)["all"]["test"] > best - 0.005
+    train, test = data.knowledge_scores(data.rows["train"], config), data.knowledge_scores(rows, config)
+    assert auc(label, fit_fusion(train, data.rows["train"].label.numpy())(test)) < best - 0.01
 
 
-def test_judgements_of_two_values_need_no_probabilities() -> None:
+def test_feedback_predictions_of_two_values_need_no_probabilities() -> None:
     names = ["click", "is_click=0", "is_click=1", "rating=1", "rating=2", "rating=a=b"]
-    assert of_several_values(names, names) == names[3:]
-    numbers = np.zeros((4, 6))
-    assert with_probabilities(numbers, names, []).shape == (4, 6)
-    joined = with_probabilities(numbers, names, names[3:])
-    np.testing.assert_array_equal(joined, np.concatenate([numbers, np.full((4, 3), 0.5)], 1))
+    assert multi_value_feedback(names, names) == names[3:]
+    scores = np.zeros((4, 6))
+    assert with_probabilities(scores, names, []).shape == (4, 6)
+    extended = with_probabilities(scores, names, names[3:])
+    np.testing.assert_array_equal(extended, np.concatenate([scores, np.full((4, 3), 0.5)], 1))
 
 
-def test_inputs_are_log_odds_and_stay_finite() -> None:
+def test_fusion_inputs_are_log_odds_and_finite() -> None:
     x = fused_inputs(np.array([0.5, 0.0, 1.0], np.float32), np.array([[1.0], [2.0], [3.0]], np.float32))
     assert x.shape == (3, 2)
     assert x[0, 0] == 0
@@ -108,87 +109,87 @@ def test_inputs_are_log_odds_and_stay_finite() -> None:
     assert x[:, 1].tolist() == [1, 2, 3]
 
 
-def test_cross_fitted_rows_do_not_know_their_own_labels() -> None:
-    """With more numbers than rows can settle, weights fitted to the rows themselves look good and are not."""
-    x, label, user = world(300, noise=150)
-    later = world(4000, noise=150, seed=1)
+def test_cross_fitted_probabilities_do_not_use_the_rows_own_labels() -> None:
+    """With too many inputs for the rows, weights that were fitted to the rows themselves overfit."""
+    x, label, user = simulate_rows(300, noise=150)
+    later = simulate_rows(4000, noise=150, seed=1)
     fusion = fit_fusion(x, label)
-    honest = auc(later[1], fusion(later[0]))
-    assert auc(label, fusion(x)) > honest + 0.1
-    assert auc(label, cross_fit(x, label, user)[1]) < honest + 0.05
+    later_auc = auc(later[1], fusion(later[0]))
+    assert auc(label, fusion(x)) > later_auc + 0.1
+    assert auc(label, cross_fit(x, label, user)[1]) < later_auc + 0.05
 
 
-def test_a_user_has_no_part_in_the_weights_of_its_own_rows() -> None:
-    """Only in the level, which is the same for all rows."""
-    x, label, user = world()
-    one = user == user[0]
-    turned = np.where(one, 1 - label, label)
-    first, second = (logit(cross_fit(x, labels, user)[1].astype(np.float64)) for labels in (label, turned))
-    assert np.ptp((first - second)[one]) < 1e-5
-    assert np.ptp((first - second)[~one]) > 1e-3
+def test_a_users_labels_do_not_change_the_weights_of_its_own_rows() -> None:
+    """They change only the level, which is the same for all rows."""
+    x, label, user = simulate_rows()
+    first_user = user == user[0]
+    flipped = np.where(first_user, 1 - label, label)
+    before, after = (logit(cross_fit(x, labels, user)[1].astype(np.float64)) for labels in (label, flipped))
+    assert np.ptp((before - after)[first_user]) < 1e-5
+    assert np.ptp((before - after)[~first_user]) > 1e-3
 
 
-def test_folds_do_not_rank_their_rows_against_their_labels() -> None:
-    """One number ranks alike whatever its weight; folds with levels of their own would lose .002 here."""
-    lost = []
+def test_rows_of_different_folds_are_not_ranked_against_their_labels() -> None:
+    """A single input has the same ranking with any positive weight. Folds with their own levels would lose 0.002 of AUC here."""
+    losses = []
     for seed in range(20):
-        x, label, user = world(1000, seed=seed)
-        lost.append(auc(label, x[:, 0]) - auc(label, cross_fit(x[:, :1], label, user)[1]))
-    assert abs(np.mean(lost)) < 0.0012
+        x, label, user = simulate_rows(1000, seed=seed)
+        losses.append(auc(label, x[:, 0]) - auc(label, cross_fit(x[:, :1], label, user)[1]))
+    assert abs(np.mean(losses)) < 0.0012
 
 
-def test_too_few_users_are_fitted_together() -> None:
-    x, label, _ = world(200)
-    whole, crossed = cross_fit(x, label, np.zeros(200, int))
-    np.testing.assert_array_equal(whole.weight, fit_fusion(x, label).weight)
-    np.testing.assert_array_equal(crossed, whole(x))
+def test_fewer_users_than_folds_are_fitted_together() -> None:
+    x, label, _ = simulate_rows(200)
+    fusion, probability = cross_fit(x, label, np.zeros(200, int))
+    np.testing.assert_array_equal(fusion.weight, fit_fusion(x, label).weight)
+    np.testing.assert_array_equal(probability, fusion(x))
 
 
 @pytest.mark.parametrize(
-    ("probability", "number", "message"),
+    ("probability", "score", "message"),
     [
         (np.nan, 0.0, "the probability at index 1 is nan"),
         (1.5, 0.0, "the probability at index 1 is 1.5; expected 0 to 1"),
-        (0.5, np.inf, "column 0 of the numbers is inf at index 1"),
+        (0.5, np.inf, "column 0 of the knowledge scores is inf at index 1"),
     ],
 )
-def test_what_is_not_finite_is_named(probability: float, number: float, message: str) -> None:
+def test_wrong_probabilities_and_scores_are_named(probability: float, score: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        fused_inputs(np.array([0.5, probability]), np.array([[0.0], [number]]))
+        fused_inputs(np.array([0.5, probability]), np.array([[0.0], [score]]))
 
 
-def test_labels_that_are_all_the_same_are_refused() -> None:
+def test_labels_of_one_class_are_refused() -> None:
     with pytest.raises(InputError, match="all labels are the same"):
         fit_fusion(np.zeros((3, 2)), np.ones(3))
 
 
 @pytest.mark.parametrize("name", ["dnn", "lightgbm"])
-def test_memorised_labels_mislead_early_fusion_and_not_late(name, data: RankingData) -> None:
-    """The trap at its worst: similarities are noise, but tell the labels of the training rows."""
+def test_memorised_labels_mislead_early_fusion_and_not_late_fusion(name, data: RankingData) -> None:
+    """The worst case: scores are noise, but contain the labels of the training rows."""
     assert data.knowledge is not None
-    noise = np.random.default_rng(0).normal(size=data.knowledge.similarity.shape).astype(np.float32)
-    knowledge = dataclasses.replace(data.knowledge, similarity=noise)
-    fooled = told(RankingData(data.dataset, data.settings, knowledge), 1.0)
-    test = fooled.rows["test"]
+    noise = np.random.default_rng(0).normal(size=data.knowledge.scores.shape).astype(np.float32)
+    knowledge = dataclasses.replace(data.knowledge, scores=noise)
+    leaked = leak_labels(RankingData(data.dataset, data.settings, knowledge), 1.0)
+    test = leaked.rows["test"]
 
-    def reached(fusion: str | None) -> float:
-        chosen = KnowledgeSettings(fusion="early", direct=False) if fusion == "early" else KnowledgeSettings()
-        settings = data.settings.model_copy(update={"knowledge": chosen})
-        ranker = fit(fooled.config(name, fusion is not None, settings), fooled, 0).ranker
-        return auc(test.label.numpy(), ranker.predict(fooled, test))
+    def test_auc(fusion: str | None) -> float:
+        knowledge = KnowledgeSettings(fusion="early", direct=False) if fusion == "early" else KnowledgeSettings()
+        settings = data.settings.model_copy(update={"knowledge": knowledge})
+        ranker = fit(leaked.config(name, fusion is not None, settings), leaked, 0).ranker
+        return auc(test.label.numpy(), ranker.predict(leaked, test))
 
-    assert reached("late") == pytest.approx(reached(None), abs=0.01)
-    assert reached("early") < reached(None) - 0.015
+    assert test_auc("late") == pytest.approx(test_auc(None), abs=0.01)
+    assert test_auc("early") < test_auc(None) - 0.015
 
 
 @pytest.mark.parametrize("name", ["dnn", "din", "lightgbm", "sasrec"])
-def test_informed_knowledge_helps(name, data: RankingData) -> None:
+def test_knowledge_with_signal_improves_late_fusion(name, data: RankingData) -> None:
     label = data.rows["test"].label.numpy()
-    plain, informed = (
-        auc(label, fit(data.config(name, known), data, 0).ranker.predict(data, data.rows["test"]))
-        for known in (False, True)
+    plain, late = (
+        auc(label, fit(data.config(name, with_knowledge), data, 0).ranker.predict(data, data.rows["test"]))
+        for with_knowledge in (False, True)
     )
-    assert informed > plain + 0.005
+    assert late > plain + 0.005
 
 
 def test_the_plain_ranker_is_trained_once(data: RankingData) -> None:
@@ -197,14 +198,14 @@ def test_the_plain_ranker_is_trained_once(data: RankingData) -> None:
     assert late.best_epoch == plain.best_epoch
     assert late.epochs == []
     assert late.ranker.plain is plain.ranker  # type: ignore[attr-defined]
-    again = fit(data.config("dnn", True), data, 0)
-    np.testing.assert_array_equal(again.valid, late.valid)
+    trained_alone = fit(data.config("dnn", True), data, 0)
+    np.testing.assert_array_equal(trained_alone.valid, late.valid)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"matching": False}, "fusion 'late' takes similarities"),
+        ({"matching": False}, "fusion 'late' needs similarities"),
         ({"direct": False}, "fusion 'late' does not read 'direct'"),
         ({"fusion": "early", "direct": False, "matching": False}, "no knowledge would be an input"),
         ({"fusion": "early", "direct": False, "direct_questions": ["like"]}, "'direct_questions' is not read"),
@@ -216,7 +217,7 @@ def test_the_plain_ranker_is_trained_once(data: RankingData) -> None:
         ({"fusion": "early", "direct_questions": []}, "at least 1 item"),
     ],
 )
-def test_settings_that_would_do_nothing_are_refused(changes: dict[str, object], message: str) -> None:
+def test_settings_without_effect_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RankSettings.model_validate({"knowledge": changes})
 
@@ -227,10 +228,10 @@ def test_end_to_end_rankers_have_no_inputs_for_knowledge(data: RankingData) -> N
         data.config("hstu", True, early)
 
 
-def test_a_ranker_with_knowledge_asks_for_it(data: RankingData) -> None:
+def test_a_ranker_with_knowledge_refuses_data_without_it(data: RankingData) -> None:
     without = RankingData(data.dataset, data.settings)
     for fusion, name in (("late", "dnn"), ("early", "lightgbm"), ("early", "dnn")):
         settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion)})  # type: ignore[arg-type]
         ranker = fit(data.config(name, True, settings), data, 0).ranker  # type: ignore[arg-type]
-        with pytest.raises(InputError, match="takes knowledge, and these data have none"):
+        with pytest.raises(InputError, match="reads knowledge, and this data has none"):
             ranker.predict(without, without.rows["test"])

@@ -22,7 +22,7 @@ def edit(path: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_every_row_gets_its_own_answers(knowledge_dir: Path, dataset: Dataset) -> None:
+def test_every_row_has_its_own_answers(knowledge_dir: Path, dataset: Dataset) -> None:
     knowledge = load_knowledge(knowledge_dir, dataset)
     expected = {}
     for part in knowledge_dir.glob("part-*.parquet"):
@@ -30,21 +30,21 @@ def test_every_row_gets_its_own_answers(knowledge_dir: Path, dataset: Dataset) -
             expected[row["row"]] = row
     for split in SPLITS:
         rows = dataset.impressions(split).row
-        for row, place in zip(rows.tolist(), knowledge.places(rows), strict=True):
+        for row, index in zip(rows.tolist(), knowledge.index_of(rows), strict=True):
             for question, name in enumerate(["like", "dislike"]):
-                assert knowledge.answers[place, question].tolist() == expected[row][f"answer.{name}"]
-                assert knowledge.similarity[place, question] == np.float32(expected[row][f"similarity.{name}"])
+                assert knowledge.answers[index, question].tolist() == expected[row][f"answer.{name}"]
+                assert knowledge.scores[index, question] == np.float32(expected[row][f"similarity.{name}"])
 
 
-def test_only_the_wanted_answers_are_read(knowledge_dir: Path, dataset: Dataset) -> None:
-    everything, one = load_knowledge(knowledge_dir, dataset), load_knowledge(knowledge_dir, dataset, ["dislike"])
-    assert one.answers.shape[1] == 1
-    assert np.array_equal(one.answers[:, 0], everything.answers[:, 1])
-    assert np.array_equal(one.similarity, everything.similarity)
+def test_only_the_named_answers_are_read(knowledge_dir: Path, dataset: Dataset) -> None:
+    whole, partial = load_knowledge(knowledge_dir, dataset), load_knowledge(knowledge_dir, dataset, ["dislike"])
+    assert partial.answers.shape[1] == 1
+    assert np.array_equal(partial.answers[:, 0], whole.answers[:, 1])
+    assert np.array_equal(partial.scores, whole.scores)
 
 
 def test_an_unknown_question_is_named(knowledge_dir: Path, dataset: Dataset) -> None:
-    with pytest.raises(InputError, match="no question 'love'; it has like, dislike"):
+    with pytest.raises(InputError, match="no question 'love'; choose from like, dislike"):
         load_knowledge(knowledge_dir, dataset, ["love"])
 
 
@@ -79,15 +79,15 @@ def test_an_answer_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -
         load_knowledge(copied, dataset)
 
 
-def test_knowledge_of_no_rows_knows_none(copied: Path, dataset: Dataset) -> None:
+def test_knowledge_of_no_rows_has_no_answers(copied: Path, dataset: Dataset) -> None:
     edit(copied, rows=0)
     for part in copied.glob("part-*.parquet"):
         part.unlink()
     with pytest.raises(InputError, match="knowledge: has no answers for 2 of 2 impression rows, the first is row 4"):
-        load_knowledge(copied, dataset).places(np.array([4, 5]))
+        load_knowledge(copied, dataset).index_of(np.array([4, 5]))
 
 
-def test_a_number_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:
+def test_a_score_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:
     file = sorted(copied.glob("part-*.parquet"))[0]
     table = pq.read_table(file)
     column = table.column_names.index("similarity.dislike")
@@ -115,14 +115,14 @@ def test_a_missing_key_part_column_or_file_is_named(copied: Path, dataset: Datas
         load_knowledge(copied, dataset)
 
 
-def test_rows_without_or_with_two_answers_are_refused(copied: Path, dataset: Dataset) -> None:
+def test_missing_and_duplicate_rows_are_refused(copied: Path, dataset: Dataset) -> None:
     first, second = sorted(copied.glob("part-*.parquet"))
     table, total = pq.read_table(first), json.loads((copied / "knowledge.json").read_text())["rows"]
     pq.write_table(table.slice(1), first)
     edit(copied, rows=total - 1)
     knowledge = load_knowledge(copied, dataset)
     with pytest.raises(InputError, match=f"1 of .* impression rows, the first is row {table['row'][0]}"):
-        [knowledge.places(dataset.impressions(split).row) for split in SPLITS]
+        [knowledge.index_of(dataset.impressions(split).row) for split in SPLITS]
     pq.write_table(table, first)
     shutil.copy(first, second)
     edit(copied, rows=2 * len(table))

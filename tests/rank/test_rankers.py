@@ -1,4 +1,4 @@
-"""What holds for every ranker."""
+"""Properties of every ranker."""
 
 import dataclasses
 from pathlib import Path
@@ -38,13 +38,13 @@ EARLY = {"knowledge": KnowledgeSettings(fusion="early")}
 
 @pytest.fixture(scope="module", params=RANKERS)
 def ranker(request: pytest.FixtureRequest, data: RankingData) -> AnyRanker:
-    """A trained one."""
+    """Return a trained ranker."""
     architecture, _, fusion = request.param.partition("+")
     settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion or "late")})
     return fit(data.config(architecture, bool(fusion), settings), data, seed=0).ranker
 
 
-def score(ranker: AnyRanker, data: RankingData, index: torch.Tensor) -> torch.Tensor:
+def predict(ranker: AnyRanker, data: RankingData, index: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(ranker.predict(data, data.rows["test"].take(index)))
 
 
@@ -53,26 +53,26 @@ class TestEveryRanker:
         test = data.rows["test"]
         assert auc(test.label.numpy(), ranker.predict(data, test)) > 0.54
 
-    def test_one_probability_a_row(self, ranker: Ranker, data: RankingData) -> None:
+    def test_every_row_has_one_probability(self, ranker: Ranker, data: RankingData) -> None:
         for rows in (0, 1, 7):
-            probability = score(ranker, data, torch.arange(rows))
+            probability = predict(ranker, data, torch.arange(rows))
             assert probability.shape == (rows,)
             assert ((probability > 0) & (probability < 1)).all()
 
     def test_a_row_does_not_depend_on_the_others(self, ranker: Ranker, data: RankingData) -> None:
         index = torch.randperm(100, generator=torch.Generator().manual_seed(3))
-        together = score(ranker, data, index)
-        torch.testing.assert_close(together[index.argsort()], score(ranker, data, torch.arange(100)))
-        torch.testing.assert_close(together[:1], score(ranker, data, index[:1]))
+        together = predict(ranker, data, index)
+        torch.testing.assert_close(together[index.argsort()], predict(ranker, data, torch.arange(100)))
+        torch.testing.assert_close(together[:1], predict(ranker, data, index[:1]))
 
     def test_padding_has_no_influence(self, ranker: Ranker, data: RankingData) -> None:
         if not isinstance(ranker, Ranker) or not ranker.config.history_length:
             return
-        batch = data.batch(data.rows["train"], torch.arange(300), ranker.config)  # the first rounds: short histories
+        batch = data.batch(data.rows["train"], torch.arange(300), ranker.config)  # early rows have short histories
         assert batch.history is not None
         assert not batch.history.mask.all()
         with torch.inference_mode():
-            torch.testing.assert_close(ranker(_other_padding(batch)), ranker(batch), rtol=0, atol=0)
+            torch.testing.assert_close(ranker(_with_other_padding(batch)), ranker(batch), rtol=0, atol=0)
 
     def test_the_future_never_changes_a_prediction(
         self, ranker: Ranker, data: RankingData, dataset: Dataset, knowledge_dir: Path
@@ -80,9 +80,11 @@ class TestEveryRanker:
         rows = data.rows["test"]
         for index in (0, 50, len(rows) - 1):
             changed = Dataset(dataset.path)
-            changed.__dict__["sequences"] = _other_events_after(changed, rows.user[index].item(), index, ranker.config)
+            changed.__dict__["sequences"] = _with_other_hidden_events(
+                changed, rows.user[index].item(), index, ranker.config
+            )
             other = RankingData(changed, data.settings, load_knowledge(knowledge_dir, changed))
-            assert score(ranker, other, torch.tensor([index])).equal(score(ranker, data, torch.tensor([index])))
+            assert predict(ranker, other, torch.tensor([index])).equal(predict(ranker, data, torch.tensor([index])))
 
     def test_the_past_changes_a_prediction(self, ranker: AnyRanker, data: RankingData, dataset: Dataset) -> None:
         if ranker.config.architecture in ("dnn", "dcnv2"):
@@ -92,17 +94,17 @@ class TestEveryRanker:
         changed.__dict__["sequences"] = dataclasses.replace(changed.sequences, condition=condition)
         other = RankingData(changed, data.settings, data.knowledge)
         index = torch.arange(100)
-        assert (score(ranker, other, index) - score(ranker, data, index)).abs().max() > 1e-3
+        assert (predict(ranker, other, index) - predict(ranker, data, index)).abs().max() > 1e-3
 
     def test_saved_and_loaded_predicts_the_same(self, ranker: Ranker, data: RankingData, tmp_path: Path) -> None:
         save_ranker(ranker, tmp_path / "ranker.safetensors")
         loaded = load_ranker(tmp_path / "ranker.safetensors")
         assert loaded.config == ranker.config
-        assert score(loaded, data, torch.arange(50)).equal(score(ranker, data, torch.arange(50)))
+        assert predict(loaded, data, torch.arange(50)).equal(predict(ranker, data, torch.arange(50)))
 
 
-def _other_padding(batch: Batch) -> Batch:
-    """The batch with other values where the history is empty."""
+def _with_other_padding(batch: Batch) -> Batch:
+    """Return the batch with other values in the padding of the history."""
     assert batch.history is not None
     mask = batch.history.mask
     item = batch.history.item.where(mask, 1)
@@ -110,95 +112,94 @@ def _other_padding(batch: Batch) -> Batch:
     return dataclasses.replace(batch, history=dataclasses.replace(batch.history, item=item, condition=condition))
 
 
-def _other_events_after(dataset: Dataset, user: int, index: int, config: RankerConfig) -> Sequences:
-    """The sequences with other events wherever the row must not look: from its prefix on, and at other users.
+def _with_other_hidden_events(dataset: Dataset, user: int, index: int, config: RankerConfig) -> Sequences:
+    """Return the sequences with other events where the row must not see them: from its prefix on, and of other users.
 
-    Trees count what all users did; they may look at whatever lies before the row.
+    Trees count the events of all users, so they may see every event before the row.
     """
     sequences = dataset.sequences
-    place = sequences.user_index(np.array([user]))[0]
-    begin = sequences.offsets[place]
-    seen = np.zeros(len(sequences.item), bool)
-    seen[begin : begin + dataset.impressions("test").prefix[index]] = True
+    user_index = sequences.user_index(np.array([user]))[0]
+    begin = sequences.offsets[user_index]
+    visible = np.zeros(len(sequences.item), bool)
+    visible[begin : begin + dataset.impressions("test").prefix[index]] = True
     if config.architecture == "lightgbm":
-        seen = sequences.time < dataset.impressions("test").time[index]
-    assert seen.any()
-    item = np.where(seen, sequences.item, sequences.item % 3 + 1)
-    condition = {name: np.where(seen, values, 1) for name, values in sequences.condition.items()}
+        visible = sequences.time < dataset.impressions("test").time[index]
+    assert visible.any()
+    item = np.where(visible, sequences.item, sequences.item % 3 + 1)
+    condition = {name: np.where(visible, values, 1) for name, values in sequences.condition.items()}
     return dataclasses.replace(sequences, item=item, condition=condition)
 
 
-def reached(name: str, data: RankingData, with_knowledge: bool = False, seed: int = 0) -> float:
-    """Validation AUC of a fit; knowledge is an input."""
+def valid_auc(name: str, data: RankingData, with_knowledge: bool = False, seed: int = 0) -> float:
+    """Train a ranker and return its validation AUC; knowledge is an input."""
     config = data.config(name, with_knowledge, data.settings.model_copy(update=EARLY))  # type: ignore[arg-type]
     return auc(data.rows["valid"].label.numpy(), fit(config, data, seed).valid)
 
 
-# When `dien` leaves the plateau of popularity depends on the draw of its weights: here after 8 epochs, with seed 0 after 19.
+# `dien` first learns popularity alone, for a number of epochs that depends on its initial weights: 8 here, 19 with seed 0.
 @pytest.mark.parametrize(("name", "epochs", "seed"), [("din", 8, 0), ("dien", 12, 1), ("sim", 8, 0)])
-def test_the_history_says_what_a_dnn_cannot_know(
+def test_the_history_has_a_signal_that_a_dnn_lacks(
     name: str, epochs: int, seed: int, dataset: Dataset, data: RankingData
 ) -> None:
     longer = RankingData(dataset, data.settings.model_copy(update={"max_epochs": epochs, "patience": epochs}))
-    assert reached(name, longer, seed=seed) > reached("dnn", data) + 0.02
+    assert valid_auc(name, longer, seed=seed) > valid_auc("dnn", data) + 0.02
 
 
 @pytest.mark.parametrize("name", ROWWISE)
-def test_informed_knowledge_helps(name: str, data: RankingData) -> None:
-    assert reached(name, data, True) > reached(name, data) + 0.01  # din alone is not far below the truth
+def test_knowledge_with_signal_improves_early_fusion(name: str, data: RankingData) -> None:
+    # The margin is small because `din` without knowledge is already close to the true AUC.
+    assert valid_auc(name, data, True) > valid_auc(name, data) + 0.01
 
 
-def test_informed_knowledge_helps_trees_that_do_not_count_the_taste(data: RankingData) -> None:
+def test_knowledge_with_signal_improves_trees_without_item_fields(data: RankingData) -> None:
     early = data.settings.model_copy(update=EARLY)
-    plain, informed = (
-        fit(data.config("lightgbm", known, early).model_copy(update={"item": []}), data, 0).valid
-        for known in (False, True)
+    plain, with_knowledge = (
+        fit(data.config("lightgbm", flag, early).model_copy(update={"item": []}), data, 0).valid
+        for flag in (False, True)
     )
     label = data.rows["valid"].label.numpy()
-    assert auc(label, informed) > auc(label, plain) + 0.05
+    assert auc(label, with_knowledge) > auc(label, plain) + 0.05
 
 
-def test_an_informed_ranker_begins_as_the_plain_one(data: RankingData) -> None:
-    """Bit for bit."""
+def test_a_ranker_with_knowledge_starts_bit_for_bit_as_the_plain_ranker(data: RankingData) -> None:
     early = data.config("din", True, data.settings.model_copy(update=EARLY))
-    informed, plain = build_ranker(early, data, 2), build_ranker(data.config("din", False), data, 2)
-    parameters = dict(informed.named_parameters())
+    with_knowledge, plain = build_ranker(early, data, 2), build_ranker(data.config("din", False), data, 2)
+    parameters = dict(with_knowledge.named_parameters())
     for name, parameter in plain.named_parameters():
         assert parameter.equal(parameters[name]), name
     rows = data.rows["test"]
-    assert np.array_equal(informed.predict(data, rows), plain.predict(data, rows))
+    assert np.array_equal(with_knowledge.predict(data, rows), plain.predict(data, rows))
 
 
-def test_a_user_who_was_never_trained_is_an_unknown_user(dataset: Dataset, settings: RankSettings) -> None:
+def test_an_untrained_user_is_an_unknown_user(dataset: Dataset, settings: RankSettings) -> None:
     data = RankingData(dataset, settings.model_copy(update={"user_id": True, "max_epochs": 1}))
     train, test = data.rows["train"], data.rows["test"]
     new = int(test.user[0])
     data.rows["train"] = train.take((train.user != new).nonzero().squeeze(1))
     ranker = fit(data.config("din", False), data, 0).ranker
-    for user, same in ((new, True), (int(test.user[1]), False)):
+    for user, is_unknown in ((new, True), (int(test.user[1]), False)):
         batch = data.batch(test, (test.user == user).nonzero().squeeze(1), ranker.config)
         with torch.inference_mode():
             unknown = ranker(dataclasses.replace(batch, user=torch.zeros_like(batch.user)))
-            assert ranker(batch).equal(unknown) == same
-            came_later = torch.full_like(batch.user, ranker.config.users)  # as in a dataset that has grown
-            assert ranker(dataclasses.replace(batch, user=came_later)).equal(unknown)
+            assert ranker(batch).equal(unknown) == is_unknown
+            new_user = torch.full_like(batch.user, ranker.config.users)  # as in a dataset that has grown
+            assert ranker(dataclasses.replace(batch, user=new_user)).equal(unknown)
 
 
 @pytest.mark.parametrize("name", ["dnn", "din", "hstu"])
-def test_an_item_that_was_never_met_is_told_by_its_fields(
+def test_an_untrained_item_is_represented_by_its_fields(
     name, dataset: Dataset, settings: RankSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where ids are hidden in training; otherwise its id is the noise that it began with."""
+    """With id dropout; without it the untrained id keeps its random initial embedding."""
     for rate in (0.0, 0.3):
-        chosen = settings.model_copy(update={"item_id_dropout": rate, "max_epochs": 1})
-        data = RankingData(dataset, chosen)
+        data = RankingData(dataset, settings.model_copy(update={"item_id_dropout": rate, "max_epochs": 1}))
         test = data.rows["test"]
         new = int(test.item[0])
         config = data.config(name, False)
-        met = data.trained_items(config)
-        assert met[test.item].all()
-        met[new] = False
-        monkeypatch.setattr(data, "met", lambda config, met=met: met)
+        trained = data.trained_items(config)
+        assert trained[test.item].all()
+        trained[new] = False
+        monkeypatch.setattr(data, "trained_items", lambda config, trained=trained: trained)
         ranker = fit(config, data, 0).ranker
         assert isinstance(ranker, Ranker | GenerativeRanker)
         before = ranker.predict(data, test)
@@ -208,9 +209,11 @@ def test_an_item_that_was_never_met_is_told_by_its_fields(
         assert (ranker.predict(data, test)[rows] == before[rows]).all() == (rate > 0)
 
 
-@pytest.mark.parametrize(("name", "events"), [("dnn", []), ("din", ["clicked"]), ("hstu", ["clicked", "passed"])])
-def test_what_a_ranker_meets_in_training(name, events: list[str], dataset: Dataset, settings: RankSettings) -> None:
-    """Its targets, and what it reads of histories; nothing of later periods."""
+@pytest.mark.parametrize(("name", "events"), [("dnn", []), ("din", ["clicked"]), ("hstu", ["clicked", "skipped"])])
+def test_trained_items_are_targets_and_items_of_histories(
+    name, events: list[str], dataset: Dataset, settings: RankSettings
+) -> None:
+    """Events of later periods do not count."""
     copied = Dataset(dataset.path)
     item = copied.sequences.item
     training = np.flatnonzero(copied.sequences.time < copied.info.valid_time)
@@ -218,34 +221,34 @@ def test_what_a_ranker_meets_in_training(name, events: list[str], dataset: Datas
     clicked = (
         copied.sequences.condition["feedback"] == copied.vocabularies("condition")["feedback"].encode(["click"])[0]
     )
-    own = {"shown": 1, "clicked": 2, "passed": 3, "late": 4}
+    items = {"target": 1, "clicked": 2, "skipped": 3, "late": 4}
     item[:] = 9
-    item[training[clicked[training]][0]] = own["clicked"]
-    item[training[~clicked[training]][0]] = own["passed"]
-    item[later] = own["late"]
+    item[training[clicked[training]][0]] = items["clicked"]
+    item[training[~clicked[training]][0]] = items["skipped"]
+    item[later] = items["late"]
     data = RankingData(copied, settings.model_copy(update={"history_where": {"feedback": ["click"]}}))
-    data.rows["train"].item[:] = own["shown"]
-    met = data.trained_items(data.config(name, False))
-    assert {word for word, one in own.items() if met[one]} == {"shown", *events}
+    data.rows["train"].item[:] = items["target"]
+    trained = data.trained_items(data.config(name, False))
+    assert {kind for kind, item in items.items() if trained[item]} == {"target", *events}
 
 
 def test_training_is_repeatable(data: RankingData) -> None:
     early = data.settings.model_copy(update=EARLY)
     first, second = (fit(data.config("din", True, early), data, seed=4) for _ in range(2))
-    assert [e.valid_auc for e in first.epochs] == [e.valid_auc for e in second.epochs]
-    assert first.best_epoch == 1 + int(np.argmax([e.valid_auc for e in first.epochs]))
+    assert [epoch.valid_auc for epoch in first.epochs] == [epoch.valid_auc for epoch in second.epochs]
+    assert first.best_epoch == 1 + int(np.argmax([epoch.valid_auc for epoch in first.epochs]))
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_training_stops_where_validation_stops_getting_better(patience: int, data: RankingData) -> None:
-    early = data.settings.model_copy(update={"max_epochs": 40, "patience": patience})
-    fitted = fit(data.config("dnn", False, early), data, 0)
-    reached = [epoch.valid_auc for epoch in fitted.epochs]
-    assert len(reached) == fitted.best_epoch + patience < 40
-    assert max(reached[fitted.best_epoch :]) <= reached[fitted.best_epoch - 1]
+def test_training_stops_when_the_validation_auc_stops_rising(patience: int, data: RankingData) -> None:
+    settings = data.settings.model_copy(update={"max_epochs": 40, "patience": patience})
+    trained = fit(data.config("dnn", False, settings), data, 0)
+    curve = [epoch.valid_auc for epoch in trained.epochs]
+    assert len(curve) == trained.best_epoch + patience < 40
+    assert max(curve[trained.best_epoch :]) <= curve[trained.best_epoch - 1]
 
 
-def test_attention_equals_its_textbook_form() -> None:
+def test_target_attention_equals_its_textbook_form() -> None:
     torch.manual_seed(0)
     attention = TargetAttention(6, 5).double()
     query, keys = torch.randn(4, 6).double(), torch.randn(4, 7, 6).double()
@@ -284,30 +287,30 @@ def test_the_attentional_gru_equals_its_textbook_form() -> None:
 
 
 def second_inputs(module: torch.nn.Module) -> list[torch.Tensor]:
-    """What a module is given from now on, second of its inputs."""
-    given: list[torch.Tensor] = []
-    module.register_forward_hook(lambda module, inputs, output: given.append(inputs[1]))
-    return given
+    """Return a list that collects the second input of every later call of a module."""
+    collected: list[torch.Tensor] = []
+    module.register_forward_hook(lambda module, inputs, output: collected.append(inputs[1]))
+    return collected
 
 
-def test_dien_follows_what_matches_the_target(data: RankingData) -> None:
+def test_dien_weighs_states_by_their_match_with_the_target(data: RankingData) -> None:
     ranker = build_ranker(data.config("dien", False), data, 0)
     assert isinstance(ranker, Dien)
-    given = second_inputs(ranker.evolve)
+    weights = second_inputs(ranker.evolve)
     batch = data.batch(data.rows["test"], torch.arange(40), ranker.config)
     ranker(batch)
     with torch.no_grad():
         ranker.match.weight *= 0
     ranker(batch)
-    assert (given[1] == 0.5).logical_or(given[1] == 0).all()
-    assert (given[0] - given[1]).abs().max() > 0.01
+    assert (weights[1] == 0.5).logical_or(weights[1] == 0).all()
+    assert (weights[0] - weights[1]).abs().max() > 0.01
 
 
-def test_the_search_finds_what_is_nearest_to_the_target(data: RankingData) -> None:
-    """Not what is latest."""
+def test_the_search_returns_the_behaviours_nearest_to_the_target(data: RankingData) -> None:
+    """Nearest, not latest."""
     ranker = build_ranker(data.config("sim", False), data, 0)
     assert isinstance(ranker, Sim)
-    found = second_inputs(ranker.attention)
+    searched = second_inputs(ranker.attention)
     batch = data.batch(data.rows["test"], torch.arange(40), ranker.config)
     target, keys = torch.randn(40, 8), torch.randn(40, 40, 8)
     assert batch.history is not None
@@ -316,12 +319,12 @@ def test_the_search_finds_what_is_nearest_to_the_target(data: RankingData) -> No
     ranker.interest(target, keys, batch.history)
     score = (keys @ ranker.search(target).unsqueeze(2)).squeeze(2).masked_fill(~mask, float("-inf"))
     best = score.argsort(1, descending=True)[:, :20]  # history_length of them
-    torch.testing.assert_close(found[0], keys.gather(1, best.unsqueeze(2).expand(-1, -1, 8)))
+    torch.testing.assert_close(searched[0], keys.gather(1, best.unsqueeze(2).expand(-1, -1, 8)))
 
 
 @pytest.mark.parametrize("name", [*ROWWISE, *GENERATIVE])
-def test_ids_that_came_after_training_are_unknown(name, data: RankingData) -> None:
-    """As in a dataset that has grown: items and values of fields."""
+def test_ids_added_after_training_are_unknown(name, data: RankingData) -> None:
+    """New items and new field values, as in a dataset that has grown."""
     ranker = fit(data.config(name, False, data.settings.model_copy(update={"max_epochs": 1})), data, 0).ranker
     rows = data.rows["test"].take(torch.arange(20))
     grown = dataclasses.replace(
@@ -338,7 +341,7 @@ def test_ids_that_came_after_training_are_unknown(name, data: RankingData) -> No
 
 
 class LookupsOnOneDevice(TorchFunctionMode):
-    """Refuses ids on another device than their table, which `meta` does not."""
+    """A check that ids are on the device of their table; `meta` does not check it."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.embedding:
@@ -348,21 +351,21 @@ class LookupsOnOneDevice(TorchFunctionMode):
 
 @pytest.mark.parametrize("name", [*ROWWISE, *GENERATIVE, *(f"{name}+early" for name in ROWWISE)])
 def test_a_ranker_computes_where_its_weights_are(name: str, data: RankingData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`meta` stands for a GPU: it has shapes without values, and refuses to mix with the CPU as a GPU does."""
+    """`meta` replaces a GPU: it has shapes without values, and refuses to mix with the CPU like a GPU."""
     monkeypatch.setattr("openlum.rank.train.default_device", lambda: torch.device("meta"))
     architecture, _, early = name.partition("+")
     settings = data.settings.model_copy(update=EARLY)
     ranker = build_ranker(data.config(architecture, bool(early), settings), data, 0)  # type: ignore[arg-type]
     with torch.fx.experimental._config.patch(meta_nonzero_assume_all_nonzero=True), LookupsOnOneDevice():
         if isinstance(ranker, GenerativeRanker):
-            logits = next(ranker.judge(data, data.rows["train"], None))[1]
+            logits = next(ranker.batch_logits(data, data.rows["train"], None))[1]
         else:
             logits = ranker(data.batch(data.rows["train"], torch.arange(50), ranker.config))
     assert logits.is_meta
     assert len(logits)
 
 
-def test_a_file_that_is_no_ranker_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_ranker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_ranker(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")

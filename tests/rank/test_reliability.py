@@ -5,49 +5,49 @@ import pytest
 import torch
 
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.reliability import BINS, ROWS_OF_A_BIN, reliability
+from openlum.rank.reliability import MAX_BINS, MIN_ROWS_PER_BIN, reliability
 
 
 @pytest.fixture(scope="module")
 def probability(data: RankingData) -> np.ndarray:
-    """A probability for every test row."""
+    """Return a probability for every test row."""
     return np.random.default_rng(0).beta(2, 5, len(data.rows["test"]))
 
 
 @pytest.fixture(scope="module")
 def rows(data: RankingData, probability: np.ndarray) -> Rows:
-    """Test rows whose labels come with these probabilities."""
+    """Return test rows whose labels are drawn with these probabilities."""
     rows = copy.copy(data.rows["test"])
     rows.label = torch.from_numpy(np.random.default_rng(1).random(len(rows)) < probability).float()
     return rows
 
 
-def test_bins_are_means_over_equally_many_predictions(rows: Rows, probability: np.ndarray) -> None:
+def test_bins_have_equally_many_predictions_and_their_means(rows: Rows, probability: np.ndarray) -> None:
     bins = reliability(rows, [probability])
     order = np.argsort(probability)
-    for one, index in zip(bins, np.array_split(order, BINS), strict=True):
-        assert abs(one["predictions"] - len(index)) <= 1
-        assert one["predicted"] == pytest.approx(probability[index].mean(), abs=0.002)
-        assert one["observed"] == pytest.approx(rows.label.numpy()[index].mean(), abs=0.02)
-        assert 0 <= one["ci95"][0] < one["observed"] < one["ci95"][1] <= 1
-    whole = np.average([one["observed"] for one in bins], weights=[one["predictions"] for one in bins])
+    for bin, index in zip(bins, np.array_split(order, MAX_BINS), strict=True):
+        assert abs(bin["predictions"] - len(index)) <= 1
+        assert bin["predicted"] == pytest.approx(probability[index].mean(), abs=0.002)
+        assert bin["observed"] == pytest.approx(rows.label.numpy()[index].mean(), abs=0.02)
+        assert 0 <= bin["ci95"][0] < bin["observed"] < bin["ci95"][1] <= 1
+    whole = np.average([bin["observed"] for bin in bins], weights=[bin["predictions"] for bin in bins])
     assert whole == pytest.approx(float(rows.label.mean()))
 
 
-def test_intervals_hold_true_probabilities_and_not_others(rows: Rows, probability: np.ndarray) -> None:
+def test_intervals_contain_true_probabilities_and_not_wrong_ones(rows: Rows, probability: np.ndarray) -> None:
     def misses(prediction: np.ndarray) -> int:
         bins = reliability(rows, [prediction])
-        return sum(not one["ci95"][0] <= one["predicted"] <= one["ci95"][1] for one in bins)
+        return sum(not bin["ci95"][0] <= bin["predicted"] <= bin["ci95"][1] for bin in bins)
 
     assert misses(probability) <= 2
-    assert misses(probability**0.3) == BINS
-    assert misses(probability**3) >= BINS - 2
+    assert misses(probability**0.3) == MAX_BINS
+    assert misses(probability**3) >= MAX_BINS - 2
 
 
-def test_a_row_counts_once_a_seed(rows: Rows, probability: np.ndarray) -> None:
+def test_a_row_counts_once_per_seed(rows: Rows, probability: np.ndarray) -> None:
     one, two = reliability(rows, [probability]), reliability(rows, [probability, probability])
     assert [bin["predictions"] for bin in two] == [2 * bin["predictions"] for bin in one]
-    for a, b in zip(one, two, strict=True):  # the same rows twice are no more evidence
+    for a, b in zip(one, two, strict=True):  # the same rows twice are not more evidence
         assert b["observed"] == pytest.approx(a["observed"])
         assert b["ci95"] == pytest.approx(a["ci95"], abs=0.002)
 
@@ -61,14 +61,14 @@ def test_equal_predictions_share_a_bin(rows: Rows) -> None:
 
 
 def test_few_rows_make_few_bins(rows: Rows, probability: np.ndarray) -> None:
-    index = torch.arange(3 * ROWS_OF_A_BIN)
+    index = torch.arange(3 * MIN_ROWS_PER_BIN)
     assert len(reliability(rows.take(index), [probability[: len(index)]])) == 3
     assert len(reliability(rows.take(index[:5]), [probability[:5]])) == 1
 
 
-def test_a_bin_without_positives_may_have_missed_some(rows: Rows, probability: np.ndarray) -> None:
-    none = copy.copy(rows)
-    none.label = torch.zeros(len(rows))
-    for one in reliability(none, [probability * 1e-6]):
-        assert one["observed"] == one["ci95"][0] == 0
-        assert one["ci95"][1] > 1 / one["predictions"]
+def test_the_interval_of_a_bin_without_positives_is_above_zero(rows: Rows, probability: np.ndarray) -> None:
+    negative = copy.copy(rows)
+    negative.label = torch.zeros(len(rows))
+    for bin in reliability(negative, [probability * 1e-6]):
+        assert bin["observed"] == bin["ci95"][0] == 0
+        assert bin["ci95"][1] > 1 / bin["predictions"]

@@ -1,4 +1,4 @@
-"""A log in which one item always follows another, and what the tests of next-item models share."""
+"""Fixtures of the retrieval tests: a log in which the next item follows from the last item."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from openlum.prepare.run import prepare
 from tests.prepare.logs import START, write_log
 
 CYCLE = 24
-"""Items of the planted log: after item i comes item i + 1, and after the last one the first."""
+"""Number of items of the planted log: after item i comes item i + 1, and after the last item the first."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,7 +21,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """50 users who walk through the items in their order, each from another one on and for 8 to 18 events."""
+    """Return a log of 50 users who go through the items in order, each from a random item on and for 8 to 18 events."""
     directory: Path = tmp_path_factory.mktemp("cycle")
     rng = np.random.default_rng(0)
     length = rng.integers(8, 19, 50)

@@ -1,4 +1,4 @@
-"""The protocol of retrieval: which event is held out, what lies before it, and what is left out of the ranking."""
+"""The protocol of retrieval: the held-out event, the history before it, and the items that are excluded from the ranking."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,41 +20,41 @@ ITEMS = 21
 
 
 def loop(dataset: Dataset, split: str) -> Iterator[tuple[list[int], int]]:
-    """The history, and the held-out item, of every user who has one."""
+    """Yield the history and the held-out item of every user who has one."""
     sequences = dataset.sequences
     cuts = sequences.test_at if split == "test" else sequences.valid_at
-    for place, cut in enumerate(cuts.tolist()):
-        events = sequences.item[sequences.offsets[place] : sequences.offsets[place + 1]].tolist()
+    for user_index, cut in enumerate(cuts.tolist()):
+        events = sequences.item[sequences.offsets[user_index] : sequences.offsets[user_index + 1]].tolist()
         if cut < len(events):
             yield events[:cut], events[cut]
 
 
-def test_the_test_event_is_the_last_and_the_validation_event_the_one_before_it(small_dataset: Dataset) -> None:
+def test_the_test_event_is_the_last_and_the_validation_event_is_before_it(small_dataset: Dataset) -> None:
     valid, test = (HeldOut(small_dataset, split, ITEMS, exclude_seen=True) for split in ("valid", "test"))
     lengths = np.diff(small_dataset.sequences.offsets)
-    assert np.array_equal(valid.users, test.users)
-    assert np.array_equal(test.cut, lengths[test.users] - 1)
-    assert np.array_equal(valid.cut, lengths[valid.users] - 2)
+    assert np.array_equal(valid.user_index, test.user_index)
+    assert np.array_equal(test.cut, lengths[test.user_index] - 1)
+    assert np.array_equal(valid.cut, lengths[valid.user_index] - 2)
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_history_lies_before_the_held_out_event(small_dataset: Dataset, split: Literal["valid", "test"]) -> None:
     held_out, sequences = HeldOut(small_dataset, split, ITEMS, exclude_seen=True), small_dataset.sequences
-    at = sequences.offsets[held_out.users] + held_out.cut
-    assert np.array_equal(held_out.target, sequences.item[at])
-    for place, event in zip(held_out.users, at, strict=True):
-        history = sequences.time[sequences.offsets[place] : event]
+    events = sequences.offsets[held_out.user_index] + held_out.cut
+    assert np.array_equal(held_out.target, sequences.item[events])
+    for user_index, event in zip(held_out.user_index, events, strict=True):
+        history = sequences.time[sequences.offsets[user_index] : event]
         assert len(history)
         assert (history <= sequences.time[event]).all()
     assert [target for _, target in loop(small_dataset, split)] == held_out.target.tolist()
 
 
 @pytest.mark.parametrize("users", [1, 3, 100])
-def test_every_user_has_one_turn(small_dataset: Dataset, users: int) -> None:
+def test_every_user_is_in_one_batch(small_dataset: Dataset, users: int) -> None:
     held_out = HeldOut(small_dataset, "test", ITEMS, exclude_seen=True)
-    turns = held_out.turns(users)
-    assert np.concatenate(turns).tolist() == list(range(len(held_out.users)))
-    assert max(map(len, turns)) <= users
+    batches = held_out.batches(users)
+    assert np.concatenate(batches).tolist() == list(range(len(held_out.user_index)))
+    assert max(map(len, batches)) <= users
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
@@ -62,46 +62,46 @@ def test_every_user_has_one_turn(small_dataset: Dataset, users: int) -> None:
 def test_ranks_equal_a_loop_over_users(
     small_dataset: Dataset, split: Literal["valid", "test"], exclude_seen: bool
 ) -> None:
-    """What a user had is left out, but not the held-out item; what comes later takes part."""
+    """Items of the history are excluded, but not the held-out item; items of later events take part."""
     held_out = HeldOut(small_dataset, split, ITEMS, exclude_seen)
-    scores = np.random.default_rng(0).normal(size=(len(held_out.users), ITEMS))
-    expected, again = [], 0
-    for own, (history, target) in zip(scores, loop(small_dataset, split), strict=True):
-        again += target in history
-        others = set(range(1, ITEMS)) - {target} - (set(history) if exclude_seen else set())
-        expected.append(1 + sum(own[other] >= own[target] for other in others))
-    assert 0 < again < len(expected)  # both cases are there
+    scores = np.random.default_rng(0).normal(size=(len(held_out.user_index), ITEMS))
+    expected, repeated = [], 0
+    for user_scores, (history, target) in zip(scores, loop(small_dataset, split), strict=True):
+        repeated += target in history
+        candidates = set(range(1, ITEMS)) - {target} - (set(history) if exclude_seen else set())
+        expected.append(1 + sum(user_scores[item] >= user_scores[target] for item in candidates))
+    assert 0 < repeated < len(expected)  # both cases occur
     for users in (3, 100):
-        turns = held_out.turns(users)
-        ranks = [held_out.rank(turn, torch.from_numpy(scores[turn])) for turn in turns]
+        batches = held_out.batches(users)
+        ranks = [held_out.rank(batch, torch.from_numpy(scores[batch])) for batch in batches]
         assert np.concatenate(ranks).tolist() == expected
 
 
-def test_the_unknown_item_is_no_candidate(small_dataset: Dataset) -> None:
+def test_the_unknown_item_is_not_a_candidate(small_dataset: Dataset) -> None:
     held_out = HeldOut(small_dataset, "test", ITEMS, exclude_seen=False)
-    turn = held_out.turns(100)[0]
-    scores = torch.zeros(len(turn), ITEMS)
+    batch = held_out.batches(100)[0]
+    scores = torch.zeros(len(batch), ITEMS)
     scores[:, 0] = 9
-    scores[turn, held_out.target] = 1
-    assert (held_out.rank(turn, scores) == 1).all()
+    scores[batch, held_out.target] = 1
+    assert (held_out.rank(batch, scores) == 1).all()
     assert held_out.protocol("both")["candidates"] == ITEMS - 1
 
 
 def test_an_unknown_item_is_not_held_out(small_dataset: Dataset, tmp_path: Path) -> None:
     event = int(small_dataset.sequences.offsets[1] + small_dataset.sequences.test_at[1])
     unknown = recode(small_dataset, tmp_path / "unknown", {}, {"sequences": {"item": {event: 0}}})
-    assert 1 in HeldOut(small_dataset, "test", ITEMS, exclude_seen=True).users
-    assert 1 not in HeldOut(unknown, "test", ITEMS, exclude_seen=True).users
+    assert 1 in HeldOut(small_dataset, "test", ITEMS, exclude_seen=True).user_index
+    assert 1 not in HeldOut(unknown, "test", ITEMS, exclude_seen=True).user_index
 
 
-def test_without_held_out_events_the_message_says_why(small_dataset: Dataset) -> None:
-    nobody = Dataset(small_dataset.path)
-    nobody.sequences.test_at[:] = np.diff(nobody.sequences.offsets)
-    with pytest.raises(InputError, match="no user has three events"):
-        HeldOut(nobody, "test", ITEMS, exclude_seen=True)
+def test_without_held_out_events_the_error_says_why(small_dataset: Dataset) -> None:
+    dataset = Dataset(small_dataset.path)
+    dataset.sequences.test_at[:] = np.diff(dataset.sequences.offsets)
+    with pytest.raises(InputError, match="no user has three events, so no event can be held out"):
+        HeldOut(dataset, "test", ITEMS, exclude_seen=True)
 
 
-def test_the_protocol_says_what_holdout_does(small_dataset: Dataset) -> None:
+def test_the_protocol_describes_holdout(small_dataset: Dataset) -> None:
     def protocol(dataset: Dataset) -> dict[str, str]:
         return HeldOut(dataset, "test", ITEMS, exclude_seen=True).protocol("last")
 
@@ -111,22 +111,22 @@ def test_the_protocol_says_what_holdout_does(small_dataset: Dataset) -> None:
     holdout = Holdout(field="rating", values=["5", 4])
     schema = limited.info.data_schema.model_copy(update={"holdout": holdout})
     limited.info = limited.info.model_copy(update={"data_schema": schema})
-    said = protocol(limited)
-    assert said["held_out"].startswith(
+    limited_protocol = protocol(limited)
+    assert limited_protocol["held_out"].startswith(
         "of each user with at least three events whose rating is 5 or 4, the last of these; "
     )
-    assert said["kept_from_training"].endswith(
+    assert limited_protocol["kept_from_training"].endswith(
         "at least three events whose rating is 5 or 4, all events from the last but one of these on"
     )
 
 
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
-def test_what_is_said_to_be_kept_from_training_is_kept(small_dataset: Dataset, protocol: Protocol) -> None:
+def test_the_description_of_events_kept_from_training_is_true(small_dataset: Dataset, protocol: Protocol) -> None:
     sequences, info = small_dataset.sequences, small_dataset.info
     end, words = training_end(small_dataset, protocol), kept_from_training(info, protocol)
-    for place, (begin, stop) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
+    for user_index, (begin, stop) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
         times, number = sequences.time[begin:stop], stop - begin
-        kept = times < info.valid_time if " UTC on" in words else np.ones(number, bool)
+        trained = times < info.valid_time if " UTC on" in words else np.ones(number, bool)
         if "the last two" in words and number >= 3:
-            kept &= np.arange(number) < number - 2
-        assert end[place] == kept.sum()
+            trained &= np.arange(number) < number - 2
+        assert end[user_index] == trained.sum()

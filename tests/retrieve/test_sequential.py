@@ -1,4 +1,4 @@
-"""Next-item models end to end, with both kinds of blocks."""
+"""End-to-end next-item models, with both kinds of blocks."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ ENCODERS = ["transformer", "hstu"]
 
 @pytest.fixture(params=ENCODERS)
 def settings(request: pytest.FixtureRequest) -> SequentialSettings:
-    """Few events back, so that most histories are cut."""
+    """Return settings with short windows, so that most histories are cut."""
     shape = ModelSettings(
         encoder=request.param, width=16, layers=2, heads=2, embedding_width=8, field_width=4, max_events=12
     )
@@ -38,15 +38,15 @@ def trained(request: pytest.FixtureRequest, planted: Dataset) -> SequentialModel
 
 @torch.no_grad()
 def loop(model: SequentialModel, dataset: Dataset, held_out: HeldOut) -> list[int]:
-    """The rank of every user's held-out item, one user at a time."""
+    """Return the rank of every user's held-out item, computed one user at a time."""
     sequences, e, ranks = dataset.sequences, model.items(), []
-    for place, cut in zip(held_out.users, held_out.cut, strict=True):
-        events = sequences.item[sequences.offsets[place] : sequences.offsets[place + 1]]
-        seen, target = events[:cut], int(events[cut])
-        latest = torch.from_numpy(seen[-model.settings.max_events :])
+    for user_index, cut in zip(held_out.user_index, held_out.cut, strict=True):
+        events = sequences.item[sequences.offsets[user_index] : sequences.offsets[user_index + 1]]
+        history, target = events[:cut], int(events[cut])
+        latest = torch.from_numpy(history[-model.settings.max_events :])
         scores = e @ model(e, latest, torch.tensor([0, len(latest)]))[-1]
-        others = set(range(1, len(e))) - {target} - (set(seen.tolist()) if held_out.exclude_seen else set())
-        ranks.append(1 + sum(bool(scores[other] >= scores[target]) for other in others))
+        candidates = set(range(1, len(e))) - {target} - (set(history.tolist()) if held_out.exclude_seen else set())
+        ranks.append(1 + sum(bool(scores[item] >= scores[target]) for item in candidates))
     return ranks
 
 
@@ -57,7 +57,7 @@ def test_untrained_ranks_equal_a_loop_over_users(
 ) -> None:
     torch.manual_seed(0)
     model = SequentialModel(small_dataset, settings.model).eval()
-    fill_zero_weights(model)  # type: ignore[arg-type]  # blocks begin as the identity
+    fill_zero_weights(model)  # type: ignore[arg-type]  # initial blocks are the identity
     held_out = HeldOut(small_dataset, split, model.item_encoder.rows, exclude_seen)  # type: ignore[arg-type]
     assert held_out.cut.max() > settings.model.max_events
     assert sequential_ranks(model, small_dataset, held_out, batch_users=3).tolist() == loop(
@@ -70,13 +70,13 @@ def test_trained_ranks_equal_a_loop_over_users(planted: Dataset, trained: Sequen
     assert sequential_ranks(trained, planted, held_out, batch_users=7).tolist() == loop(trained, planted, held_out)
 
 
-def test_what_follows_an_item_is_learned(planted: Dataset, trained: SequentialModel) -> None:
-    """The most popular items are right for few; one who knows the rule is right for nearly all."""
+def test_the_next_item_is_learned(planted: Dataset, trained: SequentialModel) -> None:
+    """The most popular item is right for few users; the planted rule is right for nearly all."""
     held_out = HeldOut(planted, "test", trained.item_encoder.rows, exclude_seen=True)
     sequences = planted.sequences
     counts = np.bincount(sequences.item, minlength=trained.item_encoder.rows)
-    popular = torch.from_numpy(counts).float().repeat(len(held_out.users), 1)
-    popularity = ranking_metrics(held_out.rank(held_out.turns(1000)[0], popular), [1])
+    popular = torch.from_numpy(counts).float().repeat(len(held_out.user_index), 1)
+    popularity = ranking_metrics(held_out.rank(held_out.batches(1000)[0], popular), [1])
     learned = ranking_metrics(sequential_ranks(trained, planted, held_out), [1])
     assert popularity["hr@1"] < 0.3
     assert learned["hr@1"] > 0.9
@@ -86,12 +86,12 @@ def weights(dataset: Dataset, settings: SequentialSettings) -> dict[str, Tensor]
     return dict(fit_sequential(dataset, settings, seed=3).named_parameters())
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return all(value.equal(other[name]) for name, value in one.items())
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(value.equal(b[name]) for name, value in a.items())
 
 
 def with_other_items(dataset: Dataset, first: np.ndarray) -> Dataset:
-    """A data set in which other items are met from the event `first`, (U,), of each user on."""
+    """Return the data set with other items from the event `first`, (U,), of each user on."""
     changed, sequences = Dataset(dataset.path), dataset.sequences
     lengths = np.diff(sequences.offsets)
     later = np.arange(len(sequences.item)) >= np.repeat(sequences.offsets[:-1] + first, lengths)
@@ -101,12 +101,12 @@ def with_other_items(dataset: Dataset, first: np.ndarray) -> Dataset:
     return changed
 
 
-def test_held_out_events_are_never_trained_on(small_dataset: Dataset, settings: SequentialSettings) -> None:
-    """After one epoch, which is kept whatever validation says; the last check could not fail if nothing were learned."""
-    found, sequences = weights(small_dataset, settings), small_dataset.sequences
-    assert same(found, weights(small_dataset, settings))
-    assert same(found, weights(with_other_items(small_dataset, sequences.valid_at), settings))
-    assert not same(found, weights(with_other_items(small_dataset, sequences.valid_at - 1), settings))
+def test_held_out_events_are_not_trained_on(small_dataset: Dataset, settings: SequentialSettings) -> None:
+    """After one epoch, whose weights are always kept. The last check shows that earlier events do change the weights."""
+    original, sequences = weights(small_dataset, settings), small_dataset.sequences
+    assert same(original, weights(small_dataset, settings))
+    assert same(original, weights(with_other_items(small_dataset, sequences.valid_at), settings))
+    assert not same(original, weights(with_other_items(small_dataset, sequences.valid_at - 1), settings))
 
 
 def test_the_test_event_does_not_choose_the_epoch(small_dataset: Dataset, settings: SequentialSettings) -> None:
@@ -117,39 +117,39 @@ def test_the_test_event_does_not_choose_the_epoch(small_dataset: Dataset, settin
 
 def test_the_best_epoch_is_kept(small_dataset: Dataset, settings: SequentialSettings) -> None:
     longer, curve = settings.model_copy(update={"epochs": 6, "patience": 2}), []
-    model = fit_sequential(small_dataset, longer, 0, lambda epoch, reached: curve.append(reached))
+    model = fit_sequential(small_dataset, longer, 0, lambda epoch, ndcg: curve.append(ndcg))
     held_out = HeldOut(small_dataset, "valid", model.item_encoder.rows, exclude_seen=True)
-    reached = ranking_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
-    assert reached == pytest.approx(max(curve))
+    ndcg = ranking_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
+    assert ndcg == pytest.approx(max(curve))
     assert len(curve) == min(1 + int(np.argmax(curve)) + 2, 6)
 
 
-def test_an_item_that_is_held_out_alone_is_no_negative_and_has_no_id(
+def test_an_item_of_held_out_events_only_is_not_a_negative_and_has_no_id(
     small_dataset: Dataset, settings: SequentialSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the Large User Model has it."""
+    """The same holds for the Large User Model."""
     dataset = Dataset(small_dataset.path)
     sequences = dataset.sequences
     within = np.arange(len(sequences.item)) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
     held_out = within >= np.repeat(sequences.valid_at, np.diff(sequences.offsets))
     new = int(sequences.item.max())
     sequences.item[:] = np.where(held_out, new, np.where(sequences.item == new, 1, sequences.item))
-    asked: list[Tensor] = []
+    catalogues: list[Tensor] = []
     loss = sequential._loss
 
-    def listen(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
-        asked.append(catalogue)
+    def recorded_loss(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
+        catalogues.append(catalogue)
         return loss(model, dataset, batch, catalogue)
 
-    monkeypatch.setattr(sequential, "_loss", listen)
+    monkeypatch.setattr(sequential, "_loss", recorded_loss)
     model = fit_sequential(dataset, settings, seed=0)
-    assert all(new not in catalogue for catalogue in asked)
+    assert all(new not in catalogue for catalogue in catalogues)
     trained = sequences.item[~held_out]
-    assert set(trained.tolist()) <= set(asked[0].tolist())
+    assert set(trained.tolist()) <= set(catalogues[0].tolist())
     assert not model.item_encoder.trained_items[new]
     assert model.item_encoder.trained_items[trained[trained > 0]].all()
 
 
 def test_a_training_that_diverges_is_refused(small_dataset: Dataset, settings: SequentialSettings) -> None:
-    with pytest.raises(InputError, match=r"loss is .* in epoch \d; lower its learning_rate"):
+    with pytest.raises(InputError, match=r"diverged, the loss is .* in epoch \d; lower its learning_rate"):
         fit_sequential(small_dataset, settings.model_copy(update={"learning_rate": 1e30, "epochs": 5}), seed=0)

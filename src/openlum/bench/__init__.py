@@ -1,1 +1,1 @@
-"""Benchmarks: every ranker without and with knowledge, retrieval, and what each part of the method is worth."""
+"""Benchmarks: rankers without and with knowledge, retrieval, and ablations, with tuning budgets, seeds and paired tests."""

@@ -1,4 +1,4 @@
-"""The steps up to knowledge, for a benchmark: nothing is made twice that has not changed."""
+"""The pipeline of a benchmark up to knowledge. Artefacts that are up to date are not made again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from openlum.artefact.directory import fingerprint, read_json, record_key
 from openlum.artefact.keys import Key, rerun_reason, step_key
-from openlum.bench.workers import run_all_shown
+from openlum.bench.workers import run_all_with_progress
 from openlum.console import new_console
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment
@@ -26,89 +26,91 @@ from openlum.rank.settings import RankSettings
 class RunContext:
     """Where and how a benchmark runs."""
 
-    bench: Path
-    """The benchmark's file: its `schema_file` is relative to it."""
+    file: Path
+    """The benchmark's file; `schema_file` is relative to it."""
     directory: Path
-    """Of all artefacts; what is there already is used."""
+    """The directory of all artefacts. Artefacts that are already there are used."""
     console: Console
-    """To print to."""
+    """The console for messages."""
     from_dir: Path | None
-    """The publisher's files of a public data set."""
+    """Directory with the publisher's files of a public data set."""
     seeds: list[int]
-    """One training each of every ranker."""
+    """Seeds; every ranker is trained once per seed."""
     models: int = 1
-    """Trainings of a Large User Model; the seeds take them in turn."""
+    """Number of trainings of the Large User Model; the seeds use them in turn."""
     processes: int = 1
-    """Trainings at a time."""
+    """Number of trainings at the same time."""
 
 
 def build_dataset(experiment: Experiment, context: RunContext) -> Path:
-    """The dataset of an experiment, made as `lum run` does, unless it is there."""
+    """Return the dataset of an experiment. If it is not there, it is made as in `lum run`."""
     context.directory.mkdir(parents=True, exist_ok=True)
     _pipeline(experiment, context).dataset()
     return context.directory / "dataset"
 
 
 def check_before_training(experiment: Experiment, context: RunContext, rankings: Sequence[RankSettings] = ()) -> None:
-    """Find now what would stop an experiment, whose dataset there is, after an hour of training.
+    """Check an experiment with an existing dataset, so that errors show before hours of training.
 
     Args:
-        experiment: the chain.
+        experiment: the experiment.
         context: where it runs.
-        rankings: settings that rankers will be trained with beside the experiment's own.
+        rankings: further settings with which rankers will be trained.
 
     Raises:
-        InputError: names the file and the key, or the part of the dataset; see `checks.py`.
+        InputError: names the file and the key, or the part of the dataset; see `openlum.pipeline.checks`.
     """
     _pipeline(experiment, context).check_before_training(rankings, context.directory / "models")
 
 
 def _pipeline(experiment: Experiment, context: RunContext) -> Pipeline:
-    return Pipeline(experiment, context.bench, context.directory, context.console, context.from_dir)
+    return Pipeline(experiment, context.file, context.directory, context.console, context.from_dir)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A Large User Model's answers to the rows of a data set."""
+class ModelKnowledge:
+    """The knowledge of one training of the Large User Model."""
 
-    knowledge: Path
-    """From `lum query`."""
-    told: dict[str, Any]
+    path: Path
+    """Directory from `lum query`."""
+    summary: dict[str, Any]
     """The `pretrain` and `query` parts of `summary.json`."""
 
 
-def build_knowledge(experiment: Experiment, context: RunContext) -> list[Trained]:
-    """The knowledge of every training of an experiment's Large User Model, made unless it is there.
+def build_knowledge(experiment: Experiment, context: RunContext) -> list[ModelKnowledge]:
+    """Return the knowledge of every training of an experiment's Large User Model. Missing knowledge is made.
 
     Args:
-        experiment: whose dataset there is; the trainings' seeds are its own and the next ones.
-        context: where, how many trainings, and how many at a time.
+        experiment: an experiment with an existing dataset; the trainings have its seed and the next ones.
+        context: where it runs, the number of trainings, and how many run at the same time.
     """
     dataset, store = context.directory / "dataset", context.directory / "models"
     store.mkdir(parents=True, exist_ok=True)
     seeds = [experiment.pretrain.seed + number for number in range(context.models)]
     trainings = [_with_seed(experiment, seed) for seed in seeds]
-    missing = [one for one in trainings if not _is_made(one, dataset, store)]
+    missing = [training for training in trainings if not _is_complete(training, dataset, store)]
     work = partial(_train, dataset=dataset, store=store)
-    for one, _ in run_all_shown(work, missing, context.processes, "pretrain and query", context.console):
+    for training, _ in run_all_with_progress(work, missing, context.processes, "pretrain and query", context.console):
         context.console.print(
-            f"made      {_places(one, dataset, store)[1]}, seed {one.pretrain.seed}", style="dim", soft_wrap=True
+            f"wrote     {_directories(training, dataset, store)[1]}, seed {training.pretrain.seed}",
+            style="dim",
+            soft_wrap=True,
         )
-    return [_trained(one, dataset, store) for one in trainings]
+    return [_model_knowledge(training, dataset, store) for training in trainings]
 
 
 def _with_seed(experiment: Experiment, seed: int) -> Experiment:
     return experiment.model_copy(update={"pretrain": experiment.pretrain.model_copy(update={"seed": seed})})
 
 
-def _places(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, Path]:
-    """Of the model and its answers: their names change with everything that these depend on."""
+def _directories(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, Path]:
+    """Return the directories of the model and its knowledge. Their names change with everything that they depend on."""
     assert experiment.query is not None
-    model, query_alone = (
+    model, query_settings = (
         fingerprint(_model_key(experiment, dataset)),
         step_key("query", experiment.query.model_dump(), {}),
     )
-    return store / f"model-{model}", store / f"knowledge-{fingerprint(model, query_alone)}"
+    return store / f"model-{model}", store / f"knowledge-{fingerprint(model, query_settings)}"
 
 
 def _model_key(experiment: Experiment, dataset: Path) -> Key:
@@ -121,18 +123,22 @@ def _knowledge_key(experiment: Experiment, dataset: Path, model: Path) -> Key:
     return step_key("query", experiment.query.model_dump(), {"dataset": dataset, "model": model})
 
 
-def _is_made(experiment: Experiment, dataset: Path, store: Path) -> bool:
-    """Whether the model and its answers are there, whole and as they were written."""
-    model, knowledge = _places(experiment, dataset, store)
+def _is_complete(experiment: Experiment, dataset: Path, store: Path) -> bool:
+    """Return whether the model and its knowledge exist, undamaged and up to date."""
+    model, knowledge = _directories(experiment, dataset, store)
     if rerun_reason(model, _model_key(experiment, dataset)) is not None:
         return False
     return rerun_reason(knowledge, _knowledge_key(experiment, dataset, model)) is None
 
 
 def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
-    """Train the model, and write its answers, unless they are there."""
+    """Train the model and write its knowledge, unless they are up to date."""
     assert experiment.query is not None
-    console, (model, knowledge), seed = new_console(), _places(experiment, dataset, store), experiment.pretrain.seed
+    console, (model, knowledge), seed = (
+        new_console(),
+        _directories(experiment, dataset, store),
+        experiment.pretrain.seed,
+    )
     try:
         key = _model_key(experiment, dataset)
         if (reason := rerun_reason(model, key)) is not None:
@@ -148,7 +154,7 @@ def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
         raise InputError(f"Large User Model, seed {seed}: {error}") from None
 
 
-def _trained(experiment: Experiment, dataset: Path, store: Path) -> Trained:
-    model, knowledge = _places(experiment, dataset, store)
+def _model_knowledge(experiment: Experiment, dataset: Path, store: Path) -> ModelKnowledge:
+    model, knowledge = _directories(experiment, dataset, store)
     pretrained = read_json(model / "pretrain.json", "lum pretrain")
-    return Trained(knowledge, {"pretrain": pretrained, "query": query_part(knowledge)})
+    return ModelKnowledge(knowledge, {"pretrain": pretrained, "query": query_part(knowledge)})

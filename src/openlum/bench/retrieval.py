@@ -1,4 +1,5 @@
-"""`lum bench retrieval`: the Large User Model's answers and end-to-end next-item models, all items ranked, on one data set."""
+"""`lum bench retrieval`: the Large User Model's answers and end-to-end next-item models on one data set, with all items
+ranked."""
 
 import time
 from functools import partial
@@ -13,7 +14,7 @@ from openlum.artefact.directory import fingerprint, read_json, write_json
 from openlum.artefact.keys import step_key
 from openlum.bench.pipeline import RunContext, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
-from openlum.bench.workers import run_all_shown
+from openlum.bench.workers import run_all_with_progress
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
@@ -34,109 +35,119 @@ Ranks = dict[str, list[int]]
 
 
 def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> dict[str, Any]:
-    """Run the benchmark and return its result, in the shape of `summary.json`: means over the seeds, and all of them apart.
+    """Run the benchmark and return its result, in the form of `summary.json`: means over the seeds, and each seed's metrics.
 
     Args:
-        bench: what is compared how.
-        context: where and how.
-        opponents: which end-to-end models.
+        bench: the benchmark.
+        context: where and how it runs.
+        opponents: names of the end-to-end models.
     """
-    chosen = bench.retrieval
-    assert chosen is not None
+    settings = bench.retrieval
+    assert settings is not None
     dataset = build_dataset(bench.experiment, context)
-    sections = {"model": chosen.model, "pretrain": chosen.pretrain, "retrieve": chosen.retrieve}
+    sections = {"model": settings.model, "pretrain": settings.pretrain, "retrieve": settings.retrieve}
     check_before_training(bench.experiment.model_copy(update={"query": None, "rank": None} | sections), context)
     prepared = Dataset(dataset)
     for name in opponents:
         try:
-            check_sequential(prepared, name, chosen.opponents[name])
+            check_sequential(prepared, name, settings.opponents[name])
         except InputError as error:
-            raise InputError(f"{context.bench}: retrieval.opponents.{name}: {error}") from None
-    made, seeds = _make(dataset, chosen, opponents, context), context.seeds
-    by_seed: list[Metrics] = [_of_seed(made, seed, opponents, "metrics") for seed in seeds]
-    ranks: list[Ranks] = [_of_seed(made, seed, opponents, "ranks") for seed in seeds]
-    held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), chosen.retrieve.exclude_seen)
+            raise InputError(f"{context.file}: retrieval.opponents.{name}: {error}") from None
+    results, seeds = _train_all(dataset, settings, opponents, context), context.seeds
+    by_seed: list[Metrics] = [_by_method(results, seed, opponents, "metrics") for seed in seeds]
+    ranks: list[Ranks] = [_by_method(results, seed, opponents, "ranks") for seed in seeds]
+    held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), settings.retrieve.exclude_seen)
     return {
         "retrieval": {
-            name: {metric: float(np.mean([one[name][metric] for one in by_seed])) for metric in by_seed[0][name]}
+            name: {
+                metric: float(np.mean([seed_metrics[name][metric] for seed_metrics in by_seed]))
+                for metric in by_seed[0][name]
+            }
             for name in by_seed[0]
         },
-        "comparisons": _comparisons(ranks, held_out, chosen, opponents),
+        "comparisons": _comparisons(ranks, held_out, settings, opponents),
         "retrieval_protocol": held_out.protocol("last"),
         "bench": {
             "dataset": bench.experiment.name,
-            "protocol": chosen.protocol,
+            "protocol": settings.protocol,
             "seeds": seeds,
             "by_seed": by_seed,
-            "told_more": [f"lum: {name}" for name in chosen.retrieve.known],
+            "told_more": [f"{LUM}: {name}" for name in settings.retrieve.known],
         },
         "environment": environment() | {"seed": seeds[0]},
     }
 
 
-def _make(
+def _train_all(
     dataset: Path, bench: RetrievalBench, opponents: list[str], context: RunContext
 ) -> dict[Training, dict[str, Any]]:
-    """What every training came to, its metrics and ranks among it; made unless it was before."""
+    """Return the result of every training, with its metrics and ranks. Only trainings without a stored result are run."""
     directory = context.directory / "retrieval"
     directory.mkdir(parents=True, exist_ok=True)
     trainings = [(name, seed) for seed in context.seeds for name in (LUM, *opponents)]
-    found = {one: kept for one in trainings if (kept := _kept(one, dataset, directory, bench))}
-    missing = [one for one in trainings if one not in found]
+    results = {
+        training: stored for training in trainings if (stored := _stored_result(training, dataset, directory, bench))
+    }
+    missing = [training for training in trainings if training not in results]
     work = partial(_train, dataset=dataset, directory=directory, bench=bench)
-    for one, made in run_all_shown(work, missing, context.processes, "retrieval", context.console):
-        found[one] = made
-        for method, metrics in _methods(one[0], made["metrics"]).items():
-            told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            context.console.print(f"{method}, seed {one[1]}: {told}", style="dim", soft_wrap=True)
-    return found
+    for training, result in run_all_with_progress(work, missing, context.processes, "retrieval", context.console):
+        results[training] = result
+        name, seed = training
+        for method, metrics in _methods(name, result["metrics"]).items():
+            figures = ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
+            context.console.print(f"{method}, seed {seed}: {figures}", style="dim", soft_wrap=True)
+    return results
 
 
-def _of_seed(made: dict[Training, dict[str, Any]], seed: int, opponents: list[str], part: str) -> dict[str, Any]:
-    """Every method to a part of what its training of this seed came to."""
-    return {method: its for name in (*opponents, LUM) for method, its in _methods(name, made[name, seed][part]).items()}
+def _by_method(results: dict[Training, dict[str, Any]], seed: int, opponents: list[str], part: str) -> dict[str, Any]:
+    """Return one part of the results with a seed, by method."""
+    return {
+        method: value
+        for name in (*opponents, LUM)
+        for method, value in _methods(name, results[name, seed][part]).items()
+    }
 
 
 def _methods(name: str, part: Any) -> dict[str, Any]:
-    """A part of what a training came to, by method: with the Large User Model every question is one."""
-    return {f"{LUM}: {question}": its for question, its in part.items()} if name == LUM else {name: part}
+    """Return a part of a training's result by method; every question of the Large User Model is a method."""
+    return {f"{LUM}: {question}": value for question, value in part.items()} if name == LUM else {name: part}
 
 
 def _train(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any]:
-    """Train, rank every user's held-out item, and keep what came of it."""
+    """Train, rank every user's held-out item, and store and return the result."""
     (name, seed), console, key = training, new_console(), _key(training, dataset, bench)
     console.print(Text.assemble(("retrieval", "bold"), f" {name}, seed {seed}"))
     try:
         if name == LUM:
-            made = _large_user_model(dataset, directory / f"model-seed{seed}", bench, seed)
+            result = _train_large_user_model(dataset, directory / f"model-seed{seed}", bench, seed)
         else:
-            made = _opponent(dataset, bench, name, seed, console)
+            result = _train_opponent(dataset, bench, name, seed, console)
     except InputError as error:
         raise InputError(f"{name}, seed {seed}: {error}") from None
-    made |= {"key": key, "checksum": fingerprint(made)}
-    write_json(_file(training, directory), made)
-    return made
+    result |= {"key": key, "checksum": fingerprint(result)}
+    write_json(_file(training, directory), result)
+    return result
 
 
-def _large_user_model(dataset: Path, model: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
+def _train_large_user_model(dataset: Path, model: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
     settings = bench.pretrain.model_copy(update={"seed": seed, "protocol": "last"})
-    trained = pretrain(dataset, model, bench.model, settings)
+    pretrained = pretrain(dataset, model, bench.model, settings)
     ranks, _ = question_ranks(dataset, model, bench.retrieve)
     return {
-        "metrics": {name: ranking_metrics(found, bench.retrieve.at) for name, found in ranks.items()},
-        "ranks": {name: found.tolist() for name, found in ranks.items()},
-        "pretrain": trained,
+        "metrics": {name: ranking_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
+        "ranks": {name: rank.tolist() for name, rank in ranks.items()},
+        "pretrain": pretrained,
     }
 
 
-def _opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, console: Console) -> dict[str, Any]:
+def _train_opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, console: Console) -> dict[str, Any]:
     began, curve, prepared = time.perf_counter(), [], Dataset(dataset)
 
-    def note(epoch: int, reached: float) -> None:
-        curve.append(reached)
-        console.print(f"  epoch {epoch}: validation NDCG@10 {reached:.4f}", style="dim")
+    def epoch_done(epoch: int, ndcg: float) -> None:
+        curve.append(ndcg)
+        console.print(f"  epoch {epoch}: validation NDCG@10 {ndcg:.4f}", style="dim")
 
-    model = fit_sequential(prepared, bench.opponents[name], seed, note)
+    model = fit_sequential(prepared, bench.opponents[name], seed, epoch_done)
     held_out = HeldOut(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)
     ranks = sequential_ranks(model, prepared, held_out)
     return {
@@ -147,14 +158,14 @@ def _opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, consol
     }
 
 
-def _kept(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any] | None:
-    """What came of an equal training; None where there was none, or its file is damaged."""
+def _stored_result(training: Training, dataset: Path, directory: Path, bench: RetrievalBench) -> dict[str, Any] | None:
+    """Return the stored result of an equal training; None if there is none, or its file is damaged."""
     try:
-        kept = read_json(_file(training, directory), "lum bench")
+        result = read_json(_file(training, directory), "lum bench")
     except InputError:
         return None
-    key, checksum = kept.pop("key", None), kept.pop("checksum", None)
-    return kept if key == _key(training, dataset, bench) and checksum == fingerprint(kept) else None
+    key, checksum = result.pop("key", None), result.pop("checksum", None)
+    return result if key == _key(training, dataset, bench) and checksum == fingerprint(result) else None
 
 
 def _file(training: Training, directory: Path) -> Path:
@@ -162,7 +173,7 @@ def _file(training: Training, directory: Path) -> Path:
 
 
 def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
-    """Changes with everything that a training depends on."""
+    """Return a key that changes with everything that a training depends on."""
     name, seed = training
     if name == LUM:
         settings: list[Any] = [bench.model_dump(exclude={"opponents", "protocol"})]
@@ -174,15 +185,16 @@ def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
 def _comparisons(
     ranks: list[Ranks], held_out: HeldOut, bench: RetrievalBench, opponents: list[str]
 ) -> list[dict[str, Any]]:
-    """The answers against every end-to-end model, by each metric, on the same users."""
-    of_users = [
-        {name: user_metrics(found, bench.retrieve.at) for name, found in one.items()} for one in ranks
-    ]  # a seed to method to metric to (n,)
-    out = []
-    for question in bench.retrieve.questions:  # those of `known` are told more
+    """Return the paired comparisons of every question with every end-to-end model, by each metric, on the same users."""
+    by_seed = [
+        {name: user_metrics(rank, bench.retrieve.at) for name, rank in seed_ranks.items()} for seed_ranks in ranks
+    ]  # one dictionary per seed: method to metric to (n,)
+    comparisons = []
+    for question in bench.retrieve.questions:  # questions of `known` know more than the end-to-end models
         for opponent in opponents:
-            for metric in of_users[0][opponent]:
-                a, b = ([one[name][metric] for one in of_users] for name in (f"lum: {question}", opponent))
-                found = compare_means(held_out.users, held_out.target, a, b)
-                out.append(found.to_dict(f"lum: {question}", opponent, metric))
-    return out
+            for metric in by_seed[0][opponent]:
+                method = f"{LUM}: {question}"
+                a, b = ([seed_metrics[name][metric] for seed_metrics in by_seed] for name in (method, opponent))
+                comparison = compare_means(held_out.user_index, held_out.target, a, b)
+                comparisons.append(comparison.to_dict(method, opponent, metric))
+    return comparisons

@@ -1,4 +1,4 @@
-"""What a benchmark of a data set consists of. `datasets/NAME.yaml` holds one for each."""
+"""Settings of a benchmark. `datasets/NAME.yaml` has the shipped ones, one per data set."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,29 +15,28 @@ from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 
 DATASETS = Path(__file__).with_name("datasets")
-
-
+"""Directory of the shipped benchmarks."""
 LUM = "lum"
-"""The Large User Model, among trainings for retrieval."""
+"""Name of the Large User Model among the trainings for retrieval."""
 
 
 class RetrievalBench(Settings):
-    """Retrieval: the last event of each user held out, all items ranked."""
+    """Retrieval: the last event of each user is held out, and all items are ranked."""
 
     protocol: list[str]
-    """What is held out, what is seen: one line each."""
+    """The protocol in words: the held-out events and the inputs of the models, one line each."""
     model: ModelSettings
     """Shape of the Large User Model."""
     pretrain: PretrainSettings
-    """Its training, with protocol `last`."""
+    """Training of the Large User Model, with protocol `last`."""
     retrieve: RetrieveSettings
-    """Questions. Those of `known` are told more than the opponents, and are reported apart."""
+    """Questions and cut-offs. The questions of `known` know more than the opponents, and are reported separately."""
     opponents: dict[str, SequentialSettings]
     """End-to-end models: name to shape and training."""
 
     @field_validator("opponents")
     @classmethod
-    def _not_ours(cls, opponents: dict[str, SequentialSettings]) -> dict[str, SequentialSettings]:
+    def _check_names(cls, opponents: dict[str, SequentialSettings]) -> dict[str, SequentialSettings]:
         if LUM in opponents:
             raise ValueError(f"'{LUM}' is the Large User Model; name the end-to-end model otherwise")
         return opponents
@@ -47,35 +46,35 @@ class RankingBench(Settings):
     """Ranking: every ranker without and with knowledge, and the generative opponents."""
 
     tune: dict[Architecture, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
-    """Every ranker to what it is tuned over: changes of `rank`, one training each, judged by validation AUC. All have as many,
-    with knowledge too."""
+    """Ranker to the settings over which it is tuned: changes of `rank`, one training each, compared by validation AUC. Every
+    ranker has the same number of settings, without and with knowledge."""
     tune_seed: Seed = 100
-    """Seed of the tuning's trainings."""
+    """Seed of the trainings for tuning."""
 
     @model_validator(mode="after")
-    def _same_budget(self) -> "RankingBench":
+    def _check_same_budget(self) -> "RankingBench":
         numbers = {name: len(settings) for name, settings in self.tune.items()}
         if len(set(numbers.values())) > 1:
-            told = ", ".join(f"{name} {number}" for name, number in numbers.items())
-            raise ValueError(f"tune: every ranker must have as many settings as the others ({told})")
+            counts = ", ".join(f"{name} {number}" for name, number in numbers.items())
+            raise ValueError(f"tune: every ranker must have the same number of settings (found {counts})")
         return self
 
     def untuned(self) -> "RankingBench":
-        """The same with the first setting of every ranker alone."""
+        """Return the same settings with only the first setting of every ranker."""
         return self.model_copy(update={"tune": {name: settings[:1] for name, settings in self.tune.items()}})
 
 
 NO_KNOWLEDGE, WHOLE_METHOD = "no knowledge", "whole method"
-"""Rows that every table of ablations begins with."""
+"""The first two rows of every table of ablations."""
 
 
 class Ablation(Settings):
-    """One change of the method, judged by what the best ranker makes of it."""
+    """One change of the method, evaluated by the test AUC of a ranker with the changed knowledge."""
 
     table: str
-    """Which comparison it belongs to."""
+    """Name of the table to which the ablation belongs."""
     label: str
-    """What is changed, for the table."""
+    """Description of the change, for the table."""
     rank: dict[str, Any] = {}
     """Changes of `rank`."""
     query: dict[str, Any] = {}
@@ -85,57 +84,59 @@ class Ablation(Settings):
     pretrain: dict[str, Any] = {}
     """Changes of `pretrain`."""
 
-    def of(self, experiment: Experiment) -> Experiment:
-        """The experiment with these changes."""
+    def apply_to(self, experiment: Experiment) -> Experiment:
+        """Return the experiment with these changes."""
         sections = ("model", "pretrain", "query", "rank")
-        found = {
-            name: changed(getattr(experiment, name), getattr(self, name), f"ablation '{self.label}', {name}")
+        changed = {
+            name: with_changes(getattr(experiment, name), getattr(self, name), f"ablation '{self.label}', {name}")
             for name in sections
         }
-        content = experiment.model_dump(exclude_unset=True) | {name: one.model_dump() for name, one in found.items()}
+        content = experiment.model_dump(exclude_unset=True) | {
+            name: settings.model_dump() for name, settings in changed.items()
+        }
         return parse_settings(content, Experiment, where=f"ablation '{self.label}'")
 
 
 class Bench(Settings):
-    """One file of `datasets/`, or one of the user's."""
+    """A benchmark file: one of `datasets/`, or a user's own."""
 
     protocol: list[str]
-    """What was split how, what the label is, what is seen: one line each."""
+    """The protocol in words: the splits, the label and the inputs of the models, one line each."""
     experiment: Experiment
-    """The chain up to knowledge, and the settings that rankers share."""
+    """The pipeline up to knowledge, and the settings that rankers share."""
     ranking: RankingBench | None = None
-    """The benchmark of ranking."""
+    """The benchmark of ranking; None for none."""
     retrieval: RetrievalBench | None = None
-    """The benchmark of retrieval."""
+    """The benchmark of retrieval; None for none."""
     ablation_ranker: Architecture = "din"
     """The ranker of the ablations."""
     ablations: list[Ablation] = []
-    """What is taken away or changed."""
+    """Changes of the method, one ablation each."""
 
     @model_validator(mode="after")
-    def _can_run(self) -> "Bench":
-        """Changes that do not fit are found now, and not after the trainings before them."""
+    def _check_changes(self) -> "Bench":
+        """Check all changes before the first training."""
         rank, query = self.experiment.rank, self.experiment.query
         if rank is None or query is None:
             if self.ranking or self.ablations:
                 raise ValueError("'ranking' and 'ablations' need the experiment's 'query' and 'rank'; one is null")
             return self
-        labels = [NO_KNOWLEDGE, WHOLE_METHOD, *(one.label for one in self.ablations)]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"ablations: the label '{twice[0]}' is taken; give each its own")
+        labels = [NO_KNOWLEDGE, WHOLE_METHOD, *(ablation.label for ablation in self.ablations)]
+        duplicates = sorted({label for label in labels if labels.count(label) > 1})
+        if duplicates:
+            raise ValueError(f"ablations: the label '{duplicates[0]}' is used twice; give each ablation its own label")
         try:
             for name, settings in self.ranking.tune.items() if self.ranking else []:
-                for number, one in enumerate(settings, 1):
+                for number, changes in enumerate(settings, 1):
                     where = f"ranking.tune.{name}, setting {number}"
-                    if changed(rank, one, where).informs(name) != rank.informs(name):
-                        raise ValueError(f"{where}: whether knowledge can enter '{name}' must not change")
+                    if with_changes(rank, changes, where).accepts_knowledge(name) != rank.accepts_knowledge(name):
+                        raise ValueError(f"{where}: a setting must not change whether knowledge can enter '{name}'")
             for ablation in self.ablations:
-                informed = ablation.of(self.experiment).rank
-                assert informed is not None
-                if not informed.informs(self.ablation_ranker):
+                changed = ablation.apply_to(self.experiment).rank
+                assert changed is not None
+                if not changed.accepts_knowledge(self.ablation_ranker):
                     raise ValueError(
-                        f"ablation '{ablation.label}': knowledge cannot enter '{self.ablation_ranker}' like this"
+                        f"ablation '{ablation.label}': knowledge cannot enter the ranker '{self.ablation_ranker}'"
                     )
         except InputError as error:
             raise ValueError(str(error)) from None
@@ -143,33 +144,37 @@ class Bench(Settings):
 
 
 def bench_file(name: str) -> Path:
-    """The file of a benchmark: one of `datasets/` by its name, or one of the user's by its path.
+    """Return the file of a benchmark: one of `datasets/` by its name, or a user's own by its path.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no benchmark of this name.
     """
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     file = DATASETS / f"{name}.yaml"
     if not file.exists():
-        known = ", ".join(sorted(f.stem for f in DATASETS.glob("*.yaml")))
-        raise InputError(f"no benchmark for '{name}'; there are {known}; one of your own is a file, NAME.yaml")
+        names = ", ".join(sorted(f.stem for f in DATASETS.glob("*.yaml")))
+        raise InputError(f"unknown benchmark '{name}'; choose from {names}, or give a file of your own, NAME.yaml")
     return file
 
 
 def load_bench(file: Path) -> Bench:
-    """A benchmark's file.
+    """Read a benchmark file.
 
     Raises:
-        InputError: it is missing, or is no benchmark.
+        InputError: the file is missing, or does not hold a benchmark.
     """
     return load_settings(file, Bench)
 
 
-def changed(settings: S, changes: dict[str, Any], where: str = "benchmark") -> S:
-    """Settings with some keys changed, nested ones key by key; keys of a mapping of names, such as questions, as a whole.
+def with_changes(settings: S, changes: dict[str, Any], where: str = "benchmark") -> S:
+    """Return settings with some keys changed. Nested settings change key by key; mappings of names, such as questions, as a
+    whole.
 
-    `where` stands for the place of the changes in messages.
+    Args:
+        settings: the original settings.
+        changes: key to new value.
+        where: the source of the changes, for error messages.
     """
     content = settings.model_dump()
     for key, value in changes.items():

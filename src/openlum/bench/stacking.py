@@ -1,7 +1,7 @@
-"""Two models joined as knowledge joins a ranker: the control for what the joining itself is worth.
+"""Stacking of two models without knowledge: the control for the value of stacking itself.
 
-A ranker with knowledge is two models and a logistic regression that has seen the validation rows. A lead over one model may be no
-more than that; a lead over two models that are joined likewise, without a Large User Model, is not.
+A ranker with late fusion is a ranker, a Large User Model, and a logistic regression that was fitted on the validation rows. Its
+lead over a single ranker may come from stacking alone. Its lead over two rankers that are stacked in the same way does not.
 
 Shapes: I rows of a split.
 """
@@ -14,39 +14,45 @@ from openlum.rank.batches import Rows
 from openlum.rank.fusion import cross_fit, fused_inputs
 
 STACKED = " & "
-"""Between the names of two models that are joined."""
+"""Separator of the names of two stacked models."""
 
 
 def stacked_rankers(
-    found: dict[str, list[Outcome]], plain: str | None, generative: str, valid: Rows
+    outcomes: dict[str, list[Outcome]], plain: str | None, generative: str, valid: Rows
 ) -> dict[str, list[Outcome]]:
-    """The end-to-end model joined with itself of the next seed, where there are several, and with the plain ranker.
+    """Stack the end-to-end model with its own next seed (if there are several seeds) and with the plain ranker.
 
     Args:
-        found: outcomes of all methods, one a seed.
-        plain: the ranker without knowledge that the end-to-end model is joined with, if there is one.
+        outcomes: outcomes of all methods, one per seed.
+        plain: the ranker without knowledge to stack with, if there is one.
         generative: the end-to-end model.
         valid: the validation rows.
 
     Returns:
-        `A & B` to its outcomes, one a seed. Those of a model joined with itself have each of its trainings twice, so their spread
-        over seeds is smaller than that of as many independent pairs, and with two seeds it is none.
+        `A & B` to its outcomes, one per seed. A model that is stacked with itself uses each of its trainings twice. Its spread
+        over seeds is therefore smaller than that of independent pairs, and zero with two seeds.
     """
-    own = found[generative]
-    others = {generative: [*own[1:], own[0]]} if len(own) > 1 else {}
+    generative_outcomes = outcomes[generative]
+    partners = {}
+    if len(generative_outcomes) > 1:
+        partners[generative] = [*generative_outcomes[1:], generative_outcomes[0]]
     if plain is not None:
-        others[plain] = found[plain]
+        partners[plain] = outcomes[plain]
     return {
-        f"{name}{STACKED}{generative}": [_stack(a, b, valid) for a, b in zip(other, own, strict=True)]
-        for name, other in others.items()
+        f"{name}{STACKED}{generative}": [
+            _stack(a, b, valid) for a, b in zip(partner_outcomes, generative_outcomes, strict=True)
+        ]
+        for name, partner_outcomes in partners.items()
     }
 
 
 def _stack(a: Outcome, b: Outcome, valid: Rows) -> Outcome:
-    on_valid, on_test = (
-        fused_inputs(first, fused_inputs(second, np.empty((len(second), 0))))  # (I, 2) logits
-        for first, second in ((a.valid, b.valid), (a.test, b.test))
+    valid_inputs, test_inputs = (
+        fused_inputs(x, fused_inputs(y, np.empty((len(y), 0))))  # (I, 2) logits
+        for x, y in ((a.valid, b.valid), (a.test, b.test))
     )
     label = valid.label.numpy()
-    fusion, crossed = cross_fit(on_valid, label, valid.user.numpy())
-    return Outcome(crossed, fusion(on_test), auc(label, crossed), b.best_epoch, a.seconds + b.seconds)
+    fusion, valid_probability = cross_fit(valid_inputs, label, valid.user.numpy())
+    return Outcome(
+        valid_probability, fusion(test_inputs), auc(label, valid_probability), b.best_epoch, a.seconds + b.seconds
+    )

@@ -1,4 +1,5 @@
-"""Many trainings of rankers, several at a time, each kept on disk: an interrupted benchmark goes on where it stopped.
+"""Trainings of rankers, several at the same time, with stored outcomes. An interrupted benchmark continues with the missing
+trials.
 
 Shapes: I rows of a split.
 """
@@ -29,82 +30,82 @@ class Trial:
     """One training of one ranker."""
 
     name: str
-    """Of the method in tables, such as `din+knowledge`."""
+    """Name of the method in tables, such as `din+knowledge`."""
     architecture: Architecture
     """Which ranker."""
     settings: RankSettings
-    """Of this training."""
+    """Settings of this training."""
     seed: int
-    """Of this training."""
+    """Seed of this training."""
     knowledge: Path | None
-    """From `lum query`; none for a plain ranker."""
+    """Directory from `lum query`; None for a plain ranker."""
 
     @property
     def plain(self) -> "Trial | None":
-        """The training without knowledge that this one begins with, where knowledge joins late."""
-        late = self.knowledge is not None and self.settings.knowledge.late
-        return replace(self, name=self.architecture, knowledge=None) if late else None
+        """The trial without knowledge that late fusion starts from; None without late fusion."""
+        late_fusion = self.knowledge is not None and self.settings.knowledge.late_fusion
+        return replace(self, name=self.architecture, knowledge=None) if late_fusion else None
 
     def key(self, dataset: Path) -> str:
-        """Changes with everything that the result depends on."""
+        """Return a key that changes with everything that the outcome depends on."""
         inputs = {"dataset": dataset} | ({"knowledge": self.knowledge} if self.knowledge else {})
         unused = {"rankers", "seeds"} | (set() if self.knowledge else {"knowledge"})
         settings = self.settings.model_dump(exclude=unused)
         return fingerprint(step_key("bench ranking", [self.architecture, settings, self.seed], inputs))
 
     def file(self, dataset: Path, store: Path) -> Path:
-        """Where its outcome is kept."""
+        """Return the file of the outcome."""
         return store / f"{self.key(dataset)}.npz"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to."""
+    """Predictions and figures of one training."""
 
     valid: np.ndarray
     """(I,) predictions of the validation rows."""
     test: np.ndarray
     """(I,) predictions of the test rows."""
     valid_auc: float
-    """On the validation rows."""
+    """AUC on the validation rows."""
     best_epoch: int
-    """Which the weights are of."""
+    """The epoch whose weights were kept."""
     seconds: float
-    """How long it took, with the plain ranker that it begins with."""
+    """Duration of the training; with late fusion, that of the plain ranker included."""
 
 
 def run_trials(trials: Sequence[Trial], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Trial, Outcome]]:
-    """Train what `store` does not hold yet, and yield every trial with its outcome as it becomes known.
+    """Train the trials without a stored outcome, and yield every trial with its outcome as soon as it has one.
 
     Args:
-        trials: the trainings.
+        trials: the trials.
         dataset: from `lum prepare`.
-        store: directory of outcomes, one file a trial.
-        processes: how many trainings at a time; each has the data in memory.
+        store: directory of outcomes, one file per trial.
+        processes: number of trainings at the same time; each process has the data in memory.
     """
     store.mkdir(parents=True, exist_ok=True)
     late = [trial for trial in trials if trial.plain]
-    begins = [plain for trial in late if (plain := trial.plain) and not _kept(trial.file(dataset, store))]
-    for wave in ([*(trial for trial in trials if not trial.plain), *begins], late):
+    late_starts = [plain for trial in late if (plain := trial.plain) and not _load_outcome(trial.file(dataset, store))]
+    for wave in ([*(trial for trial in trials if not trial.plain), *late_starts], late):
         for trial, outcome in _run_wave(wave, dataset, store, processes):
             if trial in trials:
                 yield trial, outcome
 
 
 def _run_wave(trials: Sequence[Trial], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Trial, Outcome]]:
-    """The same for trials none of which begins with another."""
+    """Do the same for trials that do not start from each other."""
     files = {trial: trial.file(dataset, store) for trial in trials}
-    kept = {file: _kept(file) for file in set(files.values())}
-    missing = {files[trial]: trial for trial in trials if kept[files[trial]] is None}  # equal trainings share a file
+    stored = {file: _load_outcome(file) for file in set(files.values())}
+    missing = {files[trial]: trial for trial in trials if stored[files[trial]] is None}  # equal trials share a file
     for trial in trials:
-        if outcome := kept[files[trial]]:
+        if outcome := stored[files[trial]]:
             yield trial, outcome
-    # Trials of the same knowledge next to each other: a process keeps the data of its last trial.
+    # Trials with the same knowledge are neighbours, because a process keeps the data of its last trial.
     ordered = sorted(missing.values(), key=lambda trial: (str(trial.knowledge), trial.architecture))
-    for done, _ in run_all(partial(_train, dataset=dataset, store=store), ordered, processes):
+    for finished, _ in run_all(partial(_train, dataset=dataset, store=store), ordered, processes):
         for trial in trials:
-            if files[trial] == files[done]:
-                yield trial, _read(files[trial])
+            if files[trial] == files[finished]:
+                yield trial, _require_outcome(files[trial])
 
 
 _loaded: dict[str, object] = {}
@@ -115,7 +116,7 @@ def _train(trial: Trial, dataset: Path, store: Path) -> None:
     from openlum.evaluation.metrics import auc
 
     data, began, file = _data(trial, dataset), time.perf_counter(), trial.file(dataset, store)
-    valid, test, best_epoch, seconds = _late(trial, data, dataset, store) if trial.plain else _fit(trial, data)
+    valid, test, best_epoch, seconds = _fit_late(trial, data, dataset, store) if trial.plain else _fit(trial, data)
     temporary = file.with_suffix(".part.npz")
     with named_failures(file):
         np.savez(
@@ -139,56 +140,58 @@ def _data(trial: Trial, dataset: Path) -> "RankingData":
     if _loaded.get("key") != key:
         _loaded.clear()
         prepared = Dataset(dataset)
-        known = None if trial.knowledge is None else load_knowledge(trial.knowledge, prepared, answers)
-        _loaded.update(key=key, data=RankingData(prepared, trial.settings, known))
+        knowledge = None if trial.knowledge is None else load_knowledge(trial.knowledge, prepared, answers)
+        _loaded.update(key=key, data=RankingData(prepared, trial.settings, knowledge))
     data = _loaded["data"]
     assert isinstance(data, RankingData)
     return data
 
 
 def _fit(trial: Trial, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, float]:
-    """Validation and test predictions, (I,) each, the best epoch, and the seconds spent before."""
+    """Train a ranker, and return validation and test predictions, (I,) each, the best epoch, and the seconds spent before."""
     from openlum.rank.train import fit
 
     try:
-        fitted = fit(data.config(trial.architecture, trial.knowledge is not None, trial.settings), data, trial.seed)
+        trained = fit(data.config(trial.architecture, trial.knowledge is not None, trial.settings), data, trial.seed)
     except InputError as error:
         changes = trial.settings.model_dump(exclude_defaults=True)
         raise InputError(f"{trial.name}, seed {trial.seed}, {changes}: {error}") from None
-    return fitted.valid, fitted.ranker.predict(data, data.rows["test"]), fitted.best_epoch, 0.0
+    return trained.valid, trained.ranker.predict(data, data.rows["test"]), trained.best_epoch, 0.0
 
 
-def _late(trial: Trial, data: "RankingData", dataset: Path, store: Path) -> tuple[np.ndarray, np.ndarray, int, float]:
-    """The same where knowledge joins the predictions of a plain ranker."""
+def _fit_late(
+    trial: Trial, data: "RankingData", dataset: Path, store: Path
+) -> tuple[np.ndarray, np.ndarray, int, float]:
+    """Fit a late fusion on the stored predictions of the plain ranker, and return the same as `_fit`."""
     from openlum.rank.fusion import cross_fit
-    from openlum.rank.rankers.late import late_inputs
+    from openlum.rank.rankers.late_fusion import late_fusion_inputs
 
     assert trial.plain is not None
-    plain = _read(trial.plain.file(dataset, store))
+    plain = _require_outcome(trial.plain.file(dataset, store))
     config, rows = data.config(trial.architecture, True, trial.settings), data.rows["valid"]
-    valid = late_inputs(plain.valid, data, rows, config)
-    test = late_inputs(plain.test, data, data.rows["test"], config)
-    fusion, crossed = cross_fit(valid, rows.label.numpy(), rows.user.numpy())
-    return crossed, fusion(test), plain.best_epoch, plain.seconds
+    valid_inputs = late_fusion_inputs(plain.valid, data, rows, config)
+    test_inputs = late_fusion_inputs(plain.test, data, data.rows["test"], config)
+    fusion, valid_probability = cross_fit(valid_inputs, rows.label.numpy(), rows.user.numpy())
+    return valid_probability, fusion(test_inputs), plain.best_epoch, plain.seconds
 
 
-def _read(file: Path) -> Outcome:
-    outcome = _kept(file)
+def _require_outcome(file: Path) -> Outcome:
+    outcome = _load_outcome(file)
     if outcome is None:
-        raise InputError(f"{file}: is missing or damaged; run 'lum bench' again, which makes it anew")
+        raise InputError(f"{file}: missing or damaged; run the same 'lum bench' command again, which writes it anew")
     return outcome
 
 
-def _kept(file: Path) -> Outcome | None:
-    """What a training came to; None where its file is absent or damaged (its parts have checksums), so that it is made anew."""
+def _load_outcome(file: Path) -> Outcome | None:
+    """Return the stored outcome; None if its file is missing or damaged (its parts have checksums)."""
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with np.load(file, allow_pickle=False) as arrays:
             return Outcome(
-                found["valid"],
-                found["test"],
-                float(found["valid_auc"]),
-                int(found["best_epoch"]),
-                float(found["seconds"]),
+                arrays["valid"],
+                arrays["test"],
+                float(arrays["valid_auc"]),
+                int(arrays["best_epoch"]),
+                float(arrays["seconds"]),
             )
     except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
         return None

@@ -1,4 +1,4 @@
-"""Trainings of a benchmark, several at a time."""
+"""Worker processes for the trainings of a benchmark."""
 
 import multiprocessing
 import os
@@ -17,23 +17,23 @@ from openlum.console import new_progress
 from openlum.errors import InputError
 
 Task = TypeVar("Task")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
-def run_all(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Done]]:
-    """Do every task, and yield each with what came of it as it is done.
+def run_all(work: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Result]]:
+    """Run every task, and yield it with its result as soon as it is done.
 
-    With one process, or one task, in this process, which prints whatever the work prints. Otherwise in processes of their own,
-    each with a share of the cores, which print nothing. Once a task fails, which is told, what runs is finished and no more is
-    begun.
+    With one process or one task, the work runs in this process and may print. Otherwise it runs in worker processes, which
+    share the cores and print nothing. When a task fails, its error is printed, running tasks are finished, and no further task
+    starts.
 
     Args:
-        work: a function of a module, or a `functools.partial` of one.
-        tasks: begun in this order.
-        processes: how many tasks at a time.
+        work: a function of a module, or a `functools.partial` of such a function.
+        tasks: start in this order.
+        processes: number of tasks at the same time.
 
     Raises:
-        InputError: a process ended before its task did, as where memory runs out.
+        InputError: a process ended before its task, for instance because memory ran out.
     """
     workers = min(processes, len(tasks))
     if workers <= 1:
@@ -41,51 +41,57 @@ def run_all(work: Callable[[Task], Done], tasks: Sequence[Task], processes: int)
             yield task, work(task)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker, (workers,)) as pool:
-        left = iter(tasks)  # no more are handed over than run: one that waits in the pool can not be called back
-        running = {pool.submit(work, task): task for task in islice(left, workers)}
+        remaining = iter(
+            tasks
+        )  # only running tasks are submitted: a task that waits in the pool could not be cancelled
+        running = {pool.submit(work, task): task for task in islice(remaining, workers)}
         while running:
             finished = wait(running, return_when=FIRST_COMPLETED).done
-            for done in sorted(finished, key=lambda one: one.exception() is None):  # failures first
-                task, error = running.pop(done), done.exception()
+            for future in sorted(finished, key=lambda future: future.exception() is None):  # failures first
+                task, error = running.pop(future), future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    raise InputError("a training's process has ended; if memory ran out, use fewer --processes")
+                    raise InputError("the process of a training has ended; if memory ran out, use fewer --processes")
                 if error:
-                    print(f"failed, and ends when what is under way is done: {error}", file=sys.stderr)
-                result = done.result()
-                running |= {pool.submit(work, one): one for one in islice(left, 1)}
+                    print(
+                        f"a training failed; the benchmark stops when the running trainings are done: {error}",
+                        file=sys.stderr,
+                    )
+                result = future.result()
+                running |= {pool.submit(work, next_task): next_task for next_task in islice(remaining, 1)}
                 yield task, result
 
 
-def run_all_shown(
-    work: Callable[[Task], Done], tasks: Sequence[Task], processes: int, what: str, console: Console
-) -> Iterator[tuple[Task, Done]]:
-    """`run_all` for work that shows how far it is: in processes of their own, where that is not seen, a bar counts tasks."""
-    with tasks_bar(console, shown=min(processes, len(tasks)) > 1) as bar:
-        counted = bar.add_task(what, total=len(tasks))
-        for task, done in run_all(work, tasks, processes):
-            bar.advance(counted)
-            yield task, done
+def run_all_with_progress(
+    work: Callable[[Task], Result], tasks: Sequence[Task], processes: int, description: str, console: Console
+) -> Iterator[tuple[Task, Result]]:
+    """Do the same as `run_all`, with a bar that counts tasks if worker processes hide the progress of the work itself."""
+    with tasks_bar(console, visible=min(processes, len(tasks)) > 1) as bar:
+        bar_task = bar.add_task(description, total=len(tasks))
+        for task, result in run_all(work, tasks, processes):
+            bar.advance(bar_task)
+            yield task, result
 
 
-def tasks_bar(console: Console, shown: bool = True) -> Progress:
-    """How many tasks are done, of how many, and since when; gone when it ends."""
+def tasks_bar(console: Console, visible: bool = True) -> Progress:
+    """Return a progress bar with the number of finished tasks and the elapsed time. It disappears when it ends."""
     columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    return new_progress(*columns, console=console, transient=True, disable=not shown)
+    return new_progress(*columns, console=console, transient=True, disable=not visible)
 
 
 def default_processes() -> int:
-    """Trainings at a time: one a core, or one where there is a GPU, whose memory they would share."""
+    """Return the number of trainings at the same time: one per core, or one on a GPU, because trainings would share its
+    memory."""
     import torch
 
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
 def begin_worker(processes: int) -> None:
-    """Take a share of the cores, print nothing, and end when the benchmark does, also where it was killed."""
+    """Set up a worker: use a share of the cores, print nothing, and end when the benchmark ends, also if it is killed."""
     import torch
 
     torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open as long as the process
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

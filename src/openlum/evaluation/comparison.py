@@ -1,10 +1,11 @@
-"""Is one method really better than another? Paired tests on the same rows.
+"""Paired tests of the difference between two methods on the same rows.
 
-DeLong et al. 1988 (structural components of the AUC), Sun and Xu 2014 (by midranks, in n log n), Obuchowski 1997 (rows of
-one user depend on each other, so the user is the unit), Cameron, Gelbach and Miller 2011 (so do those of one item: the variance
-over users and that over items, less that over pairs of both).
+Sources: DeLong et al. 1988 (structural components of the AUC); Sun and Xu 2014 (their computation from midranks in n log n);
+Obuchowski 1997 (rows of one user are dependent, so the user is the unit of the variance); Cameron, Gelbach and Miller 2011
+(rows of one item are dependent too: the variance is the sum of the variances over users and over items, less the variance over
+pairs of user and item).
 
-Shapes: S seeds, n rows, m positive rows.
+Shapes: S seeds, n rows, C clusters (users, items, or pairs of both).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,22 +20,22 @@ from openlum.arguments.values import shown, whole_number
 from openlum.errors import InputError
 
 SMALLEST_FREEDOM = 0.1
-"""With less, one user or item has all but a few of the rows."""
+"""Fewest degrees of freedom of a test. With fewer, one user or one item has nearly all rows, and the test proves nothing."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of a metric of two methods."""
+    """The difference of a metric between two methods, with its interval and p-value."""
 
     difference: float
-    """Metric of a less that of b."""
+    """The metric of `a` minus the metric of `b`."""
     ci95: tuple[float, float]
     """95 % confidence interval of the difference."""
     p_value: float
-    """Two-sided, of no difference."""
+    """Two-sided p-value of the hypothesis of no difference."""
 
     def to_dict(self, a: str, b: str, metric: str = "auc") -> dict[str, Any]:
-        """One of the `comparisons` of `summary.json`: method `a` against method `b`."""
+        """Return one entry of `comparisons` in `summary.json`: method `a` against method `b`."""
         figures = {"difference": self.difference, "ci95": list(self.ci95), "p_value": self.p_value}
         return {"a": a, "b": b, "metric": metric} | figures
 
@@ -44,65 +45,74 @@ def compare_auc(
 ) -> Comparison:
     """Test the difference of the AUCs of two rankers, each averaged over its seeds.
 
-    The interval says what other *users and items* of the same kind, and other *trainings*, would do to the difference. Trainings
-    count from two seeds on, by the spread of the seeds' differences; with one seed the rankers are taken as they are, and a Large
-    User Model that all seeds share always is. With two or three seeds that spread is itself uncertain, and p is too low. With few
-    users or items, or some that have most of the rows, the normal distribution of the papers would find too much: Student's t
-    takes its place, with one degree of freedom less than there are users (or items, if fewer) with the rarer kind of label, each
-    counted by its share of those rows (Kish 1965: (sum n)^2 / sum n^2); those of the seeds are joined with these as Satterthwaite
-    (1946) does. One user says nothing of others, nor one item: the interval is then all that is possible.
+    The interval covers three sources of variation: other users, other items, and other trainings.
+
+    - *Trainings* enter from two seeds on, by the spread of the per-seed differences. With one seed the two trained rankers are
+      taken as fixed. A Large User Model that all seeds share is always taken as fixed. With two or three seeds the spread is
+      itself uncertain, and the p-value is too low.
+    - *Few users or items*, or users and items with most of the rows: the normal distribution of the papers would reject too
+      often, so Student's t is used. Its degrees of freedom are the number of users (or items, if fewer) with the rarer label,
+      less one. Each cluster is weighted by its share of these rows (Kish 1965: (sum n)^2 / sum n^2). The degrees of freedom of
+      the seeds are combined with these as in Satterthwaite (1946).
+    - *One user or one item* proves nothing about others: the interval is then -1 to 1.
 
     Args:
         label: (n,) 0 or 1.
         user: (n,) user ids.
         item: (n,) item ids.
-        a: S arrays of predictions (n,), one a seed.
-        b: the same for the other ranker, of the same seeds.
+        a: S arrays of predictions (n,), one per seed.
+        b: the same for the other ranker, with the same seeds.
     """
     positive = labels(label) > 0
     user, item = groups("user", user, len(positive)), groups("item", item, len(positive))
-    pairs = _paired(a, b, len(positive), scores)
-    m, rest = int(positive.sum()), int((~positive).sum())
-    if not m or not rest:
+    pairs = _checked_pairs(a, b, len(positive), scores)
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
         return Comparison(float("nan"), (float("nan"), float("nan")), float("nan"))
-    by_seed = [_components(positive, x) - _components(positive, y) for x, y in pairs]  # S of (n,)
-    of_seeds = np.array([won[positive].mean() for won in by_seed])  # (S,)
-    won = np.mean(by_seed, axis=0)  # (n,)
-    difference = float(of_seeds.mean())
+    seed_components = [
+        _structural_components(positive, x) - _structural_components(positive, y) for x, y in pairs
+    ]  # S of (n,)
+    seed_differences = np.array([components[positive].mean() for components in seed_components])  # (S,)
+    components = np.mean(seed_components, axis=0)  # (n,)
+    difference = float(seed_differences.mean())
 
-    def variance(who: np.ndarray) -> float:
-        """Over clusters, (n,) of them numbered from 0."""
-        of_positive = np.bincount(who, np.where(positive, won - difference, 0))  # (clusters,)
-        of_negative = np.bincount(who, np.where(positive, 0, won - difference))
-        with_positive, with_negative = (len(np.unique(who[where])) for where in (positive, ~positive))
+    def variance(cluster: np.ndarray) -> float:
+        """Return the variance over clusters; `cluster` (n,) numbers them from 0."""
+        positive_sum = np.bincount(cluster, np.where(positive, components - difference, 0))  # (C,)
+        negative_sum = np.bincount(cluster, np.where(positive, 0, components - difference))  # (C,)
+        with_positive, with_negative = (len(np.unique(cluster[rows])) for rows in (positive, ~positive))
         return float(
-            _correction(with_positive) * (of_positive**2).sum() / m**2
-            + _correction(with_negative) * (of_negative**2).sum() / rest**2
-            + _correction(who.max() + 1) * 2 * (of_positive * of_negative).sum() / (m * rest)
+            _small_sample_factor(with_positive) * (positive_sum**2).sum() / positives**2
+            + _small_sample_factor(with_negative) * (negative_sum**2).sum() / negatives**2
+            + _small_sample_factor(cluster.max() + 1)
+            * 2
+            * (positive_sum * negative_sum).sum()
+            / (positives * negatives)
         )
 
-    return _test(of_seeds, [positive, ~positive], user, item, variance)
+    return _t_test(seed_differences, [positive, ~positive], user, item, variance)
 
 
 def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
-    """The same test of the difference of two means over rows, such as NDCG@10 over users and their held-out items.
+    """Test the difference of two means over rows in the same way, such as NDCG@10 over users and their held-out items.
 
     Args:
         user: (n,) user ids.
         item: (n,) item ids.
-        a: S arrays of the rows' figures (n,), one a seed.
-        b: the same for the other method, of the same seeds.
+        a: S arrays of the rows' values (n,), one per seed.
+        b: the same for the other method, with the same seeds.
     """
     user = groups("user", user)
     item = groups("item", item, len(user))
-    by_seed = np.array([x - y for x, y in _paired(a, b, len(user), finite_numbers)])  # (S, n)
-    of_rows = by_seed.mean(0) - by_seed.mean()  # (n,)
+    seed_differences = np.array([x - y for x, y in _checked_pairs(a, b, len(user), finite_numbers)])  # (S, n)
+    centred = seed_differences.mean(0) - seed_differences.mean()  # (n,)
 
-    def variance(who: np.ndarray) -> float:
-        """Over clusters, (n,) of them numbered from 0."""
-        return float(_correction(who.max() + 1) * (np.bincount(who, of_rows) ** 2).sum() / len(who) ** 2)
+    def variance(cluster: np.ndarray) -> float:
+        """Return the variance over clusters; `cluster` (n,) numbers them from 0."""
+        factor = _small_sample_factor(cluster.max() + 1)
+        return float(factor * (np.bincount(cluster, centred) ** 2).sum() / len(cluster) ** 2)
 
-    return _test(by_seed.mean(1), [np.ones(len(user), bool)], user, item, variance)
+    return _t_test(seed_differences.mean(1), [np.ones(len(user), bool)], user, item, variance)
 
 
 def bootstrap_auc(
@@ -114,23 +124,23 @@ def bootstrap_auc(
     resamples: int = 200,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The same 95 % interval, with the variance over users, items and pairs of both by paired bootstraps of these.
+    """Return the 95 % interval of `compare_auc` with variances from paired bootstraps over users, items, and pairs of both.
 
-    As many draws as a variance needs (Efron and Tibshirani 1993, chapter 6).
+    200 resamples are enough for a variance (Efron and Tibshirani 1993, chapter 6).
 
     Args:
         label: (n,) 0 or 1.
         user: (n,) user ids.
         item: (n,) item ids.
-        a: S arrays of predictions (n,), one a seed.
-        b: the same for the other ranker, of the same seeds.
-        resamples: how many times users, items and pairs are drawn with replacement.
+        a: S arrays of predictions (n,), one per seed.
+        b: the same for the other ranker, with the same seeds.
+        resamples: number of draws with replacement of users, of items and of pairs.
         seed: of the draws.
     """
     positive = labels(label) > 0
     user, item = groups("user", user, len(positive)), groups("item", item, len(positive))
     resamples, seed = whole_number("resamples", resamples, 2), whole_number("seed", seed, 0)
-    pairs = _paired(a, b, len(positive), scores)
+    pairs = _checked_pairs(a, b, len(positive), scores)
     if positive.all() or not positive.any():
         return float("nan"), float("nan")
     aucs = [(_WeightedAuc(positive, x), _WeightedAuc(positive, y)) for x, y in pairs]
@@ -138,76 +148,82 @@ def bootstrap_auc(
     def differences(weight: np.ndarray) -> np.ndarray:
         return np.array([x(weight) - y(weight) for x, y in aucs])  # (S,)
 
-    def variance(who: np.ndarray) -> float:
-        clusters = int(who.max()) + 1
-        if clusters < 2:  # nothing to draw from
+    def variance(cluster: np.ndarray) -> float:
+        clusters = int(cluster.max()) + 1
+        if clusters < 2:  # one cluster cannot be resampled
             return 0.0
 
         def difference(drawn: np.ndarray) -> float:
-            weight = np.bincount(drawn, minlength=clusters)[who].astype(np.float64)  # (n,)
+            weight = np.bincount(drawn, minlength=clusters)[cluster].astype(np.float64)  # (n,)
             return float(differences(weight).mean())
 
-        found = bootstrap(
+        result = bootstrap(
             (np.arange(clusters),), difference, n_resamples=resamples, batch=1, vectorized=False, method="percentile",
             rng=np.random.default_rng(seed),
         )  # fmt: skip
-        return float(found.standard_error**2)
+        return float(result.standard_error**2)
 
-    return _test(differences(np.ones(len(label))), [positive, ~positive], user, item, variance).ci95
+    return _t_test(differences(np.ones(len(label))), [positive, ~positive], user, item, variance).ci95
 
 
-def _paired(
-    a: Any, b: Any, rows: int, kind: Callable[[str, Any, int], np.ndarray]
+def _checked_pairs(
+    a: Any, b: Any, rows: int, check: Callable[[str, Any, int], np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The arrays (n,) of two methods, checked by `kind`, seed by seed."""
+    """Return the arrays (n,) of two methods as pairs, one pair per seed; `check` raises if an array is wrong."""
     if not rows:
         raise InputError("there are no rows to compare two methods on")
-    for name, every in (("a", a), ("b", b)):
-        if not isinstance(every, Sequence | np.ndarray) or isinstance(every, str | bytes) or not len(every):
-            raise InputError(f"{name}: expected a list of arrays, one a seed, found {shown(every)}")
+    for name, arrays in (("a", a), ("b", b)):
+        if not isinstance(arrays, Sequence | np.ndarray) or isinstance(arrays, str | bytes) or not len(arrays):
+            raise InputError(f"{name}: expected a list of arrays, one per seed, found {shown(arrays)}")
     if len(a) != len(b):
-        raise InputError(f"a has {len(a)} seeds and b {len(b)}; give the same seeds of both")
+        raise InputError(f"a has {len(a)} seeds and b has {len(b)}; give both the same seeds")
     names = ("prediction of seed {} of " + name for name in "ab")
-    first, second = (
-        [kind(name.format(seed), one, rows) for seed, one in enumerate(every)]
-        for name, every in zip(names, (a, b), strict=True)
+    checked_a, checked_b = (
+        [check(name.format(seed), array, rows) for seed, array in enumerate(arrays)]
+        for name, arrays in zip(names, (a, b), strict=True)
     )
-    return list(zip(first, second, strict=True))
+    return list(zip(checked_a, checked_b, strict=True))
 
 
-def _test(
-    of_seeds: np.ndarray,
+def _t_test(
+    seed_differences: np.ndarray,
     classes: list[np.ndarray],
     user: np.ndarray,
     item: np.ndarray,
     variance: Callable[[np.ndarray], float],
 ) -> Comparison:
-    """Differences of seeds (S,), and what gives their mean's variance over clusters (n,), to a test of no difference.
+    """Return a two-sided t-test and its 95 % interval from per-seed differences (S,).
 
-    `classes` are (n,) bool: the rows of each kind that there must be enough of."""
-    difference = float(of_seeds.mean())
+    Args:
+        seed_differences: (S,).
+        classes: row masks (n,) bool, one per label; the degrees of freedom come from the class with the fewest clusters.
+        user: (n,) user ids.
+        item: (n,) item ids.
+        variance: returns the variance of the mean difference over clusters (n,), which are numbered from 0.
+    """
+    difference = float(seed_differences.mean())
     _, users = np.unique(user, return_inverse=True)
     _, items = np.unique(item, return_inverse=True)
-    freedom = min(_effective(who[where]) for who in (users, items) for where in classes) - 1
+    freedom = min(_effective_clusters(cluster[rows]) for cluster in (users, items) for rows in classes) - 1
     if freedom < SMALLEST_FREEDOM:
         return Comparison(difference, (-1.0, 1.0), 1.0)
     _, pairs = np.unique(users * (items.max() + 1) + items, return_inverse=True)
-    of_users, of_items = variance(users), variance(items)
-    of_rows = max(of_users + of_items - variance(pairs), of_users, of_items)
-    seeds = len(of_seeds)
-    of_trainings = float(of_seeds.var(ddof=1)) / seeds if seeds > 1 else 0.0
-    total = of_rows + of_trainings
+    user_variance, item_variance = variance(users), variance(items)
+    row_variance = max(user_variance + item_variance - variance(pairs), user_variance, item_variance)
+    seeds = len(seed_differences)
+    training_variance = float(seed_differences.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    total = row_variance + training_variance
     if not total:
         return Comparison(difference, (difference, difference), 1.0 if difference == 0 else 0.0)
-    freedom = total**2 / (of_rows**2 / freedom + of_trainings**2 / max(seeds - 1, 1))
+    freedom = total**2 / (row_variance**2 / freedom + training_variance**2 / max(seeds - 1, 1))
     error = float(np.sqrt(total))
-    reach = float(t.ppf(0.975, freedom)) * error
+    half_width = float(t.ppf(0.975, freedom)) * error
     p_value = float(2 * t.sf(abs(difference) / error, freedom))
-    return Comparison(difference, (max(difference - reach, -1.0), min(difference + reach, 1.0)), p_value)
+    return Comparison(difference, (max(difference - half_width, -1.0), min(difference + half_width, 1.0)), p_value)
 
 
 class _WeightedAuc:
-    """The AUC of one prediction for any weights of the rows; the order is found once.
+    """The AUC of one prediction as a function of the rows' weights. The rows are sorted once.
 
     Args:
         positive: (n,) bool.
@@ -218,33 +234,34 @@ class _WeightedAuc:
         self.order = np.argsort(prediction, kind="stable")
         ordered = prediction[self.order]
         self.positive = positive[self.order]
-        self.first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # of each run of ties
+        self.tie_start = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # of each run of ties
 
     def __call__(self, weight: np.ndarray) -> float:
-        """Weights (n,) to the AUC; ties count half."""
+        """Return the AUC with weights (n,); ties count half."""
         weight = weight[self.order]
-        wins = np.add.reduceat(weight * self.positive, self.first)
-        losses = np.add.reduceat(weight * ~self.positive, self.first)
-        below = np.cumsum(losses) - losses
-        return float((wins * (below + losses / 2)).sum() / max(wins.sum() * losses.sum(), 1e-12))
+        positives = np.add.reduceat(weight * self.positive, self.tie_start)
+        negatives = np.add.reduceat(weight * ~self.positive, self.tie_start)
+        below = np.cumsum(negatives) - negatives
+        ordered_pairs = (positives * (below + negatives / 2)).sum()
+        return float(ordered_pairs / max(positives.sum() * negatives.sum(), 1e-12))
 
 
-def _components(positive: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Structural components of the AUC: V10 at positive rows, V01 at negative ones, (n,)."""
+def _structural_components(positive: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return the structural components of the AUC, (n,): V10 at positive rows and V01 at negative rows."""
     ranks = rankdata(prediction)
-    out = np.empty(len(prediction))
-    m, rest = positive.sum(), (~positive).sum()
-    out[positive] = (ranks[positive] - rankdata(prediction[positive])) / rest
-    out[~positive] = 1 - (ranks[~positive] - rankdata(prediction[~positive])) / m
-    return out
+    components = np.empty(len(prediction))
+    positives, negatives = positive.sum(), (~positive).sum()
+    components[positive] = (ranks[positive] - rankdata(prediction[positive])) / negatives
+    components[~positive] = 1 - (ranks[~positive] - rankdata(prediction[~positive])) / positives
+    return components
 
 
-def _effective(who: np.ndarray) -> float:
-    """How many clusters with equally many rows would be as many as those of some rows, (n,), are."""
-    rows = np.bincount(who).astype(np.float64)
+def _effective_clusters(cluster: np.ndarray) -> float:
+    """Return the effective number of clusters of rows (n,): the number of equally large clusters with the same weight (Kish)."""
+    rows = np.bincount(cluster).astype(np.float64)
     return float(rows.sum() ** 2 / (rows**2).sum())
 
 
-def _correction(clusters: int) -> float:
-    """Small-sample factor of a variance over clusters."""
+def _small_sample_factor(clusters: int) -> float:
+    """Return the small-sample correction of a variance over clusters."""
     return clusters / max(clusters - 1, 1)

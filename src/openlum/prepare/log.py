@@ -181,7 +181,7 @@ def _late_labels(engine: Engine, name: str, rows: ir.Table, first_position: int)
         such rows.
     """
     key = ("row",) if "row" in rows.columns else KEY
-    unlabelled = engine.materialize(f"{name} waiting", rows.filter(rows["label"].isnull()).select(key).distinct())
+    unlabelled = engine.materialize(f"{name} unlabelled", rows.filter(rows["label"].isnull()).select(key).distinct())
     if not engine.fetch_value(unlabelled.count()):
         return None
     same = [column for column in rows.columns if column not in (POSITION, "label")]

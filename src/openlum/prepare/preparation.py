@@ -150,7 +150,7 @@ class Preparation:
             new = read_entities(self.engine, self.checker, role, table, self._rejected_path(name))
             if rows is not None:
                 replaced = self.engine.fetch_value(rows.semi_join(new, "id").count())
-                self.checker.notes[f"{name}: rows that a later one of the same id has replaced"] = replaced
+                self.checker.notes[f"{name}: rows replaced by a later row of the same id"] = replaced
             rows = new if rows is None else ibis.union(new, rows.anti_join(new, "id").select(new.columns))
         assert rows is not None
         path = self.draft / "log" / f"{role}s.parquet"

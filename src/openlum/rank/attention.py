@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class TargetAttention(nn.Module):
-    """A weighted sum of behaviours; the weight of each comes from a small network on it and the target.
+    """A weighted sum of behaviours; a small network computes the weight of each from the behaviour and the target.
 
-    As in the paper the weights are not normalised, so that the strength of an interest is kept. The attention unit is
-    one hidden layer with ReLU over `[q, k, q - k, q * k]`.
+    As in the paper, the weights are not normalised, so that the strength of an interest is kept. The attention unit is one hidden
+    layer with ReLU over `[q, k, q - k, q * k]`.
 
     Args:
         width: D.
@@ -24,11 +24,17 @@ class TargetAttention(nn.Module):
         self.weight = nn.Linear(hidden, 1)
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """Target (B, D), behaviours (B, L, D) and which of them exist (B, L) to the user's interest in the target, (B, D)."""
-        # W [q, k, q - k, q * k] = (Wq + Wd) q + (Wk - Wd + Wp diag(q)) k: one product a row instead of the (B, L, 4 D) input.
+        """Return the user's interest in the target, (B, D).
+
+        Args:
+            query: (B, D) targets.
+            keys: (B, L, D) behaviours.
+            mask: (B, L) bool: True where a behaviour exists.
+        """
+        # W [q, k, q - k, q * k] = (Wq + Wd) q + (Wk - Wd + Wp diag(q)) k: one product per row instead of the (B, L, 4 D) input.
         w_query, w_key, w_difference, w_product = self.pair.weight.chunk(4, dim=1)  # (H, D) each
-        of_query = query @ (w_query + w_difference).T + self.pair.bias  # (B, H)
-        of_key = torch.addcmul((w_key - w_difference).T, query.unsqueeze(2), w_product.T)  # (B, D, H)
-        hidden = torch.baddbmm(of_query.unsqueeze(1), keys, of_key).relu()  # (B, L, H)
+        query_term = query @ (w_query + w_difference).T + self.pair.bias  # (B, H)
+        key_weight = torch.addcmul((w_key - w_difference).T, query.unsqueeze(2), w_product.T)  # (B, D, H)
+        hidden = torch.baddbmm(query_term.unsqueeze(1), keys, key_weight).relu()  # (B, L, H)
         weights = self.weight(hidden).squeeze(2) * mask  # (B, L)
-        return (weights.unsqueeze(2) * keys).sum(1)  # on a CPU faster than a product of (1, L) and (L, D) a row
+        return (weights.unsqueeze(2) * keys).sum(1)  # on a CPU faster than a product of (1, L) and (L, D) per row

@@ -1,6 +1,6 @@
-"""From `dataset/` and `knowledge/` to the inputs of rankers. All of a row's inputs lie strictly before the row's time.
+"""The inputs of rankers, read from `dataset/` and `knowledge/`. Every input of a row lies strictly before the row's time.
 
-Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N events, Q questions, E width of an answer.
+Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N events, Q questions, E width of an answer, V items.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from torch import Tensor
 from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_device, to_tensors
-from openlum.rank.fusion import of_several_values
+from openlum.rank.fusion import multi_value_feedback
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.settings import (
     GENERATIVE,
@@ -39,21 +39,21 @@ class Behaviours:
     """(B, L) bool: False where the history is shorter than L."""
 
     def to(self, device: torch.device) -> "Behaviours":
-        """On a device."""
+        """Return a copy on a device."""
         return Behaviours(self.item.to(device), to_device(self.condition, device), self.mask.to(device))
 
-    def by_length(self) -> list[tuple[Tensor, "Behaviours"]]:
-        """Rows of like length, (b,) each, and their behaviours without places that none of them fills.
+    def group_by_length(self) -> list[tuple[Tensor, "Behaviours"]]:
+        """Return groups of rows with histories of similar length: row indices (b,), and the behaviours without common padding.
 
-        Most histories are short and a few are long: together, a ranker spends its time on empty places.
+        Most histories are short and a few are long. In one batch, a ranker would spend most of its time on padding.
         """
         if not len(self.mask):
             return [(torch.arange(0), self)]
         length = self.mask.sum(1)  # (B,)
         size = (length.clamp(min=1).log2() / 2).ceil()  # (B,): 0 for one behaviour, 1 up to 4, 2 up to 16, ...
         groups = []
-        for one in size.unique():
-            rows = (size == one).nonzero().squeeze(1)  # (b,)
+        for group_size in size.unique():
+            rows = (size == group_size).nonzero().squeeze(1)  # (b,)
             longest = int(length[rows].max())
             item, mask = self.item[rows, :longest], self.mask[rows, :longest]
             condition = {name: values[rows, :longest] for name, values in self.condition.items()}
@@ -63,18 +63,18 @@ class Behaviours:
 
 @dataclass
 class KnowledgeInput:
-    """What is known beside the features. A ranker does not ask where it comes from."""
+    """The knowledge about B rows."""
 
     answers: Tensor
-    """(B, Q, E) float16: one vector a question."""
+    """(B, Q, E) float16: one vector per question."""
     target: Tensor
-    """(B, E) float16: the target item's vector in the same space."""
-    similarity: Tensor
-    """(B, Q) float32: one number a question."""
+    """(B, E) float16: the target item's embedding in the same space."""
+    scores: Tensor
+    """(B, Q) float32: similarities and feedback logits."""
 
     def to(self, device: torch.device) -> "KnowledgeInput":
-        """On a device."""
-        return KnowledgeInput(self.answers.to(device), self.target.to(device), self.similarity.to(device))
+        """Return a copy on a device."""
+        return KnowledgeInput(self.answers.to(device), self.target.to(device), self.scores.to(device))
 
 
 @dataclass
@@ -88,14 +88,14 @@ class Batch:
     features: Fields
     """KIND.FIELD to (B, ...)."""
     activity: Tensor
-    """(B,) log(1 + behaviours before)."""
+    """(B,) log(1 + number of behaviours before the row)."""
     history: Behaviours | None = None
-    """What the user did before, for rankers that read it."""
+    """The user's behaviours before the row, for rankers that read them."""
     knowledge: KnowledgeInput | None = None
-    """Knowledge, for rankers that take it."""
+    """Knowledge, for rankers that read it."""
 
     def to(self, device: torch.device) -> "Batch":
-        """On a device."""
+        """Return a copy on a device."""
         return Batch(
             self.user.to(device),
             self.item.to(device),
@@ -108,7 +108,7 @@ class Batch:
 
 @dataclass
 class Rows:
-    """The rows of one split."""
+    """The rows of one split: the impressions with a label."""
 
     row: Tensor
     """(I,) row ids."""
@@ -120,183 +120,198 @@ class Rows:
     """(I,) float32."""
     features: Fields
     """condition.FIELD and context.FIELD to (I, ...)."""
-    first: Tensor
-    """(I,) where the behaviours that a row may use begin in `RankingData.behaviours`."""
-    stop: Tensor
-    """(I,) where they end."""
+    history_start: Tensor
+    """(I,) index into `RankingData.behaviour_item` of the user's first behaviour."""
+    history_stop: Tensor
+    """(I,) index one past the last behaviour that lies before the row."""
     prefix: Tensor
-    """(I,) how many of the user's events lie before the row."""
+    """(I,) number of the user's events that lie before the row."""
     time: Tensor
     """(I,) int64 seconds since 1970."""
-    known: Tensor | None
-    """(I,) where the row lies in the knowledge."""
+    knowledge_index: Tensor | None
+    """(I,) index of the row in the arrays of `Knowledge`; None without knowledge."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, index: Tensor) -> "Rows":
-        """The rows at `index`."""
+        """Return the rows at `index`."""
         features = {name: values[index] for name, values in self.features.items()}
-        names = ("row", "user", "item", "label", "first", "stop", "prefix", "time")
-        known = None if self.known is None else self.known[index]
-        return Rows(**{name: getattr(self, name)[index] for name in names}, features=features, known=known)
+        names = ("row", "user", "item", "label", "history_start", "history_stop", "prefix", "time")
+        knowledge_index = None if self.knowledge_index is None else self.knowledge_index[index]
+        return Rows(
+            **{name: getattr(self, name)[index] for name in names}, features=features, knowledge_index=knowledge_index
+        )
 
 
 class RankingData:
-    """Everything that rankers are trained on, in memory.
+    """All data that rankers are trained and evaluated on, in memory.
 
     Args:
         dataset: from `lum prepare`.
         settings: of the rankers.
-        knowledge: of the same dataset, if there is some.
+        knowledge: about the same dataset; None for plain rankers only.
     """
 
     def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
         self.behaviour_specs = behaviour_specs(dataset)
         sequences = dataset.sequences
-        self.kept = kept = _kept_events(dataset, settings.history_where)  # (N,) bool
-        self.kept_before = np.concatenate([[0], np.cumsum(kept)])  # (N + 1,)
-        self.behaviour_item = torch.from_numpy(sequences.item[kept])
-        self.behaviour_condition = to_tensors({s.name: sequences.condition[s.name][kept] for s in self.behaviour_specs})
+        self.is_behaviour = is_behaviour = _behaviour_mask(dataset, settings.history_where)  # (N,) bool
+        self.behaviours_before = np.concatenate([[0], np.cumsum(is_behaviour)])  # (N + 1,)
+        self.behaviour_item = torch.from_numpy(sequences.item[is_behaviour])
+        self.behaviour_condition = to_tensors(
+            {spec.name: sequences.condition[spec.name][is_behaviour] for spec in self.behaviour_specs}
+        )
         self.user_features = to_tensors(dataset.user_features())
         self.item_features = to_tensors(dataset.item_features())
         if knowledge is not None:
             self.answers = torch.from_numpy(knowledge.answers)
-            self.similarity = torch.from_numpy(knowledge.similarity)
+            self.scores = torch.from_numpy(knowledge.scores)
             self.embeddings = torch.from_numpy(knowledge.items)
         self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
 
     def trained_items(self, config: RankerConfig) -> Tensor:
-        """The items that the ranker `config` meets in training: targets, and what its rows' histories are made of, (V,) bool."""
-        met = torch.zeros(config.items, dtype=torch.bool)
-        met[self.rows["train"].item] = True
-        read = self.kept if config.history_length else np.full(len(self.kept), config.architecture in GENERATIVE)
-        read = read & (self.dataset.sequences.time < self.dataset.info.valid_time)
-        met[torch.from_numpy(self.dataset.sequences.item[read])] = True
-        return met
+        """Return the items that the training of the ranker `config` sees, as targets or in histories, (V,) bool."""
+        trained = torch.zeros(config.items, dtype=torch.bool)
+        trained[self.rows["train"].item] = True
+        in_history = (
+            self.is_behaviour
+            if config.history_length
+            else np.full(len(self.is_behaviour), config.architecture in GENERATIVE)
+        )
+        in_history = in_history & (self.dataset.sequences.time < self.dataset.info.valid_time)
+        trained[torch.from_numpy(self.dataset.sequences.item[in_history])] = True
+        return trained
 
     def config(
         self, architecture: Architecture, with_knowledge: bool, settings: RankSettings | None = None
     ) -> RankerConfig:
-        """What a ranker for this data looks like; by default with the settings given at the start.
+        """Return the configuration of a ranker for this data; `settings` replace those of the constructor.
 
         Raises:
-            InputError: knowledge cannot enter this ranker as the settings want it to.
+            InputError: this ranker cannot read knowledge in the way that the settings ask for.
         """
         settings = settings or self.settings
-        if with_knowledge and not settings.informs(architecture):
+        if with_knowledge and not settings.accepts_knowledge(architecture):
             raise InputError(f"rank.knowledge: '{architecture}' has no inputs for knowledge; set fusion to 'late'")
         shape = None
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
-            direct = [] if architecture == "lightgbm" else chosen.answers  # trees take numbers only
-            known = self.knowledge.questions
-            numbers = chosen_questions(known, chosen.matching_questions) if chosen.matching else []
+            direct = [] if architecture == "lightgbm" else chosen.answers  # trees read scores only, no vectors
+            names = self.knowledge.score_names
+            scores = select_questions(names, chosen.matching_questions) if chosen.matching else []
             shape = KnowledgeShape(
-                answers=chosen_questions(self.knowledge.answered, direct),
-                similarities=numbers,
-                probabilities=of_several_values(numbers, known) if chosen.late else [],
+                answers=select_questions(self.knowledge.answer_names, direct),
+                similarities=scores,
+                probabilities=multi_value_feedback(scores, names) if chosen.late_fusion else [],
                 width=self.knowledge.items.shape[1],
             )
         return plain_config(self.dataset, architecture, settings).model_copy(update={"knowledge": shape})
 
     def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
-        """What the ranker `config` reads of rows `index`, (B,), of a split."""
+        """Return the inputs of the ranker `config` for the rows of a split at `index`, (B,)."""
         user, item = rows.user[index], rows.item[index]
         features = self.fields(rows, index)
-        past = rows.stop[index] - rows.first[index]  # (B,)
-        batch = Batch(user, item, features, past.float().log1p())
+        behaviours = rows.history_stop[index] - rows.history_start[index]  # (B,)
+        batch = Batch(user, item, features, behaviours.float().log1p())
         if config.history_length:
-            batch.history = self._history(rows.stop[index], past, config.history_length)
+            batch.history = self._history(rows.history_stop[index], behaviours, config.history_length)
         if config.knowledge is not None:
-            place = self._known(rows, config)[index]
-            answers, similarity = self._columns(config.knowledge)
+            knowledge_index = self._knowledge_index(rows, config)[index]
+            answers, scores = self._knowledge_columns(config.knowledge)
             batch.knowledge = KnowledgeInput(
-                self.answers[place][:, answers], self.embeddings[item], self.similarity[place][:, similarity]
+                self.answers[knowledge_index][:, answers],
+                self.embeddings[item],
+                self.scores[knowledge_index][:, scores],
             )
         return batch
 
     def fields(self, rows: Rows, index: Tensor) -> Fields:
-        """User, condition and context fields of rows `index`, (B,): KIND.FIELD to (B, ...)."""
+        """Return user, condition and context fields of the rows at `index`, (B,): KIND.FIELD to (B, ...)."""
         features = {f"user.{name}": values[rows.user[index]] for name, values in self.user_features.items()}
         return features | {name: values[index] for name, values in rows.features.items()}
 
-    def numbers(self, rows: Rows, config: RankerConfig) -> np.ndarray:
-        """Similarities and feedback predictions of rows that the ranker `config` takes, (I, Q) float32.
+    def knowledge_scores(self, rows: Rows, config: RankerConfig) -> np.ndarray:
+        """Return the similarities and feedback logits of rows that the ranker `config` reads, (I, Q) float32.
 
         Raises:
             InputError: there is no knowledge.
         """
         assert config.knowledge is not None
-        known = self._known(rows, config)
-        return self.similarity[known][:, self._columns(config.knowledge)[1]].numpy()
+        knowledge_index = self._knowledge_index(rows, config)
+        return self.scores[knowledge_index][:, self._knowledge_columns(config.knowledge)[1]].numpy()
 
-    def _known(self, rows: Rows, config: RankerConfig) -> Tensor:
-        """Where rows lie in the knowledge, (I,)."""
-        if rows.known is None:
+    def _knowledge_index(self, rows: Rows, config: RankerConfig) -> Tensor:
+        """Return the index of each row in the arrays of `Knowledge`, (I,)."""
+        if rows.knowledge_index is None:
             raise InputError(
-                f"{config.architecture} takes knowledge, and these data have none; give the output of 'lum query'"
+                f"the ranker '{config.architecture}' reads knowledge, and this data has none; give the output of 'lum query'"
             )
-        return rows.known
+        return rows.knowledge_index
 
-    def _columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:
-        """Which columns of answers and of similarities a ranker takes."""
+    def _knowledge_columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:
+        """Return the columns of `answers` and of `scores` that a ranker reads."""
         assert self.knowledge is not None
-        have = (self.knowledge.answered, shape.answers), (self.knowledge.questions, shape.similarities)
-        first, second = (
-            slice(None) if known == wanted else [known.index(name) for name in wanted] for known, wanted in have
+        needed = (
+            (self.knowledge.answer_names, shape.answers),
+            (self.knowledge.score_names, shape.similarities),
         )
-        return first, second
+        answers, scores = (
+            slice(None) if names == selected else [names.index(name) for name in selected] for names, selected in needed
+        )
+        return answers, scores
 
     def batches(self, rows: Rows, order: Tensor, config: RankerConfig) -> Iterator[tuple[Batch, Tensor]]:
-        """Batches of rows in an order, with their labels (B,)."""
+        """Yield batches of rows in an order, with their labels (B,)."""
         for index in order.split(config.settings.batch_size):
             yield self.batch(rows, index, config), rows.label[index]
 
-    def _history(self, stop: Tensor, past: Tensor, most: int) -> Behaviours:
-        """The last `most` behaviours before `stop`, (B,), of which there are `past`, (B,)."""
-        length = min(most, int(past.max()) if len(past) else 0)
+    def _history(self, stop: Tensor, behaviours: Tensor, max_length: int) -> Behaviours:
+        """Return the last `max_length` behaviours before the index `stop`, (B,); each row has `behaviours`, (B,), in all."""
+        length = min(max_length, int(behaviours.max()) if len(behaviours) else 0)
         back = torch.arange(1, length + 1)  # (L,)
-        mask = back <= past[:, None]  # (B, L)
-        place = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
-        condition = {name: values[place] for name, values in self.behaviour_condition.items()}
-        return Behaviours(self.behaviour_item[place], condition, mask)
+        mask = back <= behaviours[:, None]  # (B, L)
+        index = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
+        condition = {name: values[index] for name, values in self.behaviour_condition.items()}
+        return Behaviours(self.behaviour_item[index], condition, mask)
 
     def _rows(self, impressions: Impressions) -> Rows:
         sequences = self.dataset.sequences
-        user = sequences.user_index(impressions.user)
-        begin = np.where(user < 0, 0, sequences.offsets[np.maximum(user, 0)])  # (I,) into all events
-        end = begin + np.where(user < 0, 0, impressions.prefix)
+        user_index = sequences.user_index(impressions.user)
+        start = np.where(user_index < 0, 0, sequences.offsets[np.maximum(user_index, 0)])  # (I,) into all events
+        stop = start + np.where(user_index < 0, 0, impressions.prefix)
         features = {f"condition.{name}": values for name, values in impressions.condition.items()}
         features |= {f"context.{name}": values for name, values in impressions.context.items()}
-        places = None if self.knowledge is None else torch.from_numpy(self.knowledge.places(impressions.row))
+        knowledge_index = None if self.knowledge is None else torch.from_numpy(self.knowledge.index_of(impressions.row))
         return Rows(
             row=torch.from_numpy(impressions.row),
             user=torch.from_numpy(impressions.user),
             item=torch.from_numpy(impressions.item),
             label=torch.from_numpy(impressions.label),
             features=to_tensors(features),
-            first=torch.from_numpy(self.kept_before[begin]),
-            stop=torch.from_numpy(self.kept_before[end]),
+            history_start=torch.from_numpy(self.behaviours_before[start]),
+            history_stop=torch.from_numpy(self.behaviours_before[stop]),
             prefix=torch.from_numpy(impressions.prefix),
             time=torch.from_numpy(impressions.time),
-            known=places,
+            knowledge_index=knowledge_index,
         )
 
 
 def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
-    """The fields of a behaviour. Time fields are left out, for end-to-end models too: with them those are worse
-    (docs/experiments.md)."""
+    """Return the condition fields of a behaviour, without time fields.
+
+    Time fields make end-to-end models worse (docs/experiments.md), so they are left out for every ranker.
+    """
     times = dataset.info.data_schema.time_fields
     return [spec for spec in dataset.specs("condition") if spec.name not in times]
 
 
 def plain_config(dataset: Dataset, architecture: Architecture, settings: RankSettings) -> RankerConfig:
-    """What a ranker without knowledge looks like."""
+    """Return the configuration of a ranker without knowledge."""
     info = dataset.info
-    asked = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
-    kinds = (("user", info.user), ("condition", asked), ("context", info.context))
+    row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
+    kinds = (("user", info.user), ("condition", row_condition), ("context", info.context))
     return RankerConfig(
         architecture=architecture,
         settings=settings,
@@ -308,52 +323,56 @@ def plain_config(dataset: Dataset, architecture: Architecture, settings: RankSet
     )
 
 
-def chosen_questions(questions: list[str], names: list[str] | None) -> list[str]:
-    """The questions that are named, in their order; all where none are.
+def select_questions(questions: list[str], names: list[str] | None) -> list[str]:
+    """Return those of `questions` that are in `names`, in the order of `questions`; all questions if `names` is None.
 
     Raises:
         InputError: the knowledge has no question of a name.
     """
     unknown = sorted(set(names or []) - set(questions))
     if unknown:
-        raise InputError(f"rank.knowledge: the knowledge has no question '{unknown[0]}'; it has {', '.join(questions)}")
+        raise InputError(
+            f"rank.knowledge: the knowledge has no question '{unknown[0]}'; choose from {', '.join(questions)}"
+        )
     return [name for name in questions if names is None or name in names]
 
 
-def check_questions(settings: KnowledgeSettings, asked: list[str], feedback_names: list[str]) -> None:
-    """Knowledge with these questions and feedback predictions has all that the settings name.
+def check_questions(settings: KnowledgeSettings, questions: list[str], feedback_names: list[str]) -> None:
+    """Check that knowledge with these questions and feedback predictions has everything that the settings name.
 
     Raises:
-        InputError: it lacks one.
+        InputError: a named question or feedback prediction is missing.
     """
-    chosen_questions([*asked, *feedback_names], settings.matching_questions)
-    chosen_questions(asked, settings.direct_questions)
+    select_questions([*questions, *feedback_names], settings.matching_questions)
+    select_questions(questions, settings.direct_questions)
 
 
-def _kept_events(dataset: Dataset, where: dict[str, list[Any]] | None) -> np.ndarray:
-    """(N,) bool: which events are behaviours."""
+def _behaviour_mask(dataset: Dataset, where: dict[str, list[Any]] | None) -> np.ndarray:
+    """Return which events are behaviours, (N,) bool."""
     condition = dataset.sequences.condition
-    kept = np.ones(len(dataset.sequences.item), bool)
-    for name, ids in where_ids(dataset, where).items():
-        found = np.isin(condition[name], ids)
-        kept &= found.any(-1) if found.ndim > 1 else found
-    return kept
+    mask = np.ones(len(dataset.sequences.item), bool)
+    for name, ids in history_where_ids(dataset, where).items():
+        matches = np.isin(condition[name], ids)
+        mask &= matches.any(-1) if matches.ndim > 1 else matches
+    return mask
 
 
-def where_ids(dataset: Dataset, where: dict[str, list[Any]] | None) -> dict[str, np.ndarray]:
-    """Field to the ids of the values that `rank.history_where` names.
+def history_where_ids(dataset: Dataset, where: dict[str, list[Any]] | None) -> dict[str, np.ndarray]:
+    """Return the condition fields of `rank.history_where` and the ids of their values.
 
     Raises:
-        InputError: it names a field or a value that the dataset does not have.
+        InputError: `where` names a field or a value that the dataset does not have.
     """
     vocabularies = dataset.vocabularies("condition") if where else {}
     ids: dict[str, np.ndarray] = {}
     for name, values in (where or {}).items():
         if name not in vocabularies:
-            known = ", ".join(vocabularies) or "none"
-            raise InputError(f"rank.history_where: '{name}' is no categorical condition field; there are: {known}")
+            fields = ", ".join(vocabularies) or "none"
+            raise InputError(
+                f"rank.history_where: '{name}' is not a categorical condition field of the dataset; its fields: {fields}"
+            )
         ids[name] = vocabularies[name].encode(values)
         if (ids[name] == 0).any():
-            value, there = values[int(np.argmin(ids[name]))], ", ".join(vocabularies[name].values[:8])
-            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'; it has {there} ...")
+            value, examples = values[int(np.argmin(ids[name]))], ", ".join(vocabularies[name].values[:8])
+            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'; it has {examples} ...")
     return ids

@@ -1,6 +1,6 @@
-"""Knowledge as features of any PyTorch model (paper, section 3.3: direct use and interest matching).
+"""Knowledge as input features of any PyTorch model (LUM paper, section 3.3: direct use and interest matching).
 
-Shapes: B rows, Q questions, E width of an answer, K width inside, H width of the result.
+Shapes: B rows, Q questions, E width of an answer, K hidden width, H output width.
 """
 
 import torch
@@ -12,19 +12,19 @@ from openlum.errors import InputError
 
 
 class KnowledgeFeatures(nn.Module):
-    """Answers and a target item's embedding to features that say what the user wants and whether the target is it.
+    """A module that turns answers and the target item's embedding into features for a ranker.
 
-    *Direct*: answers and target are projected, and a gate on each answer's match with the target weighs the questions. *Interest
-    matching*: the similarities, standardised, one number a question. The result starts at zero, so that a model which
-    has it added to a hidden layer, or joined to its inputs, begins as it was.
+    *Direct use*: answers and target are projected, and a gate weighs the questions by each answer's match with the target.
+    *Interest matching*: the similarities are standardised and used as one number per question. The output layer starts at zero.
+    A model that adds the features to a hidden layer, or appends them to its inputs, therefore starts with unchanged predictions.
 
     Args:
-        questions: Q, how many answers are used directly; 0 for none.
+        questions: Q, the number of answers for direct use; 0 for none.
         width: E.
         out: H.
-        similarities: how many similarities are used; by default one a question, 0 for none.
+        similarities: number of similarities for interest matching; by default Q, 0 for none.
         hidden: K.
-        dropout: of the projected answers.
+        dropout: dropout of the projected answers.
 
     Examples:
         >>> knowledge = KnowledgeFeatures(questions=5, width=64, out=128)
@@ -47,14 +47,16 @@ class KnowledgeFeatures(nn.Module):
         questions = whole_number("questions", questions, 0)
         similarities = questions if similarities is None else whole_number("similarities", similarities, 0)
         if not questions and not similarities:
-            raise InputError("questions, similarities: knowledge must be used directly, for matching, or both")
+            raise InputError(
+                "questions, similarities: both are 0; use answers directly, similarities for matching, or both"
+            )
         width, out, hidden = (
             whole_number("width", width, 1),
             whole_number("out", out, 1),
             whole_number("hidden", hidden, 1),
         )
         self.shape = questions, width, similarities
-        self.scale = width**0.5  # entries of a unit vector to unit variance
+        self.scale = width**0.5  # scales the entries of a unit vector to unit variance
         self.answer = nn.Linear(width, hidden) if questions else None
         self.target = nn.Linear(width, hidden) if questions else None
         self.gate = nn.Linear(hidden, 1) if questions else None
@@ -65,15 +67,15 @@ class KnowledgeFeatures(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, answers: Tensor | None, target: Tensor | None, similarity: Tensor | None = None) -> Tensor:
-        """To features, (B, H), in the dtype of the weights.
+        """Return features, (B, H), in the dtype of the weights.
 
         Args:
-            answers: (B, Q, E), unit length, any floating dtype; not needed for matching alone.
-            target: (B, E), unit length; likewise.
-            similarity: (B, Q) of each answer to the target; computed from them where it is not given.
+            answers: (B, Q, E), unit length, any floating dtype; may be None if only `similarity` is used.
+            target: (B, E), unit length; may be None in the same case.
+            similarity: (B, Q) similarity of each answer to the target; by default computed from `answers` and `target`.
 
         Raises:
-            InputError: one that is needed is not given, or has another shape.
+            InputError: a needed tensor is missing or has a wrong shape.
         """
         questions, width, similarities = self.shape
         dtype, parts = self.out.weight.dtype, []
@@ -85,30 +87,35 @@ class KnowledgeFeatures(nn.Module):
             assert self.gate is not None
             assert answers is not None
             assert target is not None
-            asked = self.answer(answers.to(dtype) * self.scale).relu()  # (B, Q, K)
-            wanted = self.target(target.to(dtype) * self.scale).relu()  # (B, K)
-            match = self.dropout(asked) * wanted.unsqueeze(1)  # (B, Q, K)
-            weight = self.gate(match).softmax(1)  # (B, Q, 1): which questions matter for this target
-            parts += [match.flatten(1), (weight * asked).sum(1), wanted]
+            projected = self.answer(answers.to(dtype) * self.scale).relu()  # (B, Q, K)
+            projected_target = self.target(target.to(dtype) * self.scale).relu()  # (B, K)
+            match = self.dropout(projected) * projected_target.unsqueeze(1)  # (B, Q, K)
+            weight = self.gate(match).softmax(1)  # (B, Q, 1): weight of each question for this target
+            parts += [match.flatten(1), (weight * projected).sum(1), projected_target]
         if self.norm is not None:
             if similarity is None:
                 assert answers is not None
                 assert target is not None
-                fine = torch.promote_types(dtype, torch.float32)
-                similarity = (answers.to(fine) @ target.to(fine).unsqueeze(2)).squeeze(2)
+                precise = torch.promote_types(dtype, torch.float32)
+                similarity = (answers.to(precise) @ target.to(precise).unsqueeze(2)).squeeze(2)
             similarity = _checked("similarity", similarity, (len(parts[0]) if parts else None, similarities))
-            seen = self.norm.running_mean, self.norm.running_var
-            parts.append(F.batch_norm(similarity.to(dtype), *seen, training=self.training and len(similarity) > 1))
+            running = self.norm.running_mean, self.norm.running_var
+            use_batch = self.training and len(similarity) > 1
+            parts.append(F.batch_norm(similarity.to(dtype), *running, training=use_batch))
         return self.out(torch.cat(parts, 1))
 
 
 def _checked(name: str, x: Tensor | None, shape: tuple[int | None, ...]) -> Tensor:
-    """A tensor of floating dtype with this shape; None stands for any length."""
+    """Return `x` if it has a floating dtype and this shape, in which None stands for any length.
+
+    Raises:
+        InputError: `x` is not such a tensor.
+    """
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        found = shown(x)
+        actual = shown(x)
         if isinstance(x, Tensor):
-            found = f"one of {x.dtype}; int8 answers are to be divided by their length"
-        raise InputError(f"KnowledgeFeatures: {name}: expected a tensor of floating dtype, found {found}")
+            actual = f"dtype {x.dtype}; divide int8 answers by their length first"
+        raise InputError(f"KnowledgeFeatures: {name}: expected a tensor of floating dtype, found {actual}")
     if x.dim() != len(shape) or any(n not in (None, size) for n, size in zip(shape, x.shape, strict=True)):
         expected = ", ".join("rows" if n is None else str(n) for n in shape)
         raise InputError(f"KnowledgeFeatures: {name}: expected the shape ({expected}), found {tuple(x.shape)}")

@@ -1,10 +1,13 @@
-"""Late fusion: a ranker's logit and the numbers of knowledge, joined on rows that the Large User Model has not learned from.
+"""Late fusion: a logistic regression joins a ranker's logit with knowledge scores.
 
-On the rows that rankers are trained on the answers are in-sample: they have seen what they tell. A ranker that learns there how
-far to trust them trusts them too much. Here it learns without them, and the weights of its logit and of the knowledge come from
-the validation rows (stacked generalisation: Wolpert, Neural Networks 1992).
+On the rows that rankers are trained on, the answers are in-sample: the Large User Model was trained on the events behind these
+rows. A ranker that learns there how much to trust the answers trusts them too much. In late fusion the ranker is trained without
+knowledge. The weights of its logit and of the knowledge scores are fitted on the validation rows, which the Large User Model
+has not learned (stacked generalisation: Wolpert, Neural Networks 1992).
 
-Shapes: I rows, Q numbers of knowledge, X numbers that are joined: the logit, knowledge, and what is made of it.
+*Knowledge scores* are the similarities of answers and target item, and the feedback logits (log-odds of feedback predictions).
+
+Shapes: I rows, Q knowledge scores, X inputs of the fusion: the ranker's logit, knowledge scores, and their probabilities.
 """
 
 from collections.abc import Callable
@@ -21,146 +24,154 @@ from openlum.arguments.arrays import groups, labels, probabilities, table
 from openlum.errors import InputError
 
 Calibration = Callable[[np.ndarray], np.ndarray]
-"""A ranker's probabilities, (I,), to calibrated ones, (I,) float32."""
+"""A function from a ranker's probabilities (I,) to calibrated probabilities (I,) float32."""
 FOLDS = 5
+"""Number of folds of users in `cross_fit`."""
 SMALLEST = 1e-6
-"""Probabilities closer than this to 0 or 1 count as this close."""
+"""Probabilities are clipped to [SMALLEST, 1 - SMALLEST] before their logit is taken."""
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """A logistic regression over numbers of a row."""
+    """A fitted logistic regression."""
 
     weight: np.ndarray
     """(X,) float64."""
     bias: float
-    """Added to the logit."""
+    """Intercept of the logit."""
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Numbers (I, X) to probabilities, (I,) float32."""
+        """Return probabilities, (I,) float32, from inputs (I, X)."""
         return np.asarray(expit(self.logit(x)), np.float32)
 
     def logit(self, x: np.ndarray) -> np.ndarray:
-        """Numbers (I, X) to log-odds, (I,) float64."""
-        return np.asarray(table("numbers", x, len(self.weight)) @ self.weight + self.bias)
+        """Return log-odds, (I,) float64, from inputs (I, X)."""
+        return np.asarray(table("fusion inputs", x, len(self.weight)) @ self.weight + self.bias)
 
 
-def fused_inputs(probability: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """A ranker's probabilities (I,) and numbers of knowledge (I, Q) to what is fused, (I, X).
+def fused_inputs(probability: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the inputs of a fusion, (I, X): the logit of a ranker's probabilities (I,), then knowledge scores (I, Q).
 
     Raises:
-        InputError: one is no probability, or not finite; or there are not as many of both.
+        InputError: a value is not a probability or not finite, or the numbers of rows differ.
     """
-    numbers = table("numbers", numbers)
-    probability = probabilities("probability", probability, len(numbers))
-    return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), numbers])
+    scores = table("knowledge scores", scores)
+    probability = probabilities("probability", probability, len(scores))
+    return np.column_stack([logit(np.clip(probability.astype(np.float64), SMALLEST, 1 - SMALLEST)), scores])
 
 
-def of_several_values(names: list[str], known: list[str]) -> list[str]:
-    """Those of some numbers of knowledge that are feedback predictions, FIELD=VALUE, whose field has more than two values.
+def multi_value_feedback(names: list[str], all_names: list[str]) -> list[str]:
+    """Return the names of feedback predictions, FIELD=VALUE, whose field has more than two values.
 
     Args:
-        names: of the numbers.
-        known: names of all numbers of the knowledge.
+        names: names of knowledge scores to choose from.
+        all_names: names of all scores of the knowledge.
     """
-    fields = [name.partition("=")[0] for name in known if "=" in name]
+    fields = [name.partition("=")[0] for name in all_names if "=" in name]
     return [name for name in names if "=" in name and fields.count(name.partition("=")[0]) > 2]
 
 
-def with_probabilities(numbers: np.ndarray, names: list[str], several: list[str]) -> np.ndarray:
-    """Numbers of knowledge (I, Q), and after them the probabilities of some values.
+def with_probabilities(scores: np.ndarray, names: list[str], probability_names: list[str]) -> np.ndarray:
+    """Return knowledge scores (I, Q), followed by the probabilities of some feedback predictions.
 
-    A label may stand for several values, such as 4 or 5 stars. Its probability is the sum of theirs, which no weights of their
-    log-odds give.
+    A label may stand for several values of a feedback field, such as 4 or 5 stars. The probability of the label is then the sum
+    of the probabilities of the values. No weighted sum of their log-odds equals it.
 
     Args:
-        numbers: similarities, and log-odds of feedback predictions.
-        names: of the Q numbers.
-        several: names of the feedback predictions whose probabilities are wanted too.
+        scores: (I, Q) similarities and feedback logits.
+        names: names of the Q scores.
+        probability_names: names of the feedback predictions whose probabilities are appended.
 
     Raises:
-        InputError: there are not as many names as numbers, or a name of `several` is none of them.
+        InputError: the numbers of names and scores differ, or a name of `probability_names` is not in `names`.
     """
-    numbers = table("numbers", numbers, len(names))
-    unknown = [name for name in several if name not in names]
+    scores = table("knowledge scores", scores, len(names))
+    unknown = [name for name in probability_names if name not in names]
     if unknown:
-        raise InputError(f"fusion: there is no number '{unknown[0]}'; there are: {', '.join(names)}")
-    return np.concatenate([numbers, expit(numbers[:, [names.index(name) for name in several]])], 1)
+        raise InputError(f"fusion: unknown knowledge score '{unknown[0]}'; choose from {', '.join(names)}")
+    return np.concatenate([scores, expit(scores[:, [names.index(name) for name in probability_names]])], 1)
 
 
 def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
-    """Logistic regression of labels (I,) on numbers (I, X), each scaled to unit variance for its penalty (C = 1).
+    """Return a logistic regression of labels (I,) on inputs (I, X). Inputs are scaled to unit variance for the penalty (C = 1).
 
     Raises:
-        InputError: all labels are the same, or one is neither 0 nor 1, or there are not as many of both.
+        InputError: all labels are the same, a label is neither 0 nor 1, or the numbers of rows differ.
     """
-    x, label = _rows(x, label)
+    x, label = _checked_rows(x, label)
     if len(np.unique(label)) < 2:
-        raise InputError("fusion: all labels are the same; its weights come from rows with both")
+        raise InputError("fusion: all labels are the same; give rows with both labels")
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, label)
     scaler, regression = fitted[0], fitted[1]
     weight = regression.coef_[0] / scaler.scale_
     return Fusion(weight, float(regression.intercept_[0] - weight @ scaler.mean_))
 
 
-def _rows(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (I, X), at least one a row, and as many labels, (I,)."""
+def _checked_rows(x: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs (I, X) with at least one column, and labels (I,).
+
+    Raises:
+        InputError: the arrays have other shapes or values.
+    """
     label = labels(label)
-    x = table("numbers", x)
+    x = table("fusion inputs", x)
     if len(x) != len(label) or not x.shape[1]:
-        raise InputError(f"fusion: numbers {x.shape} and labels {label.shape}; expected (rows, columns) and (rows,)")
+        raise InputError(
+            f"fusion: inputs of shape {x.shape} and labels of shape {label.shape}; expected (rows, columns) and (rows,)"
+        )
     return x, label
 
 
 def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
-    """What makes a ranker's probabilities those of the rows that it is judged after (Platt scaling, 1999).
+    """Return a function that calibrates a ranker's probabilities (Platt scaling, 1999).
 
-    Fusion with knowledge does this on the way. Without it a ranker that is too sure of itself has a log loss that says nothing of
-    what it knows.
+    Late fusion calibrates by itself. Without calibration, the log loss of an overconfident ranker says nothing about its ranking.
 
     Args:
-        probability: of validation rows, (I,).
-        label: theirs, (I,).
+        probability: (I,) the ranker's probabilities of the validation rows.
+        label: (I,) labels of the validation rows.
     """
     label = labels(label)
-    nothing = np.empty((len(label), 0))
-    fusion = fit_fusion(fused_inputs(probability, nothing), label)
+    no_scores = np.empty((len(label), 0))
+    fusion = fit_fusion(fused_inputs(probability, no_scores), label)
 
-    def calibrated(other: np.ndarray) -> np.ndarray:
-        other = probabilities("probability", other)
-        return fusion(fused_inputs(other, np.empty((len(other), 0))))
+    def calibrate(probability: np.ndarray) -> np.ndarray:
+        probability = probabilities("probability", probability)
+        return fusion(fused_inputs(probability, np.empty((len(probability), 0))))
 
-    return calibrated
+    return calibrate
 
 
 def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusion, np.ndarray]:
-    """Fit a fusion, and judge the very rows that it comes from by what the rows of other users tell.
+    """Fit a fusion, and predict the same rows with weights that were fitted to other users' rows.
 
-    The weights for a user's rows come from five folds of users less its own. The level is one for all rows, that of the whole
-    fusion at the mean row: levels of the folds would differ, each lower the more positive labels its own rows have, and rank the
-    rows of different folds against their labels.
+    The users are split into five folds. The weights for a user's rows come from the other four folds. The level is the same for
+    all
+    rows: the logit of the whole fusion at the mean row. A fold's own level would be lower the more positive labels the fold
+        has, and
+    would therefore rank rows of different folds against their labels.
 
     Args:
-        x: numbers, (I, X).
+        x: inputs, (I, X).
         label: labels, (I,).
         user: users, (I,).
 
     Returns:
-        The fusion of all rows, and cross-fitted probabilities, (I,) float32: by its own weights where there are too few users, or
-        where the other users' rows have one label alone.
+        The fusion of all rows, and cross-fitted probabilities, (I,) float32. The probabilities are those of the whole fusion if
+        there are fewer than five users, and for a fold if the rows of all other folds have the same label.
 
     Raises:
         InputError: all labels are the same.
     """
-    x, label = _rows(x, label)
+    x, label = _checked_rows(x, label)
     user = groups("user", user, len(label))
-    whole = fit_fusion(x, label)
-    out = whole(x)
+    fusion = fit_fusion(x, label)
+    probability = fusion(x)
     if len(np.unique(user)) < FOLDS:
-        return whole, out
+        return fusion, probability
     centre = x.mean(0, np.float64, keepdims=True)  # (1, X)
-    for others, own in GroupKFold(FOLDS).split(x, label, user):
-        if len(np.unique(label[others])) > 1:
-            weight = fit_fusion(x[others], label[others]).weight
-            out[own] = expit((x[own] - centre) @ weight + whole.logit(centre))
-    return whole, out
+    for fit_rows, fold_rows in GroupKFold(FOLDS).split(x, label, user):
+        if len(np.unique(label[fit_rows])) > 1:
+            weight = fit_fusion(x[fit_rows], label[fit_rows]).weight
+            probability[fold_rows] = expit((x[fold_rows] - centre) @ weight + fusion.logit(centre))
+    return fusion, probability

@@ -1,8 +1,8 @@
-"""Features that an engineer would make by hand for trees: the row's fields, and counts and shares of what happened before it.
+"""Hand-made features for trees: the row's fields, and counts and feedback shares of earlier events.
 
-All of a row's features lie strictly before the row's second.
+All features of a row lie strictly before the row's second.
 
-Shapes: I rows, N events, M values of a multi field, R feedback values.
+Shapes: I rows, N events, M values of a multi field, R feedback values, V items.
 """
 
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.settings import RankerConfig
 from openlum.schema import FieldSpec
 
-MOST_INDICATORS = 64
-"""Multi fields with more values get no column a value, only their counts and shares."""
+MAX_INDICATORS = 64
+"""Multi fields with more values get no indicator column per value, only counts and shares."""
 
 
 @dataclass
-class Made:
-    """Columns, and which of them are categories."""
+class FeatureTable:
+    """Feature columns, and which of them are categories."""
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     """Name to (I,)."""
@@ -30,10 +30,10 @@ class Made:
 
 
 class HandFeatures:
-    """Makes features of rows.
+    """A function from rows to hand-made features.
 
     Args:
-        data: whose rows and events they are made of.
+        data: the rows and events from which features are made.
         config: of the ranker.
     """
 
@@ -46,73 +46,81 @@ class HandFeatures:
             min(sequences.time.min(initial=0), *(int(r.time.min()) if len(r) else 0 for r in data.rows.values()))
         )
         feedback = [spec for spec in data.dataset.specs("condition") if spec.feedback and spec.type == "categorical"]
-        self.outcomes = {
+        self.has_feedback = {
             f"{spec.name}_{value}": (sequences.condition[spec.name] == value).astype(np.float64)
             for spec in feedback
             for value in range(1, spec.size)
-        }  # each (N,)
+        }  # FIELD_VALUE to (N,)
 
-    def __call__(self, rows: Rows) -> Made:
-        """The features of rows."""
-        made = Made()
+    def __call__(self, rows: Rows) -> FeatureTable:
+        """Return the features of rows."""
+        table = FeatureTable()
         user, item, time = rows.user.numpy(), rows.item.numpy(), rows.time.numpy()
         for spec in self.config.features:
             kind, name = spec.name.split(".", 1)
             values = self.data.user_features[name][rows.user] if kind == "user" else rows.features[spec.name]
-            self._field(made, spec, values)
+            self._add_field(table, spec, values)
         for spec in self.config.item:
-            named = spec.model_copy(update={"name": f"item.{spec.name}"})
-            self._field(made, named, self.data.item_features[spec.name][rows.item])
-        self._past(made, "user", self.user[:, None], user[:, None], time)
-        self._past(made, "item", self.events.item[:, None], item[:, None], time)
+            item_spec = spec.model_copy(update={"name": f"item.{spec.name}"})
+            self._add_field(table, item_spec, self.data.item_features[spec.name][rows.item])
+        self._add_history(table, "user", self.user[:, None], user[:, None], time)
+        self._add_history(table, "item", self.events.item[:, None], item[:, None], time)
         for spec in self.config.item:
             if spec.type in ("categorical", "multi"):
-                table = self.data.item_features[spec.name].numpy()
-                table = table.reshape(len(table), -1)  # (V, M)
-                of_events = _pairs(self.user, table[self.events.item], spec.size)
-                self._past(made, f"user_{spec.name}", of_events, _pairs(user, table[item], spec.size), time)
-        return made
+                item_values = self.data.item_features[spec.name].numpy()
+                item_values = item_values.reshape(len(item_values), -1)  # (V, M)
+                event_keys = _user_value_keys(self.user, item_values[self.events.item], spec.size)
+                row_keys = _user_value_keys(user, item_values[item], spec.size)
+                self._add_history(table, f"user_{spec.name}", event_keys, row_keys, time)
+        return table
 
-    def _field(self, made: Made, spec: FieldSpec, values: Tensor) -> None:
+    def _add_field(self, table: FeatureTable, spec: FieldSpec, values: Tensor) -> None:
         array = values.numpy()
         if spec.type == "categorical":
-            made.columns[spec.name] = array
-            made.categories.add(spec.name)
+            table.columns[spec.name] = array
+            table.categories.add(spec.name)
         elif spec.type == "multi":
-            if spec.size <= MOST_INDICATORS:
+            if spec.size <= MAX_INDICATORS:
                 for value in range(1, spec.size):
-                    made.columns[f"{spec.name}_{value}"] = (array == value).any(1)
+                    table.columns[f"{spec.name}_{value}"] = (array == value).any(1)
         elif array.ndim == 1:
-            made.columns[spec.name] = array
+            table.columns[spec.name] = array
         else:
             for index in range(array.shape[1]):
-                made.columns[f"{spec.name}_{index}"] = array[:, index]
+                table.columns[f"{spec.name}_{index}"] = array[:, index]
 
-    def _past(self, made: Made, name: str, keys: np.ndarray, wanted: np.ndarray, time: np.ndarray) -> None:
-        """How many events with one of the wanted keys, (I, M), lie before the rows, and the share of each feedback value in them.
+    def _add_history(
+        self, table: FeatureTable, name: str, event_keys: np.ndarray, row_keys: np.ndarray, time: np.ndarray
+    ) -> None:
+        """Add the number of events before each row with one of the row's keys, and the share of each feedback value in them.
 
-        A key of -1 is none. `keys` are those of the events, (N, M).
+        Args:
+            table: gets the columns.
+            name: prefix of the columns.
+            event_keys: (N, M) keys of the events; -1 is no key.
+            row_keys: (I, M) keys of the rows; -1 is no key.
+            time: (I,) times of the rows.
         """
-        place, column = np.nonzero(keys >= 0)
-        distinct, key = np.unique(keys[place, column], return_inverse=True)
-        when = self.events.time[place] - self.begins
-        order = np.lexsort((when, key))
-        place = place[order]
-        sorted_by = by_key_then_time(key[order], when[order])
-        number = np.searchsorted(distinct, wanted)  # (I, M)
-        there = number < len(distinct)
-        there[there] = distinct[number[there]] == wanted[there]
-        first = np.searchsorted(sorted_by, by_key_then_time(number, np.zeros_like(number)))
-        last = np.searchsorted(sorted_by, by_key_then_time(number, (time - self.begins)[:, None]))
-        last = np.where(there, last, first)
+        event, column = np.nonzero(event_keys >= 0)
+        distinct, key = np.unique(event_keys[event, column], return_inverse=True)
+        event_time = self.events.time[event] - self.begins
+        order = np.lexsort((event_time, key))
+        event = event[order]
+        sorted_keys = by_key_then_time(key[order], event_time[order])
+        key_index = np.searchsorted(distinct, row_keys)  # (I, M)
+        has_events = key_index < len(distinct)
+        has_events[has_events] = distinct[key_index[has_events]] == row_keys[has_events]
+        first = np.searchsorted(sorted_keys, by_key_then_time(key_index, np.zeros_like(key_index)))
+        last = np.searchsorted(sorted_keys, by_key_then_time(key_index, (time - self.begins)[:, None]))
+        last = np.where(has_events, last, first)
         count = (last - first).sum(1)
-        made.columns[f"{name}_events"] = count
-        for outcome, happened in self.outcomes.items():
-            total = np.concatenate([[0], np.cumsum(happened[place])])
+        table.columns[f"{name}_events"] = count
+        for feedback, has_value in self.has_feedback.items():
+            total = np.concatenate([[0], np.cumsum(has_value[event])])
             share = (total[last] - total[first]).sum(1) / np.maximum(count, 1)
-            made.columns[f"{name}_{outcome}"] = np.where(count > 0, share, np.nan)
+            table.columns[f"{name}_{feedback}"] = np.where(count > 0, share, np.nan)
 
 
-def _pairs(user: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """User (n,) and values (n, M) to one key each, (n, M); value 0 has none."""
+def _user_value_keys(user: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """Return one key for each pair of a user (n,) and a value (n, M); value 0 has the key -1."""
     return np.where(values > 0, user[:, None] * size + values, -1)

@@ -1,6 +1,6 @@
-"""The reader of `knowledge/`, in the form *per impression*: answers as of each impression row's own time.
+"""The reader of `knowledge/` in the form *per impression*: answers as of each impression row's own time.
 
-Shapes: n rows, Q questions, E width of an answer, V items.
+Shapes: n rows, Q questions or scores, E width of an answer, V items.
 """
 
 from dataclasses import dataclass
@@ -21,71 +21,71 @@ MADE_BY = "lum query"
 
 
 class KnowledgeInfo(Settings):
-    """What `knowledge.json` must tell a reader; what else it has is for people."""
+    """The keys of `knowledge.json` that the reader needs. Other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     form: str
-    """`impression`, or another that no ranker reads."""
+    """`impression`; rankers read no other form."""
     questions: list[str]
     """Names of the questions."""
     feedback_names: list[str]
-    """FIELD=VALUE of what items were judged by."""
+    """Names of the feedback predictions, FIELD=VALUE."""
     width: int = Field(ge=1)
     """E."""
     rows: int = Field(ge=0)
-    """In all parts."""
+    """Number of rows in all parts."""
     dataset: str
     """Fingerprint of the dataset whose impressions were answered."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Answers and similarities, aligned with impression rows."""
+    """Answers and knowledge scores of impression rows."""
 
     path: Path
-    """Where it was read."""
-    questions: list[str]
-    """Names of the questions that have similarities, then of the feedback predictions, FIELD=VALUE."""
-    answered: list[str]
+    """The directory."""
+    score_names: list[str]
+    """Names of the Q scores: the questions (similarities), then the feedback predictions, FIELD=VALUE (feedback logits)."""
+    answer_names: list[str]
     """Names of the questions whose answers were read."""
     row: np.ndarray
     """(n,) int64 impression row ids, ascending."""
-    place: np.ndarray
-    """(n,) where each of `row` lies in `answers` and `similarity`."""
+    index: np.ndarray
+    """(n,) index into `answers` and `scores` of each of `row`."""
     answers: np.ndarray
     """(n, Q, E) float16, unit length."""
-    similarity: np.ndarray
-    """(n, Q) float32: cosine of the answer and the row's item; for a feedback prediction the log-odds of the feedback to that item."""
+    scores: np.ndarray
+    """(n, Q) float32: the cosine of the answer and the row's item, or the log-odds of the feedback to this item."""
     items: np.ndarray
     """(V, E) float16 item embeddings, unit length."""
 
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where impression rows, (m,), lie in `answers` and `similarity`.
+    def index_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the index into `answers` and `scores` of impression rows (m,).
 
         Raises:
-            InputError: a row is not there.
+            InputError: the knowledge lacks a row.
         """
-        found = np.searchsorted(self.row, rows)
+        sorted_index = np.searchsorted(self.row, rows)
         missing = np.flatnonzero(~np.isin(rows, self.row))
         if len(missing):
             raise InputError(
                 f"{self.path}: has no answers for {len(missing):,} of {len(rows):,} impression rows, the first is row "
                 f"{rows[missing[0]]}; run 'lum query' again"
             )
-        return self.place[found]
+        return self.index[sorted_index]
 
 
-def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = None) -> Knowledge:
-    """Read knowledge that was made for `dataset`.
+def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None = None) -> Knowledge:
+    """Read knowledge about the impressions of `dataset`.
 
     Args:
         path: the directory.
-        dataset: whose impressions it answers.
-        answered: the questions whose answers are read; by default all. Similarities and feedback predictions are always read.
+        dataset: the dataset whose impressions were answered.
+        answer_names: the questions whose answers are read; by default all. Scores are always read.
 
     Raises:
-        InputError: it is not knowledge per impression of this very dataset, or parts of it are missing.
+        InputError: the directory does not hold knowledge per impression of this dataset, or parts are missing or damaged.
     """
     path = Path(path)
     check_parts(path, "knowledge")
@@ -99,73 +99,76 @@ def load_knowledge(path: Path, dataset: Dataset, answered: list[str] | None = No
             "run 'lum query' on this one"
         )
     questions, feedback_names, width = info.questions, info.feedback_names, info.width
-    answered = questions if answered is None else answered
-    unknown = sorted(set(answered) - set(questions))
+    answer_names = questions if answer_names is None else answer_names
+    unknown = sorted(set(answer_names) - set(questions))
     if unknown:
-        raise InputError(f"{path}: has no question '{unknown[0]}'; it has {', '.join(questions)}")
-    matched = [f"similarity.{name}" for name in questions] + [f"feedback.{name}" for name in feedback_names]
+        raise InputError(f"{path}: has no question '{unknown[0]}'; choose from {', '.join(questions)}")
+    score_columns = [f"similarity.{name}" for name in questions] + [f"feedback.{name}" for name in feedback_names]
     file = path / "items.parquet"
-    # Before memory is taken for answers of this width; copied, for Arrow's memory is read-only.
-    items = _vectors(_table(file, {"embedding": is_list_of(is_number)})["embedding"], width, file).copy()
+    # Read before memory is allocated for answers of this width. Copied, because Arrow's memory is read-only.
+    items = _vectors(_read_table(file, {"embedding": is_list_of(is_number)})["embedding"], width, file).copy()
     if len(items) != len(dataset.vocabulary("items")):
-        raise InputError(f"{file}: has not the dataset's items; run 'lum query' again")
-    row, answers, similarity = _read_parts(path, info.rows, matched, answered, width)
-    place = np.argsort(row, kind="stable")
-    row = row[place]
+        raise InputError(
+            f"{file}: has {len(items):,} items, and the dataset has {len(dataset.vocabulary('items')):,}; "
+            "run 'lum query' again"
+        )
+    row, answers, scores = _read_parts(path, info.rows, score_columns, answer_names, width)
+    index = np.argsort(row, kind="stable")
+    row = row[index]
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
-    return Knowledge(path, questions + feedback_names, answered, row, place, answers, similarity, items)
+    return Knowledge(path, questions + feedback_names, answer_names, row, index, answers, scores, items)
 
 
 def _read_parts(
-    path: Path, rows: int, matched: list[str], answered: list[str], width: int
+    path: Path, rows: int, score_columns: list[str], answer_names: list[str], width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row ids (n,), answers (n, Q, E) and the columns `matched`, (n, Q); one part at a time is in memory twice."""
+    """Return row ids (n,), answers (n, Q, E) and scores (n, Q). Only one part at a time is in memory twice."""
     columns = (
         {"row": is_integer}
-        | {f"answer.{name}": is_list_of(is_number) for name in answered}
-        | dict.fromkeys(matched, is_number)
+        | {f"answer.{name}": is_list_of(is_number) for name in answer_names}
+        | dict.fromkeys(score_columns, is_number)
     )
     parts = sorted(path.glob("part-*.parquet"))
-    if sum(_rows(part) for part in parts) != rows:  # before memory is taken for them
+    if sum(_row_count(part) for part in parts) != rows:  # checked before memory is allocated
         raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again")
     row = np.empty(rows, np.int64)
-    answers = np.empty((rows, len(answered), width), np.float16)
-    similarity = np.empty((rows, len(matched)), np.float32)
-    done = 0
+    answers = np.empty((rows, len(answer_names), width), np.float16)
+    scores = np.empty((rows, len(score_columns)), np.float32)
+    start = 0
     for part in parts:
-        table = _table(part, columns)
-        stop = done + len(table)
-        row[done:stop] = table["row"].to_numpy()
-        for index, name in enumerate(answered):
-            answers[done:stop, index] = _vectors(table[f"answer.{name}"], width, part)
-            wrong = np.flatnonzero(~np.isfinite(answers[done:stop, index]).all(1))
+        table = _read_table(part, columns)
+        stop = start + len(table)
+        row[start:stop] = table["row"].to_numpy()
+        for index, name in enumerate(answer_names):
+            answers[start:stop, index] = _vectors(table[f"answer.{name}"], width, part)
+            wrong = np.flatnonzero(~np.isfinite(answers[start:stop, index]).all(1))
             if len(wrong):
-                where = row[done + wrong[0]]
-                raise InputError(f"{part}: column 'answer.{name}' is not finite in row {where}; run 'lum query' again")
-        for index, name in enumerate(matched):
-            similarity[done:stop, index] = table[name].to_numpy()
-            wrong = np.flatnonzero(~np.isfinite(similarity[done:stop, index]))
+                row_id = row[start + wrong[0]]
+                raise InputError(f"{part}: column 'answer.{name}' is not finite in row {row_id}; run 'lum query' again")
+        for index, name in enumerate(score_columns):
+            scores[start:stop, index] = table[name].to_numpy()
+            wrong = np.flatnonzero(~np.isfinite(scores[start:stop, index]))
             if len(wrong):
-                found, where = similarity[done + wrong[0], index], row[done + wrong[0]]
-                raise InputError(f"{part}: column '{name}' is {found} in row {where}; run 'lum query' again")
-        done = stop
-    return row, answers, similarity
+                value, row_id = scores[start + wrong[0], index], row[start + wrong[0]]
+                raise InputError(f"{part}: column '{name}' is {value} in row {row_id}; run 'lum query' again")
+        start = stop
+    return row, answers, scores
 
 
-def _rows(part: Path) -> int:
+def _row_count(part: Path) -> int:
     try:
         return int(pq.read_metadata(part).num_rows)
     except (OSError, pa.ArrowException) as error:
         raise damaged(part, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
 
 
-def _table(file: Path, columns: dict[str, TypeCheck]) -> pa.Table:
+def _read_table(file: Path, columns: dict[str, TypeCheck]) -> pa.Table:
     return read_parts(file, columns, MADE_BY).combine_chunks()
 
 
 def _vectors(column: pa.ChunkedArray, width: int, file: Path) -> np.ndarray:
-    """(n, E) of unit length; int8 is divided by its length."""
+    """Return vectors (n, E) of unit length; int8 vectors are divided by their length."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if len(flat) != len(column) * width:
         raise InputError(f"{file}: has no vectors of width {width}, as knowledge.json says; run 'lum query' again")

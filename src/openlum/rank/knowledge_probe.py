@@ -1,10 +1,10 @@
-"""How much the answers know with no ranker, and whether they know more of the rows that rankers learn from than of later ones.
+"""Knowledge probe: the AUC of the answers without any ranker, on the rows of each split.
 
-The Large User Model has learned from the events that training rows are made of. If its answers have memorised them, a ranker
-that has them as inputs (early fusion) learns to trust them more than later rows deserve; the gap between training and validation
-rows shows it.
+The Large User Model was trained on the events behind the training rows. If it memorised them, its answers know more about the
+training rows than about later rows. A ranker that reads the answers as inputs (early fusion) then learns to trust them too
+much. The gap between the training and the validation AUC shows the memorisation.
 
-Shapes: I rows of a split, Q questions.
+Shapes: I rows of a split, Q knowledge scores.
 """
 
 from typing import Any
@@ -13,33 +13,34 @@ import numpy as np
 
 from openlum.data.dataset import SPLITS
 from openlum.evaluation.metrics import auc
-from openlum.rank.batches import RankingData, chosen_questions
-from openlum.rank.fusion import fit_fusion, of_several_values, with_probabilities
+from openlum.rank.batches import RankingData, select_questions
+from openlum.rank.fusion import fit_fusion, multi_value_feedback, with_probabilities
 
 
 def knowledge_probe(data: RankingData) -> dict[str, Any]:
-    """AUC on the rows of each split of every question's similarity, and of all together by logistic regression.
+    """Return the AUC of every knowledge score, and of all scores joined by logistic regression, on each split.
 
-    Of all questions, or of those that the settings of the rankers choose.
+    The scores are those that `rank.knowledge.matching_questions` selects; by default all.
 
     Returns:
-        `all` (fitted on the training rows), `questions` (name to splits), and `gap`: training less validation AUC of `all`.
+        `all` (split to AUC; fitted on the training rows), `questions` (name to split to AUC), and `gap`: the training AUC of
+        `all` less its validation AUC.
     """
     assert data.knowledge is not None
-    known = data.knowledge.questions
-    names = chosen_questions(known, data.settings.knowledge.matching_questions)
-    columns = [known.index(name) for name in names]
-    of_split = {}
+    all_names = data.knowledge.score_names
+    names = select_questions(all_names, data.settings.knowledge.matching_questions)
+    columns = [all_names.index(name) for name in names]
+    splits = {}
     for split in SPLITS:
         rows = data.rows[split]
-        assert rows.known is not None
-        of_split[split] = data.similarity[rows.known][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
-    several = of_several_values(names, known)
-    joined = {split: with_probabilities(x, names, several) for split, (x, _) in of_split.items()}
-    together = fit_fusion(joined["train"], of_split["train"][1])
-    every = {split: auc(label, together(joined[split])) for split, (_, label) in of_split.items()}
-    single = {
-        name: {split: auc(label, np.asarray(x[:, index])) for split, (x, label) in of_split.items()}
+        assert rows.knowledge_index is not None
+        splits[split] = data.scores[rows.knowledge_index][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
+    probability_names = multi_value_feedback(names, all_names)
+    inputs = {split: with_probabilities(scores, names, probability_names) for split, (scores, _) in splits.items()}
+    fusion = fit_fusion(inputs["train"], splits["train"][1])
+    joint_auc = {split: auc(label, fusion(inputs[split])) for split, (_, label) in splits.items()}
+    question_auc = {
+        name: {split: auc(label, np.asarray(scores[:, index])) for split, (scores, label) in splits.items()}
         for index, name in enumerate(names)
     }
-    return {"all": every, "questions": single, "gap": every["train"] - every["valid"]}
+    return {"all": joint_auc, "questions": question_auc, "gap": joint_auc["train"] - joint_auc["valid"]}

@@ -1,4 +1,4 @@
-"""Whether a ranker's probabilities come true: predicted against observed shares of positive rows, by bins of the prediction.
+"""Reliability of a ranker's probabilities: predicted and observed shares of positive rows, in bins of the prediction.
 
 Shapes: S seeds, I rows, n predictions of a bin.
 """
@@ -11,44 +11,53 @@ from scipy.stats import binomtest
 from openlum.evaluation.comparison import compare_means
 from openlum.rank.batches import Rows
 
-BINS = 10
-"""Most bins."""
-ROWS_OF_A_BIN = 50
-"""Fewest rows a bin, on average; with fewer rows there are fewer bins."""
+MAX_BINS = 10
+"""Largest number of bins."""
+MIN_ROWS_PER_BIN = 50
+"""Fewest rows per bin, on average; with fewer rows there are fewer bins."""
 
 
 def reliability(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, Any]]:
-    """Predicted and observed shares of positive rows in bins of equally many predictions, lowest first.
+    """Return predicted and observed shares of positive rows in bins with equally many predictions, lowest bin first.
 
-    Seeds are pooled: a row counts once a seed, each time in the bin of that seed's prediction. Equal predictions share a bin. The
-    interval is the wider of two: of a share of independent rows (Wilson 1927), which knows that a rare event may have been missed
-    by chance, and of rows that depend on each other by user and item (`compare_means`).
+    The seeds are pooled: a row counts once per seed, each time in the bin of that seed's prediction. Equal predictions share a
+    bin. The interval is the wider of two: the interval of a share of independent rows (Wilson 1927), which allows for a rare
+    event that was missed by chance, and the interval for rows that depend on each other by user and item (`compare_means`).
 
     Args:
-        rows: that were predicted.
-        probabilities: S arrays of calibrated probabilities (I,), one a seed.
+        rows: the rows that were predicted.
+        probabilities: S arrays of calibrated probabilities (I,), one per seed.
 
     Returns:
-        Bins with `predicted` and `observed` (means), `ci95` of what is observed, and `predictions` (how many; all seeds').
+        Bins with `predicted` and `observed` (means), `ci95` of `observed`, and `predictions` (their number over all seeds).
     """
     label, user, item = rows.label.numpy(), rows.user.numpy(), rows.item.numpy()
     seeds, pooled = len(probabilities), np.concatenate(probabilities).astype(np.float64)  # (S * I,)
     row = np.tile(np.arange(len(rows)), seeds)
-    bins = int(np.clip(len(rows) // ROWS_OF_A_BIN, 1, BINS))
+    bins = int(np.clip(len(rows) // MIN_ROWS_PER_BIN, 1, MAX_BINS))
     edges = np.unique(np.quantile(pooled, np.arange(1, bins) / bins))
-    place = np.searchsorted(edges, pooled, side="right")
-    inside = [np.flatnonzero(place == one) for one in np.unique(place)]  # of (n,)
-    return [_bin(label, user, item, row[index], pooled[index], seeds) for index in inside]
+    bin_index = np.searchsorted(edges, pooled, side="right")
+    members = [np.flatnonzero(bin_index == index) for index in np.unique(bin_index)]  # (n,) each
+    return [_bin(label, user, item, row[index], pooled[index], seeds) for index in members]
 
 
 def _bin(
     label: np.ndarray, user: np.ndarray, item: np.ndarray, row: np.ndarray, predicted: np.ndarray, seeds: int
 ) -> dict[str, Any]:
-    """One bin of `reliability`: labels, users and items of all rows, (I,); rows (n,) and predictions (n,) of the bin."""
-    of_bin = label[row].astype(np.float64)
-    mean, observed = float(predicted.mean()), float(of_bin.mean())
-    dependent = compare_means(user[row], item[row], [of_bin], [predicted]).ci95  # of observed less predicted
-    positives, rows = round(of_bin.sum() / seeds), max(round(len(row) / seeds), 1)
+    """Return one bin of `reliability`.
+
+    Args:
+        label: (I,) labels of all rows.
+        user: (I,) users of all rows.
+        item: (I,) items of all rows.
+        row: (n,) row indices of the bin's predictions.
+        predicted: (n,) predictions of the bin.
+        seeds: S.
+    """
+    bin_label = label[row].astype(np.float64)
+    mean, observed = float(predicted.mean()), float(bin_label.mean())
+    dependent = compare_means(user[row], item[row], [bin_label], [predicted]).ci95  # of observed less predicted
+    positives, rows = round(bin_label.sum() / seeds), max(round(len(row) / seeds), 1)
     independent = binomtest(positives, rows).proportion_ci(method="wilson")
     low = min(mean + dependent[0], float(independent.low), observed)
     high = max(mean + dependent[1], float(independent.high), observed)

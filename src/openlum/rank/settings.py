@@ -1,4 +1,4 @@
-"""What a ranker is and how it is trained."""
+"""Settings of rankers and of their training."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from openlum.schema import FieldSpec
 
 Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec", "hstu"]
 GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
-"""End-to-end generative rankers: they read the whole behaviour themselves, and knowledge can only join their logit."""
+"""End-to-end generative rankers. They read whole histories themselves, and knowledge can only join their logit."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -18,44 +18,45 @@ class KnowledgeSettings(Settings):
     """How knowledge enters a ranker."""
 
     fusion: Literal["late", "early"] = "late"
-    """`late`: the ranker learns without knowledge, and its logit, similarities and feedback predictions are weighed against each other on
-    the validation rows, which the Large User Model has not learned from; for logs that it read many times. `early`: knowledge is
-    an input of the ranker, as in the paper; for training rows that are later than what the model learned from."""
+    """`late`: the ranker is trained without knowledge. A logistic regression then joins its logit with similarities and feedback
+    logits, fitted on the validation rows, which the Large User Model has not learned. Use it
+    if the Large User Model was trained for several epochs on the period of the ranker's training rows.
+    `early`: knowledge is an input of the ranker, as in the paper. Use it if the training rows are later than that period."""
     direct: bool = True
-    """early: whether the answers and the target item's embedding are inputs (trees take none)."""
+    """early: whether the answers and the target item's embedding are inputs (trees read no vectors)."""
     direct_questions: list[str] | None = Field(None, min_length=1)
-    """early: which answers are inputs, by question; by default all. Fewer save memory."""
+    """early: the questions whose answers are inputs; by default all. Fewer questions need less memory."""
     matching: bool = True
-    """Whether the similarities of the answers to the target item, and feedback predictions, are inputs."""
+    """Whether similarities of answers and target item, and feedback logits, are inputs."""
     matching_questions: list[str] | None = Field(None, min_length=1)
-    """Which similarities and feedback predictions are inputs, by question; by default all."""
+    """The questions and feedback predictions whose similarities and feedback logits are inputs; by default all."""
     width: int = Field(32, ge=1, le=65_536)
-    """early: width that answers are projected to."""
+    """early: width of the projected answers."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """early: dropout of the projected answers."""
 
     @property
-    def late(self) -> bool:
-        """Whether knowledge joins the logit of a ranker that learned without it."""
+    def late_fusion(self) -> bool:
+        """Whether knowledge joins the logit of a ranker that was trained without it."""
         return self.fusion == "late"
 
     @property
     def answers(self) -> list[str] | None:
-        """The questions whose answers are inputs; none for all."""
-        return self.direct_questions if self.direct and not self.late else []
+        """The questions whose answers are inputs; None for all."""
+        return self.direct_questions if self.direct and not self.late_fusion else []
 
     @model_validator(mode="after")
-    def _late_takes_numbers(self) -> "KnowledgeSettings":
-        if not self.late:
-            return self._early_takes_something()
+    def _check_inputs(self) -> "KnowledgeSettings":
+        if not self.late_fusion:
+            return self._check_early_inputs()
         if not self.matching:
-            raise ValueError("fusion 'late' takes similarities: set matching to true, or fusion to 'early'")
+            raise ValueError("fusion 'late' needs similarities: set matching to true, or fusion to 'early'")
         for name in ("direct", "direct_questions", "width", "dropout"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"fusion 'late' does not read '{name}': leave it out, or set fusion to 'early'")
         return self
 
-    def _early_takes_something(self) -> "KnowledgeSettings":
+    def _check_early_inputs(self) -> "KnowledgeSettings":
         if not self.direct and not self.matching:
             raise ValueError("no knowledge would be an input: set direct or matching to true")
         for switch, questions in (("direct", self.direct_questions), ("matching", self.matching_questions)):
@@ -65,25 +66,26 @@ class KnowledgeSettings(Settings):
 
 
 class SequenceSettings(Settings):
-    """The generative rankers: tokens *item, action* of every event, the label's probability at the item (Zhai et al. 2024)."""
+    """The generative rankers: an item and an action token per event, the label's probability at the item (Zhai et al. 2024)."""
 
     width: int = Field(64, ge=8, le=65_536)
     """Width of the transformer; a multiple of twice `heads`."""
     layers: int = Field(2, ge=1, le=1000)
-    """Blocks."""
+    """Number of blocks."""
     heads: int = Field(4, ge=1, le=4096)
-    """Attention heads."""
+    """Number of attention heads."""
     max_events: int = Field(256, ge=2, le=1_000_000)
-    """How many events back they look at most; the last half of them at least, where there are as many: windows overlap."""
+    """Largest number of past events that a row sees. Windows overlap, so a row sees at least half as many, if the user has
+    them."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
     batch_events: int = Field(2048, ge=16, le=10**8)
-    """Events in a step; a row to be judged counts as half of one."""
+    """Number of events in a training step; a row counts as half an event."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW; it falls to a tenth over `rank.max_epochs`."""
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> "SequenceSettings":
+    def _check_heads(self) -> "SequenceSettings":
         check_heads(self.width, self.heads)
         return self
 
@@ -94,46 +96,47 @@ class TreeSettings(Settings):
     learning_rate: float = Field(0.05, gt=0, le=10)
     """Shrinkage of each tree."""
     leaves: int = Field(63, ge=2, le=131_072)
-    """Most leaves of a tree."""
+    """Largest number of leaves of a tree."""
     min_rows: int = Field(100, ge=1, le=10**9)
     """Fewest training rows in a leaf."""
     rounds: int = Field(1000, ge=1, le=1_000_000)
-    """Most trees; fewer where the validation AUC has not risen for 50."""
+    """Largest number of trees. Training stops earlier if the validation AUC has not risen for 50 trees."""
 
 
 class RankSettings(Settings):
     """Settings of `lum rank`."""
 
     rankers: list[Architecture] = Field(default=["dnn", "din"], min_length=1)
-    """`dnn` (embeddings and an MLP, no history), `dcnv2` (crosses of features), `din` (target attention over the history), `dien`
-    (interest as it evolves), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`."""
+    """`dnn` (embeddings and an MLP, no history), `dcnv2` (feature crosses), `din` (target attention over the history), `dien`
+    (interest evolution), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`."""
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=1000)
-    """Every ranker is trained once a seed."""
+    """Every ranker is trained once per seed."""
     embedding_width: int = Field(16, ge=1, le=65_536)
     """Width of one field's embedding."""
     item_width: int = Field(32, ge=1, le=65_536)
-    """Width of an item, all its fields together: the query and the keys of target attention."""
+    """Width of an item vector, made of all its fields: the query and the keys of target attention."""
     hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(default=[128, 64], min_length=1, max_length=100)
     """Widths of the MLP's hidden layers."""
     attention_hidden: int = Field(32, ge=1, le=65_536)
     """Width of the attention unit's hidden layer."""
     cross_layers: int = Field(3, ge=1, le=100)
-    """dcnv2: cross layers."""
+    """dcnv2: number of cross layers."""
     user_id: bool = True
-    """dnn, dcnv2, din, dien, sim: whether the user's id is a feature. It says nothing about users who come after training."""
+    """dnn, dcnv2, din, dien, sim: whether the user id is a feature. It says nothing about users who come after training."""
     user_id_dropout: float = Field(0.5, ge=0, lt=1)
-    """Chance that a training row's user id is hidden, so that the ranker also learns to do without it."""
+    """Probability that a training row's user id is hidden, so that the ranker also learns to predict without it."""
     item_id_dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance that an item's id is hidden in training, where items have fields. Above 0, items that the ranker never met in
-    training are told by their fields alone; with 0 by the noise that their ids began with, too."""
+    """Probability that an item's id is hidden in training, if items have fields. Above 0, untrained items are represented by
+    their fields alone. With 0, they are represented by their fields and by the random initial embedding of their id."""
     history_length: int = Field(50, ge=1, le=100_000)
-    """din, dien, sim: how many behaviours back they look, or for sim how many are found."""
+    """din, dien: number of last behaviours that are read; sim: number of behaviours that its search returns."""
     long_history: int = Field(200, ge=1, le=100_000)
-    """sim: how many behaviours back it searches."""
+    """sim: number of last behaviours that it searches."""
     history_where: dict[str, list[RawValue]] | None = None
-    """din, dien, sim: only events whose condition fields have one of these raw values are behaviours; by default all events."""
+    """din, dien, sim: condition fields and raw values; an event is a behaviour if each field has one of its values. By default
+    all events are behaviours."""
     batch_size: int = Field(1024, ge=1, le=10**8)
-    """Rows in a step."""
+    """Number of rows in a training step."""
     learning_rate: float = Field(3e-3, gt=0, le=10)
     """Learning rate of AdamW."""
     weight_decay: float = Field(1e-2, ge=0, le=100)
@@ -141,59 +144,59 @@ class RankSettings(Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout after the MLP's hidden layers."""
     max_epochs: int = Field(8, ge=1, le=1_000_000)
-    """Passes over the training rows, if validation does not stop earlier."""
+    """Largest number of passes over the training rows."""
     patience: int = Field(2, ge=1, le=1_000_000)
-    """Stop after this many epochs without a better validation AUC; the best epoch's weights are kept."""
+    """Training stops after this many epochs without a better validation AUC. The weights of the best epoch are kept."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
-    """How knowledge enters."""
+    """How knowledge enters a ranker."""
     trees: TreeSettings = TreeSettings()
-    """Of `lightgbm`."""
+    """Settings of `lightgbm`."""
     sequence: SequenceSettings = SequenceSettings()
-    """Of `sasrec` and `hstu`."""
+    """Settings of `sasrec` and `hstu`."""
 
-    def informs(self, architecture: Architecture) -> bool:
-        """Whether knowledge can enter a ranker."""
-        if architecture == "lightgbm":  # takes numbers only
+    def accepts_knowledge(self, architecture: Architecture) -> bool:
+        """Return whether knowledge can enter a ranker with these settings."""
+        if architecture == "lightgbm":  # trees read scores only, no vectors
             return self.knowledge.matching
-        return self.knowledge.late or architecture not in GENERATIVE
+        return self.knowledge.late_fusion or architecture not in GENERATIVE
 
     @field_validator("rankers", "seeds")
     @classmethod
-    def _each_once(cls, values: list[object]) -> list[object]:
+    def _check_no_duplicates(cls, values: list[object]) -> list[object]:
         if len(set(values)) < len(values):
             raise ValueError(f"each may be named once only (found {values})")
         return values
 
     @field_validator("history_where")
     @classmethod
-    def _names_values(cls, where: dict[str, list[Any]] | None) -> dict[str, list[Any]] | None:
+    def _check_where_names_values(cls, where: dict[str, list[Any]] | None) -> dict[str, list[Any]] | None:
         if where is not None and (not where or not all(where.values())):
             raise ValueError("give at least one condition field, and at least one value for each; or leave the key out")
         return where
 
 
 class KnowledgeShape(Settings):
-    """What knowledge a ranker takes."""
+    """The parts of knowledge that a ranker reads."""
 
     answers: list[str]
     """Questions whose answers are inputs, in order."""
     similarities: list[str]
-    """Questions whose similarities are inputs, and feedback predictions, in order."""
+    """Questions whose similarities are inputs, and feedback predictions whose logits are inputs, in order."""
     probabilities: list[str] = []
-    """late: those feedback predictions whose probabilities are inputs too, in order."""
+    """late: feedback predictions whose probabilities are inputs too, in order."""
     width: int
     """E: width of an answer."""
 
 
 class RankerConfig(Settings):
-    """All that is needed to build a ranker: what one chose, and the fields of the data."""
+    """The configuration from which a ranker is built: the user's settings and the fields of the data."""
 
     architecture: Architecture
     """Which ranker."""
     settings: RankSettings
-    """What one chose."""
+    """Hyperparameters that the user sets."""
     features: list[FieldSpec]
-    """Fields of the row besides the item, named KIND.FIELD: user, condition and context."""
+    """Fields of the row without the item's fields, named KIND.FIELD: user, condition and context."""
     item: list[FieldSpec]
     """Item fields, without the id."""
     behaviour: list[FieldSpec]
@@ -203,20 +206,20 @@ class RankerConfig(Settings):
     users: int
     """Rows of the user table, user 0 (unknown) included."""
     knowledge: KnowledgeShape | None = None
-    """What knowledge it takes; none for a plain ranker."""
+    """The knowledge that the ranker reads; None for a plain ranker."""
 
     @property
-    def late(self) -> bool:
+    def late_fusion(self) -> bool:
         """Whether knowledge joins the logit of a plain ranker."""
-        return self.knowledge is not None and self.settings.knowledge.late
+        return self.knowledge is not None and self.settings.knowledge.late_fusion
 
     @property
     def plain(self) -> "RankerConfig":
-        """The same ranker without knowledge."""
+        """The same configuration without knowledge."""
         return self.model_copy(update={"knowledge": None})
 
     @property
     def history_length(self) -> int:
-        """L: behaviours in a batch; 0 for rankers that read none."""
+        """L: number of behaviours in a batch; 0 for rankers that read none."""
         lengths = {"din": self.settings.history_length, "dien": self.settings.history_length}
         return (lengths | {"sim": self.settings.long_history}).get(self.architecture, 0)

@@ -1,4 +1,4 @@
-"""Training of one ranker: binary cross-entropy, early stop on the validation AUC.
+"""Training of one ranker: binary cross-entropy, early stopping on the validation AUC.
 
 Shapes: B rows of a batch, I rows of a split.
 """
@@ -20,17 +20,17 @@ from openlum.rank.batches import RankingData
 from openlum.rank.rankers import AnyRanker, new_network
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.generative import GenerativeRanker
-from openlum.rank.rankers.late import LateRanker
+from openlum.rank.rankers.late_fusion import LateFusionRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.settings import GENERATIVE, RankerConfig
 from openlum.training.schedule import cosine_rate
 
-Progress = Callable[[str], None]
+StepCallback = Callable[[str], None]
 
 
 @dataclass
 class Epoch:
-    """What one pass over the training rows came to."""
+    """Figures of one pass over the training rows."""
 
     loss: float
     """Mean training loss."""
@@ -39,25 +39,28 @@ class Epoch:
     valid_logloss: float
     """Log loss on the validation rows."""
     seconds: float
-    """Time of the pass, validation included."""
+    """Duration of the pass, validation included."""
 
 
 @dataclass
-class Fit:
-    """A trained ranker."""
+class TrainedRanker:
+    """A trained ranker and the course of its training."""
 
     ranker: AnyRanker
-    """With the weights of the best epoch."""
+    """The ranker with the weights of the best epoch."""
     best_epoch: int
-    """Counted from 1; for trees, how many there are. Where knowledge joins late, the plain ranker's."""
+    """The best epoch, counted from 1; for trees, the number of trees. With late fusion it is the plain ranker's."""
     valid: np.ndarray
-    """(I,) predictions of the validation rows; where knowledge joins late, by weights fitted to the rows of other users."""
+    """(I,) predictions of the validation rows; with late fusion, by weights that were fitted to other users' rows."""
     epochs: list[Epoch] = field(default_factory=list)
-    """All passes made; none for trees, and where knowledge joins late: the plain ranker made them."""
+    """All passes over the training rows; empty for trees and with late fusion, where the plain ranker has them."""
 
 
 def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker | GenerativeRanker:
-    """A new network, on a GPU where there is one. Its plain part depends on the seed alone, not on whether there is knowledge."""
+    """Return a new network, on a GPU if there is one.
+
+    The weights of its plain part depend on the seed alone, not on whether it reads knowledge.
+    """
     torch.manual_seed(seed)
     ranker = new_network(config)
     ranker.items.set_features(data.item_features)
@@ -69,41 +72,43 @@ def fit(
     config: RankerConfig,
     data: RankingData,
     seed: int,
-    step_done: Progress = lambda note: None,
-    plain: Fit | None = None,
-) -> Fit:
+    step_done: StepCallback = lambda note: None,
+    plain: TrainedRanker | None = None,
+) -> TrainedRanker:
     """Train a ranker.
 
     Args:
-        config: which ranker.
-        data: what it learns from.
+        config: the ranker's configuration.
+        data: the data.
         seed: of the weights, the order of the rows and dropout.
-        step_done: called after every step with a few words on how it goes.
-        plain: the same ranker and seed without knowledge, which one that knowledge joins late begins with; trained where there
-            is none.
+        step_done: called after every step with a short note on the progress.
+        plain: the same ranker with the same seed, trained without knowledge; late fusion starts from it. By default it is trained
+            first.
 
     Raises:
-        InputError: a library that the ranker needs is not installed, or the ranker diverges before it has learned anything.
+        InputError: a library that the ranker needs is not installed, or the training diverges in its first epoch.
     """
-    if config.late:
+    if config.late_fusion:
         plain = plain or fit(config.plain, data, seed, step_done)
-        late = LateRanker(config, plain.ranker)
-        return Fit(late, plain.best_epoch, late.fit(data))
+        late = LateFusionRanker(config, plain.ranker)
+        return TrainedRanker(late, plain.best_epoch, late.fit(data))
     if config.architecture == "lightgbm":
         trees = Trees(config)
-        grown = len(trees.fit(data, seed, step_done))
-        return Fit(trees, grown, trees.predict(data, data.rows["valid"]))
+        tree_count = len(trees.fit(data, seed, step_done))
+        return TrainedRanker(trees, tree_count, trees.predict(data, data.rows["valid"]))
     ranker = build_ranker(config, data, seed)
-    torch.manual_seed(seed)  # dropout, whatever the initialisation drew
-    steps = _Sequences(ranker, data, seed) if isinstance(ranker, GenerativeRanker) else _Rows(ranker, data, seed)
-    return _descend(ranker, steps, data, step_done)
+    torch.manual_seed(seed)  # makes dropout independent of the draws of the initialisation
+    steps = (
+        _SequenceSteps(ranker, data, seed) if isinstance(ranker, GenerativeRanker) else _RowSteps(ranker, data, seed)
+    )
+    return _train_network(ranker, steps, data, step_done)
 
 
-def _descend(
-    ranker: Ranker | GenerativeRanker, steps: "_Rows | _Sequences", data: RankingData, step_done: Progress
-) -> Fit:
+def _train_network(
+    ranker: Ranker | GenerativeRanker, steps: "_RowSteps | _SequenceSteps", data: RankingData, step_done: StepCallback
+) -> TrainedRanker:
     settings, valid = ranker.config.settings, data.rows["valid"]
-    result, best, state = Fit(ranker, 0, np.empty(0, np.float32)), -np.inf, ranker.state_dict()
+    result, best, state = TrainedRanker(ranker, 0, np.empty(0, np.float32)), -np.inf, ranker.state_dict()
     for number in range(1, settings.max_epochs + 1):
         began, total, rows = time.perf_counter(), 0.0, 0
         ranker.train()
@@ -113,16 +118,16 @@ def _descend(
             loss.backward()
             steps.optimizer.step()
             total, rows = total + float(loss.detach()) * len(label), rows + len(label)
-            best_so_far = f", valid AUC {best:.4f}" if result.epochs else ""
+            best_so_far = f", best validation AUC {best:.4f}" if result.epochs else ""
             step_done(f"epoch {number}, loss {float(loss.detach()):.4f}{best_so_far}")
-        prediction, truth = ranker.predict(data, valid), valid.label.numpy()
-        if not (np.isfinite(total) and np.isfinite(prediction).all()):  # diverged: what came before stands
+        prediction, valid_label = ranker.predict(data, valid), valid.label.numpy()
+        if not (np.isfinite(total) and np.isfinite(prediction).all()):  # diverged: the best earlier epoch is kept
             break
-        reached = auc(truth, prediction)
+        valid_auc = auc(valid_label, prediction)
         seconds = time.perf_counter() - began
-        result.epochs.append(Epoch(total / max(rows, 1), reached, log_loss(truth, prediction), seconds))
-        if not reached <= best:  # also where it is undefined, for want of a class: then the last epoch counts
-            best, state = reached, copy.deepcopy(ranker.state_dict())
+        result.epochs.append(Epoch(total / max(rows, 1), valid_auc, log_loss(valid_label, prediction), seconds))
+        if not valid_auc <= best:  # also true for not-a-number (one class only): then the last epoch is kept
+            best, state = valid_auc, copy.deepcopy(ranker.state_dict())
             result.best_epoch, result.valid = number, prediction
         if number - result.best_epoch >= settings.patience:
             break
@@ -135,8 +140,8 @@ def _descend(
     return result
 
 
-class _Rows:
-    """Steps of rankers that read rows, in random order."""
+class _RowSteps:
+    """Training steps of rankers that read rows, in random order."""
 
     def __init__(self, ranker: Ranker, data: RankingData, seed: int) -> None:
         self.ranker, self.data = ranker, data
@@ -147,15 +152,15 @@ class _Rows:
         self.order = torch.Generator().manual_seed(seed)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits and labels, (B,) each, of every batch."""
+        """Yield logits and labels, (B,) each, of every batch."""
         train = self.data.rows["train"]
         order = torch.randperm(len(train), generator=self.order)
         for batch, label in self.data.batches(train, order, self.ranker.config):
             yield self.ranker(batch), label
 
 
-class _Sequences:
-    """Steps of generative rankers: windows of users, with all rows that look back through them."""
+class _SequenceSteps:
+    """Training steps of generative rankers: windows of histories, with all rows that look back into them."""
 
     def __init__(self, ranker: GenerativeRanker, data: RankingData, seed: int) -> None:
         self.ranker, self.data, self.seed = ranker, data, seed
@@ -165,10 +170,10 @@ class _Sequences:
         )
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits and labels, (B,) each, of every batch."""
+        """Yield logits and labels, (B,) each, of every batch."""
         train, epochs = self.data.rows["train"], self.ranker.config.settings.max_epochs
         rate = cosine_rate((number - 1) / max(epochs - 1, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * rate
-        for index, logits in self.ranker.score(self.data, train, np.random.default_rng((self.seed, number))):
+        for index, logits in self.ranker.batch_logits(self.data, train, np.random.default_rng((self.seed, number))):
             yield logits, train.label[index]

@@ -1,1 +1,1 @@
-"""Retrieval: answers searched against all item embeddings."""
+"""Retrieval: the answers of the Large User Model as queries against all item embeddings."""

@@ -1,4 +1,4 @@
-"""What can stop an evaluation of retrieval, found before it begins."""
+"""Checks before an evaluation of retrieval."""
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
@@ -9,36 +9,41 @@ from openlum.schema import FieldSpec
 
 
 def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpec], settings: RetrieveSettings) -> None:
-    """Find now what would stop an evaluation.
+    """Check that retrieval can be evaluated with these settings.
 
     Args:
-        dataset: whose events are held out.
+        dataset: the dataset whose events are held out.
         processor: of the model that answers.
-        specs: its condition fields.
+        specs: the model's condition fields.
         settings: questions and cut-offs.
 
     Raises:
-        InputError: a question does not fit the model, a cut-off the catalogue, or no user has a held-out event.
+        InputError: a question does not fit the model, a cut-off exceeds the catalogue, or no user has a held-out event.
     """
     for name, question in settings.questions.items():
         processor.encode_question(name, question, specs)
-    check_known(specs, settings.known)
+    check_known_fields(specs, settings.known)
     candidates = len(processor.items) - 1
     if "at" in settings.model_fields_set and max(settings.at) > candidates:
         raise InputError(
-            f"retrieve.at: {max(settings.at):,} items are to be looked at, and {candidates:,} are ranked; "
+            f"retrieve.at: the cut-off {max(settings.at):,} exceeds the {candidates:,} items that are ranked; "
             "give cut-offs within the catalogue"
         )
     HeldOut(dataset, "test", len(processor.items), settings.exclude_seen)
 
 
-def check_known(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:
-    """Refuse a field of `known` that no condition has, or that is feedback."""
+def check_known_fields(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:
+    """Check the fields of `retrieve.known`.
+
+    Raises:
+        InputError: a field is not a condition field, or is a feedback field.
+    """
     fields = [spec.name for spec in specs if not spec.feedback]
-    for name, told in known.items():
-        wrong = sorted(set(told) - set(fields))
+    for name, known_fields in known.items():
+        wrong = sorted(set(known_fields) - set(fields))
         if wrong:
-            there = ", ".join(fields) or "none"
+            choices = ", ".join(fields) or "none"
             raise InputError(
-                f"retrieve.known.{name}: '{wrong[0]}' is no field that is known before the item; there are: {there}"
+                f"retrieve.known.{name}: '{wrong[0]}' is not a condition field that is known before the item; "
+                f"fields that are: {choices}"
             )

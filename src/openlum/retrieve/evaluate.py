@@ -1,6 +1,6 @@
-"""Retrieval by answers: the last item of every user held out, ranked among all items.
+"""Evaluation of retrieval: the last item of every user is held out and ranked among all items by the model's answers.
 
-Shapes: n users, E width, V items.
+Shapes: n users, E width of an answer, V items.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ from openlum.retrieve.settings import RetrieveSettings
 def retrieve(
     dataset_dir: str | Path, model_dir: str | Path, out: str | Path, settings: RetrieveSettings
 ) -> dict[str, Any]:
-    """Rank every item for every user who has one held out, and write `metrics.json`.
+    """Rank all items for every user with a held-out item, write `metrics.json`, and return the metrics.
 
     Args:
         dataset_dir: from `lum prepare`.
@@ -46,7 +46,7 @@ def retrieve(
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
     ranks, protocol = question_ranks(dataset_dir, model_dir, settings)
-    metrics = {name: ranking_metrics(found, settings.at) for name, found in ranks.items()}
+    metrics = {name: ranking_metrics(rank, settings.at) for name, rank in ranks.items()}
     with whole_directory(out, "retrieval") as directory:
         write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
     return metrics
@@ -55,11 +55,11 @@ def retrieve(
 def question_ranks(
     dataset_dir: Path, model_dir: Path, settings: RetrieveSettings
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Question to the rank of every user's held-out item, (n,), and what was held out and trained on, in words and numbers.
+    """Return the rank of every user's held-out item, (n,), by question, and the protocol in words and numbers.
 
-    A user's question sees all events before the held-out one, in the order of the log. The model must have been trained
-    without it: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is ranked behind all
-    that the model knows.
+    A question sees all events of the user before the held-out event, in the order of the log. The model must have been trained
+    without the held-out event: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is
+    ranked behind all items of the model.
 
     Raises:
         InputError: no user has a held-out event, or a question does not fit the model.
@@ -73,17 +73,17 @@ def question_ranks(
         )
     check_retrieval(dataset, model.processor, model.config.condition, settings)
     held_out = HeldOut(dataset, "test", model.config.items, settings.exclude_seen)
-    asked = {
+    questions = {
         name: model.processor.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     with torch.inference_mode():
         e = model.items()  # (V, E)
-    for turn in tracked(held_out.turns(settings.batch_users), "retrieve"):
-        for name, answers in _answers(model, dataset, held_out, turn, asked, settings.known).items():
-            ranks[name].append(held_out.rank(turn, answers @ e.T))
-    return {name: np.concatenate(found) for name, found in ranks.items()}, held_out.protocol(model.config.protocol)
+    for batch in tracked(held_out.batches(settings.batch_users), "retrieve"):
+        for name, answers in _answers(model, dataset, held_out, batch, questions, settings.known).items():
+            ranks[name].append(held_out.rank(batch, answers @ e.T))
+    return {name: np.concatenate(parts) for name, parts in ranks.items()}, held_out.protocol(model.config.protocol)
 
 
 @torch.inference_mode()
@@ -91,26 +91,26 @@ def _answers(
     model: LargeUserModel,
     dataset: Dataset,
     held_out: HeldOut,
-    turn: np.ndarray,
-    asked: dict[str, Fields],
+    batch: np.ndarray,
+    questions: dict[str, Fields],
     known: dict[str, list[str]],
 ) -> dict[str, Tensor]:
-    """The answers (n, E) to each question of the users of a turn."""
-    users, cut = held_out.users[turn], held_out.cut[turn]
+    """Return the answers to each question, (n, E), for a batch of users."""
+    user_index, cut = held_out.user_index[batch], held_out.cut[batch]
     sequences, specs = dataset.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
-    history = History.gather(sequences, Spans(users, start, cut)).to(model.device)
+    history = History.gather(sequences, Spans(user_index, start, cut)).to(model.device)
     state = model.encode_history(history)
-    at = torch.arange(len(users)), torch.from_numpy(cut - start)
+    user_and_prefix = torch.arange(len(user_index)), torch.from_numpy(cut - start)
     conditions = {
-        name: {field: values.expand(len(users), *values.shape[1:]) for field, values in question.items()}
-        for name, question in asked.items()
+        name: {field: values.expand(len(user_index), *values.shape[1:]) for field, values in question.items()}
+        for name, question in questions.items()
     }
-    event = sequences.offsets[users] + cut
+    event = sequences.offsets[user_index] + cut
     for name, fields in known.items():
-        told = to_tensors({field: sequences.condition[field][event] for field in fields})
-        conditions[name] = blank(specs, len(users)) | told
+        known_values = to_tensors({field: sequences.condition[field][event] for field in fields})
+        conditions[name] = blank(specs, len(user_index)) | known_values
     return {
-        name: model.answer_questions(state, Questions(condition, *at).to(model.device))
+        name: model.answer_questions(state, Questions(condition, *user_and_prefix).to(model.device))
         for name, condition in conditions.items()
     }

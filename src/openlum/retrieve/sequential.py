@@ -1,7 +1,8 @@
-"""`sasrec` and `hstu` as end-to-end retrieval: a causal model over item tokens alone that predicts the next item.
+"""`sasrec` and `hstu` as end-to-end retrieval: a causal model over item tokens that predicts the next item.
 
-SASRec (Kang and McAuley 2018) with the full softmax, and the blocks of HSTU (Zhai et al. 2024) in its place. Everything else
-is what the Large User Model has: item fields, cosine over a learned temperature, flat runs of tokens, the optimiser.
+`sasrec` is SASRec (Kang and McAuley 2018) with the full softmax. `hstu` has the blocks of HSTU (Zhai et al. 2024) in place of the
+transformer blocks. Everything else is the same as in the Large User Model: item fields, cosine over a learned temperature, flat
+runs of tokens, the optimiser.
 
 Shapes: B users, L events of all users end to end, n users, D width, E width of an item, V items.
 """
@@ -36,27 +37,28 @@ WARMUP_STEPS = 200
 
 
 class SequentialSettings(Settings):
-    """How a next-item model is built and trained."""
+    """Settings of a next-item model and of its training."""
 
     model: ModelSettings = ModelSettings()
-    """Shape; `model.encoder` says which."""
+    """Shape; `model.encoder` selects `transformer` (SASRec) or `hstu`."""
     epochs: int = Field(30, ge=1, le=1_000_000)
-    """Passes over the events, if validation does not stop earlier."""
+    """Largest number of passes over the events."""
     batch_events: int = Field(2048, ge=16, le=10**8)
-    """Events in a step."""
+    """Number of events in a training step."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
-    """Peak learning rate of AdamW: a line up over 200 steps, then a cosine down to a tenth."""
+    """Peak learning rate of AdamW: linear warm-up over 200 steps, then a cosine down to a tenth."""
     weight_decay: float = Field(0.01, ge=0, le=100)
     """Weight decay."""
     patience: int = Field(3, ge=1, le=1_000_000)
-    """Stop after this many epochs without a better NDCG@10 on the validation events; the best weights are kept."""
+    """Training stops after this many epochs without a better NDCG@10 on the validation events. The weights of the best epoch are
+    kept."""
 
 
 class SequentialModel(nn.Module):
-    """Item tokens to a vector in item space at every event.
+    """A model from item tokens to a vector in item space at every event.
 
     Args:
-        dataset: whose items there are.
+        dataset: gives the items and their fields.
         settings: shape.
     """
 
@@ -74,25 +76,31 @@ class SequentialModel(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(TEMPERATURE)))
 
     def items(self, ids: Tensor | None = None) -> Tensor:
-        """Embeddings of items, (n, E), unit length; of the whole catalogue, (V, E), where no ids are given."""
+        """Return embeddings of items, (n, E), unit length; by default of the whole catalogue, (V, E)."""
         ids = torch.arange(self.item_encoder.rows, device=self.head.weight.device) if ids is None else ids
         return F.normalize(self.item_encoder(ids), dim=-1)
 
     def forward(self, e: Tensor, item: Tensor, offsets: Tensor) -> Tensor:
-        """Embeddings (V, E), items (L,) as rows of them, where users begin (B + 1,), to what comes next, (L, E)."""
+        """Return predictions of the next item, (L, E), at every event.
+
+        Args:
+            e: (V, E) item embeddings.
+            item: (L,) row in `e` of each event's item.
+            offsets: (B + 1,) start of each user's events.
+        """
         output = self.encoder.encode_history(self.token(F.embedding(item.to(e.device), e)), offsets)[0]
         assert output is not None
         return F.normalize(self.head(output), dim=-1)
 
 
 def check_sequential(dataset: Dataset, name: str, settings: SequentialSettings) -> None:
-    """The next-item model `name` has events to learn from, and fits into memory.
+    """Check that the next-item model `name` has events to train on, and fits into memory.
 
     Raises:
-        InputError: it does not.
+        InputError: every event is held out, or the model does not fit.
     """
     if not training_end(dataset, "last").sum():
-        raise InputError(f"{dataset.path}: every event is held out, so none is left to train '{name}' on")
+        raise InputError(f"{dataset.path}: every event is held out, so no event is left to train '{name}' on")
     check_training(partial(SequentialModel, dataset, settings.model), f"'{name}'", "lower the widths of its 'model'")
 
 
@@ -100,11 +108,11 @@ def fit_sequential(
     dataset: Dataset,
     settings: SequentialSettings,
     seed: int,
-    epoch_done: Callable[[int, float], None] = lambda e, v: None,
+    epoch_done: Callable[[int, float], None] = lambda epoch, ndcg: None,
 ) -> SequentialModel:
-    """Train on all events but each user's last two (protocol `last`), on a GPU where there is one.
+    """Train on all events but each user's last two (protocol `last`), and return the model. A GPU is used if there is one.
 
-    The epoch that is best on each user's last event but one is kept.
+    The weights of the epoch with the best NDCG@10 on each user's last event but one are kept.
 
     Args:
         dataset: from `lum prepare`.
@@ -113,7 +121,7 @@ def fit_sequential(
         epoch_done: called with the number of the epoch and its validation NDCG@10.
 
     Raises:
-        InputError: it diverges.
+        InputError: the training diverges.
     """
     torch.manual_seed(seed)
     model = SequentialModel(dataset, settings.model).to(default_device())
@@ -140,16 +148,17 @@ def fit_sequential(
             if loss is not None:
                 if not loss.isfinite():
                     raise InputError(
-                        f"{settings.model.encoder}: the loss is {float(loss.detach())} in epoch {epoch}; lower its learning_rate"
+                        f"{settings.model.encoder}: diverged, the loss is {float(loss.detach())} in epoch {epoch}; "
+                        "lower its learning_rate"
                     )
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
             step += 1
-        reached = ranking_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
-        epoch_done(epoch, reached)
-        if reached > best:
-            best, best_epoch, state = reached, epoch, copy.deepcopy(model.state_dict())
+        valid_ndcg = ranking_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
+        epoch_done(epoch, valid_ndcg)
+        if valid_ndcg > best:
+            best, best_epoch, state = valid_ndcg, epoch, copy.deepcopy(model.state_dict())
         if epoch - best_epoch >= settings.patience:
             break
     model.load_state_dict(state)
@@ -158,37 +167,38 @@ def fit_sequential(
 
 @torch.inference_mode()
 def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut, batch_users: int = 256) -> np.ndarray:
-    """Rank of every user's held-out item, (n,)."""
+    """Return the rank of every user's held-out item, (n,)."""
     model.eval()
     e = model.items()
     ranks = []
-    for turn in held_out.turns(batch_users):
-        users, cut = held_out.users[turn], held_out.cut[turn]
-        begin = np.maximum(cut - model.settings.max_events, 0)
-        item, offsets = _items(dataset, Spans(users, begin, cut))
-        at = offsets[1:].to(e.device) - 1  # held-out events have something before them
-        last = model(e, item, offsets)[at]  # (n, E)
-        ranks.append(held_out.rank(turn, last @ e.T))
+    for batch in held_out.batches(batch_users):
+        user_index, cut = held_out.user_index[batch], held_out.cut[batch]
+        start = np.maximum(cut - model.settings.max_events, 0)
+        item, offsets = _items(dataset, Spans(user_index, start, cut))
+        last_event = offsets[1:].to(e.device) - 1  # every held-out event has an event before it
+        prediction = model(e, item, offsets)[last_event]  # (n, E)
+        ranks.append(held_out.rank(batch, prediction @ e.T))
     return np.concatenate(ranks)
 
 
 def _loss(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
-    """Cross-entropy of the next item over the catalogue, ids (C,); None where no event of the batch has a next one."""
+    """Return the cross-entropy of the next item over the catalogue, ids (C,), or None if no event of the batch has a next
+    item."""
     item, offsets = _items(dataset, batch)
     item = torch.searchsorted(catalogue.cpu(), item)
     e = model.items(catalogue)
-    after = model(e, item, offsets)
+    prediction = model(e, item, offsets)  # (L, E)
     has_next = torch.ones(len(item), dtype=torch.bool)
     has_next[offsets[1:] - 1] = False
-    place = has_next.nonzero().squeeze(1)
-    place = place[item[place + 1] > 0]
-    if not len(place):
+    event = has_next.nonzero().squeeze(1)
+    event = event[item[event + 1] > 0]
+    if not len(event):
         return None
     scale = model.log_scale.exp().clamp(max=LARGEST_SCALE)
-    return full_softmax_loss(after[place.to(e.device)], e, item[place + 1].to(e.device), scale)
+    return full_softmax_loss(prediction[event.to(e.device)], e, item[event + 1].to(e.device), scale)
 
 
 def _items(dataset: Dataset, spans: Spans) -> tuple[Tensor, Tensor]:
-    """Items (L,) of spans, and where each begins, (B + 1,)."""
+    """Return the items of spans, (L,), and the start of each span, (B + 1,)."""
     index, offsets = spans.events(dataset.sequences)
     return torch.from_numpy(dataset.sequences.item[index]), torch.from_numpy(offsets)

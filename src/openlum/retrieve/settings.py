@@ -1,4 +1,4 @@
-"""How retrieval is judged."""
+"""Settings of the evaluation of retrieval."""
 
 from typing import Annotated
 
@@ -11,22 +11,24 @@ class RetrieveSettings(Settings):
     """Settings of `lum retrieve`."""
 
     questions: dict[str, Question] = Field(default={"any": {}}, min_length=1, max_length=1000)
-    """Name to question: condition fields and their raw values; what is not named is *any*."""
+    """Name to question: condition fields and their raw values. Fields that a question does not name are *any*."""
     known: dict[str, list[str]] = {}
-    """Further questions: name to the condition fields that the held-out event's own values are taken of. They are told more
-    than the history, so their figures stand apart. Feedback fields cannot be known."""
+    """Further questions: name to condition fields whose values are taken from the held-out event itself. These questions know
+    more than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool = True
-    """Whether items of the user's history are left out of the ranking (the held-out item never is)."""
+    """Whether items of the user's history are excluded from the ranking (the held-out item never is)."""
     batch_users: int = Field(256, ge=1, le=1_000_000)
-    """Users searched for at once."""
+    """Number of users per batch."""
 
     @model_validator(mode="after")
-    def _each_name_once(self) -> "RetrieveSettings":
-        twice = sorted(set(self.questions) & set(self.known))
-        if twice:
-            raise ValueError(f"'{twice[0]}' is a name in both 'questions' and 'known'; give it another in one of them")
+    def _check_no_duplicates(self) -> "RetrieveSettings":
+        duplicates = sorted(set(self.questions) & set(self.known))
+        if duplicates:
+            raise ValueError(
+                f"'{duplicates[0]}' is a name in both 'questions' and 'known'; give it another name in one of them"
+            )
         if len(set(self.at)) < len(self.at):
             raise ValueError(f"at: each cut-off may be named once only (found {self.at})")
         return self

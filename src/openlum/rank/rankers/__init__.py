@@ -1,4 +1,4 @@
-"""The rankers, behind one contract, and their files: one safetensors file each."""
+"""The rankers with one contract, and their files (one safetensors file each)."""
 
 from pathlib import Path
 
@@ -14,38 +14,38 @@ from openlum.rank.rankers.dien import Dien
 from openlum.rank.rankers.din import Din
 from openlum.rank.rankers.dnn import Dnn
 from openlum.rank.rankers.generative import GenerativeRanker
-from openlum.rank.rankers.late import LateRanker
+from openlum.rank.rankers.late_fusion import LateFusionRanker
 from openlum.rank.rankers.lightgbm import Trees
 from openlum.rank.rankers.sim import Sim
 from openlum.rank.settings import GENERATIVE, Architecture, RankerConfig
 
-__all__ = ["GRADIENT", "AnyRanker", "load_ranker", "new_network", "save_ranker"]
+__all__ = ["ROWWISE", "AnyRanker", "load_ranker", "new_network", "save_ranker"]
 
-GRADIENT: dict[Architecture, type[Ranker]] = {"dnn": Dnn, "dcnv2": DcnV2, "din": Din, "dien": Dien, "sim": Sim}
-"""Rankers that read rows and are trained by gradient descent."""
+ROWWISE: dict[Architecture, type[Ranker]] = {"dnn": Dnn, "dcnv2": DcnV2, "din": Din, "dien": Dien, "sim": Sim}
+"""Networks that read one row at a time, with a fixed number of behaviours."""
 
 
 def new_network(config: RankerConfig) -> Ranker | GenerativeRanker:
-    """An untrained ranker of any architecture but trees; knowledge, if any, is an input."""
-    return GenerativeRanker(config) if config.architecture in GENERATIVE else GRADIENT[config.architecture](config)
+    """Return an untrained ranker of any architecture but trees; knowledge, if any, is an input."""
+    return GenerativeRanker(config) if config.architecture in GENERATIVE else ROWWISE[config.architecture](config)
 
 
 def save_ranker(ranker: AnyRanker, file: Path) -> None:
-    """Write what a ranker learned and its configuration as one safetensors file."""
+    """Write a ranker's tensors and its configuration as one safetensors file."""
     write_tensors(ranker.tensors(), file, metadata={"ranker": ranker.config.model_dump_json()})
 
 
 def load_ranker(file: Path) -> AnyRanker:
-    """Read what `save_ranker` wrote, ready to predict.
+    """Read a ranker that `save_ranker` wrote; the ranker can then predict.
 
     Raises:
-        InputError: the file is no ranker.
+        InputError: the file does not hold a ranker.
     """
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
-        ranker = _empty(RankerConfig.model_validate_json(metadata["ranker"]))
-        ranker.take(load_file(file))
+        ranker = _untrained(RankerConfig.model_validate_json(metadata["ranker"]))
+        ranker.load_tensors(load_file(file))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; 'lum rank' writes it") from None
     except Exception as error:
@@ -53,7 +53,7 @@ def load_ranker(file: Path) -> AnyRanker:
     return ranker
 
 
-def _empty(config: RankerConfig) -> AnyRanker:
-    if config.late:
-        return LateRanker(config, _empty(config.plain))
+def _untrained(config: RankerConfig) -> AnyRanker:
+    if config.late_fusion:
+        return LateFusionRanker(config, _untrained(config.plain))
     return Trees(config) if config.architecture == "lightgbm" else new_network(config)

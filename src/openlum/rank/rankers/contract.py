@@ -1,4 +1,4 @@
-"""What all rankers are."""
+"""The contract of all rankers."""
 
 from typing import Protocol
 
@@ -10,18 +10,18 @@ from openlum.rank.settings import RankerConfig
 
 
 class AnyRanker(Protocol):
-    """Gives probabilities of rows, and itself as tensors to be saved."""
+    """A ranker: it predicts probabilities of rows, and can be saved and loaded as tensors."""
 
     config: RankerConfig
 
     def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
-        """Predicted probabilities of rows, (I,) float32."""
+        """Return predicted probabilities of rows, (I,) float32."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that it learned."""
+        """Return everything that the ranker learned."""
         ...
 
-    def take(self, tensors: dict[str, Tensor]) -> None:
-        """What `tensors` of a ranker with this configuration gave; ready to predict."""
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Load the tensors that `tensors()` of a ranker with the same configuration returned; the ranker can then predict."""
         ...

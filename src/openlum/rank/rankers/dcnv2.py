@@ -1,4 +1,4 @@
-"""`dcnv2`: crosses of features beside the MLP's own (Wang et al. 2021, DCN V2, equation 1, with a low-rank matrix, equation 2).
+"""`dcnv2`: feature crosses in front of the MLP (Wang et al. 2021, DCN V2, equation 1, with the low-rank matrix of equation 2).
 
     x_{l+1} = x_0 * (U (V x_l) + b) + x_l
 

@@ -1,8 +1,8 @@
-"""`dien`: interest as it evolves (Zhou et al. 2019, Deep Interest Evolution Network).
+"""`dien`: interest evolution (Zhou et al. 2019, Deep Interest Evolution Network).
 
-A GRU reads the behaviours, and a second one, whose update gate is scaled by the state's match with the target (AUGRU,
-equations 8 to 10), follows the interest that leads to it. Two things differ: the match is a sigmoid of each state's own, where
-the paper's softmax over the behaviours leaves next to nothing of each; and the auxiliary loss on the next behaviour is left out.
+A GRU reads the behaviours. A second GRU, whose update gate is scaled by the match of the state and the target (AUGRU, equations
+8 to 10), follows the interest that leads to the target. Two things differ from the paper. The match is a sigmoid of each state;
+the paper's softmax over the behaviours leaves next to nothing of each. The auxiliary loss on the next behaviour is left out.
 
 Shapes: B rows, L behaviours, D width of an item.
 """
@@ -16,7 +16,7 @@ from openlum.rank.settings import RankerConfig
 
 
 class AttentionalGru(nn.Module):
-    """AUGRU.
+    """AUGRU: a GRU whose update gate is scaled by attention weights.
 
     Args:
         width: D.
@@ -28,7 +28,7 @@ class AttentionalGru(nn.Module):
         self.of_state = nn.Linear(width, 3 * width, bias=False)
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """States (B, L, D), oldest first, and their weights (B, L) to the last interest (B, D); weight 0 skips a state."""
+        """Return the last interest, (B, D), from states (B, L, D), oldest first, and weights (B, L); weight 0 skips a state."""
         state = x.new_zeros(len(x), x.shape[2])
         for inputs, w in zip(self.of_input(x).unbind(1), weight.unsqueeze(2).unbind(1), strict=True):
             u_in, r_in, c_in = inputs.chunk(3, 1)
@@ -40,7 +40,7 @@ class AttentionalGru(nn.Module):
 
 
 class Dien(Ranker):
-    """The last state of the evolving interest, and its product with the target."""
+    """A ranker that reads the last state of the evolving interest, and its product with the target."""
 
     @staticmethod
     def interest_width(config: RankerConfig) -> int:
@@ -54,14 +54,14 @@ class Dien(Ranker):
 
     def interest(self, target: Tensor, keys: Tensor, history: Behaviours) -> list[Tensor]:
         if not keys.shape[1]:
-            nothing = torch.zeros_like(target)
-            return [nothing, nothing]
-        # Oldest first, and empty places last, where no state of a behaviour depends on them.
+            zeros = torch.zeros_like(target)
+            return [zeros, zeros]
+        # Behaviours go oldest first, padding last: no state of a behaviour then depends on padding.
         length = history.mask.sum(1, keepdim=True)  # (B, 1)
-        place = torch.arange(keys.shape[1], device=keys.device)
-        oldest_first = (length - 1 - place).clamp(min=0)  # (B, L)
+        position = torch.arange(keys.shape[1], device=keys.device)
+        oldest_first = (length - 1 - position).clamp(min=0)  # (B, L)
         ordered = keys.gather(1, oldest_first.unsqueeze(2).expand_as(keys))
         states, _ = self.extract(ordered)  # (B, L, D)
         score = (states @ self.match(target).unsqueeze(2)).squeeze(2) * target.shape[1] ** -0.5  # (B, L)
-        found = self.evolve(states, score.sigmoid() * (place < length))
-        return [found, target * found]
+        interest = self.evolve(states, score.sigmoid() * (position < length))
+        return [interest, target * interest]

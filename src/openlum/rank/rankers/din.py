@@ -9,7 +9,7 @@ from openlum.rank.settings import RankerConfig
 
 
 class Din(Ranker):
-    """The history as a sum weighted by the target, and its product with the target."""
+    """A ranker that reads the history's sum weighted by the target, and its product with the target."""
 
     @staticmethod
     def interest_width(config: RankerConfig) -> int:
@@ -19,5 +19,5 @@ class Din(Ranker):
         self.attention = TargetAttention(self.config.settings.item_width, self.config.settings.attention_hidden)
 
     def interest(self, target: Tensor, keys: Tensor, history: Behaviours) -> list[Tensor]:
-        found = self.attention(target, keys, history.mask)  # (B, D)
-        return [found, target * found]
+        interest = self.attention(target, keys, history.mask)  # (B, D)
+        return [interest, target * interest]

@@ -4,4 +4,4 @@ from openlum.rank.rankers.base import Ranker
 
 
 class Dnn(Ranker):
-    """All that `Ranker` does."""
+    """The base ranker without history or crosses."""

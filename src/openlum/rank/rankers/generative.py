@@ -1,9 +1,10 @@
-"""`sasrec` and `hstu` as end-to-end generative rankers: one causal model over the whole behaviour that judges the target itself.
+"""`sasrec` and `hstu` as end-to-end generative rankers: one causal model over the whole history that scores the target itself.
 
-Every event is two tokens, *item, action* (Zhai et al. 2024, section 2.2): the item with the conditions that are known when it is
-shown, and the feedback that it was given. The label's probability is read at the item. A row to be judged is one more item
-token that sees the user's history before it and nothing else, so all rows of a user are judged in one pass, in training too.
-`sasrec` has softmax attention (Kang and McAuley 2018), `hstu` the blocks of that paper.
+Every event is two tokens, *item* and *action* (Zhai et al. 2024, section 2.2). The item token has the item and the conditions
+that are known before it is shown. The action token has the feedback to it. The label's probability is predicted at the item
+token. A row is one more item token that sees the user's history before it and nothing else. All rows of a user are therefore
+predicted in one pass, in training too. `sasrec` has softmax attention (Kang and McAuley 2018), `hstu` the blocks of Zhai et al.
+2024.
 
 Shapes: B windows of histories, L events of all windows end to end, I rows, D width.
 """
@@ -25,24 +26,24 @@ from openlum.schema import FieldSpec
 
 
 class GenerativeRanker(nn.Module):
-    """Histories and rows to logits.
+    """A causal model from histories and rows to logits of the label.
 
     Args:
-        config: what to build.
+        config: the ranker's configuration.
     """
 
     def __init__(self, config: RankerConfig) -> None:
         super().__init__()
         self.config = config
-        chosen = config.settings.sequence
+        sequence = config.settings.sequence
         shape = ModelSettings(
             encoder="hstu" if config.architecture == "hstu" else "transformer",
-            **chosen.model_dump(include={"width", "layers", "heads", "max_events", "dropout"}),
+            **sequence.model_dump(include={"width", "layers", "heads", "max_events", "dropout"}),
         )
-        width, field_width = chosen.width, config.settings.embedding_width
+        width, field_width = sequence.width, config.settings.embedding_width
         self.items = ItemEncoder(config.item, config.items, field_width, width, config.settings.item_id_dropout)
-        self.condition = _Sum([spec for spec in config.behaviour if not spec.feedback], width)
-        self.action = _Sum([spec for spec in config.behaviour if spec.feedback], width)
+        self.condition = _FieldSum([spec for spec in config.behaviour if not spec.feedback], width)
+        self.action = _FieldSum([spec for spec in config.behaviour if spec.feedback], width)
         self.constant = nn.Parameter(torch.randn(2, width) * 0.02)  # of an item token and an action token
         self.shortcut = nn.Linear(width, width, bias=False)
         self.encoder = UserEncoder(shape)
@@ -52,7 +53,7 @@ class GenerativeRanker(nn.Module):
         self.head = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def forward(self, history: History, item: Tensor, features: Fields, user: Tensor, prefix: Tensor) -> Tensor:
-        """Logits of rows, (I,), on the device of the weights, whichever the rest is on.
+        """Return logits of rows, (I,), on the device of the weights; the inputs may be on any device.
 
         Args:
             history: of B windows.
@@ -65,63 +66,79 @@ class GenerativeRanker(nn.Module):
         history, features = history.to(device), to_device(features, device)
         item, prefix = item.to(device), prefix.to(device)
         items = self.items(history.item) + self.constant[0] + self.condition(history.condition)
-        # An action's token also says to what it was given, or attention would spend its first layer on finding that.
+        # An action token also has its item; otherwise attention would spend its first layer on finding the item.
         actions = self.constant[1] + self.action(history.condition) + self.shortcut(items)
         tokens = torch.stack([items, actions], 1).flatten(0, 1)  # (2 L, D)
         state = self.encoder.encode_history(tokens, 2 * history.offsets, with_output=False)[1]
         target = self.items(item)  # (I, D)
-        known = {name.removeprefix("condition."): x for name, x in features.items() if name.startswith("condition.")}
-        asked = target + self.constant[0] + self.condition(known)
-        out = self.encoder.answer_questions(state, asked, user, 2 * prefix)  # (I, D)
+        condition = {
+            name.removeprefix("condition."): x for name, x in features.items() if name.startswith("condition.")
+        }
+        row_tokens = target + self.constant[0] + self.condition(condition)  # (I, D)
+        out = self.encoder.answer_questions(state, row_tokens, user, 2 * prefix)  # (I, D)
         fields = [field(features[name]) for name, field in zip(self.names, self.fields, strict=True)]
         return self.head(torch.cat([out, target, *fields], 1)).squeeze(1)
 
     @torch.inference_mode()
     def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
-        """Predicted probabilities of rows, (I,) float32."""
+        """Return predicted probabilities of rows, (I,) float32."""
         self.eval()
         out = torch.empty(len(rows))
-        for index, logits in self.score(data, rows, None):
+        for index, logits in self.batch_logits(data, rows, None):
             out[index] = logits.sigmoid().cpu()
         return out.numpy()
 
-    def score(self, data: RankingData, rows: Rows, rng: np.random.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Indices of rows, (n,), and their logits, (n,), a batch of windows at a time; in random order with a generator."""
-        chosen = self.config.settings.sequence
+    def batch_logits(
+        self, data: RankingData, rows: Rows, rng: np.random.Generator | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield row indices (n,) and their logits (n,), one batch of windows at a time.
+
+        Args:
+            data: the data.
+            rows: the rows of a split.
+            rng: shuffles the windows; None for no shuffling.
+        """
+        settings = self.config.settings.sequence
         user, prefix = rows.user.numpy(), rows.prefix.numpy()
         sequences = data.dataset.sequences
-        windows, order, sizes = question_windows(sequences, user, prefix, chosen.max_events, 2 * chosen.batch_events)
+        windows, order, sizes = question_windows(
+            sequences, user, prefix, settings.max_events, 2 * settings.batch_events
+        )
         first = np.cumsum(sizes) - sizes
-        turn = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
-        windows, sizes, first = windows.take(turn), sizes[turn], first[turn]
-        done = 0
-        for batch in batches(windows, chosen.batch_events, extra=sizes // 2):
-            here = slice(done, done + len(batch))
-            done += len(batch)
-            members = np.concatenate([np.arange(f, f + n) for f, n in zip(first[here], sizes[here], strict=True)])
+        window_order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
+        windows, sizes, first = windows.take(window_order), sizes[window_order], first[window_order]
+        start = 0
+        for batch in batches(windows, settings.batch_events, extra=sizes // 2):
+            batch_first, batch_sizes = first[start : start + len(batch)], sizes[start : start + len(batch)]
+            start += len(batch)
+            members = np.concatenate([np.arange(f, f + n) for f, n in zip(batch_first, batch_sizes, strict=True)])
             index = order[members]
-            seen = torch.from_numpy(prefix[index] - np.repeat(batch.start, sizes[here]))
-            window = torch.from_numpy(np.repeat(np.arange(len(batch)), sizes[here]))
-            yield torch.from_numpy(index), self._logits(data, rows, batch, torch.from_numpy(index), window, seen)
+            window_prefix = torch.from_numpy(prefix[index] - np.repeat(batch.start, batch_sizes))
+            window = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
+            yield (
+                torch.from_numpy(index),
+                self._logits(data, rows, batch, torch.from_numpy(index), window, window_prefix),
+            )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its weights."""
+        """Return the weights."""
         return self.state_dict()
 
-    def take(self, tensors: dict[str, Tensor]) -> None:
-        """The weights that `tensors` gave, ready to predict."""
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Load the weights that `tensors()` returned, and switch to prediction."""
         self.load_state_dict(tensors)
         self.eval()
 
     def _logits(
-        self, data: RankingData, rows: Rows, windows: Spans, index: Tensor, window: Tensor, seen: Tensor
+        self, data: RankingData, rows: Rows, windows: Spans, index: Tensor, window: Tensor, prefix: Tensor
     ) -> Tensor:
+        """Return logits of the rows at `index`, (n,), from each row's window (n,) and its prefix in the window (n,)."""
         history = History.gather(data.dataset.sequences, windows)
-        return self(history, rows.item[index], data.fields(rows, index), window, seen)
+        return self(history, rows.item[index], data.fields(rows, index), window, prefix)
 
 
-class _Sum(nn.Module):
-    """The sum of some fields' embeddings.
+class _FieldSum(nn.Module):
+    """The sum of the embeddings of fields.
 
     Args:
         specs: the fields.
@@ -134,7 +151,7 @@ class _Sum(nn.Module):
         self.fields = nn.ModuleList(Field(spec, width) for spec in specs)
 
     def forward(self, values: Fields) -> Tensor | float:
-        """Fields of n tokens to (n, D); 0 where there are none."""
+        """Return the sum for n tokens, (n, D); 0 without fields."""
         total: Tensor | float = 0.0
         for name, field in zip(self.names, self.fields, strict=True):
             total = total + field(values[name])

@@ -1,6 +1,6 @@
-"""`lightgbm`: gradient-boosted trees (Ke et al. 2017) on hand-made features and, with knowledge, the similarities.
+"""`lightgbm`: gradient-boosted trees (Ke et al. 2017) on hand-made features and, with knowledge, knowledge scores.
 
-Shapes: I rows of a split, X features, Q questions.
+Shapes: I rows of a split, X features, Q knowledge scores.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from openlum.rank.hand_features import HandFeatures
 from openlum.rank.settings import RankerConfig
 
 PATIENCE = 50
-"""Stop after this many trees without a better validation AUC."""
+"""Training stops after this many trees without a better validation AUC."""
 
 
-def library() -> Any:
-    """The module lightgbm.
+def import_lightgbm() -> Any:
+    """Return the module lightgbm.
 
     Raises:
         InputError: it is not installed.
@@ -28,25 +28,25 @@ def library() -> Any:
     try:
         import lightgbm
     except ImportError:
-        raise InputError("the ranker 'lightgbm' needs an optional part: pip install 'openlum[trees]'") from None
+        raise InputError("the ranker 'lightgbm' needs an optional dependency: pip install 'openlum[trees]'") from None
     return lightgbm
 
 
 class Trees:
-    """The contract of all rankers, for trees.
+    """Gradient-boosted trees; an `AnyRanker`.
 
     Args:
-        config: what it takes.
+        config: the ranker's configuration.
     """
 
     def __init__(self, config: RankerConfig) -> None:
         self.config = config
         self.text = ""
-        """The trees, as LightGBM writes them; none before training."""
+        """The trees in LightGBM's text format; empty before training."""
 
     def fit(self, data: RankingData, seed: int, step_done: Callable[[str], None]) -> list[float]:
-        """Grow trees until the validation AUC rises no more; its value after every tree that was kept."""
-        lightgbm, settings = library(), self.config.settings.trees
+        """Grow trees until the validation AUC no longer rises, and return the validation AUC after each tree that is kept."""
+        lightgbm, settings = import_lightgbm(), self.config.settings.trees
         train, valid = (self._dataset(data, data.rows[split]) for split in ("train", "valid"))
         curve: dict[str, Any] = {}
         parameters = {
@@ -73,29 +73,29 @@ class Trees:
         return list(curve["valid_0"]["auc"][: booster.best_iteration])
 
     def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
-        """Predicted probabilities of rows, (I,) float32."""
+        """Return predicted probabilities of rows, (I,) float32."""
         if not len(rows):
             return np.empty(0, np.float32)
-        booster = library().Booster(model_str=self.text)
+        booster = import_lightgbm().Booster(model_str=self.text)
         return np.asarray(booster.predict(self._features(data, rows)[0]), np.float32)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The trees' text, as bytes."""
+        """Return the trees' text as bytes."""
         return {"trees": torch.frombuffer(bytearray(self.text.encode()), dtype=torch.uint8)}
 
-    def take(self, tensors: dict[str, Tensor]) -> None:
-        """What `tensors` gave."""
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Load the tensors that `tensors()` returned."""
         self.text = bytes(tensors["trees"].tolist()).decode()
 
     def _dataset(self, data: RankingData, rows: Rows) -> Any:
         values, categories = self._features(data, rows)
-        return library().Dataset(values, rows.label.numpy(), categorical_feature=categories, free_raw_data=True)
+        return import_lightgbm().Dataset(values, rows.label.numpy(), categorical_feature=categories, free_raw_data=True)
 
     def _features(self, data: RankingData, rows: Rows) -> tuple[np.ndarray, list[int]]:
-        """Values (I, X) float32, and which columns are categories."""
-        made = HandFeatures(data, self.config)(rows)
+        """Return values (I, X) float32, and the indices of categorical columns."""
+        table = HandFeatures(data, self.config)(rows)
         if self.config.knowledge is not None:
-            similarity = data.numbers(rows, self.config)  # (I, Q)
-            made.columns |= {f"similarity.{index}": similarity[:, index] for index in range(similarity.shape[1])}
-        categories = [index for index, name in enumerate(made.columns) if name in made.categories]
-        return np.stack([np.asarray(column, np.float32) for column in made.columns.values()], 1), categories
+            scores = data.knowledge_scores(rows, self.config)  # (I, Q)
+            table.columns |= {f"similarity.{index}": scores[:, index] for index in range(scores.shape[1])}
+        categories = [index for index, name in enumerate(table.columns) if name in table.categories]
+        return np.stack([np.asarray(column, np.float32) for column in table.columns.values()], 1), categories

@@ -1,11 +1,11 @@
-"""`sim`: soft search in the long history, then target attention over what was found (Pi et al. 2020).
+"""`sim`: search in the long history, then target attention over the behaviours that the search returns (Pi et al. 2020).
 
-The general search unit scores every behaviour by an inner product with the target (equation 2). It is trained through
-the weighted sum of all behaviours that the MLP reads (as the paper's auxiliary task does). Two things differ: the weights of
-that sum are sigmoids of the scores over the number of behaviours, and the exact search unit is `din`'s, where the paper has
-attention with several heads and the time between a behaviour and the target.
+The general search unit scores every behaviour by an inner product with the target (equation 2). It is trained through the
+weighted sum of all behaviours that the MLP reads, as in the paper's auxiliary task. Two things differ from the paper. The
+weights of that sum are sigmoids of the scores, divided by the number of behaviours. The exact search unit is that of `din`; the
+paper has multi-head attention and the time between a behaviour and the target.
 
-Shapes: B rows, L behaviours of the long history, K of them found, D width of an item.
+Shapes: B rows, L behaviours of the long history, K behaviours that the search returns, D width of an item.
 """
 
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from openlum.rank.settings import RankerConfig
 
 
 class Sim(Ranker):
-    """What the whole history says, and what the behaviours nearest to the target say, each with its product with the target."""
+    """A ranker that reads the whole history and the behaviours nearest to the target, each also as a product with the target."""
 
     @staticmethod
     def interest_width(config: RankerConfig) -> int:
@@ -33,8 +33,8 @@ class Sim(Ranker):
         score = (keys @ self.search(target).unsqueeze(2)).squeeze(2) * target.shape[1] ** -0.5  # (B, L)
         weight = score.sigmoid() * mask / mask.sum(1, keepdim=True).clamp(min=1)  # (B, L)
         general = (weight.unsqueeze(2) * keys).sum(1)  # (B, D)
-        places = min(self.config.settings.history_length, keys.shape[1])
-        best = score.detach().masked_fill(~mask, float("-inf")).topk(places, 1).indices  # (B, K)
-        found = keys.gather(1, best.unsqueeze(2).expand(-1, -1, keys.shape[2]))  # (B, K, D)
-        exact = self.attention(target, found, mask.gather(1, best))  # (B, D)
+        length = min(self.config.settings.history_length, keys.shape[1])
+        best = score.detach().masked_fill(~mask, float("-inf")).topk(length, 1).indices  # (B, K)
+        nearest = keys.gather(1, best.unsqueeze(2).expand(-1, -1, keys.shape[2]))  # (B, K, D)
+        exact = self.attention(target, nearest, mask.gather(1, best))  # (B, D)
         return [general, target * general, exact, target * exact]

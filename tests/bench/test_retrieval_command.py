@@ -1,0 +1,55 @@
+"""`lum bench retrieval` end to end, on a tiny benchmark."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openlum.bench import retrieval
+from tests.bench.tiny import check_form, forbid, lum_bench
+
+pytestmark = pytest.mark.usefixtures("tiny_benchmark")
+
+
+def test_retrieval_result_tables_and_reuse(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first seed runs in this process, the second in worker processes. Then the command runs again without any training."""
+    command = ["retrieval", "-d", "tiny", "--runs", str(runs)]
+    assert lum_bench(*command, "--processes", "1").exit_code == 0
+    command += ["--seeds", "2", "--processes", "2"]
+    done = lum_bench(*command)
+    assert done.exit_code == 0, (done.output, done.exception)
+    file = runs / "bench-tiny" / "retrieval.json"
+    result = json.loads(file.read_text())
+    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: known"}
+    for text in (done.output, file.with_suffix(".svg").read_text()):
+        assert all(name in text for name in result["retrieval"])
+    assert result["bench"]["told_more"] == ["lum: known"]
+    for name, metrics in result["retrieval"].items():
+        assert set(metrics) == {"hr@10", "ndcg@10", "mrr"}
+        seeds = [seed_metrics[name]["mrr"] for seed_metrics in result["bench"]["by_seed"]]
+        assert len(set(seeds)) == 2
+        assert metrics["mrr"] == pytest.approx(np.mean(seeds))
+    assert result["retrieval_protocol"]["users"] > 50
+    check_form(result)
+    comparisons = {(entry["a"], entry["b"], entry["metric"]): entry for entry in result["comparisons"]}
+    metrics = ("hr@10", "ndcg@10", "mrr")
+    assert set(comparisons) == {("lum: any", b, metric) for b in ("sasrec", "hstu") for metric in metrics}
+    for (a, b, metric), comparison in comparisons.items():
+        difference = result["retrieval"][a][metric] - result["retrieval"][b][metric]
+        assert comparison["difference"] == pytest.approx(difference)
+
+    monkeypatch.setattr(retrieval, "_train", forbid)
+    stored = runs / "bench-tiny" / "retrieval" / "hstu-seed0.json"
+    content = stored.read_text()
+    for damage in (content[: len(content) // 2], "[]", content.replace("seconds", "second", 1)):
+        stored.write_text(damage)
+        assert isinstance(
+            lum_bench(*command, "--processes", "1").exception, AssertionError
+        )  # a damaged result is trained again
+    stored.write_text(content)
+    repeated = lum_bench(*command)
+    assert repeated.exit_code == 0, (repeated.output, repeated.exception)
+    assert json.loads(file.read_text()) == result
+    assert lum_bench(*command, "--opponents", "hstu", "--json", str(runs / "hstu.json")).exit_code == 0
+    assert set(json.loads((runs / "hstu.json").read_text())["retrieval"]) == {"hstu", "lum: any", "lum: known"}
