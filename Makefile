@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint docs clean
 
 demo: .venv/user
 	$(BIN)/lum run configs/market.yaml
@@ -20,15 +20,19 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What a user has, and what a developer has beyond it: lint, tests, and Spark to test with.
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict
+	@echo "site: site/index.html"
+
+# What a user has, and what a developer has beyond it: lint, tests, the site, and Spark to test with.
 .venv/user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 .venv/installed: .venv/user
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,spark,trees]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,spark,trees]'
 	touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site

@@ -27,7 +27,7 @@ from openlum.pipeline.experiment import Experiment
 from openlum.schema import Schema
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 NOT_RUN = {
     "lum bench": "takes hours",
     "lum data ": "needs the publisher's files, or the network",
@@ -53,12 +53,17 @@ class Snippet:
         return f"{self.page}:{self.line} {self.language}"
 
 
+def name_of(page: Path) -> str:
+    """Return the path of a page in the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
 def snippets(page: Path) -> list[Snippet]:
     """The fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")
     blocks = re.finditer(r"^```([\w-]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [
-        Snippet(page.name, text.count("\n", 0, block.start()) + 1, block[1], block[2].replace("\\\n", " "))
+        Snippet(name_of(page), text.count("\n", 0, block.start()) + 1, block[1], block[2].replace("\\\n", " "))
         for block in blocks
     ]
 
@@ -101,7 +106,7 @@ def write_shop(directory: Path, log: Path) -> None:
     shutil.copyfile(directory / "impressions.parquet", directory / "shown.parquet")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=name_of)
 def test_snippets_of_a_page_run_and_give_what_it_shows(
     page: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,3 +220,29 @@ def test_make_targets_on_the_pages_exist() -> None:
     }
     assert targets
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_files_outside_the_site_lead_to_files(name: str) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| message contains \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    messages = [message for table in tables for message in re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py"))
+    assert len(messages) > 20
+    assert [message for message in messages if message not in source] == []
+
+
+def test_folders_and_files_of_the_design_page_exist() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| where \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    assert table
+    package = ROOT / "src" / "openlum"
+    in_table = {name for row in table[0].splitlines() for name in re.findall(r"`(\w+)/`", row.split("|")[1])}
+    assert in_table == {file.parent.name for file in package.glob("*/__init__.py")}
+    files = re.findall(r"`([\w/]+\.py)", page)
+    assert [name for name in files if not list(package.rglob(name))] == []

@@ -131,7 +131,7 @@ class Impressions:
 class Dataset:
     """A prepared data set.
 
-    Example:
+    Examples:
         >>> dataset = Dataset("runs/market/dataset")            # doctest: +SKIP
         >>> dataset.impressions("train").label.mean()           # doctest: +SKIP
     """

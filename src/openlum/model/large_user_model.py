@@ -55,7 +55,7 @@ def _feedback_head(width: int, values: int) -> nn.Sequential:
 class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"]):
     """A model that encodes histories of *condition, item* pairs and answers questions with vectors in the space of items.
 
-    Example:
+    Examples:
         >>> model = LargeUserModel.from_pretrained("runs/ml-1m/model")                     # doctest: +SKIP
         >>> history = [{"item": "1193", "rating": 5}, {"item": "661", "rating": 3}]        # doctest: +SKIP
         >>> model.recommend(history, question={"rating": 5}, k=10)                         # doctest: +SKIP

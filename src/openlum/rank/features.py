@@ -26,7 +26,7 @@ class KnowledgeFeatures(nn.Module):
         hidden: K.
         dropout: dropout of the projected answers.
 
-    Example:
+    Examples:
         >>> knowledge = KnowledgeFeatures(questions=5, width=64, out=128)
         >>> answers, target = torch.randn(32, 5, 64), torch.randn(32, 64)
         >>> knowledge(answers, target).shape

@@ -53,7 +53,7 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
     Returns:
         The schema file, for `lum prepare`.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> write_market(MarketSettings(users=10, items=100, sessions=2), folder + "/market").name
