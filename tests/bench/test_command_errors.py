@@ -117,7 +117,7 @@ def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None
 def test_an_unknown_table_is_refused() -> None:
     error = lum_bench("ablation", "-d", "tiny", "--tables", "use,sise").exception
     assert isinstance(error, InputError)
-    assert "--tables: 'sise' is none; there are use, freshness, conditions" in str(error)
+    assert "--tables: unknown name 'sise'; choose from use, freshness, conditions" in str(error)
 
 
 @pytest.mark.parametrize("command", ["ranking", "retrieval", "ablation"])
@@ -135,4 +135,4 @@ def test_an_unknown_ranker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "build_knowledge", forbid)
     error = lum_bench("ranking", "-d", "tiny", "--rankers", "dnn,dinn").exception
     assert isinstance(error, InputError)
-    assert "--rankers: 'dinn' is none; there are dnn, hstu" in str(error)
+    assert "--rankers: unknown name 'dinn'; choose from dnn, hstu" in str(error)
