@@ -141,7 +141,7 @@ def test_a_misspelt_question_of_the_rankers_is_found_before_training(finished: P
     (finished / "unasked.yaml").write_text(yaml.safe_dump(changed))
     done = lum("run", "unasked.yaml", cwd=finished)
     assert done.returncode == 2
-    assert "unasked.yaml: rank.knowledge: the knowledge has no question 'skp'; it has " in done.stderr
+    assert "unasked.yaml: rank.knowledge: the knowledge has no question 'skp'; choose from " in done.stderr
     assert not (finished / "runs/unasked/model").exists()
 
 
