@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from openlum.artefact.directory import read_json, write_json
+from openlum.artefact.json_file import read_json, write_json
 from openlum.bench.pipeline import RunContext, build_knowledge
 from openlum.bench.ranking import run_with_progress, seed_trials
 from openlum.bench.settings import bench_file, load_bench, with_changes

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from openlum.errors import InputError
 from openlum.evaluation.comparison import bootstrap_auc, compare_auc, compare_means
 from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
-from openlum.evaluation.ranked_lists import user_metrics
+from openlum.evaluation.retrieval_metrics import user_metrics
 from openlum.model import LargeUserModel
 from openlum.rank.features import KnowledgeFeatures
 from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities

@@ -12,7 +12,7 @@ import torch
 from openlum.errors import InputError
 from openlum.evaluation.comparison import bootstrap_auc, compare_auc, compare_means
 from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
-from openlum.evaluation.ranked_lists import ranking_metrics, user_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics, user_metrics
 from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities
 
 ROWS = 12
@@ -198,8 +198,8 @@ def test_fusion_names_columns_and_questions() -> None:
 
 
 def test_ranks_may_be_arrays_of_any_library() -> None:
-    expected = ranking_metrics([1, 3, 20], [10])
+    expected = retrieval_metrics([1, 3, 20], [10])
     for ranks in (np.array([1, 3, 20]), torch.tensor([1, 3, 20]), pd.Series([1, 3, 20]).astype(object)):
-        assert ranking_metrics(ranks, (10,)) == expected  # type: ignore[arg-type]
+        assert retrieval_metrics(ranks, (10,)) == expected  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rank at index 1 is nan"):
         user_metrics([1, np.nan], [10])

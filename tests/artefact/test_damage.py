@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact.directory import MANIFEST, files_of, is_page, whole_directory, write_json
+from openlum.artefact.directory import files_of, whole_directory
+from openlum.artefact.json_file import write_json
+from openlum.artefact.manifest import MANIFEST, is_page
 from openlum.artefact.verify import verify
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError

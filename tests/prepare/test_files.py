@@ -15,7 +15,7 @@ from openlum.prepare.engines.opening import open_engine
 from openlum.prepare.inputs.csv_rows import LINE_NUMBER
 from openlum.prepare.inputs.files import find_table_files
 from openlum.prepare.inputs.raw_table import POSITION, raw_table
-from openlum.prepare.table_checks import TableChecker
+from openlum.prepare.row_checks import RowChecker
 from openlum.schema import EngineSettings, Schema
 
 BIG = 2**53 + 1
@@ -185,6 +185,6 @@ def test_a_table_that_lost_rows_raises_an_error(
     )
     scan = engine.scan
     monkeypatch.setattr(engine, "scan", lambda *arguments: scan(*arguments).filter(scan(*arguments)[ROW_NUMBER] == 1))
-    checker = TableChecker(engine, schema, tmp_path, tmp_path, [], {})
+    checker = RowChecker(engine, schema, tmp_path, tmp_path, [], {})
     with pytest.raises(RuntimeError, match=r"2 rows were read.*the files have 3 rows"):
         checker.check_table("events", "log", [Column("user", "user", "identity")])

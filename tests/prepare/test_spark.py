@@ -14,8 +14,8 @@ import yaml
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.prepare.engines.opening import open_engine
+from openlum.prepare.row_checks import LATE_LABEL
 from openlum.prepare.run import append, prepare
-from openlum.prepare.table_checks import LATE_LABEL
 from openlum.schema import EngineSettings
 from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.write import write_market

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.data.dataset import SPLITS, Dataset, DatasetInfo
 from openlum.errors import InputError
 from openlum.model import ModelSettings
+from openlum.prepare.row_checks import LATE_LABEL
 from openlum.prepare.run import append, prepare
-from openlum.prepare.table_checks import LATE_LABEL
 from openlum.pretrain.initialization import build_model
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
@@ -74,7 +74,7 @@ def test_unlabelled_rows_are_in_no_split_and_encoders_do_not_learn_from_them(tmp
 
 
 def test_unlabelled_impressions_may_be_in_the_future(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openlum.prepare.table_checks._now", lambda: (START + 1000) * 1_000_000)
+    monkeypatch.setattr("openlum.prepare.row_checks._now", lambda: (START + 1000) * 1_000_000)
     events = random_events(0)
     rows = impressions_of(events, [None, 1, None, None])
     rows["time"] = [START + 90_000, START + 90_000, START + 3, START + 400 * 86_400]

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openlum.artefact.checksums import checksums
-from openlum.artefact.directory import FORMAT, MANIFEST, data_checksums, fingerprint, read_manifest
+from openlum.artefact.directory import data_checksums
+from openlum.artefact.json_file import fingerprint
+from openlum.artefact.manifest import FORMAT, MANIFEST, read_manifest
 
 Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve", "bench ranking", "bench retrieval"]
 Key = dict[str, str]
@@ -36,8 +38,10 @@ An import counts at any depth, also inside of a function.
 IGNORED_MODULES = {
     "openlum.artefact.checksums",
     "openlum.artefact.directory",
+    "openlum.artefact.json_file",
     "openlum.artefact.keys",
     "openlum.artefact.lock",
+    "openlum.artefact.manifest",
     "openlum.bench.workers",
     "openlum.errors",
     "openlum.pretrain.card",

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openlum.artefact.checksums import checksums
-from openlum.artefact.directory import MADE_BY, MANIFEST, Manifest, check_format, differences, read_manifest
+from openlum.artefact.directory import differences
+from openlum.artefact.manifest import MADE_BY, MANIFEST, Manifest, check_format, read_manifest
 from openlum.errors import InputError
 
 MAX_FILES = 20

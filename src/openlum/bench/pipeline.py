@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from openlum.artefact.directory import fingerprint, read_json, record_key
+from openlum.artefact.json_file import fingerprint, read_json
 from openlum.artefact.keys import Key, rerun_reason, step_key
+from openlum.artefact.manifest import record_key
 from openlum.bench.workers import run_all_with_progress
 from openlum.console import new_console
 from openlum.errors import InputError

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from openlum.artefact.directory import fingerprint, named_failures
+from openlum.artefact.json_file import fingerprint, named_failures
 from openlum.artefact.keys import step_key
 from openlum.bench.workers import run_all
 from openlum.errors import InputError

@@ -1,7 +1,7 @@
 """The reader of `dataset/`: the output of `lum prepare` as flat arrays.
 
-`log/` holds the accepted rows for `lum prepare --append` (see `prepare/log.py`), and `rejected/` the rejected rows. The reader
-uses neither.
+`log/` holds the accepted rows for `lum prepare --append` (see `prepare/stored_log.py`), and `rejected/` the rejected rows. The
+reader uses neither.
 
 Columns in the Parquet files are named KIND.FIELD: `condition.rating`, `item.genres`, `user.gender`, `context.position`.
 Encoded values: categorical int32 ids, multi lists of int32 ids, numeric float32 (standardised; null where missing), vector
@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from openlum.arguments.values import as_path
-from openlum.artefact.directory import check_parts, read_json, read_manifest
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json
+from openlum.artefact.manifest import read_manifest
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, is_text, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.encoded import check_ids, column_type, event_offsets, to_numpy

@@ -15,7 +15,9 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from openlum.arguments.values import as_path, whole_number
-from openlum.artefact.directory import check_format, check_parts, read_json, write_json
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json, write_json
+from openlum.artefact.manifest import check_format
 from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset

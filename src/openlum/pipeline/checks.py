@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from openlum.artefact.directory import Kind, check_replaceable
+from openlum.artefact.directory import check_replaceable
+from openlum.artefact.manifest import Kind
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor

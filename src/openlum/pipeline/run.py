@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from openlum.artefact.checksums import load_checksums, save_checksums
-from openlum.artefact.directory import named_failures, read_json, record_key, write_json
+from openlum.artefact.json_file import named_failures, read_json, write_json
 from openlum.artefact.keys import Step, rerun_reason, step_key
 from openlum.artefact.lock import locked
+from openlum.artefact.manifest import record_key
 from openlum.config import load_settings
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment

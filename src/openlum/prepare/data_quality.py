@@ -5,9 +5,9 @@ from typing import Any
 
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.entities import Entities
-from openlum.prepare.log import Log
 from openlum.prepare.profiling import ImpressionCounts
 from openlum.prepare.sequences import can_be_held_out
+from openlum.prepare.stored_log import Log
 from openlum.schema import Schema
 
 YEAR_1990 = 631_152_000_000_000

@@ -11,7 +11,7 @@ from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.conversion import Column, feature_columns
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.features import Encoder, encode_columns
-from openlum.prepare.table_checks import POSITION, TableChecker
+from openlum.prepare.row_checks import POSITION, RowChecker
 from openlum.schema import ItemTable, UserTable
 
 
@@ -35,7 +35,7 @@ class Entities:
 
 
 def read_entities(
-    engine: Engine, checker: TableChecker, kind: str, table: ItemTable | UserTable, rejected: Path
+    engine: Engine, checker: RowChecker, kind: str, table: ItemTable | UserTable, rejected: Path
 ) -> ir.Table:
     """Return the accepted rows of the item or the user table, one row for each id.
 

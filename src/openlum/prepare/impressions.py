@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 from openlum.errors import InputError
 from openlum.prepare.conversion import SECOND, TICKS, Column, feature_columns
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.table_checks import POSITION, CheckedTable, SchemaError, TableChecker
+from openlum.prepare.row_checks import POSITION, CheckedTable, RowChecker, SchemaError
 from openlum.schema import ImpressionRule, ImpressionTable, Schema
 
 
@@ -29,7 +29,7 @@ def label_rule(schema: Schema) -> str:
     return "no impressions: the schema has neither 'impressions' nor 'impressions_from_events'"
 
 
-def check_impressions(checker: TableChecker, schema: Schema) -> CheckedTable:
+def check_impressions(checker: RowChecker, schema: Schema) -> CheckedTable:
     """Check the impression log and return it.
 
     Its columns are user and item (raw), time (microseconds), label (null where it is unknown), row (where the schema names one),

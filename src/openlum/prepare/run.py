@@ -11,7 +11,8 @@ import pyarrow as pa
 from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeElapsedColumn
 
 from openlum.arguments.values import as_path
-from openlum.artefact.directory import whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.artefact.lock import locked
 from openlum.artefact.verify import verify
 from openlum.config import load_settings
@@ -23,7 +24,7 @@ from openlum.prepare.engines.opening import open_engine
 from openlum.prepare.inputs.files import DataFile, TableFiles, column_names, one_line, read_error, unreadable
 from openlum.prepare.inputs.paths import find_files
 from openlum.prepare.preparation import Inputs, Preparation, ReportProgress
-from openlum.prepare.table_checks import SchemaError
+from openlum.prepare.row_checks import SchemaError
 from openlum.report.dataset_report import write_dataset_report
 from openlum.schema import Schema
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from openlum.arguments.values import as_path, check_kind
-from openlum.artefact.directory import fingerprint, whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import fingerprint, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset, Impressions
 from openlum.data.packing import batches, question_windows

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
-from openlum.artefact.directory import check_parts, read_json
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from openlum.arguments.values import as_path, as_path_or_none, check_kind
-from openlum.artefact.directory import whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
@@ -22,12 +23,12 @@ from openlum.evaluation.comparison import compare_auc
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import auc, metrics, seed_statistics
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import ROWWISE, save_ranker
-from openlum.rank.reliability import reliability
 from openlum.rank.segments import segment_gains
 from openlum.rank.settings import RankerConfig, RankSettings
 from openlum.rank.train import TrainedRanker, fit
@@ -134,7 +135,7 @@ def _evaluate(results: Results, data: RankingData) -> dict[str, Any]:
     return {
         "ranking": ranking,
         "comparisons": _comparisons(results, data.rows["test"]),
-        "calibration": _reliability(results, data, highlighted),
+        "calibration": _calibration_curves(results, data, highlighted),
         "validation": validation,
         "epochs": {name: [trained.best_epoch for trained in by_seed] for name, by_seed in results.trained.items()},
     } | ({"segments": _segments(results, data, *pair)} if pair else {})
@@ -205,11 +206,11 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
     return highlighted, (pairs[0] if pairs else None)
 
 
-def _reliability(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:
+def _calibration_curves(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:
     """Return the reliability of rankers on the test rows, calibrated as for the log loss."""
     label, test = data.rows["valid"].label.numpy(), data.rows["test"]
     return {
-        name: reliability(
+        name: calibration_curve(
             test,
             [
                 calibration(valid, label)(prediction)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.errors import InputError
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.report.plots import Curves, auc_plot, calibration_plots, curve_plot

@@ -12,7 +12,7 @@ from torch import Tensor
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Spans, eligible_events, kept_from_training
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import exclude_items, rank_of_target
+from openlum.evaluation.retrieval_metrics import exclude_items, rank_of_target
 from openlum.model.fields import known_ids
 
 

@@ -23,7 +23,7 @@ from openlum.config import Settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import ranking_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
@@ -155,7 +155,7 @@ def fit_sequential(
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
             step += 1
-        valid_ndcg = ranking_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
+        valid_ndcg = retrieval_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
         epoch_done(epoch, valid_ndcg)
         if valid_ndcg > best:
             best, best_epoch, state = valid_ndcg, epoch, copy.deepcopy(model.state_dict())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openlum.artefact.checksums import sha256_of
-from openlum.artefact.directory import fingerprint, write_json
+from openlum.artefact.json_file import fingerprint, write_json
 from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.errors import InputError
 

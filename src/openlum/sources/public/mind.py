@@ -40,13 +40,13 @@ import duckdb
 
 from openlum.artefact.directory import whole_directory
 from openlum.errors import InputError
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
 PAGE = "https://msnews.github.io"
-PUBLISHERS = {
-    "mind-small": Publisher("mind-small", PAGE, size="50,000 training users, 8.6 M articles shown"),
-    "mind-large": Publisher("mind-large", PAGE, size="2.6 M pages of news shown"),
+PUBLISHED_DATASETS = {
+    "mind-small": PublishedDataset("mind-small", PAGE, size="50,000 training users, 8.6 M articles shown"),
+    "mind-large": PublishedDataset("mind-large", PAGE, size="2.6 M pages of news shown"),
 }
 FOLDERS = {"mind-small": "MINDsmall", "mind-large": "MINDlarge"}
 PARTS = ("train", "dev")
@@ -265,9 +265,9 @@ def _create_views(
     Returns:
         The number of lines.
     """
-    publisher = PUBLISHERS[name]
+    dataset = PUBLISHED_DATASETS[name]
     names = [f"{FOLDERS[name]}_{part}/{file}" for part in PARTS for file in ("behaviors.tsv", "news.tsv")]
-    files = locate(publisher, names, source, scratch)
+    files = locate(dataset, names, source, scratch)
     if len(set(files.values())) < len(names):
         raise InputError(
             f"{source}: has one part of {name}; give the directory with the folders of both parts, such as {names[0]}"
@@ -293,7 +293,7 @@ def _create_views(
         actual_counts[f"{part} users"] = users
         for unit in (unit for unit in actual_counts if unit in counts):
             file = news if "news" in unit else behaviors
-            check_count(publisher, file, unit, actual_counts[unit], counts[unit], partial)
+            check_count(dataset, file, unit, actual_counts[unit], counts[unit], partial)
         if first is not None and first < FIRST_DAY.timestamp():
             raise InputError(
                 f"{files[behaviors]}: an impression has the time {datetime.fromtimestamp(first, UTC)}, but the impressions "

@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.impressions import check_label_rule, check_row_ids, impressions_of_events
-from openlum.prepare.table_checks import ALREADY_IN_DATASET, LATE_LABEL, POSITION, CheckedTable
+from openlum.prepare.row_checks import ALREADY_IN_DATASET, LATE_LABEL, POSITION, CheckedTable
 from openlum.schema import Schema
 
 MISSING_ITEM = "item not in the item table"

@@ -17,7 +17,7 @@ MIN_ROWS_PER_BIN = 50
 """Fewest rows per bin, on average; with fewer rows there are fewer bins."""
 
 
-def reliability(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, Any]]:
+def calibration_curve(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, Any]]:
     """Return predicted and observed shares of positive rows in bins with equally many predictions, lowest bin first.
 
     The seeds are pooled: a row counts once per seed, each time in the bin of that seed's prediction. Equal predictions share a
@@ -44,7 +44,7 @@ def reliability(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, A
 def _bin(
     label: np.ndarray, user: np.ndarray, item: np.ndarray, row: np.ndarray, predicted: np.ndarray, seeds: int
 ) -> dict[str, Any]:
-    """Return one bin of `reliability`.
+    """Return one bin of `calibration_curve`.
 
     Args:
         label: (I,) labels of all rows.

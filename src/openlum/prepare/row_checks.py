@@ -55,7 +55,7 @@ class CheckedTable:
         return self.rows.filter(self.rows["reason"].isnull()).drop("reason")
 
 
-class TableChecker:
+class RowChecker:
     """Opens the tables of a log, separates the rejected rows, and counts rows and reasons.
 
     Args:
