@@ -1,4 +1,4 @@
-"""In-sample knowledge: how much more do answers know about the rows that a ranker is trained on, and which remedy helps?
+"""In-sample knowledge: how much more accurate are answers on the rows that a ranker is trained on, and which remedy helps?
 
     python benchmarks/insample.py --dataset kuairand-pure --from DIR --json OUT
 

@@ -1,4 +1,4 @@
-"""Which events of its own second may the item loss see: none, as in every question, or the events before it in the log?
+"""Which events of the same second may the item loss see: none, as in every question, or the events that precede it in the log?
 
     python benchmarks/ties.py market --runs DIR --json OUT
     python benchmarks/ties.py ml-1m --from DIR --epochs 1 --seeds 1 --no-knowledge --runs DIR --json OUT
