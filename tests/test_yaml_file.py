@@ -69,7 +69,7 @@ def test_merge_keys_add_only_keys_that_the_mapping_lacks() -> None:
         ("a:\n  b: {c: 1, c: 2}", r"key 'a\.b\.c': occurs twice, first in line 2; .* \(line 2\)"),
         ("a: [{b: 1, b: 1}]", r"key 'a\.0\.b': .*twice"),
         ("<<: {a: 1}\n<<: {b: 1}", "key '<<': occurs twice"),
-        ("a: 1\n1: x", r"1 as a key; a key is text: put it in quotes \(line 2\)"),
+        ("a: 1\n1: x", r"the key 1 is not text; put it in quotes \(line 2\)"),
         ("null: x", "null as a key"),
         ("[a]: b", "a list or a mapping as a key"),
         ("{a: b}: c", "a list or a mapping as a key"),

@@ -64,7 +64,7 @@ def test_events_without_a_label_give_no_impression(tmp_path: Path) -> None:
     events["rating"][:3] = [None] * 3
     rule = {"field": "rating", "at_least": 4}
     info = prepare(write_log(tmp_path, {"events": events}, impressions_from_events=rule), tmp_path / "dataset")
-    assert info.notes["events without a label (no impression is made of them)"] == 3
+    assert info.notes["events without a label (not turned into impressions)"] == 3
     assert info.counts["impressions"] == info.counts["events"] - 3
 
 

@@ -27,9 +27,7 @@ from tests.prepare.test_files import rows, write_compatible_types
 from tests.prepare.test_impressions import odd_names
 
 pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("pyspark") is None, reason="needs PySpark: pip install 'openlum[spark]'"
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="needs PySpark: pip install '.[spark]'"),
     pytest.mark.skipif(shutil.which("java") is None, reason="needs Java 17 or newer on the path"),
 ]
 SPARK = {"name": "spark", "spark": {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "4"}}

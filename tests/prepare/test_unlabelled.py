@@ -1,4 +1,4 @@
-"""Impressions without a label are prepared and queried, are not learnt from, and take the label that arrives later."""
+"""Impressions without a label are prepared and queried, are not learned from, and take the label that arrives later."""
 
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ def test_unlabelled_rows_are_in_no_split_and_encoders_do_not_learn_from_them(tmp
     assert (info.counts["impressions"], info.counts["impressions_unlabelled"]) == (100, 42)
     assert info.rejected == {"impressions: click: not 0 or 1": 2}
     assert sum(info.impressions.values()) == 58
-    assert info.notes["impressions without a label (in no split; the model is still queried for them)"] == 42
+    assert (
+        info.notes["impressions without a label (not used for training or evaluation; `lum query` answers them)"] == 42
+    )
     unlabelled = dataset.impressions("unlabelled")
     assert unlabelled.row.tolist() == [0, 1, *range(60, 100)]
     assert np.isnan(unlabelled.label).all()

@@ -149,7 +149,7 @@ def test_a_known_question_has_values_of_the_held_out_event(
         (
             "rating",
             "retrieve.known.wrong: 'rating' is not a condition field that is known before the item; "
-            "fields that are: scenario, hour",
+            "choose from: scenario, hour",
         ),
         ("mood", "retrieve.known.wrong: 'mood' is not a condition field"),
     ],

@@ -1,8 +1,8 @@
-"""Artefacts: directories that are written completely or not at all, and that describe their content and origin.
+"""Artefacts: directories that are written atomically, and that describe their content and origin.
 
 An artefact is a directory with a `manifest.json`. The manifest has the kind of the artefact, the size and the checksum of every
-part, and the key of the step that wrote it (`keys.py`). Files and directories whose names begin with a dot are not parts.
-Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
+part, and the key of the step that wrote it (`manifest.py`, `keys.py`). Files and directories whose names begin with a dot are not
+parts. Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
 """
 
 import ctypes

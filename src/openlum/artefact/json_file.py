@@ -1,4 +1,4 @@
-"""JSON files of artefacts: written atomically, read with errors that name the command that writes them. Hashes of JSON values."""
+"""JSON files of artefacts, which are written atomically, and hashes of JSON values."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, completely or not at all. Missing directories are created."""
+    """Write indented JSON atomically. Missing directories are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     with named_failures(path):
@@ -58,7 +58,7 @@ def read_json(path: Path, command: str, keys: Sequence[str] = ()) -> dict[str, A
 
 @contextmanager
 def named_failures(path: Path) -> Iterator[None]:
-    """Add `path` to an error of writing that names no file: most libraries report only that no space is left.
+    """Add `path` to a write error without a file name. Most libraries report only 'no space left'.
 
     Raises:
         OSError: with a file name.

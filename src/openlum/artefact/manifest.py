@@ -12,7 +12,7 @@ from openlum.errors import InputError
 MANIFEST = "manifest.json"
 """The file that marks a directory as an artefact and names its kind. Only an artefact of the same kind may replace it."""
 FORMAT = 2
-"""Version of the layout of all artefacts. It rises with every change after which older artefacts cannot be read."""
+"""Version of the layout of all artefacts. Increase it whenever older artefacts can no longer be read."""
 Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval"]
 MADE_BY: dict[Kind, str] = {
     "log": "lum data",

@@ -94,7 +94,7 @@ class Sequences:
     condition: dict[str, np.ndarray]
     """Field name to values, (N,), (N, M) or (N, W)."""
     moment_start: np.ndarray
-    """(N,) index of the first event at the same second of the same user; the events before it are known when it happens."""
+    """(N,) index of the user's first event in the same second. Only events before it are known at the time of the event."""
     valid_at: np.ndarray
     """(U,) leave-last-out: index, within the user's events, of the validation event; the number of events if none is held out."""
     test_at: np.ndarray

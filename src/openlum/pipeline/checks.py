@@ -1,4 +1,4 @@
-"""Checks before training for `lum run` and `lum bench`: they find mistakes that would stop a later step.
+"""Checks before the first training of `lum run` and `lum bench`. They report mistakes that would otherwise stop a later step.
 
 Each single step begins with the same checks of its own part, in the `checks.py` of its folder.
 """

@@ -1,4 +1,4 @@
-"""The impressions that rankers learn from: user, item, time, label, and the length of the history that each row may use."""
+"""The impressions that rankers learn from: user, item, time, label and prefix (the number of events that the row may use)."""
 
 from dataclasses import replace
 from typing import Any
@@ -103,7 +103,8 @@ def impressions_with_prefix(rows: ir.Table, events: ir.Table) -> ir.Table:
     if "row" not in rows.columns:
         rows = rows.mutate(row=rows[POSITION])
     rows = rows.mutate(time=rows["time"] // SECOND)
-    # One window over both tables. Within a second, impressions are ordered before events, so none counts its own second.
+    # One window over both tables. Within a second, impressions are ordered before events, so an impression does not count
+    # the events of its own second.
     targets = rows.select("user", "time", "row", event=ibis.literal(0, "int64"))
     past = events.select("user", time=events["time"] // SECOND, row=ibis.null("int64"), event=ibis.literal(1, "int64"))
     both = ibis.union(targets, past)

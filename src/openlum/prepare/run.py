@@ -59,11 +59,11 @@ def append(
     items: str | Path | None = None,
     users: str | Path | None = None,
 ) -> DatasetInfo:
-    """Add files of one or several tables to a dataset. The dataset is replaced completely or not at all.
+    """Add files of one or several tables to a dataset. The dataset is replaced atomically.
 
-    Existing ids, scales and buckets stay, and new values get new ids. Rows that the dataset already has are left out. New rows of
-    the item and the user table replace earlier rows of the same id. An impression without a label takes the label of a new row
-    for the same impression. The split boundaries are computed anew by the schema's rule.
+    Existing ids, scales and buckets stay, and new values get new ids. New rows that are already in the dataset are rejected.
+    New rows of the item and the user table replace earlier rows of the same id. An impression without a label takes the label of
+    a new row for the same impression. The split boundaries are computed again by the schema's rule.
 
     Args:
         dataset: a dataset from `prepare`.
@@ -86,9 +86,8 @@ def append(
         raise InputError(f"{dataset}: nothing to append; name new files of events, impressions, items or users")
     if not dataset.resolve().parent.is_dir():
         raise InputError(f"{dataset}: no such directory; 'lum prepare' writes it")
-    with locked(
-        dataset
-    ):  # before the old log is read: otherwise rows that another process appends meanwhile would be lost
+    # Locked before the old log is read: otherwise rows that another process appends meanwhile would be lost.
+    with locked(dataset):
         return _append(dataset, tables)
 
 
@@ -103,6 +102,10 @@ def _append(dataset: Path, tables: Mapping[str, Path]) -> DatasetInfo:
             raise InputError(
                 f"{path}: the schema of {dataset} has no '{name}'; prepare the whole log again with a schema that has '{name}'"
             )
+        try:
+            find_files(Path(), str(path.resolve()))
+        except InputError as error:
+            raise InputError(f"{error}; check the path of the new {name}") from None
         changes[name] = table.model_copy(update={"path": str(path.resolve())})
     log = schema.impressions
     if log and "impressions" in changes and not _has_column(tables["impressions"], log.label):

@@ -50,7 +50,7 @@ def rank(
         dataset: from `lum prepare`.
         knowledge: from `lum query`; without it only plain rankers are trained.
         out: the ranker directory.
-        settings: of the rankers.
+        settings: settings of the rankers.
         truth: Parquet file (row, probability) with the true label probabilities of the test rows, if they are known.
 
     Returns:
@@ -85,7 +85,7 @@ class Results:
     """Predictions and trainings of every ranker and seed.
 
     Args:
-        names: of the rankers.
+        names: names of the rankers.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -195,7 +195,8 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
 
     Returns:
         A list without duplicates of the best ranker without knowledge, the same ranker with knowledge, and the best ranker with
-        knowledge. And the names without and with knowledge of the first ranker in this list that has both, or None.
+        knowledge. Also a pair (name without, name with knowledge) of the first ranker of this list that has both; None if
+        there is none.
     """
     falling = sorted(validation, key=lambda name: -validation[name]["auc"]["mean"])
     plain = next(name for name in falling if not name.endswith(WITH_KNOWLEDGE))
@@ -207,7 +208,7 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
 
 
 def _calibration_curves(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:
-    """Return the reliability of rankers on the test rows, calibrated as for the log loss."""
+    """Return the calibration curves of rankers on the test rows, calibrated as for the log loss."""
     label, test = data.rows["valid"].label.numpy(), data.rows["test"]
     return {
         name: calibration_curve(

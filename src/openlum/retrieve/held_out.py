@@ -29,7 +29,7 @@ class HeldOut:
 
     Args:
         dataset: from `lum prepare`.
-        split: `test` for each user's last event that may be held out, `valid` for the one before it.
+        split: `test` for each user's last eligible event, `valid` for the second-to-last eligible event.
         items: V of the model that is evaluated; later items are unknown to it.
         exclude_seen: whether items of the user's history are excluded from the ranking (the held-out item never is).
 

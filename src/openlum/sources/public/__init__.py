@@ -42,7 +42,7 @@ def write(
 
     Args:
         name: a key of `DATASETS`; a category replaces the placeholder `CATEGORY`.
-        out: the directory to write; it appears complete or not at all.
+        out: the directory to write; it is written atomically.
         source: a directory with the publisher's files; by default they are downloaded.
         partial: whether to accept a part of the data set: fewer rows or fewer files than were published.
         negatives: number of negatives to sample for each review of Amazon. Other data sets accept None only.

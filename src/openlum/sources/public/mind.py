@@ -11,8 +11,8 @@ Definitions:
 
 - an *event* is a click on a news article: each click of the impression log, at the time of its page, and each click
   of a user's history, see below;
-- its *condition* is the article's category (`sports`, `finance`). It is known before the article, because the reader
-  chooses a category or the page is made for one;
+- its *condition* is the article's category (`sports`, `finance`). The category is known when the article is ranked,
+  because the reader has chosen it or the page is made for it;
 - an *impression* is one article on one page (a line of `behaviors.tsv`). Its row id // 100,000 is the number of the
   line;
 - its *label* is 1 if the article was clicked. The publisher shuffled the articles of a page, so the position has no
@@ -22,9 +22,9 @@ Definitions:
 made in the four weeks before the impressions, 12 October to 8 November 2019. The publisher gives their order but not
 their times. Without them, users would have nearly no past. So they become events by this rule: the history is taken from
 the line of the user's earliest impression (the history of a later line may also have later clicks), and its clicks are
-spread evenly over the four weeks, in their order. So all of them are before the user's impressions, and no impression
-knows its own future. No two clicks of a history have the same second, so each click knows the earlier ones. But the times
-have no information beyond the order, so the schema has no time fields: a model would learn this rule. The times in the
+spread evenly over the four weeks, in their order. So all history clicks lie before the user's impressions, and no
+impression sees later clicks. No two clicks of a history have the same second, so each click sees the earlier clicks. But the
+times have no information beyond the order, so the schema has no time fields: a model would learn this rule. The times in the
 files have no time zone and are read as UTC.
 
 The validation period is the last day of the training part. The test period is the dev part, which is the next day. The

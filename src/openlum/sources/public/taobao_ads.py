@@ -13,8 +13,7 @@ Definitions:
 - its *label* is 1 if the ad was clicked.
 
 The data set has a second log, `behavior_log.csv`: 723,268,134 views, favourites, cart additions and purchases of the
-same users. It is not read. Its rows have a category and a brand but no item, so they would need an item vocabulary of
-their own, which has no ads.
+same users. It is not read. Its rows have a category and a brand but no item, so they cannot be events of ads.
 
 Some users have no profile. All ads have features. The brand `NULL` is read as missing.
 """
