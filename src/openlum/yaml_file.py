@@ -206,8 +206,10 @@ class _Builder:
         merged: dict[str, tuple[int, Node]] = {}
         for key_node, child in node.value:
             if not isinstance(key_node, ScalarNode) or key_node.tag not in (_TAG + "str", _MERGE):
-                key_text = key_node.value if isinstance(key_node, ScalarNode) else "a list or a mapping"
-                raise _mistake(key_node, key, f"the key {key_text or '(nothing)'} is not text; put it in quotes")
+                key_text = (
+                    key_node.value or "(empty)" if isinstance(key_node, ScalarNode) else "that is a list or a mapping"
+                )
+                raise _mistake(key_node, key, f"the key {key_text} is not text; put it in quotes")
             name, line = _scalar(key_node, key), key_node.start_mark.line + 1
             if name in lines:
                 problem = f"occurs twice, first in line {lines[name]}; remove one of them"

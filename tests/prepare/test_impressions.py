@@ -152,5 +152,7 @@ def test_a_label_rule_on_a_field_without_feedback_is_refused(tmp_path: Path) -> 
     log, schema = odd_names()
     schema["events"]["condition"]["rating"] = {}
     rule = {"impressions": None, "impressions_from_events": {"field": "rating", "at_least": 4}}
-    with pytest.raises(InputError, match=r"'rating'\. The label is made of this field, but models would see the field"):
+    with pytest.raises(
+        InputError, match=r"names 'rating', which models would see .*; set 'feedback: true' for 'rating'"
+    ):
         prepare(write_log(tmp_path, log, **schema | rule), tmp_path / "dataset")

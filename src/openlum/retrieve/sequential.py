@@ -112,7 +112,7 @@ def fit_sequential(
 ) -> SequentialModel:
     """Train on all events but each user's last two (protocol `last`), and return the model. A GPU is used if there is one.
 
-    The weights of the epoch with the best NDCG@10 on each user's last event but one are kept.
+    The weights of the epoch with the best NDCG@10 on each user's second-to-last event are kept.
 
     Args:
         dataset: from `lum prepare`.
