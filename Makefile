@@ -24,7 +24,7 @@ docs: .venv/installed
 	$(BIN)/mkdocs build --strict
 	@echo "site: site/index.html"
 
-# What a user has, and what a developer has beyond it: lint, tests, the site, and Spark to test with.
+# .venv/user: the installation of a user. .venv/installed: also lint, tests, the site and Spark, for developers.
 .venv/user: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from openlum.artefact.directory import read_json, write_json
+from openlum.artefact.json_file import read_json, write_json
 from openlum.bench.pipeline import RunContext, build_knowledge
 from openlum.bench.ranking import run_with_progress, seed_trials
 from openlum.bench.settings import bench_file, load_bench, with_changes
@@ -34,7 +34,7 @@ from openlum.rank.fusion import cross_fit, fused_inputs
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.rankers.late_fusion import late_fusion_inputs
 from openlum.rank.settings import GENERATIVE
-from openlum.report.rendering import figure, terminal_table
+from openlum.report.rendering import format_number, terminal_table
 
 Inputs = tuple[np.ndarray, np.ndarray]
 """Fusion inputs of the validation rows and of the test rows, (I, X) each."""
@@ -78,7 +78,7 @@ def main() -> None:
     ]
     table = terminal_table(f"{options.dataset}: AUC", "Method", "Trainings", "Validation", "Test")
     for method, trainings, aucs in rows:
-        table.add_row(method, trainings, figure(aucs["valid"]), figure(aucs["test"]))
+        table.add_row(method, trainings, format_number(aucs["valid"]), format_number(aucs["test"]))
     context.console.print(table)
     content = {key: summary[key] for key in ("dataset", "seeds", "models")} | {"protocol": bench.protocol}
     json_rows = [{"of": method, "how": trainings} | aucs for method, trainings, aucs in rows]

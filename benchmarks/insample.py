@@ -1,4 +1,4 @@
-"""In-sample knowledge: how much more do answers know about the rows that a ranker is trained on, and which remedy helps?
+"""In-sample knowledge: how much more accurate are answers on the rows that a ranker is trained on, and which remedy helps?
 
     python benchmarks/insample.py --dataset kuairand-pure --from DIR --json OUT
 
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.bench.pipeline import RunContext, build_dataset
 from openlum.bench.settings import Bench, bench_file, load_bench
 from openlum.console import new_console

@@ -294,7 +294,7 @@ def retrieval_width() -> str:
 
 
 def insample() -> str:
-    """Whether knowledge about training rows is better than about later rows, and what cures cost."""
+    """Return the table of in-sample knowledge: its accuracy on training rows and on later rows, and the cost of the remedies."""
     labels = {
         "as it is, 1 epochs": "one model, 1 epoch",
         "as it is, 4 epochs": "**one model, 4 epochs (the method)**",

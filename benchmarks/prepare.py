@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.pipeline.summary import environment
 from openlum.training.memory import peak_memory_bytes
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.data.vocabulary import Vocabulary
 from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.pipeline.summary import environment

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.data.dataset import Dataset
 from openlum.pipeline.summary import environment
 from openlum.rank.batches import Behaviours, RankingData

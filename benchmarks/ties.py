@@ -1,4 +1,4 @@
-"""Which events of its own second may the item loss see: none, as in every question, or the events before it in the log?
+"""Which events of the same second may the item loss see: none, as in every question, or the events that precede it in the log?
 
     python benchmarks/ties.py market --runs DIR --json OUT
     python benchmarks/ties.py ml-1m --from DIR --epochs 1 --seeds 1 --no-knowledge --runs DIR --json OUT
@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.bench.pipeline import RunContext, build_dataset
 from openlum.bench.settings import bench_file, load_bench
 from openlum.config import load_settings
@@ -40,7 +40,7 @@ from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans, window_start
 from openlum.evaluation.metrics import auc
-from openlum.evaluation.ranked_lists import ranking_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions
 from openlum.pipeline.experiment import Experiment
 from openlum.pipeline.summary import environment
@@ -237,7 +237,7 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
                 condition = {field: value.expand(len(users), *value.shape[1:]) for field, value in encoded.items()}
                 answers = model.answer_questions(state, Questions(condition, *user_and_prefix))
                 ranks.setdefault(f"{name}, {rule_name}", []).append(held_out.rank(batch, answers @ e.T))
-    return {name: ranking_metrics(np.concatenate(parts), [10, 50]) for name, parts in ranks.items()}
+    return {name: retrieval_metrics(np.concatenate(parts), [10, 50]) for name, parts in ranks.items()}
 
 
 def _speeds(arguments: list[str], old: Path) -> dict[str, Any]:

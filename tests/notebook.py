@@ -25,7 +25,7 @@ def executed(directory: Path) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [plain(one, directory) for one in cell.outputs if one.get("name") != "stderr"]
+            cell.outputs = [plain(output, directory) for output in cell.outputs if output.get("name") != "stderr"]
     return notebook
 
 
@@ -40,8 +40,8 @@ def plain(output: NotebookNode, directory: Path) -> NotebookNode:
 
 def printed(notebook: NotebookNode) -> list[str]:
     """Return the text of each output, without digits, line art and spaces: they differ between machines."""
-    outputs = [one for cell in notebook.cells for one in cell.get("outputs", [])]
-    texts = [one.get("text") or one["data"]["text/plain"] for one in outputs]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [output.get("text") or output["data"]["text/plain"] for output in outputs]
     return [" ".join(re.sub(r"[\d.,─━╸╺-]+", " ", text).split()) for text in texts]
 
 

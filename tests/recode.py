@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.artefact.directory import MANIFEST
+from openlum.artefact.manifest import MANIFEST
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.vocabulary import Vocabulary
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openlum.errors import InputError
-from openlum.evaluation.comparison import bootstrap_auc, compare_auc, compare_means
+from openlum.evaluation.comparison import bootstrap_auc_interval, compare_auc, compare_means
 from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
-from openlum.evaluation.ranked_lists import user_metrics
+from openlum.evaluation.retrieval_metrics import user_metrics
 from openlum.model import LargeUserModel
 from openlum.rank.features import KnowledgeFeatures
 from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities
@@ -142,7 +142,7 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "metrics": lambda y, p, user, x: list(metrics(y, p, user, p).values()),
     "compare_auc": lambda y, p, user, x: compare_auc(y, user, user, [p], [[0.1, 0.2, 0.3, 0.4, 0.5]]).difference,
     "compare_means": lambda y, p, user, x: compare_means(user, user, x, x).difference,
-    "bootstrap_auc": lambda y, p, user, x: bootstrap_auc(y, user, user, [p], [p], resamples=2),
+    "bootstrap_auc_interval": lambda y, p, user, x: bootstrap_auc_interval(y, user, user, [p], [p], resamples=2),
     "user_metrics": lambda y, p, user, x: user_metrics(p, [1])["mrr"],
     "fusion": lambda y, p, user, x: cross_fit(fused_inputs(p, x), y, user)[1],
     "fit_fusion": lambda y, p, user, x: fit_fusion(x, y)(x),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 COPIES = 5
-"""Numbers in memory for every weight in training: itself, its gradient, two moments of AdamW, and its best value so far."""
+"""Numbers per weight during training: the weight, its gradient, two AdamW moments, and the copy of the best weights."""
 BYTES = 4
 """Bytes of a number (float32)."""
 

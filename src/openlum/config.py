@@ -17,7 +17,7 @@ from openlum.yaml_file import Key, read_yaml
 MAX_MISTAKES = 5
 """A message names at most this many mistakes."""
 MAX_DIGITS = 100
-"""A message shows no longer number: Python refuses to print thousands of digits."""
+"""Longest number in a message, in digits. Python refuses to print thousands of digits."""
 
 
 class _ShortRepr(reprlib.Repr):
@@ -119,7 +119,7 @@ def _line(lines: Mapping[Key, int], location: Key) -> str:
 def _explain(kind: type[BaseModel], detail: Any) -> str:
     path = ".".join(str(part) for part in detail["loc"])
     value = detail.get("input")
-    found = f" (found {_short.repr(value)})" if isinstance(value, str | int | float | bool) else ""
+    found_text = f" (found {_short.repr(value)})" if isinstance(value, str | int | float | bool) else ""
     match detail["type"]:
         case "extra_forbidden":
             parent = _model_at(kind, detail["loc"][:-1])
@@ -137,7 +137,7 @@ def _explain(kind: type[BaseModel], detail: Any) -> str:
             message = "expected text; put it in quotes"
         case _:
             message = detail["msg"].removeprefix("Value error, ")
-    return f"key '{path}': {message}{found}" if path else message
+    return f"key '{path}': {message}{found_text}" if path else message
 
 
 def _model_at(kind: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:

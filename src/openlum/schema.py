@@ -150,7 +150,7 @@ class ImpressionTable(Settings):
 
 
 class ImpressionRule(Settings):
-    """Makes impressions of events if there is no impression log: every event is an impression, and a field gives its label."""
+    """The rule that turns events into impressions if there is no impression log: the label comes from a condition field."""
 
     field: str
     """A condition field of the event log."""
@@ -236,7 +236,8 @@ class Schema(Settings):
     latest: str | None = None
     """Rows after this date (ISO 8601) are rejected; by default, rows in the future."""
     max_user_events: int | None = Field(None, ge=1, le=10**12)
-    """Users with more events than this lose all of them: robots, shared accounts. By default there is no limit."""
+    """All events of users with more events than this are rejected, such as robots and shared accounts. By default there is no
+    limit."""
     max_rejected: float = Field(0.01, ge=0, le=1)
     """`prepare` stops if more than this share of a table's rows is rejected: a fraction, or text such as 1%."""
     engine: EngineSettings = EngineSettings()
@@ -284,8 +285,8 @@ class Schema(Settings):
         self._check_types_of_rules()
         if self.impressions_from_events and not self.events.condition[self.impressions_from_events.field].feedback:
             raise ValueError(
-                f"'impressions_from_events.field' names '{self.impressions_from_events.field}'. The label is made of this field, "
-                "but models would see the field before they predict the label: set 'feedback: true' for it in 'events'"
+                f"'impressions_from_events.field' names '{self.impressions_from_events.field}', which models would see before "
+                f"they predict the label; set 'feedback: true' for '{self.impressions_from_events.field}' in 'events'"
             )
         if self.impressions:
             inputs = {name: field for name, field in self.events.condition.items() if not field.feedback}
@@ -300,7 +301,9 @@ class Schema(Settings):
             raise ValueError(f"condition field '{reserved.pop()}': this name is reserved; rename the field")
         clash = set(self.time_fields) & set(self.events.condition)
         if clash:
-            raise ValueError(f"condition field '{clash.pop()}' has the name of a time field; rename one")
+            raise ValueError(
+                f"condition field '{clash.pop()}' has the name of a time field; rename the condition field"
+            )
         return self
 
     def _check_types_of_rules(self) -> None:

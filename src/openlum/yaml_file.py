@@ -27,7 +27,7 @@ Key = tuple[str | int, ...]
 """Path to a value: keys of mappings, and indices of lists."""
 
 MAX_BYTES = 1_000_000
-"""Largest size of a file. A schema of a thousand columns has a twentieth of it."""
+"""Largest size of a file in bytes. A schema with 1,000 columns has 5 % of this size."""
 MAX_LEVELS = 50
 """Largest depth of nested mappings and lists."""
 MAX_VALUES = 100_000
@@ -206,8 +206,10 @@ class _Builder:
         merged: dict[str, tuple[int, Node]] = {}
         for key_node, child in node.value:
             if not isinstance(key_node, ScalarNode) or key_node.tag not in (_TAG + "str", _MERGE):
-                found = key_node.value if isinstance(key_node, ScalarNode) else "a list or a mapping"
-                raise _mistake(key_node, key, f"{found or 'nothing'} as a key; a key is text: put it in quotes")
+                key_text = (
+                    key_node.value or "(empty)" if isinstance(key_node, ScalarNode) else "that is a list or a mapping"
+                )
+                raise _mistake(key_node, key, f"the key {key_text} is not text; put it in quotes")
             name, line = _scalar(key_node, key), key_node.start_mark.line + 1
             if name in lines:
                 problem = f"occurs twice, first in line {lines[name]}; remove one of them"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from openlum.errors import InputError
-from openlum.evaluation.comparison import bootstrap_auc, compare_auc, compare_means
+from openlum.evaluation.comparison import bootstrap_auc_interval, compare_auc, compare_means
 from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
-from openlum.evaluation.ranked_lists import ranking_metrics, user_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics, user_metrics
 from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities
 
 ROWS = 12
@@ -30,7 +30,9 @@ METRICS: dict[str, Callable[[Any, Any], Any]] = {
     "metrics, calibrated": lambda label, x: list(metrics(label, PREDICTION, USER, x).values()),
     "compare_auc, a": lambda label, x: compare_auc(label, USER, ITEM, [x], [PREDICTION]).p_value,
     "compare_auc, b": lambda label, x: compare_auc(label, USER, ITEM, [PREDICTION] * 2, [PREDICTION, x]).p_value,
-    "bootstrap_auc": lambda label, x: bootstrap_auc(label, USER, ITEM, [x], [PREDICTION], resamples=2),
+    "bootstrap_auc_interval": lambda label, x: bootstrap_auc_interval(
+        label, USER, ITEM, [x], [PREDICTION], resamples=2
+    ),
     "fit_fusion": lambda label, x: fit_fusion(fused_inputs(x, NUMBERS), label).bias,
     "calibration": lambda label, x: calibration(x, label)(x),
     "calibrated": lambda label, x: calibration(PREDICTION, label)(x),
@@ -113,7 +115,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_no_array_of_the_rows_is_refused(name: str, wrong: str) -> None:
+def test_values_that_are_not_an_array_of_rows_are_refused(name: str, wrong: str) -> None:
     if name != "calibrated" or wrong not in ("one short", "none"):  # a calibration takes any number of rows
         with pytest.raises(InputError, match=r"expected|fusion: inputs"):
             METRICS[name](LABEL, WRONG[wrong])
@@ -160,7 +162,7 @@ def test_a_missing_user_is_named(missing: Any) -> None:
         lambda: gauc(LABEL, PREDICTION, users),
         lambda: compare_auc(LABEL, users, ITEM, [PREDICTION], [LABEL]),
         lambda: compare_means(users, ITEM, [PREDICTION], [LABEL]),
-        lambda: bootstrap_auc(LABEL, users, ITEM, [PREDICTION], [LABEL]),
+        lambda: bootstrap_auc_interval(LABEL, users, ITEM, [PREDICTION], [LABEL]),
         lambda: cross_fit(NUMBERS, LABEL, users),
     ):
         with pytest.raises(InputError, match="user at index 11 is"):
@@ -169,7 +171,7 @@ def test_a_missing_user_is_named(missing: Any) -> None:
 
 def test_seeds_are_lists_of_the_same_length() -> None:
     for a, b in ((PREDICTION, [PREDICTION]), ([], []), ([PREDICTION] * 2, [PREDICTION]), (None, [PREDICTION]), (5, 5)):
-        for compare in (compare_auc, bootstrap_auc):
+        for compare in (compare_auc, bootstrap_auc_interval):
             with pytest.raises(InputError, match=r"expected|seeds"):
                 compare(LABEL, USER, ITEM, a, b)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"expected|seeds"):
@@ -198,8 +200,8 @@ def test_fusion_names_columns_and_questions() -> None:
 
 
 def test_ranks_may_be_arrays_of_any_library() -> None:
-    expected = ranking_metrics([1, 3, 20], [10])
+    expected = retrieval_metrics([1, 3, 20], [10])
     for ranks in (np.array([1, 3, 20]), torch.tensor([1, 3, 20]), pd.Series([1, 3, 20]).astype(object)):
-        assert ranking_metrics(ranks, (10,)) == expected  # type: ignore[arg-type]
+        assert retrieval_metrics(ranks, (10,)) == expected  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rank at index 1 is nan"):
         user_metrics([1, np.nan], [10])

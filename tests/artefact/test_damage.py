@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact.directory import MANIFEST, files_of, is_page, whole_directory, write_json
+from openlum.artefact.directory import files_of, whole_directory
+from openlum.artefact.json_file import write_json
+from openlum.artefact.manifest import MANIFEST, is_page
 from openlum.artefact.verify import verify
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
@@ -164,7 +166,7 @@ def test_a_damaged_part_of_the_same_size_is_named_by_verify(run: Path, kind: str
         for damage in SAME_SIZE.values():
             with damaged(run / kind / name, damage):
                 failure(READERS[kind], run)
-                with pytest.raises(InputError, match=f"{name}: has another content.*'lum "):
+                with pytest.raises(InputError, match=f"{name}: has changed since it was written.*'lum "):
                     verify(run)
     assert verify(run) == sum(len(files_of(run / kind)) for kind in READERS)
 

@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from openlum.artefact.directory import (
-    FORMAT,
-    MANIFEST,
-    fingerprint,
-    read_json,
-    read_manifest,
-    whole_directory,
-    write_json,
-)
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import fingerprint, read_json, write_json
+from openlum.artefact.manifest import FORMAT, MANIFEST, read_manifest
 from openlum.cli import app
 from openlum.errors import InputError
 
@@ -132,7 +126,8 @@ FULL = """
 import resource, sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from safetensors.numpy import save_file
-from openlum.artefact.directory import whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.cli import main
 
 many = np.random.default_rng(0).random(100_000)

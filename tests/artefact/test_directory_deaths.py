@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from openlum.artefact import directory as artefact
-from openlum.artefact.directory import MANIFEST, check_parts, whole_directory
+from openlum.artefact.directory import check_parts, whole_directory
+from openlum.artefact.manifest import MANIFEST
 from openlum.artefact.verify import verify
 
 REPLACE = """

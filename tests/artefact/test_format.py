@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from openlum.artefact.directory import FORMAT, MADE_BY, MANIFEST, Kind, check_parts, check_replaceable, whole_directory
+from openlum.artefact.directory import check_parts, check_replaceable, whole_directory
 from openlum.artefact.keys import rerun_reason
+from openlum.artefact.manifest import FORMAT, MADE_BY, MANIFEST, Kind
 from openlum.artefact.verify import verify
 from openlum.errors import InputError
 from openlum.model import LargeUserModel

@@ -11,8 +11,10 @@ from rich.console import Console
 import openlum
 from openlum.artefact import checksums
 from openlum.artefact.checksums import load_checksums, save_checksums
-from openlum.artefact.directory import MANIFEST, record_key, whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.artefact.keys import ENTRY_MODULES, code_hash, content_hash, rerun_reason, step_key
+from openlum.artefact.manifest import MANIFEST, record_key
 from openlum.pipeline.run import Pipeline
 
 PACKAGE = Path(openlum.__file__).parent

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from openlum.artefact.directory import read_json, write_json
+from openlum.artefact.json_file import read_json, write_json
 from openlum.bench import settings as bench_settings
 from openlum.bench import trials
 from openlum.bench.trials import Trial

@@ -141,5 +141,5 @@ def test_tuning_of_an_unknown_ranker_is_refused() -> None:
 def test_an_end_to_end_model_must_not_have_the_name_of_the_large_user_model() -> None:
     content = yaml.safe_load(bench_file("ml-1m").read_text())["retrieval"]
     content["opponents"]["lum"] = {}
-    with pytest.raises(ValueError, match="name the end-to-end model otherwise"):
+    with pytest.raises(ValueError, match="give the end-to-end model another name"):
         RetrievalBench.model_validate(content)

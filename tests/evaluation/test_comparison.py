@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binom, ttest_1samp, ttest_rel
 from sklearn.metrics import roc_auc_score
 
-from openlum.evaluation.comparison import _WeightedAuc, bootstrap_auc, compare_auc, compare_means
+from openlum.evaluation.comparison import _WeightedAuc, bootstrap_auc_interval, compare_auc, compare_means
 from openlum.evaluation.metrics import auc
 
 
@@ -136,7 +136,7 @@ def test_one_user_proves_nothing() -> None:
     label, user, a, b = draw(np.random.default_rng(0), users=1, rows=50)
     comparison = compare_auc(label, user, own_items(user), [a], [b])
     assert (comparison.ci95, comparison.p_value) == ((-1, 1), 1)
-    assert bootstrap_auc(label, user, own_items(user), [a], [b]) == (-1, 1)
+    assert bootstrap_auc_interval(label, user, own_items(user), [a], [b]) == (-1, 1)
 
 
 def test_one_item_proves_nothing() -> None:
@@ -199,7 +199,7 @@ def test_a_ranker_does_not_differ_from_itself() -> None:
 def test_one_class_has_no_comparison() -> None:
     rows = np.ones(4), np.arange(4), np.arange(4), [np.arange(4)], [np.arange(4)]
     assert np.isnan(compare_auc(*rows).p_value)
-    assert np.isnan(bootstrap_auc(*rows)).all()
+    assert np.isnan(bootstrap_auc_interval(*rows)).all()
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -207,7 +207,7 @@ def test_the_bootstrap_agrees_with_the_test_if_items_repeat(seeds: int) -> None:
     rng = np.random.default_rng(8)
     label, user, item, first, second = draw_both(rng, users=400, items=200)
     a, b = ([x + 0.3 * rng.normal(size=len(x)) for _ in range(seeds)] for x in (first, second))
-    comparison, interval = compare_auc(label, user, item, a, b), bootstrap_auc(label, user, item, a, b)
+    comparison, interval = compare_auc(label, user, item, a, b), bootstrap_auc_interval(label, user, item, a, b)
     assert interval == pytest.approx(comparison.ci95, abs=0.15 * (comparison.ci95[1] - comparison.ci95[0]))
     by_user = compare_auc(label, user, own_items(user), a, b).ci95
     assert interval[1] - interval[0] > 1.3 * (by_user[1] - by_user[0])
@@ -219,7 +219,7 @@ def test_the_bootstrap_accounts_for_the_variance_of_trainings() -> None:
     a, b = ([first + noise * second for noise in (0.0, 1.0, 3.0)], [first] * 3)
     comparison, interval = (
         compare_auc(label, user, own_items(user), a, b),
-        bootstrap_auc(label, user, own_items(user), a, b),
+        bootstrap_auc_interval(label, user, own_items(user), a, b),
     )
     assert interval == pytest.approx(comparison.ci95, abs=0.05 * (comparison.ci95[1] - comparison.ci95[0]))
     assert comparison.ci95[1] - comparison.ci95[0] > 2 * np.std([auc(label, prediction) for prediction in a])
@@ -232,25 +232,25 @@ def test_the_bootstrap_agrees_with_the_test_for_many_users(seeds: int) -> None:
     a, b = ([x + 0.3 * rng.normal(size=len(x)) for _ in range(seeds)] for x in (first, second))
     comparison, bootstrap_interval = (
         compare_auc(label, user, own_items(user), a, b),
-        bootstrap_auc(label, user, own_items(user), a, b),
+        bootstrap_auc_interval(label, user, own_items(user), a, b),
     )
     width = comparison.ci95[1] - comparison.ci95[0]
     assert bootstrap_interval == pytest.approx(comparison.ci95, abs=0.15 * width)
-    assert bootstrap_auc(label, user, own_items(user), a, b) == bootstrap_interval
+    assert bootstrap_auc_interval(label, user, own_items(user), a, b) == bootstrap_interval
 
 
 def test_the_bootstrap_draws_users_not_rows() -> None:
     """If every row counts as a user, the interval is too narrow, as in the test."""
     label, user, a, b = draw(np.random.default_rng(1), users=40, rows=40)
     by_user, by_row = (
-        bootstrap_auc(label, cluster, own_items(cluster), [a], [b]) for cluster in (user, np.arange(len(user)))
+        bootstrap_auc_interval(label, cluster, own_items(cluster), [a], [b]) for cluster in (user, np.arange(len(user)))
     )
     assert by_user[1] - by_user[0] > 1.3 * (by_row[1] - by_row[0])
 
 
 def test_the_bootstrap_of_a_ranker_against_itself_is_zero() -> None:
     label, user, a, _ = draw(np.random.default_rng(5))
-    assert bootstrap_auc(label, user, own_items(user), [a], [a]) == (0, 0)
+    assert bootstrap_auc_interval(label, user, own_items(user), [a], [a]) == (0, 0)
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 9])

@@ -144,7 +144,7 @@ def test_a_library_that_is_not_installed_is_named(
     small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(InputError, match=r"pip install 'openlum\[trees\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[trees\]' in the clone of openlum"):
         check(small_dataset, tmp_path, {})
     check(small_dataset, tmp_path, {"rank": {"rankers": ["dnn"]}})
 

@@ -97,7 +97,11 @@ def test_a_hit_has_the_item_and_matches_the_question(small_dataset: Dataset) -> 
         for rank, (item, row) in enumerate(zip(items, answer["items"], strict=True), start=1):
             occurrences = [number for number, event in enumerate(later, start=1) if event["item"] == item]
             hits = [number for number in occurrences if condition.items() <= later[number - 1].items()]
-            expected = {"rank": rank, "hit": hits[0] if hits else None, "met": occurrences[0] if occurrences else None}
+            expected = {
+                "rank": rank,
+                "hit": hits[0] if hits else None,
+                "other_hit": occurrences[0] if occurrences else None,
+            }
             assert {key: row[key] for key in expected} == expected
             outcomes.add((bool(hits), bool(occurrences)))
     assert outcomes == {(True, True), (False, True), (False, False)}

@@ -113,3 +113,8 @@ def test_a_table_without_rows_is_named(tmp_path: Path, table: str) -> None:
     schema = write_log(tmp_path, written, impressions=SHOWN, items=ITEMS, users=USERS)
     with pytest.raises(InputError, match=rf"{table}\.parquet: has no rows; expected at least one row"):
         prepare(schema, tmp_path / "dataset")
+
+
+def test_a_wrong_path_of_a_new_file_is_an_error_that_does_not_name_the_schema(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nope\.parquet: no such file; check the path of the new items$"):
+        append(dataset, items=tmp_path / "nope.parquet")

@@ -64,7 +64,7 @@ def test_events_without_a_label_give_no_impression(tmp_path: Path) -> None:
     events["rating"][:3] = [None] * 3
     rule = {"field": "rating", "at_least": 4}
     info = prepare(write_log(tmp_path, {"events": events}, impressions_from_events=rule), tmp_path / "dataset")
-    assert info.notes["events without a label (no impression is made of them)"] == 3
+    assert info.notes["events without a label (not turned into impressions)"] == 3
     assert info.counts["impressions"] == info.counts["events"] - 3
 
 
@@ -152,5 +152,7 @@ def test_a_label_rule_on_a_field_without_feedback_is_refused(tmp_path: Path) -> 
     log, schema = odd_names()
     schema["events"]["condition"]["rating"] = {}
     rule = {"impressions": None, "impressions_from_events": {"field": "rating", "at_least": 4}}
-    with pytest.raises(InputError, match=r"'rating'\. The label is made of this field, but models would see the field"):
+    with pytest.raises(
+        InputError, match=r"names 'rating', which models would see .*; set 'feedback: true' for 'rating'"
+    ):
         prepare(write_log(tmp_path, log, **schema | rule), tmp_path / "dataset")

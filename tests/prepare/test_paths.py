@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from openlum.errors import InputError
-from openlum.prepare.inputs.paths import count_other_files, find_files, partition_columns
+from openlum.prepare.inputs.paths import count_other_files, find_files, find_files_of_schema, partition_columns
 
 TREE = [
     "log/a.parquet",
@@ -79,6 +79,9 @@ def test_a_path_that_names_no_data_is_an_error(tree: Path, path: str, message: s
     with pytest.raises(InputError, match=message) as error:
         find_files(tree, path)
     assert path in str(error.value)
+    assert "schema" not in str(error.value)
+    with pytest.raises(InputError, match=f"{message}.*; check the path in the schema$"):
+        find_files_of_schema(tree, path)
 
 
 def test_a_directory_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> None:

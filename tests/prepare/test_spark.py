@@ -14,8 +14,8 @@ import yaml
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.prepare.engines.opening import open_engine
+from openlum.prepare.row_checks import LATE_LABEL
 from openlum.prepare.run import append, prepare
-from openlum.prepare.table_checks import LATE_LABEL
 from openlum.schema import EngineSettings
 from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.write import write_market
@@ -27,9 +27,7 @@ from tests.prepare.test_files import rows, write_compatible_types
 from tests.prepare.test_impressions import odd_names
 
 pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("pyspark") is None, reason="needs PySpark: pip install 'openlum[spark]'"
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="needs PySpark: pip install '.[spark]'"),
     pytest.mark.skipif(shutil.which("java") is None, reason="needs Java 17 or newer on the path"),
 ]
 SPARK = {"name": "spark", "spark": {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "4"}}

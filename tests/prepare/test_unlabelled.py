@@ -1,4 +1,4 @@
-"""Impressions without a label are prepared and queried, are not learnt from, and take the label that arrives later."""
+"""Impressions without a label are prepared and queried, are not learned from, and take the label that arrives later."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.data.dataset import SPLITS, Dataset, DatasetInfo
 from openlum.errors import InputError
 from openlum.model import ModelSettings
+from openlum.prepare.row_checks import LATE_LABEL
 from openlum.prepare.run import append, prepare
-from openlum.prepare.table_checks import LATE_LABEL
 from openlum.pretrain.initialization import build_model
 from openlum.query.bulk import query
 from openlum.query.settings import QuerySettings
@@ -57,7 +57,9 @@ def test_unlabelled_rows_are_in_no_split_and_encoders_do_not_learn_from_them(tmp
     assert (info.counts["impressions"], info.counts["impressions_unlabelled"]) == (100, 42)
     assert info.rejected == {"impressions: click: not 0 or 1": 2}
     assert sum(info.impressions.values()) == 58
-    assert info.notes["impressions without a label (in no split; the model is still queried for them)"] == 42
+    assert (
+        info.notes["impressions without a label (not used for training or evaluation; `lum query` answers them)"] == 42
+    )
     unlabelled = dataset.impressions("unlabelled")
     assert unlabelled.row.tolist() == [0, 1, *range(60, 100)]
     assert np.isnan(unlabelled.label).all()
@@ -74,7 +76,7 @@ def test_unlabelled_rows_are_in_no_split_and_encoders_do_not_learn_from_them(tmp
 
 
 def test_unlabelled_impressions_may_be_in_the_future(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openlum.prepare.table_checks._now", lambda: (START + 1000) * 1_000_000)
+    monkeypatch.setattr("openlum.prepare.row_checks._now", lambda: (START + 1000) * 1_000_000)
     events = random_events(0)
     rows = impressions_of(events, [None, 1, None, None])
     rows["time"] = [START + 90_000, START + 90_000, START + 3, START + 400 * 86_400]

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.data.dataset import Dataset
 from openlum.model import ModelSettings
 from openlum.prepare.run import prepare

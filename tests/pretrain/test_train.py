@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans, training_end
 from openlum.errors import InputError

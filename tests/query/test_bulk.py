@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.artefact.directory import write_json
+from openlum.artefact.json_file import write_json
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.prepare.run import prepare
 from tests.prepare.logs import START, write_log

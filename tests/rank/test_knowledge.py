@@ -126,5 +126,5 @@ def test_missing_and_duplicate_rows_are_refused(copied: Path, dataset: Dataset) 
     pq.write_table(table, first)
     shutil.copy(first, second)
     edit(copied, rows=2 * len(table))
-    with pytest.raises(InputError, match="is there twice"):
+    with pytest.raises(InputError, match="occurs twice"):
         load_knowledge(copied, dataset)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openlum.artefact.directory import MANIFEST
+from openlum.artefact.manifest import MANIFEST
 from openlum.data.dataset import Dataset, Split
 from openlum.errors import InputError
 from openlum.rank.batches import RankingData, Rows

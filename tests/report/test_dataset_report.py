@@ -15,7 +15,7 @@ from openlum.data.dataset import DatasetInfo
 from openlum.data.profile import FieldProfile, Profile, SplitProfile
 from openlum.report.dataset_plots import BARS, events_over_time
 from openlum.report.dataset_report import dataset_summary, write_dataset_report
-from openlum.report.rendering import count, one_line, share
+from openlum.report.rendering import format_count, format_share, one_line
 from openlum.schema import FieldSpec, Schema
 from tests.report.page import Page, check_layout
 
@@ -194,15 +194,15 @@ def summary_of(info: DatasetInfo, width: int = 80, **options: Any) -> str:
 def figures(info: DatasetInfo) -> set[str]:
     """Return every number that both the summary and the page must show, in its printed form."""
     profile = info.profile
-    texts = [count(n) for n in [*info.counts.values(), *info.rejected.values(), *info.notes.values()]]
-    texts += [count(n) for n in profile.length_quantiles.values()]
-    texts += [share(part) for part in profile.collisions.values()]
+    texts = [format_count(n) for n in [*info.counts.values(), *info.rejected.values(), *info.notes.values()]]
+    texts += [format_count(n) for n in profile.length_quantiles.values()]
+    texts += [format_share(part) for part in profile.collisions.values()]
     for split in profile.splits.values():
-        texts += [count(split.events), count(split.impressions), count(split.positives)]
+        texts += [format_count(split.events), format_count(split.impressions), format_count(split.positives)]
     for field in profile.conditions.values():
         top = sorted(field.values.values(), reverse=True)[:3]
-        texts += [share(field.known), *(share(n, info.counts["events"]) for n in top)]
-        texts += [count(field.distinct)] if field.distinct else []
+        texts += [format_share(field.known), *(format_share(n, info.counts["events"]) for n in top)]
+        texts += [format_count(field.distinct)] if field.distinct else []
     return set(texts)
 
 
@@ -261,7 +261,7 @@ def test_summary_fits_the_terminal(info: DatasetInfo, width: int) -> None:
     lines = summary_of(info, width).splitlines()
     assert max(map(cell_len, lines)) <= width
     impressions = next(line for line in lines if line.startswith("train"))
-    assert count(info.profile.splits["train"].impressions) in impressions.split()
+    assert format_count(info.profile.splits["train"].impressions) in impressions.split()
 
 
 @EACH
@@ -303,7 +303,7 @@ def test_a_field_shows_its_values_the_other_values_and_the_unknown(pages: dict[s
     words = " ".join(Page(pages["market"]).words.split())
     query = words[words.index("query Categorical, hashed") : words.index("price Numeric")]
     top = sum(n for n in market().profile.conditions["query"].values.values()) / 120_345
-    assert f"1,871 others {share(0.26 - top)} unknown 74 %" in query
+    assert f"1,871 others {format_share(0.26 - top)} unknown 74 %" in query
     assert words.count("known 90 % unknown 10 %") == 1, "a numeric field has no values to show"
 
 
@@ -350,4 +350,4 @@ def test_days_without_events_are_empty_bars() -> None:
     ],
 )
 def test_only_exact_shares_read_0_or_100_per_cent(part: int, whole: int, text: str) -> None:
-    assert share(part, whole) == text
+    assert format_share(part, whole) == text

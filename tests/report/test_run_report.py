@@ -124,7 +124,7 @@ def fill(run: Path) -> None:
         },
     ]
     items = [
-        {"rank": n + 1, "title": f"Blue Fjord tents {n}", "similarity": 0.9 - n / 50, "hit": None, "met": None}
+        {"rank": n + 1, "title": f"Blue Fjord tents {n}", "similarity": 0.9 - n / 50, "hit": None, "other_hit": None}
         for n in range(10)
     ]
     answers = [
@@ -290,7 +290,7 @@ def test_report_shows_the_hits_of_each_answer(run: Path) -> None:
     assert no_hit.count("Hits: none of the 10 items.") == 3
     assert "✓ event" not in no_hit
     assert no_hit.count("in the history") == 1
-    other = outcomes(run, met=2)
+    other = outcomes(run, other_hit=2)
     assert other.count("Hits: none of the 10 items.") == 3
     assert other.count("3 Blue Fjord tents 2 ○ event 2") == 3
     hit = outcomes(run, hit=2)
@@ -358,7 +358,7 @@ def test_gains_distinguish_improvement_harm_and_no_difference() -> None:
     gains = knowledge_gains(SUMMARY)
     assert [(gain["b"], gain["verdict"]) for gain in gains] == [("dnn", "improves"), ("din", "improves")]
     plain = SUMMARY["ranking"]["dnn"]["auc"]["mean"]
-    assert gains[0]["closed"] == pytest.approx(0.096 / (0.85 - plain))
+    assert gains[0]["oracle_gap_share"] == pytest.approx(0.096 / (0.85 - plain))
     other = copy.deepcopy(SUMMARY)
     other["comparisons"][0] |= {"difference": -0.01}
     other["comparisons"][1] |= {"p_value": 0.4}

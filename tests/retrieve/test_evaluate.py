@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import rank_of_target, ranking_metrics
+from openlum.evaluation.retrieval_metrics import rank_of_target, retrieval_metrics
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.pipeline.example import raw_history
 from openlum.pretrain.initialization import build_model
@@ -24,7 +24,7 @@ def test_metrics_equal_an_independent_implementation() -> None:
     rng = np.random.default_rng(0)
     scores, target = rng.normal(size=(200, 50)), rng.integers(0, 50, 200)
     relevance = np.eye(50)[target]
-    metrics = ranking_metrics(rank_of_target(torch.from_numpy(scores), torch.from_numpy(target)).numpy(), at=[5, 10])
+    metrics = retrieval_metrics(rank_of_target(torch.from_numpy(scores), torch.from_numpy(target)).numpy(), at=[5, 10])
     for k in (5, 10):
         assert metrics[f"ndcg@{k}"] == pytest.approx(ndcg_score(relevance, scores, k=k))
         hits = [target[row] in np.argsort(-scores[row])[:k] for row in range(200)]
@@ -51,7 +51,7 @@ def test_scores_that_are_not_a_number_are_refused() -> None:
 )
 def test_invalid_ranks_and_cut_offs_are_refused(rank: object, at: object) -> None:
     with pytest.raises(InputError, match=r"rank|at"):
-        ranking_metrics(rank, at)  # type: ignore[arg-type]
+        retrieval_metrics(rank, at)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("at", [[0], [10, -5], [10, 10]])
@@ -82,7 +82,7 @@ def test_evaluation_equals_a_loop_over_users(small_dataset: Dataset, tmp_path: P
         target = int(sequences.item[last])
         excluded = {0} | ({int(i) for i in sequences.item[first:last]} - {target} if exclude_seen else set())
         ranks.append(1 + sum(scores[i] >= scores[target] for i in range(len(scores)) if i not in excluded | {target}))
-    assert metrics["five"] == pytest.approx(ranking_metrics(ranks, [3]))
+    assert metrics["five"] == pytest.approx(retrieval_metrics(ranks, [3]))
     assert read_json(tmp_path / "out" / "metrics.json", "lum retrieve")["protocol"]["users"] == len(ranks)
 
 
@@ -139,7 +139,7 @@ def test_a_known_question_has_values_of_the_held_out_event(
         with torch.no_grad():
             scores = awake.items() @ awake.ask(history[: last - sequences.offsets[user_index]], [question])[0]
         ranks.append(int((scores[1:] >= scores[sequences.item[last]]).sum()))
-    assert metrics["known"] == pytest.approx(ranking_metrics(ranks, [3]))
+    assert metrics["known"] == pytest.approx(retrieval_metrics(ranks, [3]))
     assert metrics["known"] != pytest.approx(metrics["any"])
 
 
@@ -149,7 +149,7 @@ def test_a_known_question_has_values_of_the_held_out_event(
         (
             "rating",
             "retrieve.known.wrong: 'rating' is not a condition field that is known before the item; "
-            "fields that are: scenario, hour",
+            "choose from: scenario, hour",
         ),
         ("mood", "retrieve.known.wrong: 'mood' is not a condition field"),
     ],

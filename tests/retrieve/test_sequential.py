@@ -10,7 +10,7 @@ from torch import Tensor
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import ranking_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import ModelSettings
 from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut
@@ -76,8 +76,8 @@ def test_the_next_item_is_learned(planted: Dataset, trained: SequentialModel) ->
     sequences = planted.sequences
     counts = np.bincount(sequences.item, minlength=trained.item_encoder.rows)
     popular = torch.from_numpy(counts).float().repeat(len(held_out.user_index), 1)
-    popularity = ranking_metrics(held_out.rank(held_out.batches(1000)[0], popular), [1])
-    learned = ranking_metrics(sequential_ranks(trained, planted, held_out), [1])
+    popularity = retrieval_metrics(held_out.rank(held_out.batches(1000)[0], popular), [1])
+    learned = retrieval_metrics(sequential_ranks(trained, planted, held_out), [1])
     assert popularity["hr@1"] < 0.3
     assert learned["hr@1"] > 0.9
 
@@ -119,7 +119,7 @@ def test_the_best_epoch_is_kept(small_dataset: Dataset, settings: SequentialSett
     longer, curve = settings.model_copy(update={"epochs": 6, "patience": 2}), []
     model = fit_sequential(small_dataset, longer, 0, lambda epoch, ndcg: curve.append(ndcg))
     held_out = HeldOut(small_dataset, "valid", model.item_encoder.rows, exclude_seen=True)
-    ndcg = ranking_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
+    ndcg = retrieval_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
     assert ndcg == pytest.approx(max(curve))
     assert len(curve) == min(1 + int(np.argmax(curve)) + 2, 6)
 

@@ -80,7 +80,7 @@ def test_csv_of_any_line_end_is_sampled_all_over_the_file(tmp_path: Path, line_e
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.parquet", None, "no such file"),
+        ("none.parquet", None, "no such file; check the path on the command line"),
         ("none-*.parquet", None, "no file matches this pattern"),
         ("bad.parquet", b"PAR1 is not enough", "cannot be read"),
         ("empty.parquet", b"", "cannot be read"),

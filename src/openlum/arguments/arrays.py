@@ -98,7 +98,7 @@ def groups(name: str, values: Any, rows: int | None = None) -> np.ndarray:
 
 
 def _check_all(name: str, array: np.ndarray, valid: np.ndarray, expected: str) -> np.ndarray:
-    """Return the array if all of its values are valid; else raise an error with the index of the first invalid one."""
+    """Return the array if all values are valid. Otherwise raise an error that names the index of the first invalid value."""
     wrong = np.flatnonzero(~valid)
     if len(wrong):
         raise InputError(f"the {name} at index {wrong[0]} is {array[wrong[0]]}; {expected}")
@@ -118,7 +118,7 @@ def _check_rows(name: str, array: np.ndarray, rows: int | None) -> None:
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:
-    """Return numbers of any format as float64; float32 is not converted."""
+    """Return numbers of any format as float64, or float32 unchanged."""
     if str(getattr(values, "dtype", "")) == "torch.bfloat16":  # NumPy has no bfloat16
         values = values.float()
     array = _array(name, values)

@@ -85,7 +85,7 @@ def check_single(where: str, value: Any) -> None:
     """Check that a value can be an id or a category; a list, for example, cannot.
 
     Raises:
-        InputError: the value is not a single one. The message begins with `where`.
+        InputError: the value is a list, a mapping or another container. The message begins with `where`.
     """
     if not isinstance(value, str | bytes | numbers.Number | np.generic | dt.date | uuid.UUID):
         raise InputError(f"{where} is {shown(value)}; expected a single value, text or a number")

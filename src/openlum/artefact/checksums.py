@@ -1,4 +1,4 @@
-"""SHA-256 checksums of files: several files at a time, and an unchanged file is read only once."""
+"""SHA-256 checksums of files. Several threads compute them, and unchanged files are not read again."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 _cache: dict[str, tuple[list[int], str]] = {}
-"""Path to the state of the file, and its checksum in that state."""
+"""Path of a file to (state, checksum). The checksum is valid while the file has this state."""
 SETTLED_NS = 2_000_000_000
 """A file that changed less than this many nanoseconds ago may change again within one tick of its clock. It is not cached."""
 
@@ -44,7 +44,7 @@ def sha256_of(file: str | Path) -> str:
 
 
 def _state(file: Path) -> list[int]:
-    """Return size, time of the last change of the content, and time of any change. No tool can set the last one back."""
+    """Return size, modification time (mtime) and change time (ctime). No tool can set ctime back."""
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 

@@ -1,74 +1,22 @@
-"""Artefacts: directories that are written completely or not at all, and that describe their content and origin.
+"""Artefacts: directories that are written atomically, and that describe their content and origin.
 
 An artefact is a directory with a `manifest.json`. The manifest has the kind of the artefact, the size and the checksum of every
-part, and the key of the step that wrote it (`keys.py`). Files and directories whose names begin with a dot are not parts.
-Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
+part, and the key of the step that wrote it (`manifest.py`, `keys.py`). Files and directories whose names begin with a dot are not
+parts. Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
 """
 
 import ctypes
-import errno
-import hashlib
-import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
-
-from pydantic import Field
+from pathlib import Path
 
 from openlum.artefact.checksums import checksums
+from openlum.artefact.json_file import named_failures, write_json
 from openlum.artefact.lock import check_writable, locked
-from openlum.config import Settings, parse_settings
+from openlum.artefact.manifest import MADE_BY, MANIFEST, Kind, Manifest, Part, check_format, is_page, read_manifest
 from openlum.errors import InputError
-
-MANIFEST = "manifest.json"
-"""The file that marks a directory as an artefact and names its kind. Only an artefact of the same kind may replace it."""
-FORMAT = 2
-"""Version of the layout of all artefacts. It rises with every change after which older artefacts cannot be read."""
-Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval"]
-MADE_BY: dict[Kind, str] = {
-    "log": "lum data",
-    "dataset": "lum prepare",
-    "model": "lum pretrain",
-    "knowledge": "lum query",
-    "ranker": "lum rank",
-    "retrieval": "lum retrieve",
-}
-"""Kind to the command that writes it. `lum market` writes a simulated log, and `lum run` writes all kinds."""
-PAGES = (".html", ".md")
-"""File name endings of pages for people."""
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""Error numbers that only writing raises. Other errors without a file name may come from reading another file."""
-
-
-class Part(Settings):
-    """A file of an artefact."""
-
-    bytes: int = Field(ge=0)
-    """Size of the file."""
-    sha256: str
-    """SHA-256 of the file, in hexadecimal digits."""
-
-
-class Manifest(Settings):
-    """The content of `manifest.json`."""
-
-    kind: Kind
-    """Kind of the artefact."""
-    format: int = Field(FORMAT, ge=1)
-    """Version of the artefact's layout, `FORMAT` of the openlum version that wrote it."""
-    key: dict[str, str] | None = None
-    """Key of the step that wrote the artefact, from `step_key`; null if the step did not run in a pipeline."""
-    parts: dict[str, Part]
-    """Path within the directory, separated by `/`, to the size and checksum of the file."""
-
-    @property
-    def data(self) -> dict[str, str]:
-        """Path to the checksum of every part that is not a page."""
-        return {name: part.sha256 for name, part in self.parts.items() if not is_page(name)}
 
 
 @contextmanager
@@ -174,20 +122,6 @@ def check_parts(directory: str | Path, kind: Kind) -> Manifest | None:
     return manifest
 
 
-def check_format(path: Path, version: object, command: str) -> None:
-    """Raise an `InputError` if an artefact has another format than this version of openlum reads.
-
-    Args:
-        path: the artefact, or its file that holds the format.
-        version: its format.
-        command: the command that writes the artefact again.
-    """
-    if version != FORMAT:
-        raise InputError(
-            f"{path}: has format {version}, but this version of openlum reads format {FORMAT}; run '{command}' again"
-        )
-
-
 ADDED = "was added after the artefact was written"
 
 
@@ -217,11 +151,6 @@ def files_of(directory: Path) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def is_page(name: str) -> bool:
-    """Return whether a file of an artefact is a page for people, who may edit it."""
-    return PurePosixPath(name).suffix in PAGES
-
-
 def data_checksums(directory: Path) -> dict[str, str]:
     """Return the path and the current checksum of every part that is not a page."""
     names = [name for name in files_of(directory) if not is_page(name)]
@@ -232,61 +161,6 @@ def _manifest(directory: Path, kind: Kind) -> Manifest:
     sizes = files_of(directory)
     entries = zip(sizes.items(), checksums([directory / name for name in sizes]), strict=True)
     return Manifest(kind=kind, parts={name: Part(bytes=size, sha256=checksum) for (name, size), checksum in entries})
-
-
-def read_manifest(directory: Path) -> Manifest | None:
-    """Return the manifest of an artefact; None if the directory has no manifest.
-
-    From a manifest of another format, only kind and format are read.
-
-    Raises:
-        InputError: the manifest is damaged, or another program wrote it.
-    """
-    file = directory / MANIFEST
-    if not file.is_file():
-        return None
-    try:
-        content = read_json(file, "lum")
-        if isinstance(content.get("format"), int) and content["format"] != FORMAT:
-            content = {"kind": content.get("kind"), "format": content["format"], "parts": {}}
-        return parse_settings(content, Manifest, where=str(file))
-    except InputError as error:
-        raise InputError(
-            f"{error}. If lum wrote {directory}, remove it and run its step again; otherwise name another directory"
-        ) from None
-
-
-def record_key(directory: Path, key: dict[str, str]) -> None:
-    """Write the key of the step that wrote an artefact into its manifest."""
-    manifest = read_manifest(directory)
-    assert manifest is not None
-    write_json(directory / MANIFEST, manifest.model_copy(update={"key": key}).model_dump())
-
-
-@contextmanager
-def named_failures(path: Path) -> Iterator[None]:
-    """Add `path` to an error of writing that names no file: most libraries report only that no space is left.
-
-    Raises:
-        OSError: with a file name.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        code = _disk_full(error)
-        is_named = isinstance(error, OSError) and error.filename is not None and error.filename2 is None
-        if code is None or is_named:  # if an error has two names, the first one is the source of a copy
-            raise
-        raise OSError(code, os.strerror(code), str(path)) from error
-
-
-def _disk_full(error: Exception) -> int | None:
-    """Return the number of an error in `DISK_FULL`, else None. safetensors (Rust) and `shutil` have it only in their message."""
-    numbers_in_message = re.findall(r"(?:os error|code:|Errno) (\d+)", str(error))
-    numbers = [getattr(error, "errno", None), *map(int, numbers_in_message)]
-    return next((number for number in numbers if number in DISK_FULL), None)
 
 
 def check_replaceable(path: Path, kind: Kind) -> None:
@@ -308,43 +182,3 @@ def check_replaceable(path: Path, kind: Kind) -> None:
         )
     if manifest.kind != kind:
         raise InputError(f"{path}: is a {manifest.kind} and cannot be replaced by a {kind}; name another directory")
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return a short hash of JSON-like values, the same on every machine."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, completely or not at all. Missing directories are created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    with named_failures(path):
-        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
-
-
-def read_json(path: Path, command: str, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the mapping in a JSON file of an artefact.
-
-    Args:
-        path: the file.
-        command: the command that writes the file, for messages.
-        keys: keys that the mapping must have.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; '{command}' writes it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run '{command}' again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping of keys, found a {type(content).__name__}; run '{command}' again")
-    for key in keys:
-        if key not in content:
-            raise InputError(f"{path}: key '{key}' is missing; run '{command}' again")
-    return content

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openlum.artefact.checksums import checksums
-from openlum.artefact.directory import FORMAT, MANIFEST, data_checksums, fingerprint, read_manifest
+from openlum.artefact.directory import data_checksums
+from openlum.artefact.json_file import fingerprint
+from openlum.artefact.manifest import FORMAT, MANIFEST, read_manifest
 
 Step = Literal["data", "prepare", "pretrain", "query", "rank", "retrieve", "bench ranking", "bench retrieval"]
 Key = dict[str, str]
@@ -29,22 +31,24 @@ ENTRY_MODULES: dict[Step, list[str]] = {
     "bench ranking": ["openlum.bench.trials"],
     "bench retrieval": ["openlum.pretrain.train", "openlum.retrieve.evaluate", "openlum.retrieve.sequential"],
 }
-"""Step to the modules that it begins in. These modules and all modules that they import are the step's code.
+"""For each step, its entry modules. The step's code is these modules and all modules that they import, directly or indirectly.
 
-An import counts at any depth, also inside of a function.
+Imports inside functions count too.
 """
 IGNORED_MODULES = {
     "openlum.artefact.checksums",
     "openlum.artefact.directory",
+    "openlum.artefact.json_file",
     "openlum.artefact.keys",
     "openlum.artefact.lock",
+    "openlum.artefact.manifest",
     "openlum.bench.workers",
     "openlum.errors",
     "openlum.pretrain.card",
     "openlum.report.dataset_report",
     "openlum.training.memory",
 }
-"""Modules that change no result: messages, pages for people, locks, processes. Modules that only these import are ignored too."""
+"""Modules that do not change results: messages, pages, locks, processes. Modules imported only by them are ignored too."""
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -57,7 +61,7 @@ def step_key(
         step: name of the step.
         settings: JSON-like values; the result of the step depends on them and on its inputs alone.
         inputs: name to an artefact, or to files of the user.
-        entry: the modules that the step begins in; by default the modules in `ENTRY_MODULES`.
+        entry: the entry modules of the step; by default the modules in `ENTRY_MODULES`.
     """
     contents = {name: content_hash(source) for name, source in inputs.items()}
     return {"code": code_hash(tuple(entry or ENTRY_MODULES[step])), "settings": fingerprint(settings)} | contents
@@ -66,7 +70,7 @@ def step_key(
 def content_hash(source: Path | Sequence[Path]) -> str:
     """Return a hash of the current content of an artefact or of files, and of the files' paths relative to each other.
 
-    Absolute paths do not count, except for directories such as `dt=2026-01-01`, which are read as columns.
+    Only relative paths are hashed, and directory names such as `dt=2026-01-01`, because they are read as columns.
     """
     if isinstance(source, Path) and source.is_dir():
         return fingerprint(data_checksums(source))

@@ -1,9 +1,9 @@
 """Locks: only one process at a time writes a path. A lock file lies beside the path.
 
 While a process writes NAME, `.NAME.lock` lies beside it and holds the process's host and number. The operating system's lock on
-that file (`flock`) decides. This lock ends when its process ends for any reason. So the file of a killed process locks nothing,
-also if another process has got the same number since. The content of the file is for messages, and for two cases in which the
-operating system's lock is not reliable:
+that file (`flock`) decides. This lock ends when its process ends for any reason. A lock file that a killed process left behind is
+therefore free, even if another process now has the same process number. The content of the file is for messages, and for two
+cases in which the operating system's lock is not reliable:
 
 - The file names another host. On a network file system (NFS without `lockd`, Lustre mounted with `localflock`) one host may not
   see the locks of another, so the path stays locked until somebody removes the file.
@@ -24,7 +24,7 @@ from typing import Any
 from openlum.errors import InputError
 
 _held: set[tuple[str, int, int]] = set()
-"""Path, process and thread of every lock that is held. The holder may take its lock again; a forked process may not."""
+"""Path, process and thread of every lock that is held. The holding thread may enter `locked` again; a forked process may not."""
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """Error numbers of `flock` on file systems that do not support it."""
 
@@ -55,9 +55,8 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
     finally:
         _held.remove(holder)
-        file.unlink(
-            missing_ok=True
-        )  # before the lock ends: a process that opened the file meanwhile sees that it is gone
+        # Removed while still locked, so that a process that has opened the file notices that it is gone.
+        file.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -110,7 +109,7 @@ def _other_holder(descriptor: int) -> dict[str, Any] | None:
     if not holder:
         return None
     is_other_host = holder.get("host") != socket.gethostname()
-    return holder if is_other_host or (not has_lock and _runs(holder.get("pid"))) else None
+    return holder if is_other_host or (not has_lock and _is_running(holder.get("pid"))) else None
 
 
 def _holder(descriptor: int) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def _is_at(descriptor: int, file: Path) -> bool:
     return os.path.samestat(os.fstat(descriptor), status)
 
 
-def _runs(pid: Any) -> bool:
+def _is_running(pid: Any) -> bool:
     if not isinstance(pid, int) or pid <= 0:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Reading of the Parquet parts of artefacts. A damaged part, or one without the expected columns, is an error with its name."""
+"""Read the Parquet parts of artefacts. If a part is damaged or lacks an expected column, the error names it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -18,7 +18,7 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: dict[str,
     """
     try:
         file.touch()
-        mode = file.stat().st_mode  # safetensors replaces the file by one that only its owner can read
+        mode = file.stat().st_mode  # safetensors writes a new file that only its owner can read
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata)
         file.chmod(mode)
     except (OSError, SafetensorError) as error:

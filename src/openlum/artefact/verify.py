@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openlum.artefact.checksums import checksums
-from openlum.artefact.directory import MADE_BY, MANIFEST, Manifest, check_format, differences, read_manifest
+from openlum.artefact.directory import differences
+from openlum.artefact.manifest import MADE_BY, MANIFEST, Manifest, check_format, read_manifest
 from openlum.errors import InputError
 
 MAX_FILES = 20
@@ -22,7 +23,7 @@ def verify(directory: str | Path, report: Callable[[Path, int], None] = lambda f
         The number of files. All of them have the content that was written.
 
     Raises:
-        InputError: files are missing, were added or have another content; the message names them and the command that writes
+        InputError: files are missing, were added or have changed; the message names them and the command that writes
             them again. Or no directory has a manifest, or an artefact has another format.
     """
     problems: list[str] = []
@@ -35,7 +36,7 @@ def verify(directory: str | Path, report: Callable[[Path, int], None] = lambda f
         for (name, part), checksum in zip(parts.items(), current, strict=True):
             report(artefact / name, part.bytes)
             if checksum != part.sha256:
-                damage[name] = "has another content than when it was written"
+                damage[name] = "has changed since it was written"
         files += len(manifest.parts)
         command = MADE_BY[manifest.kind]
         problems += [f"{artefact / name}: {problem} ('{command}' writes it again)" for name, problem in damage.items()]

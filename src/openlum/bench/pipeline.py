@@ -1,4 +1,4 @@
-"""The pipeline of a benchmark up to knowledge. Artefacts that are up to date are not made again."""
+"""The pipeline of a benchmark, from the log to knowledge. It skips artefacts that are up to date."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from openlum.artefact.directory import fingerprint, read_json, record_key
+from openlum.artefact.json_file import fingerprint, read_json
 from openlum.artefact.keys import Key, rerun_reason, step_key
+from openlum.artefact.manifest import record_key
 from openlum.bench.workers import run_all_with_progress
 from openlum.console import new_console
 from openlum.errors import InputError
@@ -43,7 +44,7 @@ class RunContext:
 
 
 def build_dataset(experiment: Experiment, context: RunContext) -> Path:
-    """Return the dataset of an experiment. If it is not there, it is made as in `lum run`."""
+    """Return the dataset of an experiment. A missing dataset is prepared as in `lum run`."""
     context.directory.mkdir(parents=True, exist_ok=True)
     _pipeline(experiment, context).dataset()
     return context.directory / "dataset"
@@ -104,7 +105,7 @@ def _with_seed(experiment: Experiment, seed: int) -> Experiment:
 
 
 def _directories(experiment: Experiment, dataset: Path, store: Path) -> tuple[Path, Path]:
-    """Return the directories of the model and its knowledge. Their names change with everything that they depend on."""
+    """Return the directories of the model and its knowledge. The names contain a hash of all that the content depends on."""
     assert experiment.query is not None
     model, query_settings = (
         fingerprint(_model_key(experiment, dataset)),

@@ -15,7 +15,7 @@ from openlum.bench.stacking import stacked_rankers
 from openlum.bench.trials import Outcome, Trial, run_trials
 from openlum.bench.workers import tasks_bar
 from openlum.data.dataset import Dataset
-from openlum.evaluation.comparison import bootstrap_auc, compare_auc
+from openlum.evaluation.comparison import bootstrap_auc_interval, compare_auc
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import auc
 from openlum.pipeline.summary import environment
@@ -38,7 +38,7 @@ class Method(NamedTuple):
 
 
 class TunedMethod(NamedTuple):
-    """The settings of a method that tuning chose."""
+    """The best settings of a method on the validation rows."""
 
     settings: RankSettings
     """The settings with the best validation AUC."""
@@ -217,6 +217,6 @@ def comparison(a: str, b: str, test: Rows, outcomes_a: list[Outcome], outcomes_b
     label, user, item = test.label.numpy(), test.user.numpy(), test.item.numpy()
     predictions = [outcome.test for outcome in outcomes_a], [outcome.test for outcome in outcomes_b]
     return compare_auc(label, user, item, *predictions).to_dict(a, b) | {
-        "bootstrap95": list(bootstrap_auc(label, user, item, *predictions)),
+        "bootstrap95": list(bootstrap_auc_interval(label, user, item, *predictions)),
         "per_seed": [auc(label, x) - auc(label, y) for x, y in zip(*predictions, strict=True)],
     }

@@ -10,7 +10,7 @@ from openlum.bench.stacking import STACKED
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import seed_statistics
 from openlum.rank.settings import GENERATIVE
-from openlum.report.rendering import figure, new_plot, terminal_table
+from openlum.report.rendering import format_number, new_plot, terminal_table
 from openlum.report.run_report import METRICS, p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
@@ -85,7 +85,7 @@ def ablation_table(result: dict[str, Any]) -> Table:
         probe, difference = row["alone"], row["from_whole"]
         cells = [signed(difference["difference"]), p_value(difference["p_value"])] if difference else ["", ""]
         metrics = [spread(row["ranking"][metric]) for metric in ("auc", "gauc")]
-        table.add_row(row["table"], row["label"], figure(probe["test"]) if probe else "", *metrics, *cells)
+        table.add_row(row["table"], row["label"], format_number(probe["test"]) if probe else "", *metrics, *cells)
     table.caption = _caveat(summary)
     return table
 
@@ -132,7 +132,9 @@ def _plot(seeds: dict[str, list[float]], colours: list[str], label: str, file: P
         mean = float(np.mean(values))
         axes.plot(values, [y] * len(values), "o", color=colour, alpha=0.4, markersize=5)
         axes.plot([mean], [y], "|", color=colour, markersize=13, markeredgewidth=2.5)
-        axes.annotate(figure(mean), (max(values), y), (8, -3), textcoords="offset points", fontsize=8, color=colour)
+        axes.annotate(
+            format_number(mean), (max(values), y), (8, -3), textcoords="offset points", fontsize=8, color=colour
+        )
     axes.set_yticks(range(len(seeds)), list(reversed(seeds)))
     axes.set_xlabel(label, color=INK)
     axes.margins(x=0.12)

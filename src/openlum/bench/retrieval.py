@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from openlum.artefact.directory import fingerprint, read_json, write_json
+from openlum.artefact.json_file import fingerprint, read_json, write_json
 from openlum.artefact.keys import step_key
 from openlum.bench.pipeline import RunContext, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
@@ -19,7 +19,7 @@ from openlum.console import new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.evaluation.comparison import compare_means
-from openlum.evaluation.ranked_lists import ranking_metrics, user_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics, user_metrics
 from openlum.pipeline.summary import environment
 from openlum.pretrain.train import pretrain
 from openlum.retrieve.evaluate import question_ranks
@@ -134,7 +134,7 @@ def _train_large_user_model(dataset: Path, model: Path, bench: RetrievalBench, s
     pretrained = pretrain(dataset, model, bench.model, settings)
     ranks, _ = question_ranks(dataset, model, bench.retrieve)
     return {
-        "metrics": {name: ranking_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
+        "metrics": {name: retrieval_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
         "ranks": {name: rank.tolist() for name, rank in ranks.items()},
         "pretrain": pretrained,
     }
@@ -151,7 +151,7 @@ def _train_opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, 
     held_out = HeldOut(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)
     ranks = sequential_ranks(model, prepared, held_out)
     return {
-        "metrics": ranking_metrics(ranks, bench.retrieve.at),
+        "metrics": retrieval_metrics(ranks, bench.retrieve.at),
         "ranks": ranks.tolist(),
         "validation_ndcg@10": curve,
         "seconds": round(time.perf_counter() - began, 1),

@@ -30,7 +30,8 @@ class RetrievalBench(Settings):
     pretrain: PretrainSettings
     """Training of the Large User Model, with protocol `last`."""
     retrieve: RetrieveSettings
-    """Questions and cut-offs. The questions of `known` know more than the opponents, and are reported separately."""
+    """Questions and cut-offs. The questions of `known` use fields of the held-out event, so they have more information than the
+    opponents and are reported separately."""
     opponents: dict[str, SequentialSettings]
     """End-to-end models: name to shape and training."""
 
@@ -38,7 +39,7 @@ class RetrievalBench(Settings):
     @classmethod
     def _check_names(cls, opponents: dict[str, SequentialSettings]) -> dict[str, SequentialSettings]:
         if LUM in opponents:
-            raise ValueError(f"'{LUM}' is the Large User Model; name the end-to-end model otherwise")
+            raise ValueError(f"'{LUM}' is reserved for the Large User Model; give the end-to-end model another name")
         return opponents
 
 
@@ -105,9 +106,9 @@ class Bench(Settings):
     experiment: Experiment
     """The pipeline up to knowledge, and the settings that rankers share."""
     ranking: RankingBench | None = None
-    """The benchmark of ranking; None for none."""
+    """The ranking benchmark, or None."""
     retrieval: RetrievalBench | None = None
-    """The benchmark of retrieval; None for none."""
+    """The retrieval benchmark, or None."""
     ablation_ranker: Architecture = "din"
     """The ranker of the ablations."""
     ablations: list[Ablation] = []

@@ -1,4 +1,4 @@
-"""Stacking of two models without knowledge: the control for the value of stacking itself.
+"""Stack two models without knowledge. This measures how much of a gain comes from stacking alone.
 
 A ranker with late fusion is a ranker, a Large User Model, and a logistic regression that was fitted on the validation rows. Its
 lead over a single ranker may come from stacking alone. Its lead over two rankers that are stacked in the same way does not.
@@ -20,7 +20,7 @@ STACKED = " & "
 def stacked_rankers(
     outcomes: dict[str, list[Outcome]], plain: str | None, generative: str, valid: Rows
 ) -> dict[str, list[Outcome]]:
-    """Stack the end-to-end model with its own next seed (if there are several seeds) and with the plain ranker.
+    """Stack the end-to-end model with the training of its next seed (if there are several seeds), and with the plain ranker.
 
     Args:
         outcomes: outcomes of all methods, one per seed.

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from openlum.artefact.directory import fingerprint, named_failures
+from openlum.artefact.json_file import fingerprint, named_failures
 from openlum.artefact.keys import step_key
 from openlum.bench.workers import run_all
 from openlum.errors import InputError
@@ -71,7 +71,7 @@ class Outcome:
     best_epoch: int
     """The epoch whose weights were kept."""
     seconds: float
-    """Duration of the training; with late fusion, that of the plain ranker included."""
+    """Duration of the training in seconds. With late fusion, it includes the training of the plain ranker."""
 
 
 def run_trials(trials: Sequence[Trial], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Trial, Outcome]]:
@@ -148,7 +148,7 @@ def _data(trial: Trial, dataset: Path) -> "RankingData":
 
 
 def _fit(trial: Trial, data: "RankingData") -> tuple[np.ndarray, np.ndarray, int, float]:
-    """Train a ranker, and return validation and test predictions, (I,) each, the best epoch, and the seconds spent before."""
+    """Train a ranker. Return validation and test predictions, (I,) each, the best epoch, and the seconds of earlier trainings."""
     from openlum.rank.train import fit
 
     try:

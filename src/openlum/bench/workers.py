@@ -24,8 +24,8 @@ def run_all(work: Callable[[Task], Result], tasks: Sequence[Task], processes: in
     """Run every task, and yield it with its result as soon as it is done.
 
     With one process or one task, the work runs in this process and may print. Otherwise it runs in worker processes, which
-    share the cores and print nothing. When a task fails, its error is printed, running tasks are finished, and no further task
-    starts.
+    share the cores and print nothing. If a task fails, its error is printed and no further task starts; running tasks are
+    completed.
 
     Args:
         work: a function of a module, or a `functools.partial` of such a function.

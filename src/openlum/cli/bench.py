@@ -180,7 +180,7 @@ def _load(
     processes: int | None,
 ) -> tuple["Bench", "RunContext"]:
     """Return the settings of a benchmark, and the context that it runs in."""
-    from openlum.artefact.directory import check_writable
+    from openlum.artefact.lock import check_writable
     from openlum.bench.pipeline import RunContext
     from openlum.bench.settings import bench_file, load_bench
     from openlum.bench.workers import default_processes
@@ -201,7 +201,7 @@ def _load(
 
 def _write_result(context: "RunContext", file: Path, result: dict[str, Any], *tables: Table) -> Path:
     """Write the result, print its tables, and return its file."""
-    from openlum.artefact.directory import write_json
+    from openlum.artefact.json_file import write_json
 
     write_json(file, result)
     for table in tables:

@@ -63,8 +63,8 @@ def data(
 
     if name is None:
         table = Table(Column("name", no_wrap=True), "size", Column("publisher", overflow="fold"))
-        for data_set, publisher in public.publishers().items():
-            table.add_row(data_set, publisher.size, publisher.page)
+        for name, dataset in public.published_datasets().items():
+            table.add_row(name, dataset.size, dataset.page)
         console.print(table)
         return
     schema = public.write(name, out or Path("data") / name, from_dir, partial, negatives)

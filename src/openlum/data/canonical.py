@@ -34,7 +34,7 @@ MAX_DIGITS = 4000
 DIGITS = {"float64": (14, 15, 16), "float32": (5, 6, 7, 8)}
 """Digits after the first digit, tried in turn until the text parses to the same float; the last number always suffices."""
 NUDGE = 1 + 2.0**-40
-"""A float32 may lie exactly between two decimals. Multiplied by this factor, every engine rounds it up."""
+"""A float32 may lie exactly between two decimals. Multiplying it by this factor makes every engine round up."""
 
 _printed_whole, _printed_float = re.compile(WHOLE), re.compile(EXPONENT)
 
@@ -46,7 +46,7 @@ def canonical_text(value: Any) -> str | None:
         value: text, a number, true or false, a date, a time, a UUID or bytes; from Python, NumPy or pandas.
 
     Raises:
-        InputError: the value is none of these.
+        InputError: the value has another type.
 
     Example:
         >>> [canonical_text(value) for value in (7, 7.0, "7.0", Decimal("7.50"), "007", True, "TRUE", float("nan"))]

@@ -1,7 +1,7 @@
 """The reader of `dataset/`: the output of `lum prepare` as flat arrays.
 
-`log/` holds the accepted rows for `lum prepare --append` (see `prepare/log.py`), and `rejected/` the rejected rows. The reader
-uses neither.
+`log/` holds the accepted rows for `lum prepare --append` (see `prepare/stored_log.py`), and `rejected/` the rejected rows. The
+reader uses neither.
 
 Columns in the Parquet files are named KIND.FIELD: `condition.rating`, `item.genres`, `user.gender`, `context.position`.
 Encoded values: categorical int32 ids, multi lists of int32 ids, numeric float32 (standardised; null where missing), vector
@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from openlum.arguments.values import as_path
-from openlum.artefact.directory import check_parts, read_json, read_manifest
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json
+from openlum.artefact.manifest import read_manifest
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, is_text, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.encoded import check_ids, column_type, event_offsets, to_numpy
@@ -92,7 +94,7 @@ class Sequences:
     condition: dict[str, np.ndarray]
     """Field name to values, (N,), (N, M) or (N, W)."""
     moment_start: np.ndarray
-    """(N,) index of the first event at the same second of the same user; the events before it are known when it happens."""
+    """(N,) index of the user's first event in the same second. Only events before it are known at the time of the event."""
     valid_at: np.ndarray
     """(U,) leave-last-out: index, within the user's events, of the validation event; the number of events if none is held out."""
     test_at: np.ndarray

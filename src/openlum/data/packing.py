@@ -78,11 +78,11 @@ def training_spans(end: np.ndarray, max_events: int, rng: np.random.Generator) -
 
     The cuts are random in every epoch, so that over the epochs the model sees an event after histories of every length.
     """
-    # Events of the first part.
+    # Length of each user's first span; the cuts after it are `max_events` apart.
     first = np.where(end > max_events, rng.integers(1, max_events + 1, len(end)), max_events)
     parts = 1 + np.maximum(-(-(end - first) // max_events), 0)
     user_index = np.repeat(np.arange(len(end)), parts)
-    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # of the part within its user
+    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)  # index of each span within its user
     start = np.where(number == 0, 0, first[user_index] + (number - 1) * max_events)
     spans = Spans(user_index, start, np.minimum(first[user_index] + number * max_events, end[user_index]))
     spans = spans.take(spans.end > spans.start)

@@ -50,7 +50,7 @@ class Vocabulary:
         """Return the ids of raw values, (n,) int64; 0 for values that are missing or not in the vocabulary.
 
         Raises:
-            InputError: a value is a list, a mapping or the like.
+            InputError: a value is a list, a mapping or another container.
         """
         return np.fromiter(map(self._id, values), np.int64, len(values))
 

@@ -47,9 +47,9 @@ def compare_auc(
 
     The interval covers three sources of variation: other users, other items, and other trainings.
 
-    - *Trainings* enter from two seeds on, by the spread of the per-seed differences. With one seed the two trained rankers are
-      taken as fixed. A Large User Model that all seeds share is always taken as fixed. With two or three seeds the spread is
-      itself uncertain, and the p-value is too low.
+    - *Trainings*: with two or more seeds, the variance includes the spread of the per-seed differences. With one seed, the
+      interval ignores the variance between trainings. It always ignores the variance of a Large User Model that all seeds
+      share. With two or three seeds the spread is itself uncertain, and the p-value is too low.
     - *Few users or items*, or users and items with most of the rows: the normal distribution of the papers would reject too
       often, so Student's t is used. Its degrees of freedom are the number of users (or items, if fewer) with the rarer label,
       less one. Each cluster is weighted by its share of these rows (Kish 1965: (sum n)^2 / sum n^2). The degrees of freedom of
@@ -94,7 +94,7 @@ def compare_auc(
 
 
 def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Comparison:
-    """Test the difference of two means over rows in the same way, such as NDCG@10 over users and their held-out items.
+    """Test the difference of two means over rows, such as NDCG@10 over users and their held-out items, as in `compare_auc`.
 
     Args:
         user: (n,) user ids.
@@ -115,7 +115,7 @@ def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b
     return _t_test(seed_differences.mean(1), [np.ones(len(user), bool)], user, item, variance)
 
 
-def bootstrap_auc(
+def bootstrap_auc_interval(
     label: np.ndarray,
     user: np.ndarray,
     item: np.ndarray,
@@ -135,7 +135,7 @@ def bootstrap_auc(
         a: S arrays of predictions (n,), one per seed.
         b: the same for the other ranker, with the same seeds.
         resamples: number of draws with replacement of users, of items and of pairs.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     positive = labels(label) > 0
     user, item = groups("user", user, len(positive)), groups("item", item, len(positive))

@@ -189,7 +189,7 @@ def _group_users(sizes: list[list[int]]) -> list[list[int]]:
 def _size_class(size: int) -> int:
     """Return a number that is equal for sizes that are padded together.
 
-    Padding a few short users wastes little. A long user is worth a call with users of its own length only.
+    Short users are padded together because the padding costs little. A long user gets a call with users of similar length.
     """
     return 8 * -(-size // 8) if size <= MAX_PADDED_SIZE else -size
 
@@ -197,7 +197,7 @@ def _size_class(size: int) -> int:
 class _PaddedGroups:
     """The mapping between the rows of all users end to end and padded batches, one per group of users.
 
-    `pad` gathers a tensor once for all groups: with a slice per user, every slice would have a gradient as large as the tensor.
+    `pad` gathers all users at once. Slicing per user would create a gradient of the full tensor for every slice.
 
     Args:
         sizes: number of rows of every user.

@@ -44,7 +44,7 @@ def erase(fields: Fields, specs: list[FieldSpec], masks: Fields) -> Fields:
 
 
 def erase_fields(fields: Fields, specs: list[FieldSpec], names: set[str]) -> Fields:
-    """Return the fields with *any* in all rows of the fields in `names`."""
+    """Return the fields, with every value of the fields in `names` set to *any*."""
     return {
         spec.name: torch.full_like(fields[spec.name], _any(spec)) if spec.name in names else fields[spec.name]
         for spec in specs

@@ -15,7 +15,7 @@ MAX_NUMBER = 6e4
 
 
 def known_ids(ids: Tensor, rows: int) -> Tensor:
-    """Return the ids with 0, unknown, for ids beyond a table's rows: values that entered the vocabulary after training."""
+    """Replace ids that are not in the table by 0 (unknown): values that entered the vocabulary after training."""
     return ids.masked_fill(ids >= rows, 0)
 
 

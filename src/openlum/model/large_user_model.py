@@ -15,7 +15,9 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from openlum.arguments.values import as_path, whole_number
-from openlum.artefact.directory import check_format, check_parts, read_json, write_json
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json, write_json
+from openlum.artefact.manifest import check_format
 from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
@@ -41,7 +43,7 @@ def default_device() -> torch.device:
 
 
 def _previous_rows(x: Tensor, offsets: Tensor) -> Tensor:
-    """Return, for each row of users' rows (L, D), the user's previous row, (L, D), or 0 for the user's first row."""
+    """Shift rows (L, D) by one within each user, and return (L, D); a user's first row becomes 0."""
     first = torch.zeros(len(x), dtype=torch.bool)
     first[offsets[:-1][offsets.diff() > 0]] = True
     return x.roll(1, 0).masked_fill(first[:, None].to(x.device), 0.0)
@@ -104,7 +106,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             scale.clamp_(max=math.log(LARGEST_SCALE))
 
     def items(self, ids: Tensor | None = None) -> Tensor:
-        """Return the embeddings of items, (n, E), of unit length; without `ids`, those of the whole catalogue, (V, E).
+        """Return unit-length embeddings of items, (n, E); without `ids`, the embeddings of the whole catalogue, (V, E).
 
         Id 0 and ids from V on, which the model does not have, give the embedding of an unknown item.
         """
@@ -190,7 +192,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Return the tokens (T, D) of histories and `UserState.last_event`, (L, D); `items` as in `encode_history`."""
         condition = self._condition_token(history.condition, len(history.item))  # (L, D)
         item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
-        # The token of an item also carries its condition. Otherwise the first layer's attention would have to find the condition.
+        # The item token includes its condition, so that attention need not look up the condition token first.
         item = item + self.shortcut(condition)
         # The token of a question carries the last event. Otherwise the first layer's attention would have nothing to search for.
         last_event = self.last(item)  # (L, D)
@@ -254,7 +256,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             For each item: `item` (raw id), and for each feedback field its values with their probabilities.
 
         Raises:
-            InputError: if there is no item, the model was not trained to predict feedback, or as in `ask`.
+            InputError: `items` is empty, the model was not trained to predict feedback, or a reason named in `ask`.
         """
         targets = self.config.trained_feedback_targets
         if not targets:

@@ -43,7 +43,7 @@ class Processor:
     conditions: dict[str, Vocabulary]
     """Condition field to its vocabulary. Time fields, numbers and hashed fields have no vocabulary."""
     features: dict[str, Vocabulary] = field(default_factory=dict)
-    """Item field to its vocabulary. With it, a new model can copy the rows of this model's embedding tables by value."""
+    """Item field to its vocabulary. `--init-from` uses it to copy embedding rows by value."""
 
     def save(self, directory: Path) -> None:
         """Write `vocab/*.parquet`."""

@@ -165,7 +165,7 @@ def seconds(where: str, time: Any) -> float:
         time: a number, or a date or time of Python, NumPy or pandas. A time without a time zone is UTC.
 
     Raises:
-        InputError: if the time is neither, is not finite, or is so large that it must have another unit.
+        InputError: the time has another type, is not finite, or is so large that it must have another unit.
     """
     number = math.nan
     if isinstance(time, dt.date | np.datetime64):
@@ -211,7 +211,7 @@ def _question_name(index: int) -> str:
 
 
 def _events_before(times: Sequence[int | None], question_time: int | None) -> int:
-    """Return how many events come before the first event at or after the question's time; without a time, all."""
+    """Return the prefix of a question: the number of events before its time; without a time, all."""
     if question_time is None:
         return len(times)
     return next((index for index, time in enumerate(times) if time is not None and time >= question_time), len(times))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from openlum.artefact.directory import FORMAT
+from openlum.artefact.manifest import FORMAT
 from openlum.config import Settings
 from openlum.data.packing import Protocol
 from openlum.schema import FieldSpec, TimeField

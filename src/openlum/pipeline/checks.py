@@ -1,4 +1,4 @@
-"""Checks before training for `lum run` and `lum bench`: they find mistakes that would stop a later step.
+"""Checks before the first training of `lum run` and `lum bench`. They report mistakes that would otherwise stop a later step.
 
 Each single step begins with the same checks of its own part, in the `checks.py` of its folder.
 """
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from openlum.artefact.directory import Kind, check_replaceable
+from openlum.artefact.directory import check_replaceable
+from openlum.artefact.manifest import Kind
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor

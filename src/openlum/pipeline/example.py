@@ -19,8 +19,8 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
     """Return a user, the model's answers at one moment of the log, and the user's later events, which are not trained on.
 
     The candidates are the users with at least the median number of later events. The example user is the candidate whose history
-    length is nearest to the 75 % quantile. The answers do not influence the choice. If no user has events that are held out from
-    training, the moment is the end of the log and there are no later events.
+    length is nearest to the 75 % quantile. The answers do not influence the choice. If no event is held out of training, the
+    answers are as of the end of the log, and there are no later events.
 
     Args:
         model: the model that answers.
@@ -31,12 +31,13 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
         A mapping with `user`, `history`, `next` and `answers`.
 
         - `history`: `title`, `condition` and `time` of the last events before the moment.
-        - `next`: the same of the first events after it, and `again`: whether the history has the item. An answer never has such
-          an item.
-        - `answers`: each with `question`, `words` and `items`. An item has `rank`, `title`, `similarity`, `hit` and `met`.
+        - `next`: the first events after the moment, with the same keys, and `again`: whether the item is in the history. Answers
+          never contain items of the history, so an event with `again` cannot be a hit.
+        - `answers`: each with `question`, `words` and `items`. An item has `rank`, `title`, `similarity`, `hit` and
+          `other_hit`.
 
-        `hit` is the number, from 1, of the first event in `next` that has the item and matches the question's condition. `met` is
-        the number of the first event that has the item under any condition. Both are None if there is no such event.
+        `hit` is the number, from 1, of the first event in `next` that has the item and matches the question's condition.
+        `other_hit` is the number of the first event that has the item under any condition. Without such an event, they are None.
     """
     user_index, cut = _moment(dataset, model.config.protocol)
     events = raw_history(dataset, user_index)
@@ -86,7 +87,7 @@ def raw_history(dataset: Dataset, user_index: int) -> list[dict[str, Any]]:
 def _moment(dataset: Dataset, protocol: Protocol) -> tuple[int, int]:
     """Return the row of the example user in the sequences, and the number of the user's events before the questions."""
     lengths = np.diff(dataset.sequences.offsets)
-    cut = _events_before(dataset, protocol)  # (U,)
+    cut = _test_start(dataset, protocol)  # (U,)
     users = np.flatnonzero((cut > 0) & (cut < lengths) & (cut >= training_end(dataset, protocol)))
     if not len(users):
         cut, users = lengths, np.flatnonzero(lengths)
@@ -96,7 +97,7 @@ def _moment(dataset: Dataset, protocol: Protocol) -> tuple[int, int]:
     return user_index, int(cut[user_index])
 
 
-def _events_before(dataset: Dataset, protocol: Protocol) -> np.ndarray:
+def _test_start(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     """Return the number of each user's events before the test period, (U,).
 
     With the protocol `last` it is the number of events before the second in which the user's test event lies.
@@ -123,7 +124,7 @@ def _answer(
     for rank, row in enumerate(model.recommend(history, question, ANSWER_ITEMS), start=1):
         occurrences = [number for number, event in enumerate(later, start=1) if event["item"] == row["item"]]
         hits = [number for number in occurrences if matches[number - 1]]
-        outcome = {"hit": hits[0] if hits else None, "met": occurrences[0] if occurrences else None}
+        outcome = {"hit": hits[0] if hits else None, "other_hit": occurrences[0] if occurrences else None}
         out.append({"rank": rank, "title": row["title"], "similarity": round(row["similarity"], 4)} | outcome)
     return out
 

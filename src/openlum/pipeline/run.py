@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from openlum.artefact.checksums import load_checksums, save_checksums
-from openlum.artefact.directory import named_failures, read_json, record_key, write_json
+from openlum.artefact.json_file import named_failures, read_json, write_json
 from openlum.artefact.keys import Step, rerun_reason, step_key
 from openlum.artefact.lock import locked
+from openlum.artefact.manifest import record_key
 from openlum.config import load_settings
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment
@@ -75,7 +76,7 @@ class Pipeline:
         record_key(out, key)
 
     def schema(self) -> Path:
-        """Return the path of the log's schema: the user's own, or the one that the data step writes."""
+        """Return the path of the log's schema: `data.schema_file`, or the schema that the data step writes."""
         if self.experiment.data.schema_file:
             return self.config.parent / self.experiment.data.schema_file
         return self.directory / "log" / "schema.yaml"
@@ -237,11 +238,11 @@ def _write_example(directory: Path, experiment: Experiment) -> None:
 
 def _tables(schema: Path) -> list[Path]:
     """Return the files of all tables of a schema."""
-    from openlum.prepare.inputs.paths import find_files
+    from openlum.prepare.inputs.paths import find_files_of_schema
 
     content = load_settings(schema, Schema)
     tables = content.events, content.items, content.users, content.impressions
-    return [file for table in tables if table for file in find_files(schema.parent, table.path)]
+    return [file for table in tables if table for file in find_files_of_schema(schema.parent, table.path)]
 
 
 def _was_appended_to(dataset: Path) -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from openlum import __version__
-from openlum.artefact.directory import check_parts, read_json, write_json
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json, write_json
 
 RANKER_PARTS = ("ranking", "comparisons", "calibration", "segments", "knowledge", "oracle")
 """Keys of the ranker's `metrics.json` that `summary.json` has too."""

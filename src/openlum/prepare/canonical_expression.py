@@ -115,7 +115,7 @@ def _with_point(number: Any) -> Any:
 
 
 def _compute_once(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Return `function(value)` with the value computed once; otherwise expressions would grow with every use of the value."""
+    """Return `function(value)` so that the value is computed once. Otherwise Ibis repeats its expression at every use."""
     return ibis.array([value]).map(function)[0]
 
 

@@ -1,13 +1,13 @@
-"""Data-quality notes: remarkable properties of a log that reject no row, in words, with their counts."""
+"""Data-quality notes with counts: unusual properties of a log for which no row is rejected."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.entities import Entities
-from openlum.prepare.log import Log
 from openlum.prepare.profiling import ImpressionCounts
 from openlum.prepare.sequences import can_be_held_out
+from openlum.prepare.stored_log import Log
 from openlum.schema import Schema
 
 YEAR_1990 = 631_152_000_000_000
@@ -41,11 +41,11 @@ def data_quality_notes(
     if schema.impressions:
         notes["impressions of users without events (kept)"] = count(impressions.anti_join(users, "user"))
         notes["impressions of items without events (kept)"] = count(impressions.anti_join(items, "item"))
-        notes["impressions without a label (in no split; the model is still queried for them)"] = (
+        notes["impressions without a label (not used for training or evaluation; `lum query` answers them)"] = (
             impression_counts.unlabelled
         )
     if schema.impressions_from_events:
-        notes["events without a label (no impression is made of them)"] = count(events) - sum(
+        notes["events without a label (not turned into impressions)"] = count(events) - sum(
             impression_counts.rows.values()
         )
     for entities in entity_sets:

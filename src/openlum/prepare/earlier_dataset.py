@@ -31,7 +31,7 @@ class EarlierDataset:
         """Return the vocabulary `items`, `users` or KIND.FIELD.
 
         Raises:
-            InputError: a value of the vocabulary is not in today's canonical form.
+            InputError: a value of the vocabulary is not in the canonical form of this version.
         """
         file = self.dataset.path / "vocab" / f"{name}.parquet"
         values = self.engine.read(f"earlier vocabulary {name}", file)
@@ -39,7 +39,7 @@ class EarlierDataset:
         return values
 
     def encoders(self, kind: str) -> dict[str, Encoder]:
-        """Return the learnt encoder of each role (KIND.FIELD)."""
+        """Return the learned encoder of each role (KIND.FIELD)."""
         time_fields = self.info.data_schema.time_fields if kind == "condition" else []
         return {
             (role := f"{kind}.{spec.name}"): Encoder(role, spec, self.vocabulary(role) if spec.in_vocabulary else None)

@@ -1,4 +1,4 @@
-"""Items and users: their ids, and their tables as checked, joined to earlier preparations, and encoded for the models."""
+"""Items and users: assign ids, check their tables, merge them with earlier preparations, and encode them for the models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.conversion import Column, feature_columns
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.features import Encoder, encode_columns
-from openlum.prepare.table_checks import POSITION, TableChecker
+from openlum.prepare.row_checks import POSITION, RowChecker
 from openlum.schema import ItemTable, UserTable
 
 
@@ -35,7 +35,7 @@ class Entities:
 
 
 def read_entities(
-    engine: Engine, checker: TableChecker, kind: str, table: ItemTable | UserTable, rejected: Path
+    engine: Engine, checker: RowChecker, kind: str, table: ItemTable | UserTable, rejected: Path
 ) -> ir.Table:
     """Return the accepted rows of the item or the user table, one row for each id.
 
@@ -72,9 +72,8 @@ def read_entities(
 def assign_ids(engine: Engine, name: str, occurrences: Sequence[ir.Table], earlier: ir.Table | None) -> ir.Table:
     """Return ids from 1 for users or items, in the order of their first event.
 
-    Entities whose first event has the same time are ordered by their raw value; entities without events come last. An id
-    therefore never depends on anything after the entity's first event: neither on later events nor on the end of the training
-    period.
+    Entities whose first event has the same time are ordered by their raw value; entities without events come last. So an
+    id depends neither on later events nor on the end of the training period.
 
     Args:
         engine: the engine that computes tables.

@@ -1,4 +1,4 @@
-"""Encoding of fields for the models: vocabularies, scales and buckets learnt from tables, and tables encoded with them."""
+"""Learn vocabularies, scales and buckets from tables, and encode tables with them for the models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ def _mean_and_std(engine: Engine, column: Any) -> dict[str, float]:
 
 
 def _bucket_edges(engine: Engine, column: Any, buckets: int) -> list[float]:
-    """Return the largest value of each bucket except the last; buckets hold equally many training rows where ties allow it."""
+    """Return the upper edge of each bucket except the last. Buckets are quantiles; ties may make them unequal."""
     values = column.as_table().rename(value=column.get_name())
     values = values.filter(values["value"].notnull())
     counts = values.group_by("value").agg(n=values.count())

@@ -1,4 +1,4 @@
-"""The impressions that rankers learn from: user, item, time, label, and the length of the history that each row may use."""
+"""The impressions that rankers learn from: user, item, time, label and prefix (the number of events that the row may use)."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 from openlum.errors import InputError
 from openlum.prepare.conversion import SECOND, TICKS, Column, feature_columns
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.table_checks import POSITION, CheckedTable, SchemaError, TableChecker
+from openlum.prepare.row_checks import POSITION, CheckedTable, RowChecker, SchemaError
 from openlum.schema import ImpressionRule, ImpressionTable, Schema
 
 
@@ -29,7 +29,7 @@ def label_rule(schema: Schema) -> str:
     return "no impressions: the schema has neither 'impressions' nor 'impressions_from_events'"
 
 
-def check_impressions(checker: TableChecker, schema: Schema) -> CheckedTable:
+def check_impressions(checker: RowChecker, schema: Schema) -> CheckedTable:
     """Check the impression log and return it.
 
     Its columns are user and item (raw), time (microseconds), label (null where it is unknown), row (where the schema names one),
@@ -103,7 +103,8 @@ def impressions_with_prefix(rows: ir.Table, events: ir.Table) -> ir.Table:
     if "row" not in rows.columns:
         rows = rows.mutate(row=rows[POSITION])
     rows = rows.mutate(time=rows["time"] // SECOND)
-    # One window over both tables. Within a second, impressions are ordered before events, so none counts its own second.
+    # One window over both tables. Within a second, impressions are ordered before events, so an impression does not count
+    # the events of its own second.
     targets = rows.select("user", "time", "row", event=ibis.literal(0, "int64"))
     past = events.select("user", time=events["time"] // SECOND, row=ibis.null("int64"), event=ibis.literal(1, "int64"))
     both = ibis.union(targets, past)

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
 from openlum.artefact.checksums import sha256_of
-from openlum.artefact.directory import fingerprint
+from openlum.artefact.json_file import fingerprint
 from openlum.data.dataset import UNLABELLED, Dataset, DatasetInfo
 from openlum.data.profile import Profile
 from openlum.errors import InputError
@@ -23,7 +23,11 @@ from openlum.prepare.entities import Entities, assign_ids, encoded_entities, rea
 from openlum.prepare.features import Encoders, encode_columns, learn_encoders, write_vocabulary
 from openlum.prepare.impressions import check_impressions, impressions_with_prefix, label_rule
 from openlum.prepare.inputs.files import TableFiles
-from openlum.prepare.log import (
+from openlum.prepare.profiling import ImpressionCounts, profile_log
+from openlum.prepare.row_checks import POSITION, CheckedTable, RowChecker
+from openlum.prepare.sequences import build_sequences, can_be_held_out
+from openlum.prepare.splits import SplitBoundaries, split_boundaries
+from openlum.prepare.stored_log import (
     Log,
     RejectionRules,
     check_row_count,
@@ -32,10 +36,6 @@ from openlum.prepare.log import (
     with_user_and_item_ids,
     write_user_parts,
 )
-from openlum.prepare.profiling import ImpressionCounts, profile_log
-from openlum.prepare.sequences import build_sequences, can_be_held_out
-from openlum.prepare.splits import SplitBoundaries, split_boundaries
-from openlum.prepare.table_checks import POSITION, CheckedTable, TableChecker
 from openlum.schema import Feature, Schema, time_field_specs
 
 MIN_EVENTS = 3
@@ -86,7 +86,7 @@ class Preparation:
         self.report_progress = report_progress
         self.earlier = EarlierDataset(engine, inputs.earlier) if inputs.earlier else None
         self.earlier_counts: dict[str, int] = self.earlier.info.counts if self.earlier else {}
-        self.checker = TableChecker(engine, self.schema, inputs.root, scratch / "csv", sources, self.earlier_counts)
+        self.checker = RowChecker(engine, self.schema, inputs.root, scratch / "csv", sources, self.earlier_counts)
         self.earlier_preparations = self.earlier.info.preparations if self.earlier else 0
         self._copy_earlier_rejected()
 

@@ -12,8 +12,8 @@ from openlum.data.profile import FieldProfile, Profile, SplitProfile
 from openlum.prepare.conversion import DAY, SECOND
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.features import Encoder, Encoders, hashed_id_expression
-from openlum.prepare.log import Log
 from openlum.prepare.splits import SplitBoundaries
+from openlum.prepare.stored_log import Log
 
 MAX_LISTED_VALUES = 12
 """How many of the most frequent values of a field are listed."""

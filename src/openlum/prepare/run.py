@@ -11,7 +11,8 @@ import pyarrow as pa
 from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeElapsedColumn
 
 from openlum.arguments.values import as_path
-from openlum.artefact.directory import whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.artefact.lock import locked
 from openlum.artefact.verify import verify
 from openlum.config import load_settings
@@ -23,7 +24,7 @@ from openlum.prepare.engines.opening import open_engine
 from openlum.prepare.inputs.files import DataFile, TableFiles, column_names, one_line, read_error, unreadable
 from openlum.prepare.inputs.paths import find_files
 from openlum.prepare.preparation import Inputs, Preparation, ReportProgress
-from openlum.prepare.table_checks import SchemaError
+from openlum.prepare.row_checks import SchemaError
 from openlum.report.dataset_report import write_dataset_report
 from openlum.schema import Schema
 
@@ -58,11 +59,11 @@ def append(
     items: str | Path | None = None,
     users: str | Path | None = None,
 ) -> DatasetInfo:
-    """Add files of one or several tables to a dataset. The dataset is replaced completely or not at all.
+    """Add files of one or several tables to a dataset. The dataset is replaced atomically.
 
-    Existing ids, scales and buckets stay, and new values get new ids. Rows that the dataset already has are left out. New rows of
-    the item and the user table replace earlier rows of the same id. An impression without a label takes the label of a new row
-    for the same impression. The split boundaries are computed anew by the schema's rule.
+    Existing ids, scales and buckets stay, and new values get new ids. New rows that are already in the dataset are rejected.
+    New rows of the item and the user table replace earlier rows of the same id. An impression without a label takes the label of
+    a new row for the same impression. The split boundaries are computed again by the schema's rule.
 
     Args:
         dataset: a dataset from `prepare`.
@@ -85,9 +86,8 @@ def append(
         raise InputError(f"{dataset}: nothing to append; name new files of events, impressions, items or users")
     if not dataset.resolve().parent.is_dir():
         raise InputError(f"{dataset}: no such directory; 'lum prepare' writes it")
-    with locked(
-        dataset
-    ):  # before the old log is read: otherwise rows that another process appends meanwhile would be lost
+    # Locked before the old log is read: otherwise rows that another process appends meanwhile would be lost.
+    with locked(dataset):
         return _append(dataset, tables)
 
 
@@ -102,6 +102,10 @@ def _append(dataset: Path, tables: Mapping[str, Path]) -> DatasetInfo:
             raise InputError(
                 f"{path}: the schema of {dataset} has no '{name}'; prepare the whole log again with a schema that has '{name}'"
             )
+        try:
+            find_files(Path(), str(path.resolve()))
+        except InputError as error:
+            raise InputError(f"{error}; check the path of the new {name}") from None
         changes[name] = table.model_copy(update={"path": str(path.resolve())})
     log = schema.impressions
     if log and "impressions" in changes and not _has_column(tables["impressions"], log.label):

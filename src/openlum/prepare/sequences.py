@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 
 from openlum.data.canonical import canonical_text
 from openlum.prepare.conversion import SECOND
-from openlum.prepare.table_checks import POSITION
+from openlum.prepare.row_checks import POSITION
 from openlum.schema import Feature, Holdout
 
 MIN_ELIGIBLE_EVENTS = 3

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from openlum.data.dataset import Split
 from openlum.prepare.conversion import SECOND
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.table_checks import SchemaError
+from openlum.prepare.row_checks import SchemaError
 from openlum.schema import Splits
 
 HOUR = 3600 * SECOND

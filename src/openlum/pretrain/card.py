@@ -51,10 +51,10 @@ def write_card(
     """Write the model card `README.md` into the directory of a saved model.
 
     Args:
-        directory: of the saved model.
+        directory: directory of the saved model.
         model: the saved model.
-        info: of the dataset that the model was trained on.
-        settings: of the training.
+        info: description of the dataset that the model was trained on.
+        settings: settings of the training.
         summary: from `Trainer.summary`.
     """
     shape = model.config.settings

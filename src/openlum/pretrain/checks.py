@@ -19,7 +19,7 @@ from openlum.pretrain.initialization import untrained_model
 from openlum.pretrain.settings import PretrainSettings
 
 ACTIVATIONS = 12
-"""Lower bound of the numbers that a layer stores per token for the gradient, in multiples of the model's width."""
+"""Lower bound of the activations that a layer stores per token for the gradient, as a multiple of the model's width."""
 
 
 def check_pretraining(
@@ -31,7 +31,7 @@ def check_pretraining(
         dataset: to train on.
         processor: with the vocabularies of the dataset.
         model: hyperparameters of the model.
-        settings: of the training.
+        settings: settings of the training.
         out: the model directory.
 
     Raises:
@@ -60,7 +60,7 @@ def check_events(dataset: Dataset, end: np.ndarray, needs_other_users: bool) -> 
         needs_other_users: whether the training draws time-matched negatives from the events of other users.
 
     Raises:
-        InputError: if there are no training events, or only those of one user although other users are needed.
+        InputError: there are no training events, or all training events are of one user although negatives need a second user.
     """
     if not end.sum():
         raise InputError(f"{dataset.path}: no event lies in the training period; check 'splits' in the schema")

@@ -15,7 +15,7 @@ from openlum.model.compatibility import check_fields
 
 SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
 """Settings that determine the shapes and the meaning of the weights; for `hstu`, with a bias per position, also `max_events`."""
-REMEDY = "'lum prepare --append' keeps the fields and scales of a dataset; or train without --init-from"
+REMEDY = "extend the dataset with 'lum prepare --append', which keeps fields and scales, or train without --init-from"
 
 
 def build_model(
@@ -32,9 +32,9 @@ def build_model(
     Args:
         dataset: to train on.
         settings: hyperparameters of the model.
-        seed: of the random weights.
-        protocol: of the training.
-        fingerprint: of the training's inputs.
+        seed: seed of the random weights.
+        protocol: protocol of the training.
+        fingerprint: fingerprint of the training's inputs.
         initial_model: whose weights to copy, if any.
         feedback_prediction: whether the training includes feedback prediction.
     """
@@ -83,10 +83,10 @@ def load_initial_model(
     """Load the model whose weights a new model starts with, and return it with the settings of the new model.
 
     Args:
-        directory: of the initial model.
+        directory: directory of the initial model.
         dataset: for the new model.
-        settings: of the new model. Keys that are not set have the value of the initial model.
-        protocol: of the new training.
+        settings: settings of the new model. Unset keys take the value of the initial model.
+        protocol: protocol of the new training.
 
     Raises:
         InputError: if the new model cannot have the initial model's weights, or the initial model was trained on events that are
@@ -120,7 +120,7 @@ def load_initial_model(
 
 @torch.no_grad()
 def copy_weights(source: LargeUserModel, target: LargeUserModel) -> None:
-    """Copy the weights of one model to another, and which items are trained.
+    """Copy the weights and the set of trained items from one model to another.
 
     Rows of embedding tables and of feedback heads go to the row of the same value. Rows of new values stay as they are.
     """
@@ -128,13 +128,11 @@ def copy_weights(source: LargeUserModel, target: LargeUserModel) -> None:
     source_vocabularies = _vocabularies(source)
     for name, weight in source.named_parameters():
         if name in source_vocabularies:
-            ids = torch.from_numpy(
-                vocabularies[name].encode(source_vocabularies[name].values)
-            )  # of source ids 1, 2, ...
+            # Target row of each source id 1, 2, ...
+            ids = torch.from_numpy(vocabularies[name].encode(source_vocabularies[name].values))
             common = (ids > 0).nonzero().squeeze(1)
-            unknown = int(
-                name.endswith("table.weight")
-            )  # a table has a row for unknown values, a feedback head has none
+            # Embedding tables have a row 0 for unknown values; feedback heads have none.
+            unknown = int(name.endswith("table.weight"))
             weights[name][ids[common] - 1 + unknown] = weight[common + unknown]
             weights[name][:unknown] = weight[:unknown]
         else:
@@ -147,7 +145,7 @@ def copy_weights(source: LargeUserModel, target: LargeUserModel) -> None:
 
 
 def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:
-    """Return the vocabulary of the rows of each weight that has one: embedding tables and last layers of feedback heads."""
+    """Return, by name, the vocabulary that numbers the rows of a weight: embedding tables and last layers of feedback heads."""
     processor, config = model.processor, model.config
     fields = {
         "item_encoder": [processor.items, *(processor.features.get(spec.name) for spec in config.item)],

@@ -88,7 +88,7 @@ class Objective:
         )
         target_index = item_index[positions.to(model.device)]
         item_loss = self._item_loss(model, answers[0], e, candidates, target_index, len(history.item))
-        # The first term gives every parameter a gradient, and so a state of the optimizer to resume from.
+        # 0 * sum(...) gives every parameter a gradient, so that the optimizer has a state for each when training resumes.
         contrast_loss = 0.0 * model.scale("feedback")
         for (spec, contrast_positions), o in zip(contrasts, answers[1:], strict=True):
             value = (history.condition[spec.name][contrast_positions] - 1).to(model.device)
@@ -102,8 +102,8 @@ class Objective:
         """Return questions that search for the items at positions, (n,), under the event's condition or with all fields *any*.
 
         The questions see every earlier event of the log, including events of the same second. The question of an impression never
-        sees those, but models that were trained on earlier seconds only answered impressions worse (docs/experiments.md,
-        2026-11-30).
+        sees events of the same second. Still, models that were trained without these events answered impressions less
+        accurately (docs/experiments/several-sets.md, 2026-11-30).
         """
         user_index = history.user_index(positions)
         condition = {name: field[positions] for name, field in history.condition.items()}

@@ -1,10 +1,10 @@
 """Time-matched negatives: items that other users took in the same days, for logs without feedback.
 
-A log of purchases or reviews contains the items that users took, but not the items that they left. An item that other users took
-in the same days is an item that the user could have taken: it was available, and it is drawn in proportion to its popularity in
-these days. Learning to distinguish the positive item from it is noise-contrastive estimation (Gutmann and Hyvarinen, AISTATS
-2010): the log-odds compare the item's probability for this user with its share of the events of these days. So the
-log-odds depend neither on the age nor on the popularity of an item.
+A log of purchases or reviews contains the items that users took, but not the items that they did not choose. An item that other
+users took in the same days is an item that the user could have taken: it was available, and it is drawn in proportion to its
+popularity in these days. Learning to distinguish the positive item from it is noise-contrastive estimation (Gutmann and
+Hyvarinen, AISTATS 2010): the log-odds compare the item's probability for this user with its share of the events of these days.
+So the log-odds depend neither on the age nor on the popularity of an item.
 
 Shapes: N events of all users, M of them in the pool of negatives, P events, K negatives for each, Q questions.
 """
@@ -26,7 +26,7 @@ class TimeMatchedNegatives:
     """A sampler of events that are near in time.
 
     Args:
-        sequences: of the dataset.
+        sequences: sequences of the dataset.
         events: (M,) indices of the events in the pool.
     """
 
@@ -34,7 +34,7 @@ class TimeMatchedNegatives:
         self.sequences = sequences
         if len(events) > MAX_POOL_EVENTS:
             events = events[np.linspace(0, len(events) - 1, MAX_POOL_EVENTS).astype(np.int64)]
-        # Events of equal time are shuffled: in the order of users, a draw would depend on the user.
+        # Events of equal time are shuffled, because in user order the negatives would depend on the user.
         events = np.random.default_rng(0).permutation(events[sequences.item[events] > 0])
         self.events = events[np.argsort(sequences.time[events], kind="stable")]
         self.time = sequences.time[self.events]
@@ -50,7 +50,7 @@ class TimeMatchedNegatives:
             history: with the events.
             positions: (P,) ascending indices of events in the history.
             count: K.
-            generator: of the draws; by default, torch's global generator.
+            generator: generator of the draws; by default, torch's global generator.
 
         Returns:
             Q questions, at most P (1 + K), and labels, (Q,) int64: 1 for the item that the user took, 0 for a negative.

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from openlum.arguments.values import as_path, as_path_or_none, check_kind
-from openlum.artefact.directory import fingerprint, named_failures, whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import fingerprint, named_failures, write_json
 from openlum.artefact.keys import step_key
 from openlum.artefact.lock import locked
 from openlum.console import new_progress

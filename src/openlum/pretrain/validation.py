@@ -42,7 +42,7 @@ def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events
         protocol: of the training. With `last`, the validation events are the held-out ones, otherwise those of the validation
             period.
         max_events: of the model.
-        events: minimum number of evaluated events, if there are as many.
+        events: number of evaluated events to reach, if the dataset has that many.
         seed: of the random order of users.
     """
     sequences = dataset.sequences
@@ -159,7 +159,7 @@ def _batch_outputs(
 def _item_questions(config: ModelConfig, history: History, positions: Tensor) -> Questions:
     """Return questions that search for the items of events, (N,) indices, under the event's condition.
 
-    The questions see the same events as in the use of the model: the events of earlier seconds, as for impressions; or, if the
+    The questions see the same events as at inference: the events of earlier seconds, as for impressions; or, if the
     model is for retrieval only (protocol `last`), all earlier events of the log.
     """
     assert history.prefix is not None

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from openlum.arguments.values import as_path, check_kind
-from openlum.artefact.directory import fingerprint, whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import fingerprint, write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset, Impressions
 from openlum.data.packing import batches, question_windows
@@ -37,7 +38,7 @@ AS_OF = {
 
 
 def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, settings: QuerySettings) -> dict[str, Any]:
-    """Answer the questions of every impression and write `knowledge/`, in the form *per impression*.
+    """Answer the questions of every impression and write `knowledge/` with one row per impression.
 
     Args:
         dataset_dir: from `lum prepare`.
@@ -127,7 +128,7 @@ def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
 
 @torch.inference_mode()
 def embed_items(model: LargeUserModel, items: int) -> Tensor:
-    """Return the embeddings (V, E), on the CPU, of a dataset's items 0 to `items` - 1. An unknown item has that of item 0."""
+    """Return the embeddings (V, E), on the CPU, of items 0 to `items` - 1. Unknown items have the embedding of item 0."""
     return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
 
 

@@ -187,7 +187,7 @@ class RankingData:
     def config(
         self, architecture: Architecture, with_knowledge: bool, settings: RankSettings | None = None
     ) -> RankerConfig:
-        """Return the configuration of a ranker for this data; `settings` replace those of the constructor.
+        """Return the configuration of a ranker for this data; `settings` override `self.settings`.
 
         Raises:
             InputError: this ranker cannot read knowledge in the way that the settings ask for.
@@ -268,7 +268,7 @@ class RankingData:
             yield self.batch(rows, index, config), rows.label[index]
 
     def _history(self, stop: Tensor, behaviours: Tensor, max_length: int) -> Behaviours:
-        """Return the last `max_length` behaviours before the index `stop`, (B,); each row has `behaviours`, (B,), in all."""
+        """Return the last `max_length` behaviours before the index `stop`, (B,). `behaviours`, (B,), is their number."""
         length = min(max_length, int(behaviours.max()) if len(behaviours) else 0)
         back = torch.arange(1, length + 1)  # (L,)
         mask = back <= behaviours[:, None]  # (B, L)
@@ -301,7 +301,7 @@ class RankingData:
 def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
     """Return the condition fields of a behaviour, without time fields.
 
-    Time fields make end-to-end models worse (docs/experiments.md), so they are left out for every ranker.
+    Time fields make end-to-end models worse (docs/experiments/several-sets.md), so they are left out for every ranker.
     """
     times = dataset.info.data_schema.time_fields
     return [spec for spec in dataset.specs("condition") if spec.name not in times]
@@ -324,7 +324,7 @@ def plain_config(dataset: Dataset, architecture: Architecture, settings: RankSet
 
 
 def select_questions(questions: list[str], names: list[str] | None) -> list[str]:
-    """Return those of `questions` that are in `names`, in the order of `questions`; all questions if `names` is None.
+    """Return the questions whose names are in `names`, in the order of `questions`; all questions if `names` is None.
 
     Raises:
         InputError: the knowledge has no question of a name.

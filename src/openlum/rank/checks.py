@@ -31,11 +31,11 @@ def check_ranking(dataset: Dataset, settings: RankSettings) -> None:
 def check_knowledge(
     dataset: Dataset, settings: RankSettings, questions: Sequence[str], feedback_names: Sequence[str], width: int
 ) -> None:
-    """Check that knowledge, before it is made, will have what the settings name, and will fit into memory.
+    """Check, before `lum query` runs, that the knowledge will have the named questions and will fit into memory.
 
     Args:
         dataset: the dataset whose impressions will be answered.
-        settings: of the rankers.
+        settings: settings of the rankers.
         questions: names of the questions.
         feedback_names: names of the feedback predictions.
         width: E of the answers.

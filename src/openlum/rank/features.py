@@ -71,7 +71,7 @@ class KnowledgeFeatures(nn.Module):
 
         Args:
             answers: (B, Q, E), unit length, any floating dtype; may be None if only `similarity` is used.
-            target: (B, E), unit length; may be None in the same case.
+            target: (B, E), unit length; may be None if only `similarity` is used.
             similarity: (B, Q) similarity of each answer to the target; by default computed from `answers` and `target`.
 
         Raises:

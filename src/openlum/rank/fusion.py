@@ -28,7 +28,7 @@ Calibration = Callable[[np.ndarray], np.ndarray]
 FOLDS = 5
 """Number of folds of users in `cross_fit`."""
 SMALLEST = 1e-6
-"""Probabilities are clipped to [SMALLEST, 1 - SMALLEST] before their logit is taken."""
+"""Probabilities are clipped to [SMALLEST, 1 - SMALLEST] before the logit is computed."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,9 @@ def calibration(probability: np.ndarray, label: np.ndarray) -> Calibration:
 def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusion, np.ndarray]:
     """Fit a fusion, and predict the same rows with weights that were fitted to other users' rows.
 
-    The users are split into five folds. The weights for a user's rows come from the other four folds. The level is the same for
-    all
-    rows: the logit of the whole fusion at the mean row. A fold's own level would be lower the more positive labels the fold
-        has, and
-    would therefore rank rows of different folds against their labels.
+    Users are split into five folds. The weights for a fold come from the other folds. All folds share one intercept: the logit of
+    the full fusion at the mean row. (With its own intercept, a fold with many positive labels would get low predictions, because
+    its intercept is fitted on the other folds.)
 
     Args:
         x: inputs, (I, X).

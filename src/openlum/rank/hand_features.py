@@ -34,7 +34,7 @@ class HandFeatures:
 
     Args:
         data: the rows and events from which features are made.
-        config: of the ranker.
+        config: configuration of the ranker.
     """
 
     def __init__(self, data: RankingData, config: RankerConfig) -> None:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
-from openlum.artefact.directory import check_parts, read_json
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset
@@ -26,7 +27,7 @@ class KnowledgeInfo(Settings):
     model_config = ConfigDict(extra="ignore")
 
     form: str
-    """`impression`; rankers read no other form."""
+    """Layout of the knowledge; `impression` is the only layout."""
     questions: list[str]
     """Names of the questions."""
     feedback_names: list[str]
@@ -116,7 +117,7 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
     index = np.argsort(row, kind="stable")
     row = row[index]
     if (np.diff(row) == 0).any():
-        raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
+        raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} occurs twice; run 'lum query' again")
     return Knowledge(path, questions + feedback_names, answer_names, row, index, answers, scores, items)
 
 

@@ -24,7 +24,7 @@ def knowledge_probe(data: RankingData) -> dict[str, Any]:
 
     Returns:
         `all` (split to AUC; fitted on the training rows), `questions` (name to split to AUC), and `gap`: the training AUC of
-        `all` less its validation AUC.
+        `all` minus its validation AUC.
     """
     assert data.knowledge is not None
     all_names = data.knowledge.score_names

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from openlum.arguments.values import as_path, as_path_or_none, check_kind
-from openlum.artefact.directory import whole_directory, write_json
+from openlum.artefact.directory import whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
@@ -22,12 +23,12 @@ from openlum.evaluation.comparison import compare_auc
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import auc, metrics, seed_statistics
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import ROWWISE, save_ranker
-from openlum.rank.reliability import reliability
 from openlum.rank.segments import segment_gains
 from openlum.rank.settings import RankerConfig, RankSettings
 from openlum.rank.train import TrainedRanker, fit
@@ -49,7 +50,7 @@ def rank(
         dataset: from `lum prepare`.
         knowledge: from `lum query`; without it only plain rankers are trained.
         out: the ranker directory.
-        settings: of the rankers.
+        settings: settings of the rankers.
         truth: Parquet file (row, probability) with the true label probabilities of the test rows, if they are known.
 
     Returns:
@@ -84,7 +85,7 @@ class Results:
     """Predictions and trainings of every ranker and seed.
 
     Args:
-        names: of the rankers.
+        names: names of the rankers.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -134,7 +135,7 @@ def _evaluate(results: Results, data: RankingData) -> dict[str, Any]:
     return {
         "ranking": ranking,
         "comparisons": _comparisons(results, data.rows["test"]),
-        "calibration": _reliability(results, data, highlighted),
+        "calibration": _calibration_curves(results, data, highlighted),
         "validation": validation,
         "epochs": {name: [trained.best_epoch for trained in by_seed] for name, by_seed in results.trained.items()},
     } | ({"segments": _segments(results, data, *pair)} if pair else {})
@@ -194,7 +195,8 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
 
     Returns:
         A list without duplicates of the best ranker without knowledge, the same ranker with knowledge, and the best ranker with
-        knowledge. And the names without and with knowledge of the first ranker in this list that has both, or None.
+        knowledge. Also a pair (name without, name with knowledge) of the first ranker of this list that has both; None if
+        there is none.
     """
     falling = sorted(validation, key=lambda name: -validation[name]["auc"]["mean"])
     plain = next(name for name in falling if not name.endswith(WITH_KNOWLEDGE))
@@ -205,11 +207,11 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
     return highlighted, (pairs[0] if pairs else None)
 
 
-def _reliability(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:
-    """Return the reliability of rankers on the test rows, calibrated as for the log loss."""
+def _calibration_curves(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:
+    """Return the calibration curves of rankers on the test rows, calibrated as for the log loss."""
     label, test = data.rows["valid"].label.numpy(), data.rows["test"]
     return {
-        name: reliability(
+        name: calibration_curve(
             test,
             [
                 calibration(valid, label)(prediction)

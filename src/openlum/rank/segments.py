@@ -14,7 +14,7 @@ from openlum.rank.batches import RankingData
 USER_EVENTS = (0, 5, 20, 100)
 """Upper bounds of a user's events before the row, one per user segment; the last segment has no bound."""
 POPULAR_SHARE = 0.5
-"""Share of the training events that all popular items have together."""
+"""Popular items are the most frequent items that together have this share of the training events."""
 MAX_VALUES = 50
 """A condition field with more values gives no segments."""
 LARGEST_VALUES = 6
@@ -71,7 +71,7 @@ def segment_groups(data: RankingData) -> list[SegmentGroup]:
 def popularity_threshold(events: np.ndarray) -> int:
     """Return the fewest events of a popular item, from the number of events of each item (V,).
 
-    The items with as many events or more have half of all events together.
+    Items with at least this many events have half of all events together.
     """
     falling = np.sort(events)[::-1]
     cumulative = np.cumsum(falling)

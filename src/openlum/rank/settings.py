@@ -122,7 +122,7 @@ class RankSettings(Settings):
     cross_layers: int = Field(3, ge=1, le=100)
     """dcnv2: number of cross layers."""
     user_id: bool = True
-    """dnn, dcnv2, din, dien, sim: whether the user id is a feature. It says nothing about users who come after training."""
+    """dnn, dcnv2, din, dien, sim: whether the user id is a feature. It has no information on users without training rows."""
     user_id_dropout: float = Field(0.5, ge=0, lt=1)
     """Probability that a training row's user id is hidden, so that the ranker also learns to predict without it."""
     item_id_dropout: float = Field(0.0, ge=0, lt=1)
@@ -164,7 +164,7 @@ class RankSettings(Settings):
     @classmethod
     def _check_no_duplicates(cls, values: list[object]) -> list[object]:
         if len(set(values)) < len(values):
-            raise ValueError(f"each may be named once only (found {values})")
+            raise ValueError(f"duplicate entry in {values}; list every entry once")
         return values
 
     @field_validator("history_where")

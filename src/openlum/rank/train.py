@@ -51,7 +51,7 @@ class TrainedRanker:
     best_epoch: int
     """The best epoch, counted from 1; for trees, the number of trees. With late fusion it is the plain ranker's."""
     valid: np.ndarray
-    """(I,) predictions of the validation rows; with late fusion, by weights that were fitted to other users' rows."""
+    """(I,) predictions of the validation rows; with late fusion, cross-fitted over users."""
     epochs: list[Epoch] = field(default_factory=list)
     """All passes over the training rows; empty for trees and with late fusion, where the plain ranker has them."""
 
@@ -80,7 +80,7 @@ def fit(
     Args:
         config: the ranker's configuration.
         data: the data.
-        seed: of the weights, the order of the rows and dropout.
+        seed: seed of the weights, the order of the rows and dropout.
         step_done: called after every step with a short note on the progress.
         plain: the same ranker with the same seed, trained without knowledge; late fusion starts from it. By default it is trained
             first.

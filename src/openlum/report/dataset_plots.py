@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from openlum.data.profile import Profile
-from openlum.report.rendering import ACCENT, GRID, INK, PLAIN, QUIET, count, new_plot, svg
+from openlum.report.rendering import ACCENT, GRID, INK, PLAIN, QUIET, format_count, new_plot, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def length_plot(profile: Profile) -> Markup:
     axes.set_xscale("log")
     axes.set_xlim(1, max(edges[-1], 10))
     _style(axes, "Users by number of events", "events of a user")
-    quantiles = ", ".join(f"{name} {count(value)}" for name, value in profile.length_quantiles.items())
+    quantiles = ", ".join(f"{name} {format_count(value)}" for name, value in profile.length_quantiles.items())
     return svg(plot, f"Users by number of events: {quantiles}")
 
 
@@ -44,12 +44,13 @@ def popularity_plot(profile: Profile) -> Markup:
     axes.set_xlim(0.8, max(ranks[-1], 10))
     axes.set_ylim(0.8 * 10 ** math.floor(math.log10(events[-1])), 10 ** math.ceil(math.log10(events[0] + 1)))
     _style(axes, "Events of an item by its rank", "rank of the item")
-    ends = f"{count(events[0])} of the most popular item, {count(events[-1])} of the item at rank {count(ranks[-1])}"
+    most, last, rank = format_count(events[0]), format_count(events[-1]), format_count(ranks[-1])
+    ends = f"{most} of the most popular item, {last} of the item at rank {rank}"
     return svg(plot, f"Events of an item by its rank: {ends}")
 
 
 def time_plot(profile: Profile, boundaries: dict[str, int]) -> Markup:
-    """Return a plot of the events over time, with a flag at the begin of each split.
+    """Return a plot of the events over time, with a flag at the start of each split.
 
     Args:
         profile: figures of the data set.
@@ -72,7 +73,7 @@ def time_plot(profile: Profile, boundaries: dict[str, int]) -> Markup:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.xaxis.get_offset_text().set_fontsize(9)
     _style(axes, f"Events per {unit} (UTC)", title_y=1.03 + FLAG * rows)
-    summary = f"from {edges[0].astype('datetime64[D]')} on, at most {count(float(events.max()))} a {unit}"
+    summary = f"from {edges[0].astype('datetime64[D]')} on, at most {format_count(float(events.max()))} a {unit}"
     return svg(plot, f"Events per {unit}, {summary}; flags at the begin of {', '.join(starts)}")
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from openlum.data.dataset import SPLITS, DatasetInfo
 from openlum.data.profile import FieldProfile
 from openlum.report.dataset_plots import length_plot, popularity_plot, time_plot
-from openlum.report.rendering import count, one_line, share, terminal_table, write_page
+from openlum.report.rendering import format_count, format_share, one_line, terminal_table, write_page
 from openlum.schema import FieldSpec
 
 SPLIT_NAMES = dict(zip(SPLITS, ("train", "validation", "test"), strict=True))
@@ -129,12 +129,12 @@ def _totals(info: DatasetInfo) -> list[Total]:
     labelled = sum(split.impressions for split in profile.splits.values())
     positives = sum(split.positives for split in profile.splits.values())
     unlabelled = info.counts.get("impressions_unlabelled", 0)
-    remarks = [f"{share(positives, labelled)} positive"] * bool(labelled) + [f"{count(unlabelled)} unlabelled"] * bool(
-        unlabelled
-    )
+    remarks = [f"{format_share(positives, labelled)} positive"] * bool(labelled) + [
+        f"{format_count(unlabelled)} unlabelled"
+    ] * bool(unlabelled)
     return [
-        Total("users", info.counts["users"], f"{count(sum(profile.lengths.values()))} with events"),
-        Total("items", info.counts["items"], f"{count(max(profile.popularity))} with events"),
+        Total("users", info.counts["users"], f"{format_count(sum(profile.lengths.values()))} with events"),
+        Total("items", info.counts["items"], f"{format_count(max(profile.popularity))} with events"),
         Total("events", info.counts["events"], f"{days[0]} to {days[-1]}"),
         Total("impressions", labelled + unlabelled, "; ".join(remarks)),
     ]
@@ -148,7 +148,7 @@ def _value_shares(field: FieldProfile, spec: FieldSpec, info: DatasetInfo, limit
     parts = [(one_line(value), number, "value") for value, number in values]
     if spec.type != "multi":  # an event of a multi field has several values, so their shares do not add up
         other_values = field.distinct - len(values)
-        name = f"{count(other_values)} other{'s' * (other_values > 1)}" if values else "known"
+        name = f"{format_count(other_values)} other{'s' * (other_values > 1)}" if values else "known"
         parts.append((name, known_events - sum(number for _, number in values), "rest"))
     parts.append(("unknown", events - known_events, "unknown"))
     return [ValueShare(label, number, number / events, kind) for label, number, kind in parts if number > 0]
@@ -157,9 +157,11 @@ def _value_shares(field: FieldProfile, spec: FieldSpec, info: DatasetInfo, limit
 def _rows_table(info: DatasetInfo) -> Table:
     table = terminal_table(f"Data set {one_line(info.name)}", "Rows", "Read", "Accepted", "Rejected")
     for counts in _table_counts(info):
-        table.add_row(counts.table, *map(count, (counts.read, counts.accepted, counts.rejected)))
+        table.add_row(counts.table, *map(format_count, (counts.read, counts.accepted, counts.rejected)))
         for reason, number in counts.reasons.items():
-            table.add_row(Padding(Text(one_line(reason, limit=400)), (0, 0, 0, 2)), "", "", count(number), style="dim")
+            table.add_row(
+                Padding(Text(one_line(reason, limit=400)), (0, 0, 0, 2)), "", "", format_count(number), style="dim"
+            )
     return table
 
 
@@ -167,7 +169,7 @@ def _size_table(info: DatasetInfo) -> Table:
     table = terminal_table("Size", "", "Number", "")
     table.columns[-1].justify = "left"
     for total in _totals(info):
-        table.add_row(total.name, count(total.number), total.remark)
+        table.add_row(total.name, format_count(total.number), total.remark)
     return table
 
 
@@ -175,7 +177,7 @@ def _length_table(info: DatasetInfo) -> Table:
     quantiles = info.profile.length_quantiles
     table = terminal_table("Events of a user", *quantiles)
     table.columns[0].justify = "right"
-    table.add_row(*map(count, quantiles.values()))
+    table.add_row(*map(format_count, quantiles.values()))
     return table
 
 
@@ -187,11 +189,11 @@ def _condition_table(info: DatasetInfo) -> Table:
     for name, field in info.profile.conditions.items():
         spec = specs[name]
         values = [part for part in _value_shares(field, spec, info, TERMINAL_VALUES) if part.kind == "value"]
-        columns = Text(name), share(field.known), count(field.distinct) if spec.size else ""
+        columns = Text(name), format_share(field.known), format_count(field.distinct) if spec.size else ""
         if not values:
             table.add_row(*columns, Text(f"({field_kind(spec)})", style="dim"), "")
         for value in values:
-            table.add_row(*columns, Text(value.label), share(value.share))
+            table.add_row(*columns, Text(value.label), format_share(value.share))
             columns = Text(), "", ""
     return table
 
@@ -199,7 +201,7 @@ def _condition_table(info: DatasetInfo) -> Table:
 def _collision_table(info: DatasetInfo) -> Table:
     table = terminal_table("Hashed fields", "Field", "Values that share an id")
     for name, part in info.profile.collisions.items():
-        table.add_row(Text(name), share(part))
+        table.add_row(Text(name), format_share(part))
     return table
 
 
@@ -210,13 +212,13 @@ def _split_table(info: DatasetInfo) -> Table:
     for split, name in SPLIT_NAMES.items():
         figures = info.profile.splits[split]
         period = (minute(moment)[5:] if is_short else moment[:10] for moment in (figures.begin, figures.end))
-        numbers = map(count, (figures.events, figures.impressions, figures.positives))
-        table.add_row(name, *period, *numbers, share(figures.positives, figures.impressions))
+        numbers = map(format_count, (figures.events, figures.impressions, figures.positives))
+        table.add_row(name, *period, *numbers, format_share(figures.positives, figures.impressions))
     return table
 
 
 def _note_table(info: DatasetInfo) -> Table:
     table = terminal_table("Notes", "Handled without rejecting a row", "Rows")
     for note, number in info.notes.items():
-        table.add_row(Text(one_line(note, limit=400)), count(number))
+        table.add_row(Text(one_line(note, limit=400)), format_count(number))
     return table

@@ -5,7 +5,18 @@ from typing import Any
 from markupsafe import Markup
 
 from openlum.evaluation.methods import WITH_KNOWLEDGE
-from openlum.report.rendering import ACCENT, GRID, INK, PLAIN, QUIET, figure, new_plot, one_line, share, svg
+from openlum.report.rendering import (
+    ACCENT,
+    GRID,
+    INK,
+    PLAIN,
+    QUIET,
+    format_number,
+    format_share,
+    new_plot,
+    one_line,
+    svg,
+)
 
 Curves = dict[str, tuple[list[float], list[float]]]
 """`training` or `validation` to the steps and the values of one metric."""
@@ -29,14 +40,14 @@ def auc_plot(summary: dict[str, Any]) -> Markup | None:
             axes.plot(seeds, [row] * len(seeds), linestyle="", marker="o", markersize=3, color=INK, alpha=0.6)
         fits_inside = auc["mean"] - 0.5 > 0.25 * (top - 0.5)
         x = 0.505 if fits_inside else max(auc["mean"], *seeds, 0.5) + 0.006
-        axes.text(x, row, figure(auc["mean"]), va="center", color=INK, fontsize=9, weight="bold")
+        axes.text(x, row, format_number(auc["mean"]), va="center", color=INK, fontsize=9, weight="bold")
     axes.set_yticks(range(len(ranking)), [_label(name) for name in ranking])
     axes.invert_yaxis()
     axes.set_xlim(min(0.5, *(auc["mean"] for auc in ranking.values())), top + 0.02)
     axes.set_xlabel("AUC on the test period (0.5 = chance)")
     if oracle is not None:
         axes.axvline(oracle, color=INK, linestyle=(0, (4, 3)), linewidth=1)
-        axes.text(oracle, -0.55, f"oracle {figure(oracle)}", ha="right", va="bottom", color=INK, fontsize=9)
+        axes.text(oracle, -0.55, f"oracle {format_number(oracle)}", ha="right", va="bottom", color=INK, fontsize=9)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
     return svg(plot, "AUC of each ranker")
@@ -71,7 +82,7 @@ def _calibration_plot(name: str, bins: list[dict[str, Any]], top: float) -> Mark
     axes.grid(color=GRID, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
     bins_in_words = ", ".join(
-        f"{share(x)} predicted {share(y)} observed" for x, y in zip(predicted, observed, strict=True)
+        f"{format_share(x)} predicted {format_share(y)} observed" for x, y in zip(predicted, observed, strict=True)
     )
     return svg(plot, f"Calibration of {name}: {bins_in_words}")
 

@@ -39,7 +39,19 @@ def write_page(path: Path, template: str, *filters: Callable[..., str], **conten
         loader=PackageLoader("openlum", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        {f.__name__: f for f in (with_contents, one_line, figure, count, share, byte_size, utc_minute, *filters)}
+        {
+            f.__name__: f
+            for f in (
+                with_contents,
+                one_line,
+                format_number,
+                format_count,
+                format_share,
+                byte_size,
+                utc_minute,
+                *filters,
+            )
+        }
     )
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(environment.get_template(template).render(content), encoding="utf-8")
@@ -71,19 +83,19 @@ def terminal_table(title: str, *columns: str) -> Table:
     return table
 
 
-def figure(value: float | None, digits: int = 4, missing: str = "n/a") -> str:
+def format_number(value: float | None, digits: int = 4, missing: str = "n/a") -> str:
     """Return a number with a fixed number of digits after the point."""
     return missing if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def count(value: float) -> str:
+def format_count(value: float) -> str:
     """Return a number with separated thousands and few decimals."""
     if isinstance(value, float) and not value.is_integer():
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{int(value):,}"
 
 
-def share(part: float, whole: float = 1) -> str:
+def format_share(part: float, whole: float = 1) -> str:
     """Return a part of a whole in per cent. Only an exact 0 gives 0 %, and only the exact whole gives 100 %."""
     if not whole:
         return "n/a"

@@ -11,11 +11,11 @@ from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
-from openlum.artefact.directory import read_json
+from openlum.artefact.json_file import read_json
 from openlum.errors import InputError
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.report.plots import Curves, auc_plot, calibration_plots, curve_plot
-from openlum.report.rendering import figure, terminal_table, write_page
+from openlum.report.rendering import format_number, terminal_table, write_page
 
 METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
 SIGNIFICANT = 0.05
@@ -26,7 +26,8 @@ def write_report(run_dir: str | Path) -> Path:
 
     Args:
         run_dir: directory of the run. The page shows `summary.json`, `metrics.jsonl`, `example.json`, `config.resolved.yaml`
-            and `dataset/dataset.json`. Instead of a missing file it shows a line that says so.
+            and `dataset/dataset.json`. If a file is missing, the page says that its section is not
+            available.
 
     Raises:
         InputError: the directory is missing, or a file cannot be read.
@@ -72,14 +73,16 @@ def summary_table(summary: dict[str, Any]) -> Table:
     gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
     for ranker, metrics in summary.get("ranking", {}).items():
         other_metrics = [
-            figure(metrics[metric]["mean"]) if metric in metrics else "n/a" for metric in METRICS if metric != "auc"
+            format_number(metrics[metric]["mean"]) if metric in metrics else "n/a"
+            for metric in METRICS
+            if metric != "auc"
         ]
         gain = gains.get(ranker)
         gain_in_words = f"{signed(gain['difference'])}, {p_value(gain['p_value'])}" if gain else ""
         style = "bold" if ranker.endswith(WITH_KNOWLEDGE) else ""
         table.add_row(Text(ranker), spread(metrics.get("auc")), *other_metrics, gain_in_words, style=style)
     if "oracle" in summary:
-        ceiling = [figure(summary["oracle"].get(metric), missing="") for metric in METRICS]
+        ceiling = [format_number(summary["oracle"].get(metric), missing="") for metric in METRICS]
         table.add_row("oracle", *ceiling, "", style="italic")
     return table
 
@@ -87,7 +90,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
 def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the comparisons of a ranker's AUC with and without knowledge.
 
-    Each has a `verdict` in words, and `closed`: the gain as a share of the distance to the oracle's AUC. `closed` is None
+    Each has a `verdict` in words, and `oracle_gap_share`: the gain as a share of the distance to the oracle's AUC. It is None
     without an oracle or a significant gain.
     """
     gains = []
@@ -101,8 +104,8 @@ def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
         plain = summary.get("ranking", {}).get(comparison["b"], {}).get("auc", {}).get("mean")
         ceiling = summary.get("oracle", {}).get("auc")
         room = ceiling - plain if ceiling is not None and plain is not None else 0
-        closed = comparison["difference"] / room if room > 0 and verdict == "improves" else None
-        gains.append(comparison | {"verdict": verdict, "closed": closed})
+        oracle_gap_share = comparison["difference"] / room if room > 0 and verdict == "improves" else None
+        gains.append(comparison | {"verdict": verdict, "oracle_gap_share": oracle_gap_share})
     return gains
 
 
@@ -120,8 +123,8 @@ def spread(metric: dict[str, Any] | None) -> str:
     """Return mean and standard deviation over the seeds; only the mean if there is one seed."""
     if metric is None:
         return "n/a"
-    mean = figure(metric["mean"])
-    return mean if len(metric["seeds"]) < 2 or metric["std"] is None else f"{mean} ± {figure(metric['std'])}"
+    mean = format_number(metric["mean"])
+    return mean if len(metric["seeds"]) < 2 or metric["std"] is None else f"{mean} ± {format_number(metric['std'])}"
 
 
 def p_value(p: float) -> str:

@@ -13,7 +13,7 @@ def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpe
 
     Args:
         dataset: the dataset whose events are held out.
-        processor: of the model that answers.
+        processor: processor of the model that answers.
         specs: the model's condition fields.
         settings: questions and cut-offs.
 
@@ -45,5 +45,5 @@ def check_known_fields(specs: list[FieldSpec], known: dict[str, list[str]]) -> N
             choices = ", ".join(fields) or "none"
             raise InputError(
                 f"retrieve.known.{name}: '{wrong[0]}' is not a condition field that is known before the item; "
-                f"fields that are: {choices}"
+                f"choose from: {choices}"
             )

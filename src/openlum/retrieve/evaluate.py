@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from openlum.arguments.values import as_path, check_kind
-from openlum.artefact.directory import check_replaceable, whole_directory, write_json
+from openlum.artefact.directory import check_replaceable, whole_directory
+from openlum.artefact.json_file import write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import ranking_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.checks import check_retrieval
@@ -46,7 +47,7 @@ def retrieve(
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
     ranks, protocol = question_ranks(dataset_dir, model_dir, settings)
-    metrics = {name: ranking_metrics(rank, settings.at) for name, rank in ranks.items()}
+    metrics = {name: retrieval_metrics(rank, settings.at) for name, rank in ranks.items()}
     with whole_directory(out, "retrieval") as directory:
         write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
     return metrics

@@ -12,7 +12,7 @@ from torch import Tensor
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Spans, eligible_events, kept_from_training
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import exclude_items, rank_of_target
+from openlum.evaluation.retrieval_metrics import exclude_items, rank_of_target
 from openlum.model.fields import known_ids
 
 
@@ -29,7 +29,7 @@ class HeldOut:
 
     Args:
         dataset: from `lum prepare`.
-        split: `test` for each user's last event that may be held out, `valid` for the one before it.
+        split: `test` for each user's last eligible event, `valid` for the second-to-last eligible event.
         items: V of the model that is evaluated; later items are unknown to it.
         exclude_seen: whether items of the user's history are excluded from the ranking (the held-out item never is).
 

@@ -23,7 +23,7 @@ from openlum.config import Settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
 from openlum.errors import InputError
-from openlum.evaluation.ranked_lists import ranking_metrics
+from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
 from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
@@ -112,7 +112,7 @@ def fit_sequential(
 ) -> SequentialModel:
     """Train on all events but each user's last two (protocol `last`), and return the model. A GPU is used if there is one.
 
-    The weights of the epoch with the best NDCG@10 on each user's last event but one are kept.
+    The weights of the epoch with the best NDCG@10 on each user's second-to-last event are kept.
 
     Args:
         dataset: from `lum prepare`.
@@ -155,7 +155,7 @@ def fit_sequential(
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
             step += 1
-        valid_ndcg = ranking_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
+        valid_ndcg = retrieval_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
         epoch_done(epoch, valid_ndcg)
         if valid_ndcg > best:
             best, best_epoch, state = valid_ndcg, epoch, copy.deepcopy(model.state_dict())

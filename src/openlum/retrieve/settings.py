@@ -13,8 +13,8 @@ class RetrieveSettings(Settings):
     questions: dict[str, Question] = Field(default={"any": {}}, min_length=1, max_length=1000)
     """Name to question: condition fields and their raw values. Fields that a question does not name are *any*."""
     known: dict[str, list[str]] = {}
-    """Further questions: name to condition fields whose values are taken from the held-out event itself. These questions know
-    more than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
+    """Further questions: name to condition fields. Their values come from the held-out event. These questions have more
+    information than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool = True
@@ -30,5 +30,5 @@ class RetrieveSettings(Settings):
                 f"'{duplicates[0]}' is a name in both 'questions' and 'known'; give it another name in one of them"
             )
         if len(set(self.at)) < len(self.at):
-            raise ValueError(f"at: each cut-off may be named once only (found {self.at})")
+            raise ValueError(f"at: duplicate cut-off in {self.at}; list every cut-off once")
         return self

@@ -1,4 +1,4 @@
-"""What a sample shows of one column: its kind of values, their range, and which values are frequent or missing."""
+"""Profile of one sampled column: kind, range, frequent and missing values."""
 
 import re
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class ColumnProfile:
     missing: float = 0.0
     """Fraction of the rows that are null or empty text."""
     invalid_example: str = ""
-    """A value that is not of the kind, if there is one; for text: a value that differs from the kind of most values."""
+    """An example value that does not have the column's kind (for text: the kind of most values), if there is one."""
     invalid: float = 0.0
     """Fraction of the rows with such a value."""
     distinct: int = 0

@@ -50,15 +50,15 @@ class SchemaDraft:
         """Add a mapping of fields; its key is commented out if all its fields are."""
         if not fields:
             return
-        all_off = all(proposed.reason_off for proposed in fields)
-        self.add_line(1, f"{key}:", commented_out=all_off)
+        all_commented_out = all(proposed.reason_commented_out for proposed in fields)
+        self.add_line(1, f"{key}:", commented_out=all_commented_out)
         for proposed in fields:
-            self._add_field(proposed, all_off or bool(proposed.reason_off))
+            self._add_field(proposed, all_commented_out or bool(proposed.reason_commented_out))
 
     def _add_field(self, proposed: ProposedField, commented_out: bool) -> None:
-        comment = proposed.reason_off
+        comment = proposed.reason_commented_out
         if proposed.profile.distinct > 1:
-            comment = f"{proposed.reason_off}; {proposed.profile.description()}".removeprefix("; ")
+            comment = f"{proposed.reason_commented_out}; {proposed.profile.description()}".removeprefix("; ")
         self.add_line(2, f"{format_scalar(proposed.name)}:", comment, commented_out)
         for key, value in proposed.settings.items():
             self.add_line(3, f"{key}: {format_scalar(value)}", proposed.comments.get(key, ""), commented_out)

@@ -15,7 +15,7 @@ GOALS = ("purchase", "buy", "transaction", "order", "click", "clicks", "like", "
 
 def impression_rule_lines(fields: Sequence[ProposedField]) -> list[YamlLine]:
     """Return the lines of `impressions_from_events`, commented out if the guess is not safe."""
-    feedback = [proposed for proposed in fields if proposed.feedback and not proposed.reason_off]
+    feedback = [proposed for proposed in fields if proposed.feedback and not proposed.reason_commented_out]
     binary = [proposed for proposed in feedback if proposed.profile.kind == "integer" and _is_binary(proposed)]
     labels = sorted(
         (rank, proposed.name) for proposed in binary if (rank := rank_among(proposed.profile.name, LABEL)) is not None
@@ -53,7 +53,7 @@ def impression_rule_lines(fields: Sequence[ProposedField]) -> list[YamlLine]:
 def holdout_lines(fields: Sequence[ProposedField]) -> list[YamlLine]:
     """Return the lines of `holdout`, commented out: the action that retrieval predicts."""
     for proposed in fields:
-        if proposed.feedback and not proposed.reason_off and proposed.profile.kind == "text":
+        if proposed.feedback and not proposed.reason_commented_out and proposed.profile.kind == "text":
             frequent = proposed.profile.frequent
             value = next((value for goal in GOALS for value in frequent if value.lower() == goal), frequent[0])
             comment = (

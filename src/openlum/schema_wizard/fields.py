@@ -29,7 +29,7 @@ MAX_CODES = 50
 MANY_CATEGORIES = 1_000
 """Categorical columns with more distinct values than this get a hint at rare values."""
 MIN_ROWS_FOR_UNIQUENESS = 50
-"""Fewest rows in which it means something that all values differ."""
+"""Minimum number of rows at which 'all values are different' is meaningful."""
 MAX_LIST_VALUES = 50
 """Largest `max_values` that is proposed for a list."""
 
@@ -46,8 +46,8 @@ class ProposedField:
     """Key to value, the type first."""
     comments: dict[str, str] = field(default_factory=dict)
     """Key to a comment. A key that is not in `settings` is an alternative, which is written commented out: 'VALUE  # REASON'."""
-    reason_off: str = ""
-    """Why the field is proposed commented out; empty if it is not."""
+    reason_commented_out: str = ""
+    """Reason to write the field as a comment; empty if the field is active."""
 
     @property
     def feedback(self) -> bool:
@@ -83,12 +83,12 @@ def _propose_field(profile: ColumnProfile, table: Table, name: str) -> ProposedF
         comments["feedback"] = f"guess: {reaction}, which is unknown when an item is ranked"
     elif table == "events" and has_word(profile.name, {"duration", "seconds", "percent"}):
         comments["type"] = "if this is how long the user stayed, add 'feedback: true'"
-    reason_off = _reason_useless(profile, settings["type"])
-    if not reason_off and table in ("events", "impressions"):
-        reason_off = _reason_tied_to_row(profile)
-    if not reason_off and table == "impressions" and reaction:
-        reason_off = f"guess: {reaction}, which would leak the label"
-    return ProposedField(name, profile, settings, comments, reason_off)
+    reason_commented_out = _reason_useless(profile, settings["type"])
+    if not reason_commented_out and table in ("events", "impressions"):
+        reason_commented_out = _reason_tied_to_row(profile)
+    if not reason_commented_out and table == "impressions" and reaction:
+        reason_commented_out = f"guess: {reaction}, which would leak the label"
+    return ProposedField(name, profile, settings, comments, reason_commented_out)
 
 
 def _encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:

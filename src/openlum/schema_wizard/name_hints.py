@@ -51,7 +51,7 @@ _REACTION_WORDS = {
     ),
     "how long the user stayed": "watch play dwell stay listen view playtime watchtime progress viewed",
 }
-"""Kind of reaction to the words of column names that hint at it, in singular and present."""
+"""For each kind of user reaction, the words in column names that suggest it, in singular and present."""
 REACTIONS = {word: reaction for reaction, text in _REACTION_WORDS.items() for word in _split(text)}
 """Word of a column name to the kind of reaction that it hints at."""
 ACTIONS = set(

@@ -112,11 +112,11 @@ def _condition_fields(
     if impressions is None:
         return fields
     impression_columns = {profile.name for profile in impressions.columns}
-    reason_off = "not a column of the impressions, which need every condition field but feedback"
+    reason_commented_out = "not a column of the impressions, which need every condition field but feedback"
     return [
         proposed
-        if proposed.reason_off or proposed.feedback or proposed.profile.name in impression_columns
-        else ProposedField(proposed.name, proposed.profile, proposed.settings, proposed.comments, reason_off)
+        if proposed.reason_commented_out or proposed.feedback or proposed.profile.name in impression_columns
+        else ProposedField(proposed.name, proposed.profile, proposed.settings, proposed.comments, reason_commented_out)
         for proposed in fields
     ]
 
@@ -230,7 +230,7 @@ def _add_impressions(
     draft.add_role("impressions", "label", label, impressions.columns)
     if row:
         draft.add_role("impressions", "row", Role(row), impressions.columns, "a unique integer in every row")
-    used = {proposed.profile.name for proposed in condition if not proposed.reason_off or proposed.feedback}
+    used = {proposed.profile.name for proposed in condition if not proposed.reason_commented_out or proposed.feedback}
     context = [profile for profile in remaining if profile.name not in {row, label.column} | used]
     draft.add_fields("context", propose_fields(context, "impressions"))
 
@@ -278,7 +278,7 @@ def _expected_rejections(
 ) -> tuple[float, str]:
     """Return about what fraction of the events `lum prepare` will reject, and the reasons in words."""
     keys = [profile for role in roles.values() if (profile := find_profile(events.columns, role.column))]
-    used = [proposed.profile for proposed in fields if not proposed.reason_off]
+    used = [proposed.profile for proposed in fields if not proposed.reason_commented_out]
     fractions = {f"have no {profile.name}": profile.missing for profile in keys}
     fractions |= {f"have an invalid {profile.name}": profile.invalid for profile in used if len(profile.numbers)}
     if len(keys) == len(roles):

@@ -67,7 +67,7 @@ def take_sample(path: str, rows: int) -> Sample:
     try:
         files = find_files(Path(), path)
     except InputError as error:
-        raise InputError(str(error).removesuffix("; the schema names it")) from None
+        raise InputError(f"{error}; check the path on the command line") from None
     sampled_files = _spread(files, MAX_FILES)
     rows_per_file = math.ceil(rows / len(sampled_files))
     parts = [_sample_file(file, rows_per_file) for file in sampled_files]
@@ -132,9 +132,9 @@ def _sample_csv(file: Path, limit: int) -> tuple[pa.Table, int | None]:
         raise unreadable(str(file), one_line(error)) from None
     columns = opened.dialect.columns
     parts = list(read_block(text, opened.dialect, columns, line=2))
-    foreign, total = sum(part.not_utf8 for part in parts), sum(len(part.table) for part in parts)
-    if foreign > MAX_NOT_UTF8_SHARE * total:
-        raise not_utf8(file, f"{foreign:,} of {total:,} sampled lines")
+    not_utf8_rows, total = sum(part.not_utf8 for part in parts), sum(len(part.table) for part in parts)
+    if not_utf8_rows > MAX_NOT_UTF8_SHARE * total:
+        raise not_utf8(file, f"{not_utf8_rows:,} of {total:,} sampled lines")
     empty = pa.table({column: pa.array([], pa.string()) for column in columns})
     valid = [part.table.filter(pc.is_null(part.table[FAULT])).select(columns) for part in parts]
     return pa.concat_tables([empty, *valid]), total if is_complete else None

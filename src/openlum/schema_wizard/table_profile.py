@@ -29,7 +29,7 @@ class TableProfile:
 
 
 def profile_table(path: str, rows: int) -> TableProfile:
-    """Return the profile of a table from a sample of about so many rows.
+    """Return the profile of a table from a sample of about `rows` rows.
 
     Raises:
         InputError: a file is missing, unreadable or empty.

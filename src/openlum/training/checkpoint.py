@@ -1,8 +1,8 @@
 """Checkpoints for resuming a training.
 
-A checkpoint is a directory `NUMBER-step-STEP` with safetensors and JSON files, so loading a checkpoint runs no code. It contains
-the weights, the weights with the best validation loss, the optimizer's state by parameter, and `progress.json` with the checksums
-of these files.
+A checkpoint is a directory `NUMBER-step-STEP`; `lum pretrain` writes it under `OUT.work` (see `pretrain/train.py`). It has
+safetensors and JSON files, so loading a checkpoint runs no code. It contains the weights, the weights with the best validation
+loss, the optimizer's state by parameter, and `progress.json` with the checksums of these files.
 """
 
 import json
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openlum.artefact.checksums import sha256_of
-from openlum.artefact.directory import fingerprint, write_json
+from openlum.artefact.json_file import fingerprint, write_json
 from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.errors import InputError
 
@@ -50,11 +50,11 @@ def save_checkpoint(
     """Write a checkpoint, then delete the previous one.
 
     Args:
-        directory: of this training's checkpoints.
+        directory: directory of this training's checkpoints.
         model: whose weights to save.
         optimizer: whose state to save.
         best: the weights with the best validation loss so far.
-        progress: of the training.
+        progress: progress of the training.
     """
     previous = _checkpoints(directory)
     number = int(previous[-1].name.partition("-")[0]) + 1 if previous else 1

@@ -16,10 +16,10 @@ def test_data_without_a_name_lists_all_data_sets(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("openlum.cli.shared.console.width", 200)
     result = CliRunner().invoke(app, ["data"])
     assert result.exit_code == 0
-    for name, publisher in public.publishers().items():
+    for name, dataset in public.published_datasets().items():
         row = next(line for line in result.stdout.splitlines() if f" {name} " in line)
-        assert publisher.size in row
-        assert publisher.page in row
+        assert dataset.size in row
+        assert dataset.page in row
 
 
 def test_options_reach_the_data_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from openlum.errors import InputError
 from openlum.sources import public
-from openlum.sources.public.source import Publisher, check_count, find, locate
+from openlum.sources.public.source import PublishedDataset, check_count, find, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, save
 
 FILES = {"data/a.csv": b"a,b\n1,2\n", "data/b.csv": b"a,b\n3,4\n"}
 
 
-def toys_publisher(archive: str | None = None) -> Publisher:
-    return Publisher("toys", "https://example.org/toys", archive, folder="toys-1")
+def toys_dataset(archive: str | None = None) -> PublishedDataset:
+    return PublishedDataset("toys", "https://example.org/toys", archive, folder="toys-1")
 
 
 def make_zip(files: dict[str, bytes]) -> bytes:
@@ -38,10 +38,10 @@ def make_tar(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def publisher_of_archive(directory: Path, content: bytes, name: str) -> Publisher:
-    """Return a publisher whose archive is a file on this machine."""
+def dataset_of_archive(directory: Path, content: bytes, name: str) -> PublishedDataset:
+    """Return a data set whose archive is a file on this machine."""
     (directory / name).write_bytes(content)
-    return toys_publisher((directory / name).as_uri())
+    return toys_dataset((directory / name).as_uri())
 
 
 @pytest.mark.parametrize("folder", ["", "toys-1", "data", "toys-1/data"])
@@ -51,20 +51,20 @@ def test_files_are_located_in_the_directory_its_folder_or_the_innermost_folder(t
         path = tmp_path / "source" / (folder if folder == "toys-1" else "") / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    paths = locate(toys_publisher(), list(FILES), source, tmp_path)
+    paths = locate(toys_dataset(), list(FILES), source, tmp_path)
     assert {name: path.read_bytes() for name, path in paths.items()} == FILES
 
 
 def test_a_gzip_file_is_unpacked_and_a_truncated_one_is_refused(tmp_path: Path) -> None:
     packed = gzip.compress(bytes(range(256)) * 1000)
     (tmp_path / "a.csv.gz").write_bytes(packed)
-    assert locate(toys_publisher(), ["a.csv"], tmp_path, tmp_path)["a.csv"].read_bytes() == bytes(range(256)) * 1000
-    assert find(toys_publisher(), "a.csv.gz", tmp_path) == tmp_path / "a.csv.gz"
+    assert locate(toys_dataset(), ["a.csv"], tmp_path, tmp_path)["a.csv"].read_bytes() == bytes(range(256)) * 1000
+    assert find(toys_dataset(), "a.csv.gz", tmp_path) == tmp_path / "a.csv.gz"
     (tmp_path / "a.csv.gz").write_bytes(packed[:-20])
     with pytest.raises(InputError, match=r"a\.csv\.gz: cannot be unpacked"):
-        locate(toys_publisher(), ["a.csv"], tmp_path, tmp_path)
+        locate(toys_dataset(), ["a.csv"], tmp_path, tmp_path)
     (tmp_path / "a.csv").write_bytes(b"plain")
-    assert locate(toys_publisher(), ["a.csv"], tmp_path, tmp_path)["a.csv"].read_bytes() == b"plain"
+    assert locate(toys_dataset(), ["a.csv"], tmp_path, tmp_path)["a.csv"].read_bytes() == b"plain"
 
 
 def test_a_message_names_all_missing_files_and_the_way_to_get_them(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_a_message_names_all_missing_files_and_the_way_to_get_them(tmp_path: Pat
     with pytest.raises(
         InputError, match=r"no b\.csv, c\.csv in .* folder 'toys-1'; .*example\.org.*lum data toys --from"
     ):
-        locate(toys_publisher(), ["a.csv", "b.csv", "c.csv"], tmp_path, tmp_path)
-    assert list(locate(toys_publisher(), ["a.csv", "b.csv"], tmp_path, tmp_path, optional=["b.csv"])) == ["a.csv"]
+        locate(toys_dataset(), ["a.csv", "b.csv", "c.csv"], tmp_path, tmp_path)
+    assert list(locate(toys_dataset(), ["a.csv", "b.csv"], tmp_path, tmp_path, optional=["b.csv"])) == ["a.csv"]
     with pytest.raises(InputError, match="no such directory"):
-        locate(toys_publisher(), ["a.csv"], tmp_path / "nowhere", tmp_path)
+        locate(toys_dataset(), ["a.csv"], tmp_path / "nowhere", tmp_path)
 
 
 @pytest.mark.parametrize("make_archive", [make_zip, make_tar])
@@ -89,7 +89,7 @@ def test_only_the_named_files_of_an_archive_are_unpacked(tmp_path: Path, make_ar
     }
     (tmp_path / "scratch").mkdir()
     archive = make_archive(members | hostile_members)  # type: ignore[operator]
-    paths = locate(publisher_of_archive(tmp_path, archive, "toys.archive"), list(FILES), None, tmp_path / "scratch")
+    paths = locate(dataset_of_archive(tmp_path, archive, "toys.archive"), list(FILES), None, tmp_path / "scratch")
     assert {name: path.read_bytes() for name, path in paths.items()} == FILES
     written = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {"a.csv", "b.csv", "toys.archive"}  # the downloaded archive was removed
@@ -99,7 +99,7 @@ def test_a_url_that_ends_in_a_slash_is_a_folder_of_the_files(tmp_path: Path) -> 
     (tmp_path / "site" / "data").mkdir(parents=True)
     (tmp_path / "scratch").mkdir()
     (tmp_path / "site" / "data" / "a.csv").write_bytes(FILES["data/a.csv"])
-    site = toys_publisher((tmp_path / "site").as_uri() + "/")
+    site = toys_dataset((tmp_path / "site").as_uri() + "/")
     assert locate(site, ["data/a.csv"], None, tmp_path / "scratch")["data/a.csv"].read_bytes() == FILES["data/a.csv"]
     with pytest.raises(InputError, match=r"data/b\.csv: cannot be downloaded .*--from DIR"):
         locate(site, ["data/b.csv"], None, tmp_path / "scratch")
@@ -111,7 +111,7 @@ def test_an_incomplete_download_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Response(b"x" * 10))
     with pytest.raises(InputError, match=r"toys\.zip: the connection broke after 10 of 1,000 bytes; try again"):
-        locate(toys_publisher("https://example.org/toys.zip"), list(FILES), None, tmp_path)
+        locate(toys_dataset("https://example.org/toys.zip"), list(FILES), None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,22 @@ def test_an_incomplete_download_is_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_a_broken_archive_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "scratch").mkdir()
     with pytest.raises(InputError, match=message):
-        locate(publisher_of_archive(tmp_path, content, "toys.zip"), list(FILES), None, tmp_path / "scratch")
+        locate(dataset_of_archive(tmp_path, content, "toys.zip"), list(FILES), None, tmp_path / "scratch")
 
 
 def test_without_an_archive_the_message_names_the_page_of_the_terms(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"agreement to terms.*example\.org.*--from DIR"):
-        locate(toys_publisher(), ["a.csv"], None, tmp_path)
+        locate(toys_dataset(), ["a.csv"], None, tmp_path)
 
 
 def test_counts_must_equal_the_published_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    check_count(toys_publisher(), "a.csv", "rows", 1_000, 1_000, partial=False)
+    check_count(toys_dataset(), "a.csv", "rows", 1_000, 1_000, partial=False)
     with pytest.raises(InputError, match=r"a\.csv: 999 rows, but the original of toys has 1,000; .*--partial"):
-        check_count(toys_publisher(), "a.csv", "rows", 999, 1_000, partial=False)
-    check_count(toys_publisher(), "a.csv", "rows", 999, 1_000, partial=True)
+        check_count(toys_dataset(), "a.csv", "rows", 999, 1_000, partial=False)
+    check_count(toys_dataset(), "a.csv", "rows", 999, 1_000, partial=True)
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(InputError, match="1,001 rows"):
-        check_count(toys_publisher(), "a.csv", "rows", 1_001, 1_000, partial=True)
+        check_count(toys_dataset(), "a.csv", "rows", 1_001, 1_000, partial=True)
 
 
 def test_csv_columns_are_read_by_name_from_paths_with_any_characters(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_the_message_for_broken_csv_names_the_line(tmp_path: Path, lines: str, m
         save(read_csv(connection, [tmp_path / "bad.csv"], {"x": "INTEGER", "y": "INTEGER"}), tmp_path / "o", "bad.csv")
 
 
-def test_every_data_set_has_a_publisher() -> None:
-    for name, publisher in public.publishers().items():
-        assert publisher.name == name
-        assert publisher.size
-        assert publisher.page.startswith("https://")
+def test_every_data_set_has_a_page_and_a_size() -> None:
+    for name, dataset in public.published_datasets().items():
+        assert dataset.name == name
+        assert dataset.size
+        assert dataset.page.startswith("https://")
 
 
 def test_the_message_for_an_unknown_name_suggests_a_similar_name() -> None:

@@ -71,7 +71,7 @@ def test_every_exposure_is_an_impression_labelled_by_the_click(source: Path, tmp
     assert {spec.name: bool(spec.edges) for spec in info.item}["price"]
 
 
-def test_a_row_that_is_clicked_and_not_clicked_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_file_with_a_row_that_is_clicked_and_not_clicked_is_refused(source: Path, tmp_path: Path) -> None:
     _write(source / "raw_sample.csv", [*LINES["raw_sample.csv"][:-1], "1,1494137644,1,430548_1007,1,1"])
     with pytest.raises(
         InputError, match=r"raw_sample\.csv: expected 1 in one of the columns clk and nonclk .* found the row \(1,"

@@ -5,7 +5,7 @@ Formulas: Zhai et al., Actions Speak Louder than Words, ICML 2024, equations 1 t
     U, V, Q, K = split(SiLU(W1 norm(X)));   A = SiLU(Q K^T + bias) V;   Y = X + W2 (norm(A) * U)
 
 The bias depends on the relative position only. In a Large User Model, time enters through the condition fields; in end-to-end
-models, a bias by time made the results worse (docs/experiments.md).
+models, a bias by time made the results worse (docs/experiments/several-sets.md).
 
 Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H, P relative positions.
 """

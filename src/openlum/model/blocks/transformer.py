@@ -53,7 +53,7 @@ class TransformerBlock(nn.Module):
         self.mlp_out = nn.Linear(hidden, width, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
         # Every block starts as the identity. Otherwise the noise of untrained blocks hides the condition, and training stays on
-        # a plateau where answers reflect item popularity only (docs/experiments.md).
+        # a plateau where answers reflect item popularity only (docs/experiments/market.md).
         for linear in (self.qkv, self.mlp_in):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
         for linear in (self.attention_out, self.mlp_out):

@@ -19,7 +19,7 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def no_pattern(path: str | Path) -> str:
+def escape_glob(path: str | Path) -> str:
     """Return the absolute path, escaped so that DuckDB does not interpret it as a pattern.
 
     Raises:
@@ -35,4 +35,4 @@ def no_pattern(path: str | Path) -> str:
 
 def file_list(files: Sequence[str | Path]) -> str:
     """Return paths as an SQL list; each path is read literally."""
-    return "[" + ", ".join(quoted(no_pattern(file)) for file in files) + "]"
+    return "[" + ", ".join(quoted(escape_glob(file)) for file in files) + "]"

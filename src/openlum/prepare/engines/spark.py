@@ -26,7 +26,10 @@ try:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql import functions as F
 except ImportError as error:
-    raise InputError(f"engine 'spark' needs PySpark ({error}): pip install 'openlum[spark]'") from None
+    raise InputError(
+        f"engine 'spark' needs PySpark ({error}): run pip install '.[spark]' in the clone of openlum, or pip install "
+        "'pyspark>=4.0,<4.1'"
+    ) from None
 
 SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
@@ -89,7 +92,7 @@ class SparkEngine(Engine):
             check_names(file, names, used=names)  # Spark cannot read a file with two columns of the same name
         links = self._link(name, files)
         rows = self._session.read.option("recursiveFileLookup", "true").parquet(
-            *(_no_pattern(_file_uri(link)) for link in links)
+            *(_escape_glob(_file_uri(link)) for link in links)
         )
         number = F.regexp_extract("_metadata.file_name", r"^(\d+)", 1).cast("bigint")
         rows = rows.select(
@@ -145,7 +148,7 @@ class SparkEngine(Engine):
 
     def read(self, name: str, path: Path) -> ir.Table:
         """See `Engine.read`."""
-        return self._view(name, self._session.read.parquet(_no_pattern(_file_uri(path))).drop("part"))
+        return self._view(name, self._session.read.parquet(_escape_glob(_file_uri(path))).drop("part"))
 
     def close(self) -> None:
         """Do nothing: one session serves all preparations of a process."""
@@ -165,7 +168,7 @@ def _file_uri(path: Path) -> str:
     return f"file://{os.path.abspath(path)}"
 
 
-def _no_pattern(uri: str) -> str:
+def _escape_glob(uri: str) -> str:
     """Return a URI, escaped so that Spark does not interpret it as a pattern."""
     return re.sub(r"([*?\[\]{}\\])", r"\\\1", uri)
 

@@ -185,7 +185,7 @@ def _count_lines(data: bytes) -> int:
 
 
 def _whole_rows(block: bytes) -> int:
-    """Return how many bytes of a block are whole rows, judged by the number of quotes."""
+    """Return the number of bytes of whole rows in a block. A row is whole if its number of quotes is even."""
     end, outside = len(block), block.count(b'"') % 2 == 0
     while True:
         quote = block.rfind(b'"', 0, end)

@@ -14,7 +14,7 @@ from openlum.errors import InputError
 from openlum.prepare.engines.column_names import check_names
 from openlum.prepare.inputs.column_types import common_types, fits, is_empty, plain_type
 from openlum.prepare.inputs.csv_rows import FAULT_TYPES, READ_ERRORS, open_csv
-from openlum.prepare.inputs.paths import find_files, partition_columns
+from openlum.prepare.inputs.paths import find_files_of_schema, partition_columns
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def find_table_files(
     """
     required = list(dict.fromkeys(columns))
     files, malformed = [], 0
-    for number, file in enumerate(find_files(root, path)):
+    for number, file in enumerate(find_files_of_schema(root, path)):
         readable, malformed_lines = str(file), 0
         if not file.name.lower().endswith(".parquet"):
             readable = str(scratch / f"{number}.parquet")

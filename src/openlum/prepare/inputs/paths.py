@@ -16,7 +16,7 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def find_files(root: Path, path: str) -> list[Path]:
-    """Return the files that a path of the schema names: one file, the files below a directory, or the files that match a pattern.
+    """Return the files that a path names: one file, the files below a directory, or the files that match a pattern.
 
     Names that begin with `_` or `.` are not data (drafts, checkpoints, logs of other tools), unless the path itself contains
     such a name. `_dt=2026-01-01` is the directory of a column, so it is data.
@@ -24,15 +24,13 @@ def find_files(root: Path, path: str) -> list[Path]:
     Raises:
         InputError: the path names no file, or names a file that is neither Parquet nor CSV.
     """
-    named = root / path
-    if named.is_file():
-        files = [named]
-    elif named.is_dir():
-        files = sorted(filter(_is_data, _below(named, set())))
+    full_path = root / path
+    if full_path.is_file():
+        files = [full_path]
+    elif full_path.is_dir():
+        files = sorted(filter(_is_data, _below(full_path, set())))
         if not files:
-            raise InputError(
-                f"{named}: no file in this directory ends in {', '.join(ENDINGS)}; check the path in the schema"
-            )
+            raise InputError(f"{full_path}: no file in this directory ends in {', '.join(ENDINGS)}")
     elif any(mark in path for mark in MARKS):
         start = Path(Path(path).anchor) if Path(path).is_absolute() else root
         matches = set(_matches(start, Path(path).relative_to(Path(path).anchor).parts))
@@ -41,13 +39,25 @@ def find_files(root: Path, path: str) -> list[Path]:
             {file for m in matches for file in ([m] if m.is_file() else filter(_is_data, _below(m, walked)))}
         )
         if not files:
-            raise InputError(f"{named}: no file matches this pattern; check the path in the schema")
+            raise InputError(f"{full_path}: no file matches this pattern")
     else:
-        raise InputError(f"{named}: no such file; check the path in the schema")
+        raise InputError(f"{full_path}: no such file")
     for file in files:
         if not _is_data(file):
             raise InputError(f"{file}: expected a file that ends in {', '.join(ENDINGS)}")
     return files
+
+
+def find_files_of_schema(root: Path, path: str) -> list[Path]:
+    """Return the files that a path of the schema names; an error says that the path is in the schema.
+
+    Raises:
+        InputError: as in `find_files`.
+    """
+    try:
+        return find_files(root, path)
+    except InputError as error:
+        raise InputError(f"{error}; check the path in the schema") from None
 
 
 def count_other_files(root: Path, path: str) -> int:

@@ -26,7 +26,7 @@ ROWWISE: dict[Architecture, type[Ranker]] = {"dnn": Dnn, "dcnv2": DcnV2, "din": 
 
 
 def new_network(config: RankerConfig) -> Ranker | GenerativeRanker:
-    """Return an untrained ranker of any architecture but trees; knowledge, if any, is an input."""
+    """Return an untrained neural ranker (not `lightgbm`). With `config.knowledge`, knowledge is an input."""
     return GenerativeRanker(config) if config.architecture in GENERATIVE else ROWWISE[config.architecture](config)
 
 

@@ -135,7 +135,7 @@ class Ranker(nn.Module):
         self.eval()
 
     def _drop_user_ids(self, user: Tensor) -> Tensor:
-        """Return user ids, (B,). In training, random ones become 0 (unknown), whose embedding is zero like that of new users."""
+        """Return user ids, (B,). In training, random ids become 0 (unknown), whose embedding is zero as for new users."""
         if not self.training:
             return user
         return user.masked_fill(torch.rand(len(user), device=user.device) < self.config.settings.user_id_dropout, 0)
@@ -167,7 +167,7 @@ class Ranker(nn.Module):
         return [target, *(torch.cat(parts)[original_order] for parts in zip(*interests, strict=True))]
 
     def _init_embeddings(self) -> None:
-        """Set random initial embeddings; those of users start at zero, so that an untrained id has no effect."""
+        """Set random initial embeddings. User embeddings start at zero, so that an untrained user id has no effect."""
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=EMBEDDING_STD)

@@ -2,7 +2,8 @@
 
 A GRU reads the behaviours. A second GRU, whose update gate is scaled by the match of the state and the target (AUGRU, equations
 8 to 10), follows the interest that leads to the target. Two things differ from the paper. The match is a sigmoid of each state;
-the paper's softmax over the behaviours leaves next to nothing of each. The auxiliary loss on the next behaviour is left out.
+with the paper's softmax over the behaviours, each weight would be close to 0. The auxiliary loss on the next behaviour is left
+out.
 
 Shapes: B rows, L behaviours, D width of an item.
 """
@@ -56,7 +57,7 @@ class Dien(Ranker):
         if not keys.shape[1]:
             zeros = torch.zeros_like(target)
             return [zeros, zeros]
-        # Behaviours go oldest first, padding last: no state of a behaviour then depends on padding.
+        # Oldest behaviour first, padding last, so that padding does not change the states.
         length = history.mask.sum(1, keepdim=True)  # (B, 1)
         position = torch.arange(keys.shape[1], device=keys.device)
         oldest_first = (length - 1 - position).clamp(min=0)  # (B, L)

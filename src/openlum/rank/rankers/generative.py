@@ -44,7 +44,9 @@ class GenerativeRanker(nn.Module):
         self.items = ItemEncoder(config.item, config.items, field_width, width, config.settings.item_id_dropout)
         self.condition = _FieldSum([spec for spec in config.behaviour if not spec.feedback], width)
         self.action = _FieldSum([spec for spec in config.behaviour if spec.feedback], width)
-        self.constant = nn.Parameter(torch.randn(2, width) * 0.02)  # of an item token and an action token
+        self.constant = nn.Parameter(
+            torch.randn(2, width) * 0.02
+        )  # constants of the item token and of the action token
         self.shortcut = nn.Linear(width, width, bias=False)
         self.encoder = UserEncoder(shape)
         self.names = [spec.name for spec in config.features]

@@ -28,7 +28,9 @@ def import_lightgbm() -> Any:
     try:
         import lightgbm
     except ImportError:
-        raise InputError("the ranker 'lightgbm' needs an optional dependency: pip install 'openlum[trees]'") from None
+        raise InputError(
+            "the ranker 'lightgbm' needs LightGBM: run pip install '.[trees]' in the clone of openlum, or pip install lightgbm"
+        ) from None
     return lightgbm
 
 

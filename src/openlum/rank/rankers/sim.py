@@ -2,7 +2,7 @@
 
 The general search unit scores every behaviour by an inner product with the target (equation 2). It is trained through the
 weighted sum of all behaviours that the MLP reads, as in the paper's auxiliary task. Two things differ from the paper. The
-weights of that sum are sigmoids of the scores, divided by the number of behaviours. The exact search unit is that of `din`; the
+weights of the sum are sigmoids of the scores, divided by the number of behaviours. The exact search unit is that of `din`; the
 paper has multi-head attention and the time between a behaviour and the target.
 
 Shapes: B rows, L behaviours of the long history, K behaviours that the search returns, D width of an item.

@@ -2,7 +2,7 @@
 
 Users have hidden interests that drift (`users.py`). A user comes in sessions. Each session has one scenario, which gives
 more weight to some of the interests, and shows a slate of items. The true probability of each click is written to
-`truth.parquet`. Only evaluation reads that file, for the *oracle*: the score that no model can beat.
+`truth.parquet`. Only the evaluation reads `truth.parquet`: its ranking is the *oracle*, which no model can beat.
 
 The log is written in chunks of users, so memory does not grow with the log. Several processes may simulate the chunks,
 but one process writes them in order, so the number of processes does not change the files.

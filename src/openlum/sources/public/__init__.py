@@ -1,8 +1,8 @@
 """Public data sets, one module per publisher: `write(name, out, source, partial)` writes the log, its tables and the schema.
 
-Each module has `PUBLISHERS`, which maps the name of a data set to its `Publisher`, and a function `write`. The module reads
-the publisher's original files with `source.py` and `tables.py` in bounded memory. Its docstring defines the events, the
-conditions, the impressions and the labels of the data set.
+Each module has `PUBLISHED_DATASETS`, which maps the name of a data set to its `PublishedDataset`, and a function `write`. The
+module reads the publisher's original files with `source.py` and `tables.py` in bounded memory. Its docstring defines the events,
+the conditions, the impressions and the labels of the data set.
 """
 
 import difflib
@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 
 from openlum.errors import InputError
-from openlum.sources.public.source import Publisher
+from openlum.sources.public.source import PublishedDataset
 
 CATEGORY = "CATEGORY"
 """Placeholder at the end of a name for any category."""
@@ -42,7 +42,7 @@ def write(
 
     Args:
         name: a key of `DATASETS`; a category replaces the placeholder `CATEGORY`.
-        out: the directory to write; it appears complete or not at all.
+        out: the directory to write; it is written atomically.
         source: a directory with the publisher's files; by default they are downloaded.
         partial: whether to accept a part of the data set: fewer rows or fewer files than were published.
         negatives: number of negatives to sample for each review of Amazon. Other data sets accept None only.
@@ -59,13 +59,13 @@ def write(
 
 
 def takes_negatives(name: str) -> bool:
-    """Return whether negatives can be sampled for a data set: only the Amazon data sets have reviews and nothing else."""
+    """Return whether negatives can be sampled for a data set: for Amazon's, which have reviews but no impressions."""
     return name.startswith("amazon-")
 
 
-def publishers() -> dict[str, Publisher]:
-    """Return the publisher of each data set, by its name in `DATASETS`."""
-    return {name: importlib.import_module(module).PUBLISHERS[name] for name, module in DATASETS.items()}
+def published_datasets() -> dict[str, PublishedDataset]:
+    """Return name, web page, archive and size of each data set, by its name in `DATASETS`."""
+    return {name: importlib.import_module(module).PUBLISHED_DATASETS[name] for name, module in DATASETS.items()}
 
 
 def module_of(name: str) -> str:

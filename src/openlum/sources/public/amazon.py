@@ -46,7 +46,7 @@ from openlum.sources.public.negatives import write_impressions
 from openlum.sources.public.source import check_count, find, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
-PUBLISHERS = {edition.publisher.name: edition.publisher for edition in EDITIONS.values()}
+PUBLISHED_DATASETS = {edition.dataset.name: edition.dataset for edition in EDITIONS.values()}
 
 COUNTS: dict[str, dict[str, int]] = {
     "amazon-2014-Beauty": {"reviews": 2_023_070},
@@ -196,16 +196,16 @@ def write(
     """
     _, year, category = name.split("-", 2)
     edition, category = EDITIONS[year], publishers_spelling(category)
-    publisher = replace(edition.publisher, name=name)
+    dataset = replace(edition.dataset, name=name)
     source = None if source is None else Path(source)
     with (
         whole_directory(out, "log") as draft,
         tempfile.TemporaryDirectory(dir=draft) as temporary,
         local_duckdb(Path(temporary)) as connection,
     ):
-        scratch, item_attributes = Path(temporary), source and find(publisher, "items.parquet", source)
-        reviews, metadata = file_names(edition, publisher, category, source)
-        files = locate(publisher, [reviews] if item_attributes else [reviews, metadata], source, scratch)
+        scratch, item_attributes = Path(temporary), source and find(dataset, "items.parquet", source)
+        reviews, metadata = file_names(edition, dataset, category, source)
+        files = locate(dataset, [reviews] if item_attributes else [reviews, metadata], source, scratch)
         if files[reviews].suffix == ".csv":
             columns = {"user_id": "VARCHAR", "item_id": "VARCHAR", "rating": "FLOAT", "timestamp": "BIGINT"}
             ratings = read_csv(connection, [files[reviews]], columns, header=False)
@@ -219,7 +219,7 @@ def write(
             write_items(edition, files[metadata], scratch / "metadata.parquet")
         actual_counts = _write_tables(connection, scratch, draft)
         for unit, published in counts.get(f"amazon-{year}-{category}", {}).items():
-            check_count(publisher, reviews, unit, actual_counts[unit], published, partial)
+            check_count(dataset, reviews, unit, actual_counts[unit], published, partial)
         if negatives is not None:
             write_impressions(connection, negatives, draft / "impressions.parquet")
         parts = {"title": "" if item_attributes else TITLE, "brand": "" if item_attributes else BRAND}

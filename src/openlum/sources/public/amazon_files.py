@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openlum.errors import InputError
-from openlum.sources.public.source import Publisher, find
+from openlum.sources.public.source import PublishedDataset, find
 
 
 @dataclass(frozen=True)
 class Edition:
     """The data format of one year."""
 
-    publisher: Publisher
-    """The publisher of the edition."""
+    dataset: PublishedDataset
+    """Web page, archive and size of the edition."""
     reviews: str
     """File with all reviews of a category."""
     core: str
@@ -44,7 +44,7 @@ UCSD = "https://mcauleylab.ucsd.edu/public_datasets/data"
 
 EDITIONS = {
     "2014": Edition(
-        Publisher(
+        PublishedDataset(
             "amazon-2014-CATEGORY",
             "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
             "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/",
@@ -59,7 +59,7 @@ EDITIONS = {
         gap_unit="d",
     ),
     "2018": Edition(
-        Publisher(
+        PublishedDataset(
             "amazon-2018-CATEGORY",
             "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/",
             f"{UCSD}/amazon_v2/",
@@ -74,7 +74,7 @@ EDITIONS = {
         gap_unit="d",
     ),
     "2023": Edition(
-        Publisher(
+        PublishedDataset(
             "amazon-2023-CATEGORY",
             "https://amazon-reviews-2023.github.io/",
             f"{UCSD}/amazon_2023/raw/",
@@ -114,13 +114,13 @@ def publishers_spelling(category: str) -> str:
     return "_".join(SPELLING.get(word, word.capitalize()) for word in category.split("_"))
 
 
-def file_names(edition: Edition, publisher: Publisher, category: str, source: Path | None) -> tuple[str, str]:
+def file_names(edition: Edition, dataset: PublishedDataset, category: str, source: Path | None) -> tuple[str, str]:
     """Return the names of the file of reviews and the file of metadata."""
     metadata = edition.items.format(category.removesuffix("_5"))
     if category.endswith("_5"):
         return edition.core.format(category.removesuffix("_5")), metadata
     ratings = f"ratings_{category}.csv"  # this smaller file has no review texts, which are not used
-    if edition is EDITIONS["2014"] and (source is None or find(publisher, ratings, source)):
+    if edition is EDITIONS["2014"] and (source is None or find(dataset, ratings, source)):
         return ratings, metadata
     return edition.reviews.format(category), metadata
 

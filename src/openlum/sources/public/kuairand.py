@@ -28,11 +28,11 @@ from duckdb import DuckDBPyConnection
 
 from openlum.artefact.directory import whole_directory
 from openlum.errors import InputError
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, save
 
-PUBLISHERS = {
-    f"kuairand-{version.lower()}": Publisher(
+PUBLISHED_DATASETS = {
+    f"kuairand-{version.lower()}": PublishedDataset(
         name=f"kuairand-{version.lower()}",
         page="https://kuairand.com",
         archive=f"https://zenodo.org/records/10439422/files/KuaiRand-{version}.tar.gz",
@@ -247,7 +247,7 @@ def write(
             standard log is needed.
         counts: published counts: version to unit to count.
     """
-    publisher, version = PUBLISHERS[name], name.removeprefix("kuairand-")
+    dataset, version = PUBLISHED_DATASETS[name], name.removeprefix("kuairand-")
     standard = [f"data/{file}.csv" for file in STANDARD[version]]
     random, users, videos = (
         f"data/{file}_{version}.csv" for file in ("log_random_4_22_to_5_08", "user_features", "video_features_basic")
@@ -258,8 +258,8 @@ def write(
         local_duckdb(Path(scratch)) as connection,
     ):
         logs = [*standard, random]
-        files = locate(publisher, [*logs, users, videos], source, Path(scratch), optional=logs)
-        _check_logs(publisher, files, standard, logs, partial)
+        files = locate(dataset, [*logs, users, videos], source, Path(scratch), optional=logs)
+        _check_logs(dataset, files, standard, logs, partial)
         actual_counts = {
             "exposures": _save_log(connection, files, standard, draft / "events.parquet"),
             "random exposures": _save_log(connection, files, [random], draft / "random.parquet"),
@@ -272,20 +272,20 @@ def write(
         }
         origins = {"exposures": "the standard log", "random exposures": random, "users": users, "videos": videos}
         for unit, published in counts[name].items():
-            check_count(publisher, origins[unit], unit, actual_counts[unit], published, partial)
+            check_count(dataset, origins[unit], unit, actual_counts[unit], published, partial)
         features = "".join(USER_FEATURE.format(column) for column in USER if column != "user_id")
         (draft / "schema.yaml").write_text(SCHEMA.format(name=name, users=features), encoding="utf-8")
     return Path(out) / "schema.yaml"
 
 
 def _check_logs(
-    publisher: Publisher, files: Mapping[str, Path], standard: list[str], logs: list[str], partial: bool
+    dataset: PublishedDataset, files: Mapping[str, Path], standard: list[str], logs: list[str], partial: bool
 ) -> None:
     """Raise an error if files of the logs are missing and `partial` does not allow it."""
     missing = [log for log in logs if log not in files]
     if missing and not partial:
         raise InputError(
-            f"no {', '.join(missing)}; get the other files of {publisher.name} from {publisher.page}, "
+            f"no {', '.join(missing)}; get the other files of {dataset.name} from {dataset.page}, "
             "or use the available files with --partial"
         )
     if not any(log in files for log in standard):

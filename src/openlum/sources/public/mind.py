@@ -11,8 +11,8 @@ Definitions:
 
 - an *event* is a click on a news article: each click of the impression log, at the time of its page, and each click
   of a user's history, see below;
-- its *condition* is the article's category (`sports`, `finance`). It is known before the article, because the reader
-  chooses a category or the page is made for one;
+- its *condition* is the article's category (`sports`, `finance`). The category is known when the article is ranked,
+  because the reader has chosen it or the page is made for it;
 - an *impression* is one article on one page (a line of `behaviors.tsv`). Its row id // 100,000 is the number of the
   line;
 - its *label* is 1 if the article was clicked. The publisher shuffled the articles of a page, so the position has no
@@ -22,9 +22,9 @@ Definitions:
 made in the four weeks before the impressions, 12 October to 8 November 2019. The publisher gives their order but not
 their times. Without them, users would have nearly no past. So they become events by this rule: the history is taken from
 the line of the user's earliest impression (the history of a later line may also have later clicks), and its clicks are
-spread evenly over the four weeks, in their order. So all of them are before the user's impressions, and no impression
-knows its own future. No two clicks of a history have the same second, so each click knows the earlier ones. But the times
-have no information beyond the order, so the schema has no time fields: a model would learn this rule. The times in the
+spread evenly over the four weeks, in their order. So all history clicks lie before the user's impressions, and no
+impression sees later clicks. No two clicks of a history have the same second, so each click sees the earlier clicks. But the
+times have no information beyond the order, so the schema has no time fields: a model would learn this rule. The times in the
 files have no time zone and are read as UTC.
 
 The validation period is the last day of the training part. The test period is the dev part, which is the next day. The
@@ -40,13 +40,13 @@ import duckdb
 
 from openlum.artefact.directory import whole_directory
 from openlum.errors import InputError
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
 PAGE = "https://msnews.github.io"
-PUBLISHERS = {
-    "mind-small": Publisher("mind-small", PAGE, size="50,000 training users, 8.6 M articles shown"),
-    "mind-large": Publisher("mind-large", PAGE, size="2.6 M pages of news shown"),
+PUBLISHED_DATASETS = {
+    "mind-small": PublishedDataset("mind-small", PAGE, size="50,000 training users, 8.6 M articles shown"),
+    "mind-large": PublishedDataset("mind-large", PAGE, size="2.6 M pages of news shown"),
 }
 FOLDERS = {"mind-small": "MINDsmall", "mind-large": "MINDlarge"}
 PARTS = ("train", "dev")
@@ -265,9 +265,9 @@ def _create_views(
     Returns:
         The number of lines.
     """
-    publisher = PUBLISHERS[name]
+    dataset = PUBLISHED_DATASETS[name]
     names = [f"{FOLDERS[name]}_{part}/{file}" for part in PARTS for file in ("behaviors.tsv", "news.tsv")]
-    files = locate(publisher, names, source, scratch)
+    files = locate(dataset, names, source, scratch)
     if len(set(files.values())) < len(names):
         raise InputError(
             f"{source}: has one part of {name}; give the directory with the folders of both parts, such as {names[0]}"
@@ -293,7 +293,7 @@ def _create_views(
         actual_counts[f"{part} users"] = users
         for unit in (unit for unit in actual_counts if unit in counts):
             file = news if "news" in unit else behaviors
-            check_count(publisher, file, unit, actual_counts[unit], counts[unit], partial)
+            check_count(dataset, file, unit, actual_counts[unit], counts[unit], partial)
         if first is not None and first < FIRST_DAY.timestamp():
             raise InputError(
                 f"{files[behaviors]}: an impression has the time {datetime.fromtimestamp(first, UTC)}, but the impressions "

@@ -24,11 +24,11 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from openlum.artefact.directory import whole_directory
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
-PUBLISHERS = {
-    name: Publisher(
+PUBLISHED_DATASETS = {
+    name: PublishedDataset(
         name=name,
         page=f"https://grouplens.org/datasets/movielens/{name.removeprefix('ml-')}/",
         archive=f"https://files.grouplens.org/datasets/movielens/{name}.zip",
@@ -180,15 +180,15 @@ def write(
         partial: whether to accept fewer rows than were published.
         counts: published counts: data set to unit to count.
     """
-    publisher, is_1m = PUBLISHERS[name], name == "ml-1m"
+    dataset, is_1m = PUBLISHED_DATASETS[name], name == "ml-1m"
     write_tables = _write_1m if is_1m else _write_with_tags
     with (
         whole_directory(out, "log") as draft,
         tempfile.TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):
-        for unit, (file, count) in write_tables(publisher, connection, draft, source, Path(scratch)).items():
-            check_count(publisher, file, unit, count, counts[name][unit], partial)
+        for unit, (file, count) in write_tables(dataset, connection, draft, source, Path(scratch)).items():
+            check_count(dataset, file, unit, count, counts[name][unit], partial)
         schema = HEAD.format(name=name, genres=6 if is_1m else 10) + (USERS if is_1m else TAGS) + REST
         (draft / "schema.yaml").write_text(schema, encoding="utf-8")
     return Path(out) / "schema.yaml"
@@ -202,10 +202,10 @@ MOVIE = r"""movie_id, title, string_split(genres, '|') AS genres,
 
 
 def _write_1m(
-    publisher: Publisher, connection: DuckDBPyConnection, draft: Path, source: Path | None, scratch: Path
+    dataset: PublishedDataset, connection: DuckDBPyConnection, draft: Path, source: Path | None, scratch: Path
 ) -> FileCounts:
     """Write the tables of 1M, whose files are Latin-1 with fields separated by '::', and return their counts."""
-    files = locate(publisher, ["ratings.dat", "movies.dat", "users.dat"], source, scratch)
+    files = locate(dataset, ["ratings.dat", "movies.dat", "users.dat"], source, scratch)
 
     def read(file: str, **columns: str) -> DuckDBPyRelation:
         return read_csv(connection, [files[file]], columns, header=False, delimiter="::", quote="", encoding="latin-1")
@@ -222,10 +222,10 @@ def _write_1m(
 
 
 def _write_with_tags(
-    publisher: Publisher, connection: DuckDBPyConnection, draft: Path, source: Path | None, scratch: Path
+    dataset: PublishedDataset, connection: DuckDBPyConnection, draft: Path, source: Path | None, scratch: Path
 ) -> FileCounts:
     """Write the tables of 20M or 25M, whose files are CSV with a header and without a user table, and return their counts."""
-    files = locate(publisher, ["ratings.csv", "movies.csv", "tags.csv"], source, scratch)
+    files = locate(dataset, ["ratings.csv", "movies.csv", "tags.csv"], source, scratch)
 
     def save_view(file: str, columns: dict[str, str], projection: str, path: Path) -> int:
         count = save(read_csv(connection, [files[file]], columns).project(projection), path, file)

@@ -2,9 +2,9 @@
 
 A log of reviews does not say which items were shown and not reviewed. So each row is ranked among *negatives*: the items
 of other rows at the same time or soon after. Such a negative is about as popular and as old as the positive at that moment,
-so neither popularity nor age reveals the label. Negatives from the whole catalogue would reveal it. Negatives are not
-drawn from earlier rows: the row of such a negative would be in the past of its item, while the row of a positive never is,
-so items that are popular at the moment would look like negatives. (On Amazon's Beauty, the number of an item's reviews in
+so neither popularity nor age reveals the label. Negatives from the whole catalogue would reveal it. Negatives do not
+come from earlier rows. Otherwise the item of a negative would always have a review before the row, but the item of a positive
+would not, so recently popular items would look like negatives. (On Amazon's Beauty, the number of an item's reviews in
 the last 30 days has an AUC of 0.51; with negatives from earlier and later rows it would be 0.44.) One small bias is left: the
 most popular items are negatives slightly too seldom, because many users have them already and an item is used only once in
 a row.

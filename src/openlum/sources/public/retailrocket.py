@@ -22,15 +22,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from openlum.artefact.directory import whole_directory
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
-PUBLISHER = Publisher(
+PUBLISHED_DATASET = PublishedDataset(
     "retailrocket",
     "https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
     size="2.8 M events of 1.4 M visitors",
 )
-PUBLISHERS = {PUBLISHER.name: PUBLISHER}
+PUBLISHED_DATASETS = {PUBLISHED_DATASET.name: PUBLISHED_DATASET}
 
 EVENTS, TREE = "events.csv", "category_tree.csv"
 PROPERTIES = ["item_properties_part1.csv", "item_properties_part2.csv"]
@@ -140,7 +140,7 @@ def write(
         partial: whether to accept fewer rows than were published.
         counts: published counts, with the keys of `COUNTS`.
     """
-    publisher = PUBLISHERS[name]
+    dataset = PUBLISHED_DATASETS[name]
     with (
         whole_directory(out, "log") as draft,
         TemporaryDirectory(dir=draft) as scratch,
@@ -149,9 +149,9 @@ def write(
 
         def check_counts(file: str, actual_counts: Mapping[str, int]) -> None:
             for unit, count in actual_counts.items():
-                check_count(publisher, file, unit, count, counts[unit], partial)
+                check_count(dataset, file, unit, count, counts[unit], partial)
 
-        files = locate(publisher, [EVENTS, *PROPERTIES, TREE], source, Path(scratch))
+        files = locate(dataset, [EVENTS, *PROPERTIES, TREE], source, Path(scratch))
         events, properties = draft / "events.parquet", Path(scratch) / "properties.parquet"
         save(read_csv(connection, [files[EVENTS]], EVENT_COLUMNS), events, str(files[EVENTS]))
         read_parquet(connection, events).create_view("events")

@@ -1,4 +1,4 @@
-"""The files of a publisher: they are located in a directory or downloaded, unpacked, and checked to be complete."""
+"""Locate the files of a public data set in a directory, or download and unpack them, and check that they are complete."""
 
 import gzip
 import http.client
@@ -21,8 +21,8 @@ console = new_console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Publisher:
-    """The publisher of a data set, and the way to get the data set."""
+class PublishedDataset:
+    """A public data set: its name, web page, archive and size."""
 
     name: str
     """Name of the data set on the command line, such as `ml-20m`."""
@@ -38,7 +38,7 @@ class Publisher:
 
 
 def locate(
-    publisher: Publisher, names: Sequence[str], source: Path | None, scratch: Path, optional: Collection[str] = ()
+    dataset: PublishedDataset, names: Sequence[str], source: Path | None, scratch: Path, optional: Collection[str] = ()
 ) -> dict[str, Path]:
     """Return the paths of the publisher's files by name; download the files if there is no source.
 
@@ -46,7 +46,7 @@ def locate(
     short. A name that ends in `.gz` may be in the source without this ending.
 
     Args:
-        publisher: the publisher of the files.
+        dataset: the data set of the files.
         names: the names of the files, with their folders in the publisher's archive.
         source: the directory with the files; None downloads the archive.
         scratch: an existing directory for the archive and for unpacked files.
@@ -56,34 +56,34 @@ def locate(
         InputError: files are missing or cannot be downloaded. The message says how to get them.
     """
     if source is None:
-        return _download(publisher, names, scratch)
+        return _download(dataset, names, scratch)
     source = Path(source)
     if not source.is_dir():
         raise InputError(f"{source}: no such directory; give --from the directory with {names[0]}")
-    paths = {name: path for name in names if (path := find(publisher, name, source))}
+    paths = {name: path for name in names if (path := find(dataset, name, source))}
     missing = [name for name in names if name not in paths and name not in optional]
     if missing:
-        folder = f" or its folder '{publisher.folder}'" if publisher.folder else ""
-        raise InputError(f"{source}: no {', '.join(missing)} in this directory{folder}; {_remedy(publisher)}")
+        folder = f" or its folder '{dataset.folder}'" if dataset.folder else ""
+        raise InputError(f"{source}: no {', '.join(missing)} in this directory{folder}; {_remedy(dataset)}")
     return {
         name: _unpack_gzip(path, scratch / "unpacked" / name) if _is_packed(path, name) else path
         for name, path in paths.items()
     }
 
 
-def find(publisher: Publisher, name: str, source: Path) -> Path | None:
+def find(dataset: PublishedDataset, name: str, source: Path) -> Path | None:
     """Return the path of a publisher's file in `source` or in its folder, with or without `.gz`; None if it is missing."""
-    candidates = [source / name, source / publisher.folder / name, source / PurePosixPath(name).name]
+    candidates = [source / name, source / dataset.folder / name, source / PurePosixPath(name).name]
     other_name = PurePosixPath(name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz").name
     paths = [path for candidate in candidates for path in (candidate, candidate.with_name(other_name))]
     return next((path for path in paths if path.is_file()), None)
 
 
-def check_count(publisher: Publisher, file: str, unit: str, count: int, published: int, partial: bool) -> None:
+def check_count(dataset: PublishedDataset, file: str, unit: str, count: int, published: int, partial: bool) -> None:
     """Raise an error if a count differs from the published count.
 
     Args:
-        publisher: the publisher of the file.
+        dataset: the data set of the file.
         file: the name of the file, for the message.
         unit: the counted things, such as `ratings`.
         count: the count in the file.
@@ -95,16 +95,18 @@ def check_count(publisher: Publisher, file: str, unit: str, count: int, publishe
     """
     if count == published:
         return
-    difference = f"{file}: {count:,} {unit}, but the original of {publisher.name} has {published:,}"
+    difference = f"{file}: {count:,} {unit}, but the original of {dataset.name} has {published:,}"
     if count > published:
-        raise InputError(f"{difference}; this is a different file: {_remedy(publisher)}")
+        raise InputError(f"{difference}; this is a different file: {_remedy(dataset)}")
     if not partial:
         raise InputError(f"{difference}; get the file again, or use the incomplete file with --partial")
     console.print(f"{difference}; the incomplete file is used (--partial)", soft_wrap=True, highlight=False)
 
 
-def _remedy(publisher: Publisher) -> str:
-    return f"get the files from {publisher.page}, unpack them, and give their directory: lum data {publisher.name} --from DIR"
+def _remedy(dataset: PublishedDataset) -> str:
+    return (
+        f"get the files from {dataset.page}, unpack them, and give their directory: lum data {dataset.name} --from DIR"
+    )
 
 
 def _is_packed(path: Path, name: str) -> bool:
@@ -123,26 +125,26 @@ def _unpack_gzip(path: Path, unpacked: Path) -> Path:
     return unpacked
 
 
-def _download(publisher: Publisher, names: Sequence[str], scratch: Path) -> dict[str, Path]:
-    if publisher.archive is None:
+def _download(dataset: PublishedDataset, names: Sequence[str], scratch: Path) -> dict[str, Path]:
+    if dataset.archive is None:
         raise InputError(
-            f"{publisher.name}: cannot be downloaded without a login or agreement to terms; {_remedy(publisher)}"
+            f"{dataset.name}: cannot be downloaded without a login or agreement to terms; {_remedy(dataset)}"
         )
-    if publisher.archive.endswith("/"):
-        return {name: _fetch(publisher, publisher.archive + name, scratch / name) for name in names}
-    archive = _fetch(publisher, publisher.archive, scratch / PurePosixPath(publisher.archive).name)
+    if dataset.archive.endswith("/"):
+        return {name: _fetch(dataset, dataset.archive + name, scratch / name) for name in names}
+    archive = _fetch(dataset, dataset.archive, scratch / PurePosixPath(dataset.archive).name)
     try:
-        paths = _unpack_archive(publisher, archive, names, scratch)
+        paths = _unpack_archive(dataset, archive, names, scratch)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise InputError(f"{publisher.archive}: not the expected archive ({error}); {_remedy(publisher)}") from None
+        raise InputError(f"{dataset.archive}: not the expected archive ({error}); {_remedy(dataset)}") from None
     missing = [name for name in names if name not in paths]
     if missing:
-        raise InputError(f"{publisher.archive}: has no {', '.join(missing)}; {_remedy(publisher)}")
+        raise InputError(f"{dataset.archive}: has no {', '.join(missing)}; {_remedy(dataset)}")
     archive.unlink()
     return paths
 
 
-def _fetch(publisher: Publisher, url: str, path: Path) -> Path:
+def _fetch(dataset: PublishedDataset, url: str, path: Path) -> Path:
     """Download `url` to `path` and return `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -152,18 +154,18 @@ def _fetch(publisher: Publisher, url: str, path: Path) -> Path:
             with new_progress(*columns, console=console, transient=True) as progress:
                 _copy(progress.wrap_file(response, size, description=path.name), path)
     except (OSError, http.client.HTTPException) as error:
-        raise InputError(f"{url}: cannot be downloaded ({error}); {_remedy(publisher)}") from None
+        raise InputError(f"{url}: cannot be downloaded ({error}); {_remedy(dataset)}") from None
     if size and path.stat().st_size != size:
         raise InputError(f"{url}: the connection broke after {path.stat().st_size:,} of {size:,} bytes; try again")
     return path
 
 
-def _unpack_archive(publisher: Publisher, archive: Path, names: Sequence[str], scratch: Path) -> dict[str, Path]:
+def _unpack_archive(dataset: PublishedDataset, archive: Path, names: Sequence[str], scratch: Path) -> dict[str, Path]:
     """Unpack only the named files and return their paths by name.
 
     Each path depends on `names` alone, so that no path in the archive can point outside `scratch`.
     """
-    name_of_member = {str(PurePosixPath(publisher.folder) / name): name for name in names}
+    name_of_member = {str(PurePosixPath(dataset.folder) / name): name for name in names}
     paths: dict[str, Path] = {}
     for member, file in _members(archive):
         if member in name_of_member:

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from openlum.errors import InputError
-from openlum.prepare.engines.duckdb_sql import file_list, no_pattern, quoted
+from openlum.prepare.engines.duckdb_sql import escape_glob, file_list, quoted
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, *, numbered: bool = False
 ) -> duckdb.DuckDBPyRelation:
     """Return a Parquet file as a relation; `numbered` adds the row number as the column `file_row_number`."""
-    return connection.read_parquet(no_pattern(path), file_row_number=numbered)
+    return connection.read_parquet(escape_glob(path), file_row_number=numbered)
 
 
 def save(relation: duckdb.DuckDBPyRelation, path: Path, origin: str) -> int:

@@ -13,8 +13,7 @@ Definitions:
 - its *label* is 1 if the ad was clicked.
 
 The data set has a second log, `behavior_log.csv`: 723,268,134 views, favourites, cart additions and purchases of the
-same users. It is not read. Its rows have a category and a brand but no item, so they would need an item vocabulary of
-their own, which has no ads.
+same users. It is not read. Its rows have a category and a brand but no item, so they cannot be events of ads.
 
 Some users have no profile. All ads have features. The brand `NULL` is read as missing.
 """
@@ -25,11 +24,13 @@ from tempfile import TemporaryDirectory
 
 from openlum.artefact.directory import whole_directory
 from openlum.errors import InputError
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
-PUBLISHER = Publisher("taobao-ads", "https://tianchi.aliyun.com/dataset/56", size="27 M ads shown to 1 M users")
-PUBLISHERS = {PUBLISHER.name: PUBLISHER}
+PUBLISHED_DATASET = PublishedDataset(
+    "taobao-ads", "https://tianchi.aliyun.com/dataset/56", size="27 M ads shown to 1 M users"
+)
+PUBLISHED_DATASETS = {PUBLISHED_DATASET.name: PUBLISHED_DATASET}
 
 COUNTS = {"raw_sample.csv": 26_557_961, "ad_feature.csv": 846_811, "user_profile.csv": 1_061_768}
 """The publisher's files and their published numbers of rows."""
@@ -216,16 +217,16 @@ def write(
         partial: whether to accept fewer rows than were published.
         counts: published number of rows of each file.
     """
-    publisher = PUBLISHERS[name]
+    dataset = PUBLISHED_DATASETS[name]
     with (
         whole_directory(out, "log") as draft,
         TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):
-        for file, path in locate(publisher, list(TABLES), source, Path(scratch)).items():
+        for file, path in locate(dataset, list(TABLES), source, Path(scratch)).items():
             table, columns = TABLES[file]
             rows = save(read_csv(connection, [path], COLUMNS[file]).project(columns), draft / table, str(path))
-            check_count(publisher, file, "rows", rows, counts[file], partial)
+            check_count(dataset, file, "rows", rows, counts[file], partial)
             if file == "raw_sample.csv":
                 invalid_rows = read_parquet(connection, draft / table).filter("clk + nonclk <> 1").limit(1).fetchall()
                 if invalid_rows:

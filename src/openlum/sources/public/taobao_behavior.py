@@ -24,11 +24,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from openlum.artefact.directory import whole_directory
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
-PUBLISHER = Publisher("taobao-behavior", "https://tianchi.aliyun.com/dataset/649", size="100 M events of 1 M users")
-PUBLISHERS = {PUBLISHER.name: PUBLISHER}
+PUBLISHED_DATASET = PublishedDataset(
+    "taobao-behavior", "https://tianchi.aliyun.com/dataset/649", size="100 M events of 1 M users"
+)
+PUBLISHED_DATASETS = {PUBLISHED_DATASET.name: PUBLISHED_DATASET}
 
 FILE = "UserBehavior.csv"
 COLUMNS = {
@@ -131,20 +133,20 @@ def write(
         partial: whether to accept fewer rows than were published.
         counts: published numbers of rows, users, items and categories.
     """
-    publisher = PUBLISHERS[name]
+    dataset = PUBLISHED_DATASETS[name]
     with (
         whole_directory(out, "log") as draft,
         TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):
-        file = locate(publisher, [FILE], source, Path(scratch))[FILE]
+        file = locate(dataset, [FILE], source, Path(scratch))[FILE]
         log = read_csv(connection, [file], COLUMNS, header=False, quote="")
         rows = save(log, draft / "events.parquet", str(file))
-        check_count(publisher, FILE, "rows", rows, counts["rows"], partial)
+        check_count(dataset, FILE, "rows", rows, counts["rows"], partial)
         read_parquet(connection, draft / "events.parquet").create_view("events")
         for unit, column in (("users", "user_id"), ("items", "item_id"), ("categories", "category_id")):
             count = connection.sql(f"SELECT count(DISTINCT {column}) FROM events").fetchall()[0][0]
-            check_count(publisher, FILE, unit, count, counts[unit], partial)
+            check_count(dataset, FILE, unit, count, counts[unit], partial)
         save(connection.sql(ITEMS), draft / "items.parquet", str(file))
         (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
     return Path(out) / "schema.yaml"

@@ -24,16 +24,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from openlum.artefact.directory import whole_directory
-from openlum.sources.public.source import Publisher, check_count, locate
+from openlum.sources.public.source import PublishedDataset, check_count, locate
 from openlum.sources.public.tables import local_duckdb, read_csv, read_parquet, save
 
-PUBLISHER = Publisher(
+PUBLISHED_DATASET = PublishedDataset(
     "yoochoose",
     "https://www.kaggle.com/datasets/chadgostopp/recsys-challenge-2015",
     folder="yoochoose-data",
     size="34 M clicks and purchases of 9 M sessions",
 )
-PUBLISHERS = {PUBLISHER.name: PUBLISHER}
+PUBLISHED_DATASETS = {PUBLISHED_DATASET.name: PUBLISHED_DATASET}
 
 CLICKS, BUYS = "yoochoose-clicks.dat", "yoochoose-buys.dat"
 COUNTS = {"clicks": 33_003_944, "sessions": 9_249_729, "items": 52_739, "purchases": 1_150_753}
@@ -135,13 +135,13 @@ def write(
         partial: whether to accept fewer rows than were published.
         counts: published numbers of clicks, sessions, items and purchases.
     """
-    publisher = PUBLISHERS[name]
+    dataset = PUBLISHED_DATASETS[name]
     with (
         whole_directory(out, "log") as draft,
         TemporaryDirectory(dir=draft) as scratch,
         local_duckdb(Path(scratch)) as connection,
     ):
-        files = locate(publisher, [CLICKS, BUYS], source, Path(scratch))
+        files = locate(dataset, [CLICKS, BUYS], source, Path(scratch))
         for view, file, columns, projection in (
             ("clicks", CLICKS, CLICK_COLUMNS, f"session, epoch_ms(time) AS time, item, {CONTEXT}"),
             ("buys", BUYS, BUY_COLUMNS, "session, epoch_ms(time) AS time, item"),
@@ -152,9 +152,9 @@ def write(
             read_parquet(connection, table).create_view(view)
         query = "SELECT count(*), count(DISTINCT session), count(DISTINCT item) FROM clicks"
         for unit, count in zip(("clicks", "sessions", "items"), connection.sql(query).fetchall()[0], strict=True):
-            check_count(publisher, CLICKS, unit, count, counts[unit], partial)
+            check_count(dataset, CLICKS, unit, count, counts[unit], partial)
         purchases = connection.sql("SELECT count(*) FROM buys").fetchall()[0][0]
-        check_count(publisher, BUYS, "purchases", purchases, counts["purchases"], partial)
+        check_count(dataset, BUYS, "purchases", purchases, counts["purchases"], partial)
         for query, table_name in ((EVENTS, "events"), (IMPRESSIONS, "impressions")):
             save(connection.sql(query), draft / f"{table_name}.parquet", f"{CLICKS} and {BUYS}")
         (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")

@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.impressions import check_label_rule, check_row_ids, impressions_of_events
-from openlum.prepare.table_checks import ALREADY_IN_DATASET, LATE_LABEL, POSITION, CheckedTable
+from openlum.prepare.row_checks import ALREADY_IN_DATASET, LATE_LABEL, POSITION, CheckedTable
 from openlum.schema import Schema
 
 MISSING_ITEM = "item not in the item table"
@@ -171,10 +171,9 @@ def clean_part(engine: Engine, part: Path, rules: RejectionRules, out: Path) -> 
 
 
 def _late_labels(engine: Engine, name: str, rows: ir.Table, first_position: int) -> ir.Table | None:
-    """Find rows that differ only in position and label, where one row has no label and another has one; one row of them stays.
+    """Find rows that differ only in position and label, if one of them has no label. Keep the earlier row and give it the label.
 
-    The earlier row stays. If it has no label, it takes the label of the other row: knowledge may have been written under its row
-    id already, and the labelled row must have the same id.
+    The earlier row keeps its row id, because knowledge may already refer to it.
 
     Returns:
         The columns `POSITION`, reason (null where the row stays) and label (the label that the row takes); None if there are no

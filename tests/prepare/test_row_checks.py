@@ -36,7 +36,7 @@ SCHEMA: dict[str, Any] = {
 GOOD = [(f"u{n}", "a", str(START + n), "home", 1.0, [0.0, 1.0], "2020-05-05") for n in range(4)]
 
 row = st.tuples(
-    st.sampled_from(["u0", "u1", "crowd", None, ""]),
+    st.sampled_from(["u0", "u1", "robot", None, ""]),
     st.sampled_from(["a", "b", "unheard of", None]),
     st.sampled_from([str(START), str(START + 1), "2020-09-13T12:00:00", "soon", "-5", "99999999999", "nan", None]),
     st.sampled_from(["home", None]),
@@ -108,8 +108,8 @@ def test_each_fault_has_its_reason(tmp_path: Path) -> None:
         "item not in the item table": (user, "unheard of", time, scenario, price, content, seen),
         "duplicate": GOOD[2],
     }
-    crowd = [("crowd", item, str(START + n), scenario, price, content, seen) for n in range(7)]
-    info = prepare(write_files(tmp_path, [GOOD, [*faults.values(), *crowd]]), tmp_path / "dataset")
+    robot = [("robot", item, str(START + n), scenario, price, content, seen) for n in range(7)]
+    info = prepare(write_files(tmp_path, [GOOD, [*faults.values(), *robot]]), tmp_path / "dataset")
     expected = {f"events: {reason}": 1 for reason in faults} | {"events: user with more than 6 events": 7}
     assert info.rejected == expected
     assert info.counts["events"] == len(GOOD)

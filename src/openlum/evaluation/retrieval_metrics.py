@@ -33,11 +33,11 @@ def rank_of_target(scores: Tensor, target: Tensor) -> Tensor:
     return (~(scores < target_score)).sum(1)
 
 
-def ranking_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[str, float]:
+def retrieval_metrics(rank: Sequence[int] | np.ndarray, at: Sequence[int]) -> dict[str, float]:
     """Return the means over users of HR@k, NDCG@k (with one relevant item: 1 / log2(1 + rank)) and MRR.
 
     Example:
-        >>> ranking_metrics([1, 3, 20], at=[10])
+        >>> retrieval_metrics([1, 3, 20], at=[10])
         {'hr@10': 0.6666666666666666, 'ndcg@10': 0.5, 'mrr': 0.46111111111111114}
     """
     return {name: float(values.mean()) for name, values in user_metrics(rank, at).items()}

@@ -1,4 +1,4 @@
-"""Reliability of a ranker's probabilities: predicted and observed shares of positive rows, in bins of the prediction.
+"""Calibration curve of a ranker: predicted and observed shares of positive rows, in bins of the prediction.
 
 Shapes: S seeds, I rows, n predictions of a bin.
 """
@@ -17,12 +17,12 @@ MIN_ROWS_PER_BIN = 50
 """Fewest rows per bin, on average; with fewer rows there are fewer bins."""
 
 
-def reliability(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, Any]]:
+def calibration_curve(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, Any]]:
     """Return predicted and observed shares of positive rows in bins with equally many predictions, lowest bin first.
 
     The seeds are pooled: a row counts once per seed, each time in the bin of that seed's prediction. Equal predictions share a
-    bin. The interval is the wider of two: the interval of a share of independent rows (Wilson 1927), which allows for a rare
-    event that was missed by chance, and the interval for rows that depend on each other by user and item (`compare_means`).
+    bin. The interval is the wider one of two intervals: Wilson's (1927) for independent rows, which is valid for rare events,
+    and the interval of `compare_means` for rows that share users and items.
 
     Args:
         rows: the rows that were predicted.
@@ -44,7 +44,7 @@ def reliability(rows: Rows, probabilities: list[np.ndarray]) -> list[dict[str, A
 def _bin(
     label: np.ndarray, user: np.ndarray, item: np.ndarray, row: np.ndarray, predicted: np.ndarray, seeds: int
 ) -> dict[str, Any]:
-    """Return one bin of `reliability`.
+    """Return one bin of `calibration_curve`.
 
     Args:
         label: (I,) labels of all rows.
@@ -56,7 +56,7 @@ def _bin(
     """
     bin_label = label[row].astype(np.float64)
     mean, observed = float(predicted.mean()), float(bin_label.mean())
-    dependent = compare_means(user[row], item[row], [bin_label], [predicted]).ci95  # of observed less predicted
+    dependent = compare_means(user[row], item[row], [bin_label], [predicted]).ci95  # of observed minus predicted
     positives, rows = round(bin_label.sum() / seeds), max(round(len(row) / seeds), 1)
     independent = binomtest(positives, rows).proportion_ci(method="wilson")
     low = min(mean + dependent[0], float(independent.low), observed)

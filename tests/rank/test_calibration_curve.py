@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.reliability import MAX_BINS, MIN_ROWS_PER_BIN, reliability
+from openlum.rank.calibration_curve import MAX_BINS, MIN_ROWS_PER_BIN, calibration_curve
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def rows(data: RankingData, probability: np.ndarray) -> Rows:
 
 
 def test_bins_have_equally_many_predictions_and_their_means(rows: Rows, probability: np.ndarray) -> None:
-    bins = reliability(rows, [probability])
+    bins = calibration_curve(rows, [probability])
     order = np.argsort(probability)
     for bin, index in zip(bins, np.array_split(order, MAX_BINS), strict=True):
         assert abs(bin["predictions"] - len(index)) <= 1
@@ -36,7 +36,7 @@ def test_bins_have_equally_many_predictions_and_their_means(rows: Rows, probabil
 
 def test_intervals_contain_true_probabilities_and_not_wrong_ones(rows: Rows, probability: np.ndarray) -> None:
     def misses(prediction: np.ndarray) -> int:
-        bins = reliability(rows, [prediction])
+        bins = calibration_curve(rows, [prediction])
         return sum(not bin["ci95"][0] <= bin["predicted"] <= bin["ci95"][1] for bin in bins)
 
     assert misses(probability) <= 2
@@ -45,7 +45,7 @@ def test_intervals_contain_true_probabilities_and_not_wrong_ones(rows: Rows, pro
 
 
 def test_a_row_counts_once_per_seed(rows: Rows, probability: np.ndarray) -> None:
-    one, two = reliability(rows, [probability]), reliability(rows, [probability, probability])
+    one, two = calibration_curve(rows, [probability]), calibration_curve(rows, [probability, probability])
     assert [bin["predictions"] for bin in two] == [2 * bin["predictions"] for bin in one]
     for a, b in zip(one, two, strict=True):  # the same rows twice are not more evidence
         assert b["observed"] == pytest.approx(a["observed"])
@@ -53,22 +53,22 @@ def test_a_row_counts_once_per_seed(rows: Rows, probability: np.ndarray) -> None
 
 
 def test_equal_predictions_share_a_bin(rows: Rows) -> None:
-    assert len(reliability(rows, [np.full(len(rows), 0.3)])) == 1
+    assert len(calibration_curve(rows, [np.full(len(rows), 0.3)])) == 1
     halves = np.where(np.arange(len(rows)) % 3 == 0, 0.2, 0.6)
-    bins = reliability(rows, [halves])
+    bins = calibration_curve(rows, [halves])
     assert [bin["predicted"] for bin in bins] == pytest.approx([0.2, 0.6])
     assert [bin["predictions"] for bin in bins] == [(halves == 0.2).sum(), (halves == 0.6).sum()]
 
 
 def test_few_rows_make_few_bins(rows: Rows, probability: np.ndarray) -> None:
     index = torch.arange(3 * MIN_ROWS_PER_BIN)
-    assert len(reliability(rows.take(index), [probability[: len(index)]])) == 3
-    assert len(reliability(rows.take(index[:5]), [probability[:5]])) == 1
+    assert len(calibration_curve(rows.take(index), [probability[: len(index)]])) == 3
+    assert len(calibration_curve(rows.take(index[:5]), [probability[:5]])) == 1
 
 
 def test_the_interval_of_a_bin_without_positives_is_above_zero(rows: Rows, probability: np.ndarray) -> None:
     negative = copy.copy(rows)
     negative.label = torch.zeros(len(rows))
-    for bin in reliability(negative, [probability * 1e-6]):
+    for bin in calibration_curve(negative, [probability * 1e-6]):
         assert bin["observed"] == bin["ci95"][0] == 0
         assert bin["ci95"][1] > 1 / bin["predictions"]

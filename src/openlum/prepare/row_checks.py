@@ -1,4 +1,4 @@
-"""Checks of the tables of a log: rows that cannot be used are rejected, counted, and stored with file, row and reason."""
+"""Check the rows of the tables of a log. Unusable rows are rejected, counted, and stored with file, row and reason."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from openlum.prepare.inputs.raw_table import POSITION, raw_table
 from openlum.schema import Schema, parse_time
 
 ALREADY_IN_DATASET = "already in the dataset"
-"""Reason for a row that repeats a row of an earlier preparation. Such rows are normal where logs overlap."""
+"""Reason for a row that repeats a row of an earlier preparation. Such rejections are expected where logs overlap."""
 LATE_LABEL = "label of an earlier row that had none"
-"""Reason for a row that only brings the label of an earlier row, which takes the label. Such rows are normal too."""
+"""Reason for a new row whose label was moved to the earlier unlabelled row. Such rejections are expected."""
 NORMAL_REASONS = (ALREADY_IN_DATASET, LATE_LABEL)
 """Reasons that do not count towards `max_rejected`."""
 TOP_REASONS = 5
@@ -51,12 +51,12 @@ class CheckedTable:
 
     @property
     def usable(self) -> ir.Table:
-        """The rows without a fault of their own: `POSITION` and the roles."""
+        """The rows that passed all checks of single rows: `POSITION` and the roles."""
         return self.rows.filter(self.rows["reason"].isnull()).drop("reason")
 
 
-class TableChecker:
-    """Opens the tables of a log, separates the rejected rows, and counts rows and reasons.
+class RowChecker:
+    """Checks every row of the tables of a log, and counts rejected rows and reasons.
 
     Args:
         engine: the engine that computes tables.
@@ -188,10 +188,15 @@ class TableChecker:
             rows.aggregate(rows=rows.count(), faulty=rows["reason"].count(), **positions, **cut)
         )[0]
         expected, first = checked.source.rows, self._earlier_counts.get(f"{name}_in", 0)
-        if (totals["rows"], totals["lowest"], totals["highest"]) != (expected, first, first + expected - 1):
+        if totals["rows"] != expected:
+            raise InputError(
+                f"{name}: {totals['rows']:,} rows were read, but the files have {expected:,} rows; a file has changed while it "
+                "was read: run the command again"
+            )
+        if (totals["lowest"], totals["highest"]) != (first, first + expected - 1):
             raise RuntimeError(
-                f"{name}: {totals['rows']:,} rows were read, with the positions {totals['lowest']} to {totals['highest']}, but "
-                f"the files have {expected:,} rows, and the first position must be {first}"
+                f"{name}: the rows have the positions {totals['lowest']} to {totals['highest']}, but the first position must be "
+                f"{first} and the last position {first + expected - 1}"
             )
         for column in cut:
             if totals[column]:
