@@ -111,7 +111,7 @@ def test_a_failure_names_the_training(
 def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None:
     error = lum_bench("ranking", "-d", "tiny", "--seeds", "2", "--models", "3").exception
     assert isinstance(error, InputError)
-    assert "--models 3: with 2 seeds no more than 2 trainings are used; raise --seeds" in str(error)
+    assert "--models 3: 2 seeds use at most 2 trainings; raise --seeds" in str(error)
 
 
 def test_an_unknown_table_is_refused() -> None:
