@@ -67,7 +67,7 @@ def measure(width: int, layers: int, heads: int, steps: int) -> dict[str, float]
         history, events = batch(np.random.default_rng(seed), pad)
         began = time.perf_counter()
         optimizer.zero_grad()
-        objective.total(objective(model, history)).backward()
+        objective.total(objective(getattr(model, "network", model), history)).backward()
         optimizer.step()
         return 2 * events / (time.perf_counter() - began)
 
