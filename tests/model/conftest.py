@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
@@ -55,7 +56,9 @@ def fill_zero_weights(model: LargeUserModel) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith(("_out.weight", ".out.weight", "shortcut.weight", ".bias")) and parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.3)
-        elif name == "last.weight":  # its input is long: with a larger std, the last event would hide the condition
+        elif name.endswith(
+            "last.weight"
+        ):  # its input is long: with a larger std, the last event would hide the condition
             torch.nn.init.normal_(parameter, std=0.05)
 
 
@@ -75,7 +78,7 @@ def small_model(encoder: Literal["transformer", "hstu"], time_fields: Sequence[T
     conditions = {s.name: Vocabulary([f"{s.name}{v}" for v in range(1, s.size)]) for s in CONDITION if s.size}
     model = LargeUserModel(config, Processor(items, titles, conditions)).eval()
     fill_zero_weights(model)
-    model.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
+    model.network.item_encoder.set_features(random_fields(ITEM, ITEMS, np.random.default_rng(1)))
     return model
 
 
@@ -93,6 +96,10 @@ def double_model(model: LargeUserModel) -> LargeUserModel:
 @torch.no_grad()
 def causal_answers(model: LargeUserModel, history: History) -> torch.Tensor:
     """Return the answers (L, E) of one plain autoregressive pass, at the condition token of every event."""
-    output, _ = model.user_encoder.encode_history(model._tokens(history)[0], 2 * history.offsets)
+    recorded: list[torch.Tensor] = []
+    hook = model.network.user_encoder.token_norm.register_forward_pre_hook(lambda _, inputs: recorded.append(inputs[0]))
+    model.encode_history(history)
+    hook.remove()
+    output, _ = model.network.user_encoder.encode_history(recorded[0], 2 * history.offsets)
     assert output is not None
-    return model._to_item_space(output[0::2])
+    return F.normalize(model.network.head(output[0::2]), dim=-1)

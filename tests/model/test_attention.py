@@ -7,6 +7,7 @@ from torch import Tensor
 
 from openlum.model import attention
 from openlum.model.attention import causal_attention, pointwise_attention, question_attention, relative_bias
+from openlum.model.plan import HistoryPlan, QuestionPlan
 
 H, WIDTH = 2, 3
 LENGTHS = [4, 0, 1, 12, 3]
@@ -56,7 +57,8 @@ def test_relative_bias_is_the_bias_of_the_distance(positions: int, n: int) -> No
 def test_attention_of_tokens_equals_single_loops(pointwise: bool) -> None:
     q, k, v = (random_tensor(sum(LENGTHS), H, WIDTH, seed=seed) for seed in range(3))
     bias = random_tensor(H, P, seed=3)
-    result = pointwise_attention(q, k, v, offsets(), bias) if pointwise else causal_attention(q, k, v, offsets())
+    plan = HistoryPlan(offsets(), q.device)
+    result = pointwise_attention(q, k, v, plan, bias) if pointwise else causal_attention(q, k, v, plan)
     assert result.shape == q.shape
     for begin, end in zip(offsets()[:-1].tolist(), offsets()[1:].tolist(), strict=True):
         for token in range(begin, end):
@@ -79,7 +81,8 @@ def test_attention_of_questions_equals_single_loops(
     bias = random_tensor(H, P, seed=5)
     user = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(QUESTIONS))
     prefix = torch.tensor([0, 4, 2, 0, 0, 1, 12, 1, 5, 0])
-    result = question_attention(q, (own_k, own_v), (k, v), (LENGTHS, QUESTIONS), prefix, bias if pointwise else None)
+    plan = QuestionPlan(offsets(), user, prefix)
+    result = question_attention(q, (own_k, own_v), (k, v), plan, bias if pointwise else None)
     assert result.shape == q.shape
     for question in range(sum(QUESTIONS)):
         begin, visible = int(offsets()[user[question]]), int(prefix[question])
@@ -93,7 +96,5 @@ def test_attention_of_questions_equals_single_loops(
 
 def test_no_questions_have_no_answers() -> None:
     q, k = random_tensor(0, H, WIDTH), random_tensor(sum(LENGTHS), H, WIDTH)
-    assert (
-        question_attention(q, (q, q), (k, k), (LENGTHS, [0] * len(LENGTHS)), torch.zeros(0, dtype=torch.int64)).shape
-        == q.shape
-    )
+    none = torch.zeros(0, dtype=torch.int64)
+    assert question_attention(q, (q, q), (k, k), QuestionPlan(offsets(), none, none)).shape == q.shape

@@ -72,9 +72,9 @@ def test_rows_of_old_values_are_copied_and_rows_of_new_values_are_random(
         initialised_model(grown, initial_dir),
         build_model(grown, golden.SHAPE, seed=1),
     )
-    initial_weights, fresh_weights = dict(initial.named_parameters()), dict(fresh.named_parameters())
+    initial_weights, fresh_weights = dict(initial.network.named_parameters()), dict(fresh.network.named_parameters())
     longer = 0
-    for name, weight in model.named_parameters():
+    for name, weight in model.network.named_parameters():
         rows = len(initial_weights[name]) if weight.dim() else None
         assert torch.equal(weight[:rows] if rows else weight, initial_weights[name]), name
         if rows and len(weight) > rows:
@@ -82,11 +82,13 @@ def test_rows_of_old_values_are_copied_and_rows_of_new_values_are_random(
             longer += 1
     assert longer == len(NAMES) + 2  # the last layer of a feedback head has weights and biases for each value
     old_items = len(small_dataset.vocabulary("items"))
-    assert torch.equal(model.item_encoder.trained_items[1:old_items], initial.item_encoder.trained_items[1:])
-    assert initial.item_encoder.trained_items[1:].any()
-    assert not model.item_encoder.trained_items[old_items:].any()
+    assert torch.equal(
+        model.network.item_encoder.trained_items[1:old_items], initial.network.item_encoder.trained_items[1:]
+    )
+    assert initial.network.item_encoder.trained_items[1:].any()
+    assert not model.network.item_encoder.trained_items[old_items:].any()
     features = grown.item_features()["content"]
-    assert torch.equal(dict(model.item_encoder.named_buffers())["feature_2"], torch.from_numpy(features))
+    assert torch.equal(dict(model.network.item_encoder.named_buffers())["feature_2"], torch.from_numpy(features))
 
 
 def test_training_continues_from_the_loss_of_the_initial_model(
@@ -98,7 +100,7 @@ def test_training_continues_from_the_loss_of_the_initial_model(
         spans = Spans(user_index, 0 * user_index, dataset.sequences.valid_at)
         torch.manual_seed(0)
         with torch.no_grad():
-            return float(objective.total(objective(model.eval(), History.gather(dataset.sequences, spans))))
+            return float(objective.total(objective(model.eval().network, History.gather(dataset.sequences, spans))))
 
     before, after = (
         loss(LargeUserModel.load(initial_dir), small_dataset),

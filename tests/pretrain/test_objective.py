@@ -36,7 +36,7 @@ def trainer(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
 def outputs(trainer: Trainer, history: History, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Return the answers and logits that the losses of a batch are computed from, (L, ...) each, in the order of the events."""
     recorded: list[Tensor] = []
-    answer_and_predict_feedback = trainer.model.answer_and_predict_feedback
+    answer_and_predict_feedback = trainer.model.network.answer_and_predict_feedback
 
     def record(*arguments):
         answers, logits = answer_and_predict_feedback(*arguments)
@@ -44,8 +44,8 @@ def outputs(trainer: Trainer, history: History, monkeypatch: pytest.MonkeyPatch)
         return answers, logits
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.model, "answer_and_predict_feedback", record)
-        trainer.objective(trainer.model, history)
+        patch.setattr(trainer.model.network, "answer_and_predict_feedback", record)
+        trainer.objective(trainer.model.network, history)
     return recorded
 
 

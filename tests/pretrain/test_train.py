@@ -65,7 +65,7 @@ def test_training_lowers_the_loss(small_dataset: Dataset, tmp_path: Path) -> Non
         trainer.model.eval()
         history = History.gather(small_dataset.sequences, batch)
         with torch.no_grad():
-            return float(trainer.objective.total(trainer.objective(trainer.model, history)))
+            return float(trainer.objective.total(trainer.objective(trainer.model.network, history)))
 
     before = loss()
     trainer.run()
@@ -88,7 +88,7 @@ def test_a_batch_without_known_items_has_finite_gradients(
         small_dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": full_softmax_items})
     )
     history = History.gather(small_dataset.sequences, next(iter(trainer._epoch_batches(0))))
-    losses = trainer.objective(trainer.model, replace(history, item=torch.zeros_like(history.item)))
+    losses = trainer.objective(trainer.model.network, replace(history, item=torch.zeros_like(history.item)))
     assert float(losses.item.detach()) == 0
     trainer.objective.total(losses).backward()
     gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
@@ -109,7 +109,7 @@ def test_an_item_without_training_events_is_not_a_negative(
     trainer = new_trainer(
         dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": full_softmax_items, "negatives": 64})
     )
-    trained_items = trainer.model.item_encoder.trained_items
+    trained_items = trainer.model.network.item_encoder.trained_items
     assert not trained_items[new]
     assert trained_items[item[item != new]].all()
     all_items = set(range(1, trainer.model.config.items))
@@ -117,7 +117,7 @@ def test_an_item_without_training_events_is_not_a_negative(
     assert _candidates(trainer) - {0} == all_items - {new}
     model = build_model(dataset, golden.SHAPE.model_copy(update={"id_dropout": 0.0}), 0)
     without_id_dropout = Trainer(model, dataset, trainer.settings, tmp_path / "without id dropout")
-    assert model.item_encoder.trained_items.all()
+    assert model.network.item_encoder.trained_items.all()
     assert _candidates(without_id_dropout) - {0} == all_items
 
 
@@ -174,7 +174,7 @@ def test_the_model_directory_is_complete(small_dataset: Dataset, tmp_path: Path)
 def test_the_message_of_a_diverging_training_names_the_learning_rate(small_dataset: Dataset, tmp_path: Path) -> None:
     trainer = new_trainer(small_dataset, tmp_path)
     with torch.no_grad():
-        trainer.model.head.weight.fill_(float("nan"))
+        trainer.model.network.head.weight.fill_(float("nan"))
     with pytest.raises(InputError, match=r"training loss is nan at step 0; lower pretrain\.learning_rate"):
         trainer.run()
 

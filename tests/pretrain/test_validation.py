@@ -34,7 +34,7 @@ def test_recall_and_loss_of_no_events_are_empty() -> None:
 def test_the_order_of_events_in_a_second_changes_no_metric(small_dataset: Dataset) -> None:
     """Questions see the events of earlier seconds. For a retrieval model, the order within a second counts."""
     model = build_model(small_dataset, SHAPE, seed=0)
-    torch.nn.init.normal_(model.last.weight)  # in a new model, questions ignore the history
+    torch.nn.init.normal_(model.network.last.weight)  # in a new model, questions ignore the history
     dataset = Dataset(small_dataset.path)
     sequences = dataset.sequences
     validation = validation_set(dataset, "time", 1000, 10**6, 0)

@@ -1,10 +1,11 @@
 """Files of tensors in the safetensors format, which holds numbers and text and never code."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from openlum.errors import InputError
@@ -41,3 +42,22 @@ def read_tensors(file: Path, remedy: str) -> dict[str, Tensor]:
         raise InputError(f"{file}: no such file; {remedy}") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: cannot be read ({error}); {remedy}") from None
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """Return tensors by name, and text, in the safetensors format."""
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+def tensors_from_bytes(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors, on the CPU, and the text that `tensors_to_bytes` was given.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    try:
+        tensors = load(data)
+    except (SafetensorError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return tensors, header.get("__metadata__", {})

@@ -4,5 +4,15 @@ from openlum.model.batch import History, Questions
 from openlum.model.large_user_model import LargeUserModel, default_device
 from openlum.model.processor import Processor
 from openlum.model.settings import ModelConfig, ModelSettings
+from openlum.model.user_state import UserState
 
-__all__ = ["History", "LargeUserModel", "ModelConfig", "ModelSettings", "Processor", "Questions", "default_device"]
+__all__ = [
+    "History",
+    "LargeUserModel",
+    "ModelConfig",
+    "ModelSettings",
+    "Processor",
+    "Questions",
+    "UserState",
+    "default_device",
+]

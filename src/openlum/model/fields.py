@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openlum.model.batch import Fields
+from openlum.model.initialisation import constant_tokens, unit_rows_, zero_
 from openlum.schema import FieldSpec
 
 MAX_NUMBER = 6e4
@@ -27,7 +28,7 @@ class Field(nn.Module):
         self.kind = spec.type
         if spec.type in ("categorical", "multi"):
             self.table = nn.Embedding(spec.size, width)
-            nn.init.normal_(self.table.weight, std=width**-0.5)
+            unit_rows_(self.table.weight)
         else:
             # The last input is 1 if the value is known, 0 if it is missing.
             self.linear = nn.Linear(spec.width + 1, width)
@@ -73,7 +74,7 @@ class ConditionEncoder(nn.Module):
 
     def __init__(self, specs: list[FieldSpec], field_width: int, out: int) -> None:
         super().__init__()
-        self.constant = nn.Parameter(torch.randn(out) * 0.02)
+        self.constant = constant_tokens(out)
         self.encoder = TokenEncoder(specs, [field_width] * len(specs), out) if specs else None
 
     def forward(self, values: Fields, n: int) -> Tensor:
@@ -104,7 +105,7 @@ class ItemEncoder(nn.Module):
         identity = FieldSpec(name="(id)", type="categorical", size=items)
         self.specs, self.rows, self.id_dropout = specs, items, id_dropout if specs else 0.0
         self.encoder = TokenEncoder([identity, *specs], [out] + [field_width] * len(specs), out)
-        nn.init.zeros_(self.hidden_id)
+        zero_(self.hidden_id)
         self.register_buffer("trained_items", torch.ones(items, dtype=torch.bool))
         for index, spec in enumerate(specs):
             shape = (items, spec.width) if spec.type in ("multi", "vector") else (items,)

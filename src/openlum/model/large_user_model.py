@@ -1,16 +1,13 @@
-"""The Large User Model: the network, its use with raw values, and saving and loading.
+"""The Large User Model: a network with the processor of its raw values, and saving and loading.
 
-Shapes: B users, L events of all users end to end, T = 2 L tokens, Q questions, D width, E embedding width, V items.
+Shapes: B users, Q questions, E embedding width, R values of a feedback field, V items.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
@@ -22,19 +19,20 @@ from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.model.batch import Fields, History, Questions, erase_fields
+from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
-from openlum.model.fields import ConditionEncoder, ItemEncoder
+from openlum.model.network import Network
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
 from openlum.model.request import Request, check_items, check_question, encode_request
 from openlum.model.settings import ModelConfig
-from openlum.model.state import UserState
-from openlum.model.user_encoder import UserEncoder
+from openlum.model.state import HistoryState
+from openlum.model.user_state import UserState
+from openlum.model.weights import WeightsCache, weights_fingerprint
 
-TEMPERATURE = 0.07
-LARGEST_SCALE = 100.0
 REMEDY = "pretrain again on this dataset"
+CATALOGUE_CHUNK = 65_536
+"""Number of items that are embedded at a time."""
 
 
 def default_device() -> torch.device:
@@ -42,20 +40,10 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _previous_rows(x: Tensor, offsets: Tensor) -> Tensor:
-    """Shift rows (L, D) by one within each user, and return (L, D); a user's first row becomes 0."""
-    first = torch.zeros(len(x), dtype=torch.bool)
-    first[offsets[:-1][offsets.diff() > 0]] = True
-    return x.roll(1, 0).masked_fill(first[:, None].to(x.device), 0.0)
-
-
-def _feedback_head(width: int, values: int) -> nn.Sequential:
-    """Return the head from outputs of questions and tokens of their items, (Q, 2 D), to logits of feedback values, (Q, R)."""
-    return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
-
-
 class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["recommender-system"]):
     """A model that encodes histories of *condition, item* pairs and answers questions with vectors in the space of items.
+
+    It has the network, `network`, which computes with tensors, and the processor, `processor`, which converts raw values.
 
     Examples:
         >>> model = LargeUserModel.from_pretrained("runs/ml-1m/model")                     # doctest: +SKIP
@@ -67,153 +55,73 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         super().__init__()
         self.config = config
         self.processor = processor
-        settings = config.settings
-        self.item_encoder = ItemEncoder(
-            config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
-        )
-        condition_specs = config.condition if settings.conditions else []
-        self.condition_encoder = ConditionEncoder(condition_specs, settings.field_width, settings.width)
-        # Both are normalised, so that neither dominates a token that is the sum of both.
-        self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
-        self.condition_norm = nn.RMSNorm(settings.width)
-        self.shortcut = nn.Linear(settings.width, settings.width, bias=False)
-        nn.init.zeros_(self.shortcut.weight)
-        self.last = nn.Linear(settings.width, settings.width, bias=False)
-        nn.init.zeros_(self.last.weight)
-        self.user_encoder = UserEncoder(settings)
-        self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
-        self.feedback_token = nn.Parameter(torch.zeros(settings.width))
-        self.feedback_heads = nn.ModuleList(
-            _feedback_head(settings.width, spec.size - 1) for spec in config.feedback_targets
-        )
-        self.log_scale = nn.ParameterDict(
-            {kind: nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) for kind in ("item", "feedback")}
-        )
+        self.network = Network(config)
+        self._catalogue: WeightsCache[Tensor] = WeightsCache()
+        self._fingerprint: WeightsCache[str] = WeightsCache()
 
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.head.weight.device
-
-    def scale(self, kind: str) -> Tensor:
-        """Return the inverse temperature, (), of the `item` or the `feedback` loss."""
-        return self.log_scale[kind].exp()
-
-    @torch.no_grad()
-    def bound_scales(self) -> None:
-        """Limit the inverse temperatures to `LARGEST_SCALE`. Training calls this after every optimiser step."""
-        for scale in self.log_scale.values():
-            scale.clamp_(max=math.log(LARGEST_SCALE))
+        return self.network.device
 
     def items(self, ids: Tensor | None = None) -> Tensor:
-        """Return unit-length embeddings of items, (n, E); without `ids`, the embeddings of the whole catalogue, (V, E).
+        """Return the embeddings of items, (n, E), of unit length. See `Network.items`."""
+        return self.network.items(ids)
 
-        Id 0 and ids from V on, which the model does not have, give the embedding of an unknown item.
+    def catalogue(self) -> Tensor:
+        """Return the embeddings of all items, (V, E), for use and not for training.
+
+        They are computed once for the current weights and then kept, which takes memory for V E numbers. Do not change them in
+        place.
         """
-        ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
-        return F.normalize(self.item_encoder(ids), dim=-1)
+        self.eval()
+        return self._catalogue.get(self.network.item_encoder, self._embed_catalogue)
 
-    def encode_history(self, history: History, items: Tensor | None = None) -> UserState:
-        """Return the state of histories, from which answers to questions are computed.
+    def _embed_catalogue(self) -> Tensor:
+        # Not in inference mode, so that callers may use the embeddings in both modes.
+        with torch.inference_mode(False), torch.no_grad():
+            ids = torch.arange(self.config.items, device=self.device)
+            return torch.cat([self.network.items(chunk) for chunk in ids.split(CATALOGUE_CHUNK)])
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """A fingerprint of the weights and the configuration. It is computed once for the current weights."""
+        return self._fingerprint.get(self.network, lambda: weights_fingerprint(self.config, self.network))
+
+    def user_state(self, history: Sequence[Mapping[str, Any]] = ()) -> UserState:
+        """Return the state of one user, which can be kept, extended by new events, and asked.
 
         Args:
-            history: of B users.
-            items: (L, E) embeddings of the history's items, if they are computed already.
-        """
-        tokens, last_event = self._tokens(history, items)
-        state = self.user_encoder.encode_history(tokens, 2 * history.offsets, with_output=False)[1]
-        state.last_event = last_event
-        return state
+            history: the user's events, as in `ask`.
 
-    def answer_questions(self, state: UserState, questions: Questions) -> Tensor:
+        Raises:
+            InputError: as in `ask`.
+        """
+        return UserState.empty(self).extend(history)
+
+    def encode_history(self, history: History) -> HistoryState:
+        """Return the state of the histories of B users, from which answers to questions are computed."""
+        return self.network.encode_history(history)
+
+    def answer_questions(self, state: HistoryState, questions: Questions) -> Tensor:
         """Return the answers to questions, (Q, E), of unit length (the group query)."""
-        return self._to_item_space(self._group_query(state, [(questions, self._question_token(state, questions))])[0])
+        return self.network.answer_questions(state, questions)
 
     def predict_feedback_logits(
-        self, state: UserState, questions: Questions, items: Tensor | None = None
+        self, state: HistoryState, questions: Questions, items: Tensor | None = None
     ) -> list[Tensor]:
-        """Return logits of the feedback that users would give to the items of questions (the group query).
-
-        If the log has no feedback, the prediction is whether the user would take the item. In this case, the model ignores all
-        condition fields of the questions except the time fields.
-
-        Args:
-            state: of the histories.
-            questions: with `item`.
-            items: (Q, E) embeddings of the items, if they are computed already.
-
-        Returns:
-            For each of `config.feedback_targets`, the logits, (Q, R), of its values 1 to R.
-        """
-        return self.answer_and_predict_feedback(state, [], questions, items)[1]
+        """Return logits of the feedback to the items of questions. See `Network.predict_feedback_logits`."""
+        return self.network.predict_feedback_logits(state, questions, items)
 
     def answer_and_predict_feedback(
         self,
-        state: UserState,
+        state: HistoryState,
         item_questions: Sequence[Questions],
         feedback_questions: Questions,
         items: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the results of `answer_questions` and `predict_feedback_logits`. One common pass costs less than two passes.
-
-        Args:
-            state: of the histories.
-            item_questions: groups of questions that search for items.
-            feedback_questions: questions that predict the feedback to an item.
-            items: (Q, E) embeddings of the items of `feedback_questions`, if they are computed already.
-
-        Returns:
-            The answers to each group, (Q, E), and the logits of each of `config.feedback_targets`, (Q, R).
-        """
-        assert feedback_questions.item is not None
-        if not self.config.feedback:
-            # A negative item often comes from another scenario than the question, which would reveal that it is a negative.
-            untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
-            condition = erase_fields(feedback_questions.condition, self.config.condition, untimed)
-            feedback_questions = replace(feedback_questions, condition=condition)
-        item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
-        groups = [(group, self._question_token(state, group)) for group in item_questions]
-        feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
-        groups.append((feedback_questions, feedback_token))
-        *outputs, feedback_output = self._group_query(state, groups)
-        logits = [head(torch.cat([feedback_output, item], 1)) for head in self.feedback_heads]
-        return [self._to_item_space(output) for output in outputs], logits
-
-    def _group_query(self, state: UserState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
-        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories."""
-        user_index, prefix = (
-            torch.cat([getattr(questions, name) for questions, _ in groups]) for name in ("user_index", "prefix")
-        )
-        tokens = torch.cat([token for _, token in groups])
-        output = self.user_encoder.answer_questions(state, tokens, user_index, 2 * prefix)
-        return list(output.split([len(token) for _, token in groups]))
-
-    def _tokens(self, history: History, items: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the tokens (T, D) of histories and `UserState.last_event`, (L, D); `items` as in `encode_history`."""
-        condition = self._condition_token(history.condition, len(history.item))  # (L, D)
-        item = self.item_token(self.items(history.item) if items is None else items)  # (L, D)
-        # The item token includes its condition, so that attention need not look up the condition token first.
-        item = item + self.shortcut(condition)
-        # The token of a question carries the last event. Otherwise the first layer's attention would have nothing to search for.
-        last_event = self.last(item)  # (L, D)
-        condition = condition + _previous_rows(last_event, history.offsets)
-        return torch.stack([condition, item], 1).flatten(0, 1), last_event
-
-    def _condition_token(self, condition: Fields, n: int) -> Tensor:
-        """Return the tokens (n, D) of the condition fields of n conditions."""
-        return self.condition_norm(self.condition_encoder(condition, n))
-
-    def _question_token(self, state: UserState, questions: Questions) -> Tensor:
-        """Return the tokens (Q, D) of questions: the condition, and the last event that the question may see."""
-        token = self._condition_token(questions.condition, len(questions.user_index))
-        assert state.last_event is not None
-        begin = state.offsets[questions.user_index].to(token.device) // 2  # (Q,)
-        has_events = questions.prefix > 0
-        last_event = F.embedding((begin + questions.prefix - 1)[has_events], state.last_event)
-        return token.index_add(0, has_events.nonzero().squeeze(1), last_event)
-
-    def _to_item_space(self, output: Tensor) -> Tensor:
-        return F.normalize(self.head(output), dim=-1)
+        """Return answers and feedback logits in one pass. See `Network.answer_and_predict_feedback`."""
+        return self.network.answer_and_predict_feedback(state, item_questions, feedback_questions, items)
 
     @torch.inference_mode()
     def ask(self, history: Sequence[Mapping[str, Any]], questions: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -307,7 +215,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         request = encode_request(self.processor, self.config, history, [check_question(question)])
         answer = self.answer_questions(self._encode_request(request), request.questions.to(self.device))[0]
         history_ids = self.processor.items.encode([event["item"] for event in history[: request.prefix[0]]])
-        similarity = self.items() @ answer  # (V,)
+        similarity = self.catalogue() @ answer  # (V,)
         similarity[0] = -torch.inf
         similarity[torch.from_numpy(history_ids)] = -torch.inf
         best = similarity.topk(min(k, int(similarity.isfinite().sum())))
@@ -318,9 +226,15 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             for item, title, score in zip(items, titles, best.values.tolist(), strict=True)
         ]
 
-    def _encode_request(self, request: Request) -> UserState:
+    def _encode_request(self, request: Request) -> HistoryState:
         self.eval()
         return self.encode_history(request.history.to(self.device))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LargeUserModel":
+        """Move or convert the weights, as `to` does. This frees the memory of values of the previous weights."""
+        self._catalogue.clear()
+        self._fingerprint.clear()
+        return super()._apply(fn, recurse)
 
     def check_compatible(self, dataset: Dataset) -> None:
         """Raise an error if the fields and ids of a dataset do not mean what the model learned.
@@ -337,7 +251,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_json(save_directory / "config.json", self.config.model_dump())
-        write_tensors(self.state_dict(), save_directory / "model.safetensors", {"format": "pt"})
+        write_tensors(self.network.state_dict(), save_directory / "model.safetensors", {"format": "pt"})
         self.processor.save(save_directory)
 
     @classmethod
@@ -378,7 +292,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         weights = directory / "model.safetensors"
         try:
             model = cls(config, processor)
-            model.load_state_dict(read_tensors(weights, "run 'lum pretrain' again"))
+            model.network.load_state_dict(read_tensors(weights, "run 'lum pretrain' again"))
         except (RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError, MemoryError):
             raise InputError(
                 f"{weights}: does not fit {file.name} and this version of openlum; run 'lum pretrain' again"

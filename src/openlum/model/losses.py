@@ -91,7 +91,8 @@ def sampled_softmax_loss(
 
 
 def feedback_contrast_loss(o: Tensor, e: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-    """Return the contrast of a field's feedback values for one item: the mean of `-log softmax_r(scale * sim(o_r, e))[value]`.
+    """Return the contrast of a field's feedback values for one item: the mean of `-log softmax_r(scale * sim(o_r, e))[value]`, 0
+    without positions.
 
     Args:
         o: (N, R, E) answers to the question with each feedback value, unit length.
@@ -99,4 +100,5 @@ def feedback_contrast_loss(o: Tensor, e: Tensor, value: Tensor, scale: Tensor) -
         value: (N,) index of the observed feedback value.
         scale: () inverse temperature.
     """
-    return F.cross_entropy(scale * (o @ e.unsqueeze(-1)).squeeze(-1), value)
+    logits = scale * (o @ e.unsqueeze(-1)).squeeze(-1)  # (N, R)
+    return F.cross_entropy(logits, value, reduction="sum") / max(len(value), 1)

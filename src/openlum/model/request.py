@@ -27,6 +27,10 @@ from openlum.model.settings import ModelConfig
 
 MAX_SECONDS = 1e11
 """Numbers beyond this, the year 5138, cannot be seconds since 1970."""
+QUESTIONS = "questions"
+"""Name of the list of questions in messages."""
+Clock = tuple[int | None, int | None]
+"""The last two different times before an event: the earlier one, and the later one. None stands for no time."""
 RawFields = Mapping[str, Any]
 """Field to raw value: an event has `item` and may have `time`; a question may have `time`."""
 
@@ -60,14 +64,14 @@ def encode_request(processor: Processor, config: ModelConfig, history: Any, ques
     times = check_history(history)
     question_times = check_questions(questions)
     history, questions = list(history), list(questions)  # a deque has no slices
-    prefix = [_events_before(times, time) for time in question_times]
+    prefix = [events_before(times, time) for time in question_times]
     start, window = np.unique(window_start(np.array(prefix), config.settings.max_events), return_inverse=True)
     end = np.zeros_like(start)
     np.maximum.at(end, window, prefix)
     first, last = int(start.min()), int(end.max())
-    events, previous_times = history[first:last], _previous_times(times)[first:last]
-    condition = _conditions(
-        processor, config, events, times[first:last], previous_times, lambda index: _event_name(first + index)
+    events, previous = history[first:last], previous_times(times)[0][first:last]
+    condition = encode_conditions(
+        processor, config, events, times[first:last], previous, lambda index: _row_name("history", first + index)
     )
     items = torch.from_numpy(
         processor.item_ids([event["item"] for event in events], "of the history")
@@ -77,8 +81,8 @@ def encode_request(processor: Processor, config: ModelConfig, history: Any, ques
     )  # (L,)
     offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(end - start)]))
     windows = History(items[index], {name: field[index] for name, field in condition.items()}, offsets)
-    last_times = [_last_time(times[:events_before]) for events_before in prefix]
-    condition = _conditions(processor, config, questions, question_times, last_times, _question_name, strict=True)
+    last_times = [last_time(times[:count]) for count in prefix]
+    condition = encode_conditions(processor, config, questions, question_times, last_times, question_name, strict=True)
     order = np.argsort(window, kind="stable")  # (Q,)
     encoded_questions = Questions(
         {name: field[order] for name, field in condition.items()},
@@ -88,23 +92,29 @@ def encode_request(processor: Processor, config: ModelConfig, history: Any, ques
     return Request(windows, encoded_questions, torch.from_numpy(np.argsort(order)), prefix)
 
 
-def check_history(history: Any) -> list[int | None]:
+def check_history(history: Any, name: str = "history", after: int | None = None) -> list[int | None]:
     """Return the times of a history's events in whole seconds, with None for events without a time.
+
+    Args:
+        history: events, oldest first.
+        name: of the history in messages.
+        after: the last time before these events, in whole seconds.
 
     Raises:
         InputError: if the history is not a list of mappings, an event has no item, a time is wrong, or the events are not
             sorted by time.
     """
     times: list[int | None] = []
-    last: float = -math.inf
-    for index, event in enumerate(_mappings("history", history)):
-        if not _is_id(f"{_event_name(index)}: 'item'", event.get("item")):
-            raise InputError(f"{_event_name(index)} has no 'item'")
-        time = None if event.get("time") is None else seconds(_event_name(index), event["time"])
+    last: float = -math.inf if after is None else after
+    for index, event in enumerate(_mappings(name, history)):
+        where = _row_name(name, index)
+        if not _is_id(f"{where}: 'item'", event.get("item")):
+            raise InputError(f"{where} has no 'item'")
+        time = None if event.get("time") is None else seconds(where, event["time"])
         if time is not None:
             if time < last:
                 raise InputError(
-                    f"{_event_name(index)}: 'time' is earlier than the time of a previous event; sort the events, oldest first"
+                    f"{where}: 'time' is earlier than the time of a previous event; sort the events, oldest first"
                 )
             last = time
         times.append(None if time is None else math.floor(time))
@@ -117,17 +127,17 @@ def check_questions(questions: Any) -> list[int | None]:
     Raises:
         InputError: if there is no question, a question is not a mapping, or a time is wrong.
     """
-    rows = _mappings("questions", questions)
+    rows = _mappings(QUESTIONS, questions)
     if not len(rows):
         raise InputError("questions: expected at least one question; [{}] is the question 'what next?'")
     for index, question in enumerate(rows):
         if "item" in question:
             raise InputError(
-                f"{_question_name(index)} has an 'item'; use predict_feedback(history, items) for questions about items"
+                f"{question_name(index)} has an 'item'; use predict_feedback(history, items) for questions about items"
             )
     times = [row.get("time") for row in rows]
     return [
-        None if time is None else math.floor(seconds(_question_name(index), time)) for index, time in enumerate(times)
+        None if time is None else math.floor(seconds(question_name(index), time)) for index, time in enumerate(times)
     ]
 
 
@@ -187,10 +197,9 @@ def _mappings(name: str, rows: Any) -> list[RawFields]:
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         remedy = "; convert a data frame with frame.to_dict('records')" if hasattr(rows, "columns") else ""
         raise InputError(f"{name}: expected a list of mappings, found {shown(rows)}{remedy}")
-    name_of_row = _event_name if name == "history" else _question_name
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping) or not all(isinstance(key, str) for key in row):
-            raise InputError(f"{name_of_row(index)}: expected a mapping of fields to values, found {shown(row)}")
+            raise InputError(f"{_row_name(name, index)}: expected a mapping of fields to values, found {shown(row)}")
     return list(rows)
 
 
@@ -202,37 +211,44 @@ def _is_id(where: str, value: Any) -> bool:
     return canonical_text(value) is not None
 
 
-def _event_name(index: int) -> str:
-    return f"event {index} of the history"
+def _row_name(name: str, index: int) -> str:
+    return question_name(index) if name == QUESTIONS else f"event {index} of the {name}"
 
 
-def _question_name(index: int) -> str:
+def question_name(index: int) -> str:
+    """Return the name of a question in messages."""
     return f"question {index}"
 
 
-def _events_before(times: Sequence[int | None], question_time: int | None) -> int:
-    """Return the prefix of a question: the number of events before its time; without a time, all."""
+def events_before(times: Sequence[int | None], question_time: int | None) -> int:
+    """Return how many events come before the first event at or after the question's time; without a time, all."""
     if question_time is None:
         return len(times)
     return next((index for index, time in enumerate(times) if time is not None and time >= question_time), len(times))
 
 
-def _previous_times(times: Sequence[int | None]) -> list[int | None]:
-    """Return, for each event, the last time before the event's second, or None if there is no earlier time."""
-    previous_times: list[int | None] = []
-    previous = current = None
+def previous_times(times: Sequence[int | None], earlier: Clock = (None, None)) -> tuple[list[int | None], Clock]:
+    """Return, for each event, the last time before the event's second, and the clock after the events.
+
+    Args:
+        times: of the events.
+        earlier: the clock before the events.
+    """
+    result: list[int | None] = []
+    previous, current = earlier
     for time in times:
         if time is not None and time != current:
             previous, current = current, time
-        previous_times.append(previous)
-    return previous_times
+        result.append(previous)
+    return result, (previous, current)
 
 
-def _last_time(times: Sequence[int | None]) -> int | None:
+def last_time(times: Sequence[int | None]) -> int | None:
+    """Return the last time of events, or None if no event has a time."""
     return next((time for time in reversed(times) if time is not None), None)
 
 
-def _conditions(
+def encode_conditions(
     processor: Processor,
     config: ModelConfig,
     rows: Sequence[RawFields],

@@ -1,23 +1,30 @@
-"""The state of histories that the model has encoded.
+"""The state of histories that the network has encoded. Questions need nothing else of a history.
 
-Shapes: T tokens of B users end to end, L = T / 2 events, D width, H heads, d = D / H.
+Shapes: T tokens of B users end to end, L = T / 2 events, D width.
 """
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from openlum.model.blocks.block import BlockState
+
 
 @dataclass
-class UserState:
-    """The keys and values of histories in every layer: everything that questions need of a history, computed once."""
+class EncoderState:
+    """What the user encoder keeps of histories."""
 
-    keys: list[Tensor]
-    """One tensor per layer: (T, H, d)."""
-    values: list[Tensor]
-    """One tensor per layer: (T, H, d)."""
+    blocks: list[BlockState]
+    """The state of each block."""
     offsets: Tensor
     """(B + 1,) int64 on the CPU: index of each user's first token, then T."""
-    last_event: Tensor | None = None
-    """(L, D): the vector that is added to the token of a question if this event is the last event in its prefix. Only the
-    Large User Model uses it."""
+
+
+@dataclass
+class HistoryState:
+    """What the network keeps of histories."""
+
+    encoder: EncoderState
+    """The state of the user encoder."""
+    last_event: Tensor
+    """(L, D): the vector that is added to the token of a question if this event is the last event in its prefix."""

@@ -1,19 +1,22 @@
 """The user encoder: a stack of causal blocks over the tokens of many users end to end, and the group query.
 
-Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H.
+Shapes: T tokens of B users end to end, n new tokens, Q questions, D width.
 """
 
+from collections.abc import Callable
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
+from openlum.model.blocks.block import Block, BlockState
 from openlum.model.blocks.hstu import HstuBlock
 from openlum.model.blocks.transformer import TransformerBlock
+from openlum.model.plan import ExtensionPlan, HistoryPlan, QuestionPlan
 from openlum.model.settings import ModelSettings
-from openlum.model.state import UserState
+from openlum.model.state import EncoderState
 
-BLOCKS = {"transformer": TransformerBlock, "hstu": HstuBlock}
+BLOCKS: dict[str, Callable[[ModelSettings], nn.Module]] = {"transformer": TransformerBlock, "hstu": HstuBlock}
+"""Name of an encoder to its block, a module with the methods of `Block`."""
 
 
 class UserEncoder(nn.Module):
@@ -25,31 +28,44 @@ class UserEncoder(nn.Module):
         self.blocks = nn.ModuleList(BLOCKS[settings.encoder](settings) for _ in range(settings.layers))
         self.norm = nn.RMSNorm(settings.width)
 
-    def encode_history(self, x: Tensor, offsets: Tensor, with_output: bool = True) -> tuple[Tensor | None, UserState]:
+    def encode_history(
+        self, x: Tensor, offsets: Tensor, with_output: bool = True
+    ) -> tuple[Tensor | None, EncoderState]:
         """Encode the tokens of histories.
 
         Args:
             x: (T, D) tokens.
             offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T. Positions start at 0 for each user.
-            with_output: whether to compute the output. Questions need only the state, for which the last block computes no more
-                than its keys and values.
+            with_output: whether to compute the output. Questions need only the state, for which the last block computes no
+                output.
 
         Returns:
             Output (T, D), or None, and the state.
         """
-        starts = torch.repeat_interleave(offsets[:-1], offsets.diff())
-        positions = (torch.arange(len(x)) - starts).to(x.device)
-        state = UserState([], [], offsets)
+        plan, states = HistoryPlan(offsets, x.device), []
         out: Tensor | None = self.token_norm(x)
-        blocks = cast(list[TransformerBlock], self.blocks)
-        for block in blocks:
+        for index, block in enumerate(self._blocks):
             assert out is not None
-            out, k, v = block.encode_history(out, positions, offsets, with_output or block is not blocks[-1])
-            state.keys.append(k)
-            state.values.append(v)
-        return (None if out is None else self.norm(out)), state
+            is_last = index == len(self.blocks) - 1
+            out, state = block.encode_history(out, plan.positions, plan, with_output or not is_last)
+            states.append(state)
+        return (None if out is None else self.norm(out)), EncoderState(states, offsets)
 
-    def answer_questions(self, state: UserState, x: Tensor, user_index: Tensor, prefix: Tensor) -> Tensor:
+    def extend_history(self, state: EncoderState, x: Tensor, plan: ExtensionPlan) -> EncoderState:
+        """Return the state of histories with new tokens at their ends.
+
+        Args:
+            state: of the histories before.
+            x: (n, D) new tokens.
+            plan: of the extension.
+        """
+        x, states = self.token_norm(x), list[BlockState]()
+        for block, block_state in zip(self._blocks, state.blocks, strict=True):
+            x, longer = block.extend_history(x, plan.questions.positions, block_state, plan)
+            states.append(longer)
+        return EncoderState(states, plan.offsets)
+
+    def answer_questions(self, state: EncoderState, x: Tensor, user_index: Tensor, prefix: Tensor) -> Tensor:
         """Return the outputs (Q, D) of question tokens over encoded histories (the group query).
 
         Args:
@@ -58,11 +74,12 @@ class UserEncoder(nn.Module):
             user_index: (Q,) int64 on the CPU: index of each question's user in the batch.
             prefix: (Q,) number of history tokens that each question may see. It is also the question's position.
         """
-        users = len(state.offsets) - 1
-        sizes = state.offsets.diff().tolist(), torch.bincount(user_index, minlength=users).tolist()
-        order = user_index.argsort(stable=True).to(x.device)  # makes the questions of one user adjacent
-        x, prefix = self.token_norm(x)[order], prefix[order]
-        blocks = cast(list[TransformerBlock], self.blocks)
-        for block, keys, values in zip(blocks, state.keys, state.values, strict=True):
-            x = block.answer_questions(x, (keys, values), sizes, prefix)
-        return self.norm(x)[order.argsort()]
+        plan = QuestionPlan(state.offsets, user_index, prefix)
+        x = self.token_norm(x)[plan.order]
+        for block, block_state in zip(self._blocks, state.blocks, strict=True):
+            x = block.answer_questions(x, plan.positions, block_state, plan)
+        return self.norm(x)[plan.inverse_order]
+
+    @property
+    def _blocks(self) -> list[Block]:
+        return cast(list[Block], list(self.blocks))

@@ -48,7 +48,7 @@ def build_model(
         initialised_from=initial_model.config.fingerprint if initial_model else "",
         trained_on_feedback=feedback_prediction,
     )
-    model.item_encoder.set_features(to_tensors(dataset.item_features()))
+    model.network.item_encoder.set_features(to_tensors(dataset.item_features()))
     if initial_model:
         copy_weights(initial_model, model)
     return model
@@ -124,9 +124,9 @@ def copy_weights(source: LargeUserModel, target: LargeUserModel) -> None:
 
     Rows of embedding tables and of feedback heads go to the row of the same value. Rows of new values stay as they are.
     """
-    weights, vocabularies = dict(target.named_parameters()), _vocabularies(target)
+    weights, vocabularies = dict(target.network.named_parameters()), _vocabularies(target)
     source_vocabularies = _vocabularies(source)
-    for name, weight in source.named_parameters():
+    for name, weight in source.network.named_parameters():
         if name in source_vocabularies:
             # Target row of each source id 1, 2, ...
             ids = torch.from_numpy(vocabularies[name].encode(source_vocabularies[name].values))
@@ -137,11 +137,11 @@ def copy_weights(source: LargeUserModel, target: LargeUserModel) -> None:
             weights[name][:unknown] = weight[:unknown]
         else:
             weights[name].copy_(weight)
-    trained = torch.zeros_like(target.item_encoder.trained_items)
+    trained = torch.zeros_like(target.network.item_encoder.trained_items)
     trained[torch.from_numpy(target.processor.items.encode(source.processor.items.values))] = (
-        source.item_encoder.trained_items[1:]
+        source.network.item_encoder.trained_items[1:]
     )
-    target.item_encoder.set_trained_items(trained)
+    target.network.item_encoder.set_trained_items(trained)
 
 
 def _vocabularies(model: LargeUserModel) -> dict[str, Vocabulary]:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openlum.model import History, LargeUserModel, ModelConfig, Questions
+from openlum.model import History, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_fields
 from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
+from openlum.model.network import Network, Outputs
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.schema import FieldSpec
@@ -61,42 +62,45 @@ class Objective:
         self.time_matched_negatives = time_matched_negatives
         self.full_softmax = len(catalogue) - 1 <= settings.full_softmax_items
 
-    def __call__(self, model: LargeUserModel, history: History) -> Losses:
+    def __call__(self, network: Network, history: History) -> Losses:
         """Return the losses of a batch of histories. The random draws come from torch's global generator.
 
         The user encoder processes all questions in one pass. Questions about feedback see the events before the event's second,
         as the questions of impressions do. So the feedback losses do not depend on other events of the same second.
+
+        Args:
+            network: that is trained.
+            history: with `prefix` and `event_index`.
         """
         history = replace(history, condition=self._drop_conditions(history))
-        candidates = self._candidates(history.item)
-        e = model.items(candidates.to(model.device))  # (C, E)
-        item_index = torch.searchsorted(candidates, history.item).to(model.device)  # (L,) in e
-        state = model.encode_history(history.to(model.device), e[item_index])
+        candidates, device = self._candidates(history.item), network.device
         positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
-        contrasts = self._contrast_positions(history)
-        examples = self._feedback_examples(history)
-        questions = [self.item_questions(history, positions)]
-        questions += [
-            feedback_contrast_questions(self.config, history, contrast_positions, spec)
-            for spec, contrast_positions in contrasts
-        ]
-        items = None
-        if not self.time_matched_negatives:  # otherwise items of negatives may be missing from the candidates
-            items = e[torch.searchsorted(candidates, examples.item).to(model.device)]
-        answers, logits = model.answer_and_predict_feedback(
-            state, [group.to(model.device) for group in questions], examples.questions.to(model.device), items
-        )
-        target_index = item_index[positions.to(model.device)]
-        item_loss = self._item_loss(model, answers[0], e, candidates, target_index, len(history.item))
-        # 0 * sum(...) gives every parameter a gradient, so that the optimizer has a state for each when training resumes.
-        contrast_loss = 0.0 * model.scale("feedback")
-        for (spec, contrast_positions), o in zip(contrasts, answers[1:], strict=True):
-            value = (history.condition[spec.name][contrast_positions] - 1).to(model.device)
+        contrasts: list[tuple[FieldSpec, Tensor]] = []
+        examples: list[FeedbackExamples] = []
+
+        def ask() -> tuple[list[Questions], Questions]:
+            contrasts.extend(self._contrast_positions(history))
+            examples.append(self._feedback_examples(history))
+            questions = [self.item_questions(history, positions)]
+            questions += [
+                feedback_contrast_questions(self.config, history, contrast_positions, spec)
+                for spec, contrast_positions in contrasts
+            ]
+            return [group.to(device) for group in questions], examples[0].questions.to(device)
+
+        outputs = network(history.to(device), candidates.to(device), ask)
+        item_index = torch.searchsorted(candidates, history.item).to(device)  # (L,) in the candidates
+        target_index = item_index[positions.to(device)]
+        item_loss = self._item_loss(outputs, candidates.to(device), target_index, len(history.item))
+        scale = outputs.scales["feedback"]
+        # The first term gives every parameter a gradient, and so a state of the optimizer to resume from.
+        contrast_loss = 0.0 * scale
+        for (spec, contrast_positions), o in zip(contrasts, outputs.answers[1:], strict=True):
+            value = (history.condition[spec.name][contrast_positions] - 1).to(device)
             o = o.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
-            contrast_loss = contrast_loss + feedback_contrast_loss(
-                o, e[item_index[contrast_positions.to(model.device)]], value, model.scale("feedback")
-            )
-        return Losses(item_loss, contrast_loss, examples.loss(logits))
+            e = outputs.items[item_index[contrast_positions.to(device)]]
+            contrast_loss = contrast_loss + feedback_contrast_loss(o, e, value, scale)
+        return Losses(item_loss, contrast_loss, examples[0].loss(outputs.feedback_logits))
 
     def item_questions(self, history: History, positions: Tensor) -> Questions:
         """Return questions that search for the items at positions, (n,), under the event's condition or with all fields *any*.
@@ -119,38 +123,28 @@ class Objective:
         )
         return weighted + self.settings.feedback_prediction_weight * losses.feedback_prediction
 
-    def _item_loss(
-        self,
-        model: LargeUserModel,
-        o: Tensor,
-        e: Tensor,
-        candidates: Tensor,
-        target_index: Tensor,
-        events: int,
-    ) -> Tensor:
+    def _item_loss(self, outputs: Outputs, candidates: Tensor, target_index: Tensor, events: int) -> Tensor:
         """Return the item loss, ().
 
         Args:
-            model: that is trained.
-            o: (n, E) answers.
-            e: (C, E) embeddings of the candidates.
+            outputs: of the network.
             candidates: (C,) ids.
             target_index: (n,) index of each next item in the candidates.
             events: number of events of the batch.
         """
+        o, scale = outputs.answers[0], outputs.scales["item"]
         if self.full_softmax:
-            return full_softmax_loss(o, e, target_index, model.scale("item"))
-        sample = candidates.to(model.device), self._log_probability(candidates, events).to(model.device)
-        return sampled_softmax_loss(o, e, sample, target_index, model.scale("item"))
+            return full_softmax_loss(o, outputs.items, target_index, scale)
+        sample = candidates, self._log_probability(candidates.cpu(), events).to(candidates.device)
+        return sampled_softmax_loss(o, outputs.items, sample, target_index, scale)
 
     def _contrast_positions(self, history: History) -> list[tuple[FieldSpec, Tensor]]:
-        """Return each feedback field that has contrast questions in the batch, with their positions, (P,)."""
+        """Return each feedback field with the positions, (P,), of its contrast questions in the batch. There may be none."""
         contrasts = []
         for spec in self.config.feedback if self.settings.feedback_contrast_weight else []:
             mask = (history.item > 0) & (history.condition[spec.name] > 0)
             mask &= torch.rand(len(mask)) < self.settings.feedback_contrast_positions
-            if mask.any():
-                contrasts.append((spec, mask.nonzero().squeeze(1)))
+            contrasts.append((spec, mask.nonzero().squeeze(1)))
         return contrasts
 
     def _feedback_examples(self, history: History) -> "FeedbackExamples":

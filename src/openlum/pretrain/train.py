@@ -135,10 +135,10 @@ class Trainer:
         events = training_events(dataset.sequences, self.end)  # (M,)
         item_counts = np.bincount(dataset.sequences.item[events], minlength=model.config.items)  # (V,)
         trained = torch.from_numpy(item_counts > 0).to(model.device)
-        model.item_encoder.set_trained_items(
-            model.item_encoder.trained_items | trained if model.config.initialised_from else trained
+        model.network.item_encoder.set_trained_items(
+            model.network.item_encoder.trained_items | trained if model.config.initialised_from else trained
         )
-        catalogue = model.item_encoder.candidates().cpu()
+        catalogue = model.network.item_encoder.candidates().cpu()
         negatives = TimeMatchedNegatives(dataset.sequences, events) if needs_negatives else None
         self.objective = Objective(model.config, settings, item_counts / item_counts.sum(), catalogue, negatives)
         self.validation: ValidationSet = validation_set(
@@ -214,7 +214,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate(self.progress.step)
         history = History.gather(self.dataset.sequences, batch)
-        losses = self.objective(self.model, history)
+        losses = self.objective(self.model.network, history)
         total = self.objective.total(losses)
         if not total.isfinite():
             raise InputError(
@@ -224,7 +224,7 @@ class Trainer:
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
-        self.model.bound_scales()
+        self.model.network.bound_scales()
         self.progress.step += 1
         self.progress.batch += 1
         self.progress.events += len(history.item)

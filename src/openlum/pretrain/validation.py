@@ -138,7 +138,7 @@ def _batch_outputs(
     )
     target, outputs = history.item[positions].to(model.device), {}
     for name, o in zip(("", " any"), answers, strict=False):
-        outputs[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.scale("item"))
+        outputs[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.network.scale("item"))
         if not name:
             outputs["item_loss"] = loss
     for spec, o in zip(config.feedback, answers[2:], strict=True):
@@ -146,7 +146,7 @@ def _batch_outputs(
         outputs[f"value:{spec.name}"] = history.condition[spec.name][positions[mask]] - 1
         o = o.unflatten(0, (int(mask.sum()), spec.size - 1))  # (n, R, E)
         similarity = (o @ e[target[mask.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
-        outputs[f"score:{spec.name}"] = model.scale("feedback") * similarity
+        outputs[f"score:{spec.name}"] = model.network.scale("feedback") * similarity
     for spec, logits in zip(config.trained_feedback_targets, feedback_logits, strict=False):
         outputs[f"feedback_prediction:{spec.name}"] = (
             logits if contrast else logits[has_feedback[spec.name].to(logits.device)]

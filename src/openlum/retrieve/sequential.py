@@ -26,8 +26,10 @@ from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model.batch import to_tensors
 from openlum.model.fields import ItemEncoder
-from openlum.model.large_user_model import LARGEST_SCALE, TEMPERATURE, default_device
+from openlum.model.initialisation import TEMPERATURE
+from openlum.model.large_user_model import default_device
 from openlum.model.losses import full_softmax_loss
+from openlum.model.network import LARGEST_SCALE
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.retrieve.held_out import HeldOut

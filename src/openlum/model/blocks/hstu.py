@@ -7,7 +7,7 @@ Formulas: Zhai et al., Actions Speak Louder than Words, ICML 2024, equations 1 t
 The bias depends on the relative position only. In a Large User Model, time enters through the condition fields; in end-to-end
 models, a bias by time made the results worse (docs/experiments/several-sets.md).
 
-Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H, P relative positions.
+Shapes: T tokens of B users end to end, n new tokens, Q questions, D width, H heads, d = D / H, P relative positions.
 """
 
 import torch
@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openlum.model.attention import pointwise_attention, question_attention
+from openlum.model.blocks.block import BlockState
+from openlum.model.initialisation import unit_rows_, zero_
+from openlum.model.plan import ExtensionPlan, HistoryPlan, QuestionPlan
 from openlum.model.settings import ModelSettings
 
 
@@ -31,39 +34,31 @@ class HstuBlock(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.bias = nn.Parameter(torch.zeros(settings.heads, 2 * settings.max_events + 1))  # (H, P)
         self.dropout = nn.Dropout(settings.dropout)
-        nn.init.normal_(self.uvqk.weight, std=width**-0.5)
-        nn.init.zeros_(self.out.weight)  # the block starts as the identity, as the transformer block does
+        unit_rows_(self.uvqk.weight)
+        zero_(self.out.weight)
 
     def encode_history(
-        self, x: Tensor, positions: Tensor, offsets: Tensor, with_output: bool
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Encode history tokens.
-
-        Args:
-            x: (T, D) tokens.
-            positions: (T,) position of each token in its user's history.
-            offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T.
-            with_output: whether to compute the output.
-
-        Returns:
-            Output (T, D), or None; keys and values, (T, H, d) each.
-        """
+        self, x: Tensor, positions: Tensor, plan: HistoryPlan, with_output: bool
+    ) -> tuple[Tensor | None, BlockState]:
+        """Return the output (T, D), or None, and the keys and values, (T, H, d) each. See `Block.encode_history`."""
         u, v, q, k = self._project(x)
-        return self._finish(x, u, pointwise_attention(q, k, v, offsets, self.bias)) if with_output else None, k, v
+        out = self._finish(x, u, pointwise_attention(q, k, v, plan, self.bias)) if with_output else None
+        return out, {"keys": k, "values": v}
 
-    def answer_questions(
-        self, x: Tensor, history: tuple[Tensor, Tensor], sizes: tuple[list[int], list[int]], prefix: Tensor
-    ) -> Tensor:
-        """Return the output (Q, D) of question tokens.
-
-        Args:
-            x: (Q, D) question tokens. The questions of one user are adjacent.
-            history: keys and values of the histories, (T, H, d) each.
-            sizes: the number of history tokens and the number of questions of each of the B users.
-            prefix: (Q,) number of tokens that each question may see.
-        """
+    def extend_history(
+        self, x: Tensor, positions: Tensor, state: BlockState, plan: ExtensionPlan
+    ) -> tuple[Tensor, BlockState]:
+        """Return the output (n, D) and the longer keys and values. See `Block.extend_history`."""
         u, v, q, k = self._project(x)
-        return self._finish(x, u, question_attention(q, (k, v), history, sizes, prefix, self.bias))
+        keys, values = plan.merge(state["keys"], k), plan.merge(state["values"], v)
+        attended = question_attention(q, (k, v), (keys, values), plan.questions, self.bias)
+        return self._finish(x, u, attended), {"keys": keys, "values": values}
+
+    def answer_questions(self, x: Tensor, positions: Tensor, state: BlockState, plan: QuestionPlan) -> Tensor:
+        """Return the output (Q, D) of question tokens. See `Block.answer_questions`."""
+        u, v, q, k = self._project(x)
+        attended = question_attention(q, (k, v), (state["keys"], state["values"]), plan, self.bias)
+        return self._finish(x, u, attended)
 
     def _project(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return gates, values, queries and keys, (T, H, d) each, of tokens (T, D)."""

@@ -1,6 +1,6 @@
 """The block of the user encoder `transformer`: decoder-only, pre-norm, RMSNorm, rotary positions, SwiGLU.
 
-Shapes: T tokens of B users end to end, Q questions, D width, H heads, d = D / H.
+Shapes: T tokens of B users end to end, n new tokens, Q questions, D width, H heads, d = D / H.
 """
 
 import torch
@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openlum.model.attention import causal_attention, question_attention
+from openlum.model.blocks.block import BlockState
+from openlum.model.initialisation import unit_rows_, zero_
+from openlum.model.plan import ExtensionPlan, HistoryPlan, QuestionPlan
 from openlum.model.settings import ModelSettings
 
 ROTARY_BASE = 10_000.0
@@ -52,43 +55,32 @@ class TransformerBlock(nn.Module):
         self.mlp_in = nn.Linear(width, 2 * hidden, bias=False)
         self.mlp_out = nn.Linear(hidden, width, bias=False)
         self.dropout = nn.Dropout(settings.dropout)
-        # Every block starts as the identity. Otherwise the noise of untrained blocks hides the condition, and training stays on
-        # a plateau where answers reflect item popularity only (docs/experiments/market.md).
         for linear in (self.qkv, self.mlp_in):
-            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            unit_rows_(linear.weight)
         for linear in (self.attention_out, self.mlp_out):
-            nn.init.zeros_(linear.weight)
+            zero_(linear.weight)
 
     def encode_history(
-        self, x: Tensor, positions: Tensor, offsets: Tensor, with_output: bool
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Encode history tokens.
-
-        Args:
-            x: (T, D) tokens.
-            positions: (T,) position of each token in its user's history.
-            offsets: (B + 1,) int64 on the CPU: index of each user's first token, then T.
-            with_output: whether to compute the output.
-
-        Returns:
-            Output (T, D), or None; keys and values, (T, H, d) each.
-        """
+        self, x: Tensor, positions: Tensor, plan: HistoryPlan, with_output: bool
+    ) -> tuple[Tensor | None, BlockState]:
+        """Return the output (T, D), or None, and the keys and values, (T, H, d) each. See `Block.encode_history`."""
         q, k, v = self._project(x, positions)
-        return self._finish(x, causal_attention(q, k, v, offsets)) if with_output else None, k, v
+        out = self._finish(x, causal_attention(q, k, v, plan)) if with_output else None
+        return out, {"keys": k, "values": v}
 
-    def answer_questions(
-        self, x: Tensor, history: tuple[Tensor, Tensor], sizes: tuple[list[int], list[int]], prefix: Tensor
-    ) -> Tensor:
-        """Return the output (Q, D) of question tokens.
+    def extend_history(
+        self, x: Tensor, positions: Tensor, state: BlockState, plan: ExtensionPlan
+    ) -> tuple[Tensor, BlockState]:
+        """Return the output (n, D) and the longer keys and values. See `Block.extend_history`."""
+        q, k, v = self._project(x, positions)
+        keys, values = plan.merge(state["keys"], k), plan.merge(state["values"], v)
+        out = self._finish(x, question_attention(q, (k, v), (keys, values), plan.questions))
+        return out, {"keys": keys, "values": values}
 
-        Args:
-            x: (Q, D) question tokens. The questions of one user are adjacent.
-            history: keys and values of the histories, (T, H, d) each.
-            sizes: the number of history tokens and the number of questions of each of the B users.
-            prefix: (Q,) number of tokens that each question may see.
-        """
-        q, k, v = self._project(x, prefix)
-        return self._finish(x, question_attention(q, (k, v), history, sizes, prefix))
+    def answer_questions(self, x: Tensor, positions: Tensor, state: BlockState, plan: QuestionPlan) -> Tensor:
+        """Return the output (Q, D) of question tokens. See `Block.answer_questions`."""
+        q, k, v = self._project(x, positions)
+        return self._finish(x, question_attention(q, (k, v), (state["keys"], state["values"]), plan))
 
     def _project(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (T, H, d) each, of tokens (T, D)."""

@@ -1,0 +1,250 @@
+"""The network of the Large User Model: tensors in, tensors out. It knows no raw values and no files.
+
+Shapes: B users, L events of all users end to end, T = 2 L tokens, Q questions, C candidate items, D width, E embedding width, V
+items, R values of a feedback field.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openlum.model.batch import Fields, History, Questions, erase_fields
+from openlum.model.fields import ConditionEncoder, ItemEncoder
+from openlum.model.initialisation import log_scale, zero_
+from openlum.model.plan import ExtensionPlan
+from openlum.model.settings import ModelConfig
+from openlum.model.state import HistoryState
+from openlum.model.user_encoder import UserEncoder
+
+LARGEST_SCALE = 100.0
+"""Upper limit of the inverse temperatures."""
+
+
+class Outputs(NamedTuple):
+    """Everything that the losses of a training step need."""
+
+    items: Tensor
+    """(C, E) embeddings of the candidates, of unit length."""
+    answers: list[Tensor]
+    """For each group of questions that search for items: (Q, E), of unit length."""
+    feedback_logits: list[Tensor]
+    """For each of `config.feedback_targets`: (Q, R)."""
+    scales: dict[str, Tensor]
+    """Inverse temperatures, () each, of the `item` and the `feedback` loss."""
+
+
+class Network(nn.Module):
+    """A network that encodes histories of *condition, item* pairs and answers questions with vectors in the space of items.
+
+    Training calls the module itself (`forward`), once a step. No branch of the methods depends on the values of tensors, and
+    every parameter gets a gradient in every step, also if there is no question. So all ranks of a parallel training do the same.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        settings = config.settings
+        self.item_encoder = ItemEncoder(
+            config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
+        )
+        condition_specs = config.condition if settings.conditions else []
+        self.condition_encoder = ConditionEncoder(condition_specs, settings.field_width, settings.width)
+        # Both are normalised, so that neither dominates a token that is the sum of both.
+        self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
+        self.condition_norm = nn.RMSNorm(settings.width)
+        self.shortcut = nn.Linear(settings.width, settings.width, bias=False)
+        zero_(self.shortcut.weight)
+        self.last = nn.Linear(settings.width, settings.width, bias=False)
+        zero_(self.last.weight)
+        self.user_encoder = UserEncoder(settings)
+        self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
+        self.feedback_token = nn.Parameter(torch.zeros(settings.width))
+        self.feedback_heads = nn.ModuleList(
+            _feedback_head(settings.width, spec.size - 1) for spec in config.feedback_targets
+        )
+        self.log_scale = nn.ParameterDict({kind: log_scale() for kind in ("item", "feedback")})
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.head.weight.device
+
+    def forward(
+        self, history: History, candidates: Tensor, ask: Callable[[], tuple[list[Questions], Questions]]
+    ) -> Outputs:
+        """Return the outputs of a training step: the answers, the feedback logits, and what the losses compare them with.
+
+        Args:
+            history: of B users, on the device of the weights.
+            candidates: (C,) ascending ids that include all items of the history.
+            ask: returns the questions, on the device of the weights: groups of questions that search for items, and questions
+                that predict the feedback to an item. A group may be empty. `ask` is called after the histories are encoded, so
+                that its random draws follow those of the encoding: the order of draws decides what a seed means.
+        """
+        items = self.items(candidates)  # (C, E)
+        state = self.encode_history(history, items[torch.searchsorted(candidates, history.item)])
+        item_questions, feedback_questions = ask()
+        question_items = None
+        if self.config.feedback:  # otherwise there are negatives, which may be missing from the candidates
+            assert feedback_questions.item is not None
+            question_items = items[torch.searchsorted(candidates, feedback_questions.item)]
+        answers, logits = self.answer_and_predict_feedback(state, item_questions, feedback_questions, question_items)
+        return Outputs(items, answers, logits, {kind: self.scale(kind) for kind in self.log_scale})
+
+    def scale(self, kind: str) -> Tensor:
+        """Return the inverse temperature, (), of the `item` or the `feedback` loss."""
+        return self.log_scale[kind].exp().squeeze(0)
+
+    @torch.no_grad()
+    def bound_scales(self) -> None:
+        """Limit the inverse temperatures to `LARGEST_SCALE`. Training calls this after every optimiser step."""
+        for scale in self.log_scale.values():
+            scale.clamp_(max=math.log(LARGEST_SCALE))
+
+    def items(self, ids: Tensor | None = None) -> Tensor:
+        """Return the embeddings of items, (n, E), of unit length; without `ids`, those of the whole catalogue, (V, E).
+
+        Id 0 and ids from V on, which the model does not have, give the embedding of an unknown item.
+        """
+        ids = torch.arange(self.config.items, device=self.device) if ids is None else ids
+        return F.normalize(self.item_encoder(ids), dim=-1)
+
+    def encode_history(self, history: History, items: Tensor | None = None) -> HistoryState:
+        """Return the state of histories, from which answers to questions are computed.
+
+        Args:
+            history: of B users.
+            items: (L, E) embeddings of the history's items, if they are computed already.
+        """
+        condition, item, last_event = self._event_tokens(history, items)
+        tokens = _interleave(condition + _previous_rows(last_event, history.offsets), item)
+        state = self.user_encoder.encode_history(tokens, 2 * history.offsets, with_output=False)[1]
+        return HistoryState(state, last_event)
+
+    def extend_history(self, state: HistoryState, history: History) -> HistoryState:
+        """Return the state of histories with further events. It equals the state of the longer histories, except for rounding.
+
+        Args:
+            state: of the histories of B users.
+            history: the further events of the same B users. A user may have none.
+        """
+        condition, item, last_event = self._event_tokens(history)
+        plan = ExtensionPlan(state.encoder.offsets, 2 * history.offsets, item.device)
+        # Every event has two tokens, so the indices of events follow from those of condition tokens.
+        last_events = torch.cat([state.last_event, last_event]).index_select(0, plan.rows[::2] // 2)
+        before = (plan.new_rows[::2] // 2 - 1).clamp(min=0)  # index of the event before each new event
+        is_first = plan.questions.positions[::2] == 0
+        previous = last_events.index_select(0, before).masked_fill(is_first[:, None], 0.0)
+        encoder = self.user_encoder.extend_history(state.encoder, _interleave(condition + previous, item), plan)
+        return HistoryState(encoder, last_events)
+
+    def answer_questions(self, state: HistoryState, questions: Questions) -> Tensor:
+        """Return the answers to questions, (Q, E), of unit length (the group query)."""
+        return self._to_item_space(self._group_query(state, [(questions, self._question_token(state, questions))])[0])
+
+    def predict_feedback_logits(
+        self, state: HistoryState, questions: Questions, items: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return logits of the feedback that users would give to the items of questions (the group query).
+
+        If the log has no feedback, the prediction is whether the user would take the item. In this case, the model ignores all
+        condition fields of the questions except the time fields.
+
+        Args:
+            state: of the histories.
+            questions: with `item`.
+            items: (Q, E) embeddings of the items, if they are computed already.
+
+        Returns:
+            For each of `config.feedback_targets`, the logits, (Q, R), of its values 1 to R.
+        """
+        return self.answer_and_predict_feedback(state, [], questions, items)[1]
+
+    def answer_and_predict_feedback(
+        self,
+        state: HistoryState,
+        item_questions: Sequence[Questions],
+        feedback_questions: Questions,
+        items: Tensor | None = None,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the results of `answer_questions` and `predict_feedback_logits`. One common pass costs less than two passes.
+
+        Args:
+            state: of the histories.
+            item_questions: groups of questions that search for items.
+            feedback_questions: questions that predict the feedback to an item.
+            items: (Q, E) embeddings of the items of `feedback_questions`, if they are computed already.
+
+        Returns:
+            The answers to each group, (Q, E), and the logits of each of `config.feedback_targets`, (Q, R).
+        """
+        assert feedback_questions.item is not None
+        if not self.config.feedback:
+            # A negative item often comes from another scenario than the question, which would reveal that it is a negative.
+            untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
+            condition = erase_fields(feedback_questions.condition, self.config.condition, untimed)
+            feedback_questions = replace(feedback_questions, condition=condition)
+        item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
+        groups = [(group, self._question_token(state, group)) for group in item_questions]
+        feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
+        groups.append((feedback_questions, feedback_token))
+        *outputs, feedback_output = self._group_query(state, groups)
+        logits = [head(torch.cat([feedback_output, item], 1)) for head in self.feedback_heads]
+        return [self._to_item_space(output) for output in outputs], logits
+
+    def _group_query(self, state: HistoryState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
+        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories."""
+        user_index, prefix = (
+            torch.cat([getattr(questions, name) for questions, _ in groups]) for name in ("user_index", "prefix")
+        )
+        tokens = torch.cat([token for _, token in groups])
+        output = self.user_encoder.answer_questions(state.encoder, tokens, user_index, 2 * prefix)
+        return list(output.split([len(token) for _, token in groups]))
+
+    def _event_tokens(self, history: History, items: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return for events: condition tokens without their last event, item tokens, and `HistoryState.last_event`, (L, D) each.
+
+        `items` is as in `encode_history`.
+        """
+        condition = self._condition_token(history.condition, len(history.item))
+        item = self.item_token(self.items(history.item) if items is None else items)
+        # The token of an item also carries its condition. Otherwise the first layer's attention would have to find the condition.
+        item = item + self.shortcut(condition)
+        # The token of a question carries the last event. Otherwise the first layer's attention would have nothing to search for.
+        return condition, item, self.last(item)
+
+    def _condition_token(self, condition: Fields, n: int) -> Tensor:
+        """Return the tokens (n, D) of the condition fields of n conditions."""
+        return self.condition_norm(self.condition_encoder(condition, n))
+
+    def _question_token(self, state: HistoryState, questions: Questions) -> Tensor:
+        """Return the tokens (Q, D) of questions: the condition, and the last event that the question may see."""
+        token = self._condition_token(questions.condition, len(questions.user_index))
+        begin = state.encoder.offsets[questions.user_index].to(token.device) // 2  # (Q,)
+        row = torch.where(questions.prefix > 0, begin + questions.prefix, 0)
+        return token + F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
+
+    def _to_item_space(self, output: Tensor) -> Tensor:
+        return F.normalize(self.head(output), dim=-1)
+
+
+def _feedback_head(width: int, values: int) -> nn.Sequential:
+    """Return the head from outputs of questions and tokens of their items, (Q, 2 D), to logits of feedback values, (Q, R)."""
+    return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
+
+
+def _interleave(condition: Tensor, item: Tensor) -> Tensor:
+    """Return the tokens (2 L, D) of events in their order: condition and item of each event, (L, D) each."""
+    return torch.stack([condition, item], 1).flatten(0, 1)
+
+
+def _previous_rows(x: Tensor, offsets: Tensor) -> Tensor:
+    """Return, for each row of users' rows (L, D), the user's previous row, (L, D), or 0 for the user's first row."""
+    first = torch.zeros(len(x), dtype=torch.bool)
+    first[offsets[:-1][offsets.diff() > 0]] = True
+    return x.roll(1, 0).masked_fill(first[:, None].to(x.device), 0.0)
