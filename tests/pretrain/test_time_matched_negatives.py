@@ -25,6 +25,8 @@ from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
 from tests.prepare.logs import START, write_log
 
+from .copies import original_events
+
 SHAPE = ModelSettings(width=16, layers=1, heads=2, embedding_width=16, field_width=8, max_events=16)
 USERS, ITEMS, EVENTS = 60, 40, 24
 
@@ -141,16 +143,17 @@ def test_negatives_of_training_are_training_events_only(dataset: Dataset, tmp_pa
     (tmp_path / "checkpoints").mkdir()
     settings = PretrainSettings(protocol=protocol)
     trainer = Trainer(build_model(dataset, SHAPE, 0, protocol), dataset, settings, tmp_path)
-    end = training_end(dataset, protocol)
+    end = training_end(dataset.sequences, dataset.info, protocol)
+    trainer._open_buffer()
     assert trainer.objective.time_matched_negatives is not None
     assert set(trainer.objective.time_matched_negatives.events) == set(training_events(dataset.sequences, end))
-    user_index = (
-        np.searchsorted(dataset.sequences.offsets, trainer.validation.time_matched_negatives.events, "right") - 1
-    )
-    number = trainer.validation.time_matched_negatives.events - dataset.sequences.offsets[user_index]
+    copied = original_events(dataset.sequences, trainer.validation.sequences)
+    evaluated = copied[trainer.validation.time_matched_negatives.events]
+    user_index = np.searchsorted(dataset.sequences.offsets, evaluated, "right") - 1
+    number = evaluated - dataset.sequences.offsets[user_index]
     assert (number >= end[user_index]).all()
     if protocol == "time":
-        assert (dataset.sequences.time[trainer.validation.time_matched_negatives.events] < dataset.info.test_time).all()
+        assert (dataset.sequences.time[evaluated] < dataset.info.test_time).all()
     else:
         assert (number < dataset.sequences.test_at[user_index]).all()
 
@@ -189,7 +192,7 @@ def test_training_events_of_only_one_user_are_refused(dataset: Dataset, tmp_path
     end = np.where(np.arange(USERS) == 3, EVENTS, 0)
     settings = PretrainSettings()
     with pytest.raises(InputError, match="all training events are of one user"):
-        Trainer(build_model(dataset, SHAPE, 0), dataset, settings, tmp_path, end)
+        Trainer(build_model(dataset, SHAPE, 0), dataset, settings, tmp_path, lambda _: end)
 
 
 def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dataset: Dataset, tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dat
 
 def test_every_validation_draws_the_same_negatives(dataset: Dataset, model: LargeUserModel) -> None:
     validation = validation_set(dataset, "time", 16, 1000, seed=0)
-    metrics = validate(model, dataset, validation, 512)
+    metrics = validate(model, validation, 512)
     torch.manual_seed(5)
-    assert validate(model, dataset, validation, 512) == metrics
+    assert validate(model, validation, 512) == metrics
     assert 0 < metrics["feedback_prediction_loss"] < 1
