@@ -34,7 +34,17 @@ USERS, ITEMS, EVENTS = 60, 40, 24
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A log of purchases without feedback. Half of the users buy even items, half odd items, one a day, in a random shop."""
-    directory, rng = tmp_path_factory.mktemp("taken"), np.random.default_rng(0)
+    return prepare_purchases(tmp_path_factory.mktemp("taken"))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same log in six shards."""
+    return prepare_purchases(tmp_path_factory.mktemp("sharded"), events_per_part=500)
+
+
+def prepare_purchases(directory: Path, events_per_part: int = 2**20) -> Dataset:
+    rng = np.random.default_rng(0)
     user, day = np.divmod(np.arange(USERS * EVENTS), EVENTS)
     item = 2 * rng.integers(ITEMS // 2, size=len(user)) + user % 2
     events: dict[str, Any] = {
@@ -52,6 +62,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         events={"path": "events.parquet", "user": "user", "item": "item", "time": "time", "condition": {"shop": {}}},
         impressions={"path": "impressions.parquet", "user": "user", "item": "item", "time": "time", "label": "label"},
         gap_unit="d",
+        engine={"events_per_part": events_per_part},
     )
     prepare(schema, directory / "dataset")
     return Dataset(directory / "dataset")
@@ -171,8 +182,14 @@ def test_feedback_predictions_depend_on_time_fields_only(dataset: Dataset, model
 
 
 @pytest.mark.parametrize("interruption", [2, 5])
-def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path: Path, interruption: int) -> None:
-    settings = PretrainSettings(epochs=2, batch_events=256, protocol="time", checkpoint_steps=2)
+@pytest.mark.parametrize("buffer_events", [500, 2**21])
+def test_resumed_training_equals_an_uninterrupted_one(
+    dataset: Dataset, sharded: Dataset, tmp_path: Path, interruption: int, buffer_events: int
+) -> None:
+    settings = PretrainSettings(
+        epochs=2, batch_events=256, protocol="time", checkpoint_steps=2, buffer_events=buffer_events
+    )
+    dataset = sharded if buffer_events == 500 else dataset
 
     def trainer(work: Path) -> Trainer:
         (work / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -186,6 +203,23 @@ def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path
     for name, tensor in uninterrupted.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     assert uninterrupted.progress.best_validation == resumed.progress.best_validation
+
+
+def test_negatives_come_from_the_open_buffer(sharded: Dataset, tmp_path: Path) -> None:
+    settings = PretrainSettings(epochs=1, batch_events=256, protocol="time", buffer_events=500)
+    (tmp_path / "checkpoints").mkdir()
+    trainer = Trainer(build_model(sharded, SHAPE, 0), sharded, settings, tmp_path)
+    seen = set()
+    for batch in trainer._remaining_batches():
+        negatives, sequences = trainer.objective.time_matched_negatives, trainer.loader.sequences
+        assert negatives is not None
+        assert negatives.sequences is sequences
+        seen.add(id(negatives))
+        history = History.gather(sequences, batch)
+        questions, labels = negatives.questions(history, torch.arange(len(history.item)), 1)
+        assert questions.item is not None
+        assert set(questions.item[labels == 0].tolist()) <= set(sequences.item.tolist())
+    assert len(seen) > 1
 
 
 def test_training_events_of_only_one_user_are_refused(dataset: Dataset, tmp_path: Path) -> None:
