@@ -32,13 +32,14 @@ from openlum.bench.pipeline import RunContext, build_dataset
 from openlum.bench.settings import Bench, bench_file, load_bench
 from openlum.console import new_console
 from openlum.data.dataset import SPLITS, Dataset, Split
-from openlum.data.packing import training_end
+from openlum.data.packing import events_before, training_end
+from openlum.data.sequences import Sequences
 from openlum.evaluation.metrics import auc, gauc
 from openlum.model import LargeUserModel
 from openlum.pipeline.summary import environment
 from openlum.pretrain.initialization import build_model
 from openlum.pretrain.train import Trainer
-from openlum.query.bulk import answer_impressions, embed_items
+from openlum.query.answers import answer_impressions, embed_items
 from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import Knowledge
@@ -115,10 +116,13 @@ def _train(bench: Bench, dataset: Dataset, users: np.ndarray, epochs: int, befor
     model = build_model(dataset, bench.experiment.model, settings.seed, settings.protocol)
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "checkpoints").mkdir()
-        sequences = dataset.sequences
-        early = np.concatenate([[0], np.cumsum(sequences.time < (before or dataset.info.valid_time))])
-        length = early[sequences.offsets[1:]] - early[sequences.offsets[:-1]]
-        end = np.where(users, np.minimum(training_end(dataset, settings.protocol), length), 0)
+        trained = dataset.sequences.user[users]
+
+        def end(sequences: Sequences) -> np.ndarray:
+            early = events_before(sequences, before or dataset.info.valid_time)
+            early = np.minimum(training_end(sequences, dataset.info, settings.protocol), early)
+            return np.where(np.isin(sequences.user, trained), early, 0)
+
         trainer = Trainer(model, dataset, settings, Path(work), end)
         trainer.run(until=trainer.total_steps)  # keeps the last weights, not those of the best validation
     return model.eval()
@@ -139,9 +143,9 @@ def _answer_rows(bench: Bench, dataset: Dataset, model: LargeUserModel) -> Score
     for split in SPLITS:
         rows = dataset.impressions(split)
         scores[split] = np.empty((len(rows.row), width), np.float32)
-        parts = answer_impressions(model, dataset, rows, questions, settings, items, split)
+        parts = answer_impressions(model, dataset.sequences, rows, questions, settings, items)
         for index, answers, feedback_logits in parts:
-            target = items[torch.from_numpy(rows.item[index])].unsqueeze(1)  # (n, 1, E)
+            target = items[torch.from_numpy(rows.item[index].astype(np.int64))].unsqueeze(1)  # (n, 1, E)
             scores[split][index] = torch.cat([(answers * target).sum(-1), feedback_logits], 1).numpy()
     return scores
 

@@ -54,7 +54,7 @@ from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.train import TrainedRanker, fit
 from openlum.report.rendering import terminal_table
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import all_held_out
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 STEPS = 25
@@ -178,14 +178,15 @@ def _train(
     trainer.run()
     model, summary = trainer.model, trainer.summary()
     figures: dict[str, Any] = {name: summary[name] for name in ("epochs", "steps", "seconds", "tokens_per_second")}
-    separate = Dataset(dataset.path)  # every event is a second of its own
-    separate.__dict__["sequences"] = replace(dataset.sequences, moment_start=np.arange(len(dataset.sequences.time)))
+    sequences = trainer.validation.sequences
+    separate = replace(sequences, moment_start=np.arange(len(sequences.time)))  # every event is a second of its own
     config = model.config
     model.config = config.model_copy(
         update={"protocol": "time"}
     )  # with this protocol, questions see earlier seconds only
-    for rule_name, log in {"second": dataset, "order": separate}.items():
-        figures[rule_name] = validate(model, log, trainer.validation, experiment.pretrain.batch_events)
+    for rule_name, log in {"second": sequences, "order": separate}.items():
+        validation = replace(trainer.validation, sequences=log)
+        figures[rule_name] = validate(model, validation, experiment.pretrain.batch_events)
     model.config = config
     if experiment.query:
         model.save_pretrained(directory / "model")
@@ -221,7 +222,7 @@ def _retrieval(experiment: Experiment, dataset: Dataset, model: LargeUserModel) 
     """Return metrics of each user's last event but one, when questions see all earlier events or those of earlier seconds
     only."""
     assert experiment.retrieve is not None
-    held_out = HeldOut(dataset, "valid", model.config.items, experiment.retrieve.exclude_seen)
+    held_out = all_held_out(dataset, "valid", model.config.items, experiment.retrieve.exclude_seen)
     sequences, e = dataset.sequences, model.items()
     ranks: dict[str, list[np.ndarray]] = {}
     for batch in held_out.batches(experiment.retrieve.batch_users):
@@ -259,7 +260,7 @@ def _speed(experiment: Experiment, dataset: Dataset) -> float:
     with tempfile.TemporaryDirectory() as work:
         trainer = _trainer(experiment, dataset, "order", 0, Path(work))
         speeds = []
-        for batch in itertools.islice(trainer._epoch_batches(0), STEPS):
+        for batch in itertools.islice(trainer._remaining_batches(), STEPS):
             began = time.process_time()
             trainer._step(batch)
             speeds.append(2 * int((batch.end - batch.start).sum()) / (time.process_time() - began))

@@ -83,8 +83,7 @@ def read_split(run: Path, split: str) -> SplitTensors:
     numbers = [np.nan_to_num(values.to_numpy()) for values in fields.values() if pa.types.is_floating(values.type)]
     numbers.append(np.log1p(rows["prefix"].to_numpy()))  # events of the user before the row
 
-    parts = sorted((run / "knowledge").glob("part-*.parquet"))
-    knowledge = pa.concat_tables([pq.read_table(part) for part in parts]).sort_by("row")
+    knowledge = pq.read_table(run / "knowledge" / "impressions").sort_by("row")
     index = np.searchsorted(knowledge["row"].to_numpy(), rows["row"].to_numpy())
     knowledge = knowledge.take(index.clip(max=len(knowledge) - 1))
     if not knowledge["row"].equals(rows["row"]):
@@ -94,7 +93,7 @@ def read_split(run: Path, split: str) -> SplitTensors:
     similarity = [
         values.to_numpy() for name, values in columns.items() if name.startswith(("similarity.", "feedback."))
     ]
-    target = vectors(pq.read_table(run / "knowledge" / "items.parquet")["embedding"])[rows["item"].to_numpy()]
+    target = vectors(pq.read_table(run / "knowledge" / "items")["embedding"])[rows["item"].to_numpy()]
     return SplitTensors(
         label=torch.tensor(rows["label"].to_numpy()),
         ids=torch.from_numpy(np.stack(ids, 1).astype(np.int64)),
@@ -158,7 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.seeds < 1 or options.epochs < 1:
         parser.error("--seeds and --epochs: expected 1 or more")
-    for part in ("dataset/impressions", "knowledge/items.parquet"):
+    for part in ("dataset/impressions", "knowledge/items"):
         if not (options.run / part).exists():
             parser.exit(2, f"{options.run}: has no {part}; 'lum run configs/market.yaml' writes runs/market\n")
     splits = {split: read_split(options.run, split) for split in ("train", "valid", "test")}

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,14 @@ def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset(built_once(tmp_path_factory, "small", _prepare_small) / "dataset")
 
 
-def _prepare_small(directory: Path) -> None:
+@pytest.fixture(scope="session")
+def sharded_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The data set `small_dataset` in five shards."""
+    build = partial(_prepare_small, events_per_part=60)
+    return Dataset(built_once(tmp_path_factory, "sharded", build) / "dataset")
+
+
+def _prepare_small(directory: Path, events_per_part: int = 2**20) -> None:
     rng = np.random.default_rng(0)
     items, users = [f"i{n}" for n in range(20)], [f"u{n}" for n in range(8)]
     item_table = {
@@ -76,6 +84,7 @@ def _prepare_small(directory: Path) -> None:
         users={"path": "users.parquet", "id": "id", "features": {"city": {}}},
         impressions_from_events={"field": "rating", "at_least": 4},
         gap_unit="s",
+        engine={"events_per_part": events_per_part},
     )
     prepare(str(schema), str(directory / "dataset"))
 

@@ -194,8 +194,9 @@ class EngineSettings(Settings):
     scratch: str | None = None
     """Directory for intermediate tables and for tables that do not fit into memory; by default beside the output. Spark's workers
     must see it."""
-    events_per_part: int = Field(8_000_000, ge=1, le=10**12)
-    """duckdb: approximate number of events that are ordered at a time; each part is a file of the dataset."""
+    events_per_part: int = Field(2**20, ge=1, le=10**12)
+    """duckdb: approximate number of events that are ordered at a time. The users of each part are a shard of the dataset, and
+    training and querying read some shards at a time."""
     spark: dict[str, str] = {}
     """spark: settings of the session, such as `spark.master: yarn`."""
 

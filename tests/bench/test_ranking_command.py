@@ -148,7 +148,7 @@ def test_large_user_models_are_trained_in_parallel_and_stored(tmp_path: Path, mo
     monkeypatch.setattr(pipeline, "_train", forbid)
     assert pipeline.build_knowledge(bench.experiment, context) == knowledge
     for model_knowledge in knowledge:  # damaged knowledge is made again
-        part = model_knowledge.path / "part-00000.parquet"
+        part = model_knowledge.path / "impressions" / "part-00000-00000.parquet"
         content = part.read_bytes()
         part.write_bytes(content[:-1] + b"x")
         with pytest.raises(AssertionError, match="must not run again"):

@@ -61,7 +61,7 @@ def test_the_next_events_follow_the_history_and_are_held_out_from_training(
     user_index, events = events_of(small_dataset, example)
     cut = len(model.history)
     assert list(model.history) == events[:cut]
-    assert cut >= training_end(small_dataset, protocol)[user_index]
+    assert cut >= training_end(small_dataset.sequences, small_dataset.info, protocol)[user_index]
     assert [event["condition"].get("rating") for event in example["next"]] == [
         event.get("rating") for event in events[cut : cut + MAX_EVENTS]
     ]

@@ -303,7 +303,8 @@ def test_fingerprint_changes_with_the_log_and_with_the_schema(tmp_path: Path) ->
 
 def test_the_reader_returns_every_table(small_dataset: Dataset) -> None:
     info, sequences = small_dataset.info, small_dataset.sequences
-    assert set(sequences.condition) == {"rating", "scenario", "hour", "weekday", "gap"}
+    assert set(sequences.condition) == {"rating", "scenario"}
+    assert set(sequences.fields(np.arange(3))) == {"rating", "scenario", "hour", "weekday", "gap"}
     assert len(sequences.time) == info.counts["events"]
     assert (sequences.condition["rating"] > 0).any()
     items, users = small_dataset.item_features(), small_dataset.user_features()

@@ -25,6 +25,8 @@ from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
 from tests.prepare.logs import START, write_log
 
+from .copies import original_events
+
 SHAPE = ModelSettings(width=16, layers=1, heads=2, embedding_width=16, field_width=8, max_events=16)
 USERS, ITEMS, EVENTS = 60, 40, 24
 
@@ -32,7 +34,17 @@ USERS, ITEMS, EVENTS = 60, 40, 24
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A log of purchases without feedback. Half of the users buy even items, half odd items, one a day, in a random shop."""
-    directory, rng = tmp_path_factory.mktemp("taken"), np.random.default_rng(0)
+    return prepare_purchases(tmp_path_factory.mktemp("taken"))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same log in six shards."""
+    return prepare_purchases(tmp_path_factory.mktemp("sharded"), events_per_part=500)
+
+
+def prepare_purchases(directory: Path, events_per_part: int = 2**20) -> Dataset:
+    rng = np.random.default_rng(0)
     user, day = np.divmod(np.arange(USERS * EVENTS), EVENTS)
     item = 2 * rng.integers(ITEMS // 2, size=len(user)) + user % 2
     events: dict[str, Any] = {
@@ -50,6 +62,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         events={"path": "events.parquet", "user": "user", "item": "item", "time": "time", "condition": {"shop": {}}},
         impressions={"path": "impressions.parquet", "user": "user", "item": "item", "time": "time", "label": "label"},
         gap_unit="d",
+        engine={"events_per_part": events_per_part},
     )
     prepare(schema, directory / "dataset")
     return Dataset(directory / "dataset")
@@ -141,16 +154,17 @@ def test_negatives_of_training_are_training_events_only(dataset: Dataset, tmp_pa
     (tmp_path / "checkpoints").mkdir()
     settings = PretrainSettings(protocol=protocol)
     trainer = Trainer(build_model(dataset, SHAPE, 0, protocol), dataset, settings, tmp_path)
-    end = training_end(dataset, protocol)
+    end = training_end(dataset.sequences, dataset.info, protocol)
+    trainer._open_buffer()
     assert trainer.objective.time_matched_negatives is not None
     assert set(trainer.objective.time_matched_negatives.events) == set(training_events(dataset.sequences, end))
-    user_index = (
-        np.searchsorted(dataset.sequences.offsets, trainer.validation.time_matched_negatives.events, "right") - 1
-    )
-    number = trainer.validation.time_matched_negatives.events - dataset.sequences.offsets[user_index]
+    copied = original_events(dataset.sequences, trainer.validation.sequences)
+    evaluated = copied[trainer.validation.time_matched_negatives.events]
+    user_index = np.searchsorted(dataset.sequences.offsets, evaluated, "right") - 1
+    number = evaluated - dataset.sequences.offsets[user_index]
     assert (number >= end[user_index]).all()
     if protocol == "time":
-        assert (dataset.sequences.time[trainer.validation.time_matched_negatives.events] < dataset.info.test_time).all()
+        assert (dataset.sequences.time[evaluated] < dataset.info.test_time).all()
     else:
         assert (number < dataset.sequences.test_at[user_index]).all()
 
@@ -168,8 +182,14 @@ def test_feedback_predictions_depend_on_time_fields_only(dataset: Dataset, model
 
 
 @pytest.mark.parametrize("interruption", [2, 5])
-def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path: Path, interruption: int) -> None:
-    settings = PretrainSettings(epochs=2, batch_events=256, protocol="time", checkpoint_steps=2)
+@pytest.mark.parametrize("buffer_events", [500, 2**21])
+def test_resumed_training_equals_an_uninterrupted_one(
+    dataset: Dataset, sharded: Dataset, tmp_path: Path, interruption: int, buffer_events: int
+) -> None:
+    settings = PretrainSettings(
+        epochs=2, batch_events=256, protocol="time", checkpoint_steps=2, buffer_events=buffer_events
+    )
+    dataset = sharded if buffer_events == 500 else dataset
 
     def trainer(work: Path) -> Trainer:
         (work / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -185,11 +205,28 @@ def test_resumed_training_equals_an_uninterrupted_one(dataset: Dataset, tmp_path
     assert uninterrupted.progress.best_validation == resumed.progress.best_validation
 
 
+def test_negatives_come_from_the_open_buffer(sharded: Dataset, tmp_path: Path) -> None:
+    settings = PretrainSettings(epochs=1, batch_events=256, protocol="time", buffer_events=500)
+    (tmp_path / "checkpoints").mkdir()
+    trainer = Trainer(build_model(sharded, SHAPE, 0), sharded, settings, tmp_path)
+    seen = set()
+    for batch in trainer._remaining_batches():
+        negatives, sequences = trainer.objective.time_matched_negatives, trainer.loader.sequences
+        assert negatives is not None
+        assert negatives.sequences is sequences
+        seen.add(id(negatives))
+        history = History.gather(sequences, batch)
+        questions, labels = negatives.questions(history, torch.arange(len(history.item)), 1)
+        assert questions.item is not None
+        assert set(questions.item[labels == 0].tolist()) <= set(sequences.item.tolist())
+    assert len(seen) > 1
+
+
 def test_training_events_of_only_one_user_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     end = np.where(np.arange(USERS) == 3, EVENTS, 0)
     settings = PretrainSettings()
     with pytest.raises(InputError, match="all training events are of one user"):
-        Trainer(build_model(dataset, SHAPE, 0), dataset, settings, tmp_path, end)
+        Trainer(build_model(dataset, SHAPE, 0), dataset, settings, tmp_path, lambda _: end)
 
 
 def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dataset: Dataset, tmp_path: Path) -> None:
@@ -221,7 +258,7 @@ def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dat
 
 def test_every_validation_draws_the_same_negatives(dataset: Dataset, model: LargeUserModel) -> None:
     validation = validation_set(dataset, "time", 16, 1000, seed=0)
-    metrics = validate(model, dataset, validation, 512)
+    metrics = validate(model, validation, 512)
     torch.manual_seed(5)
-    assert validate(model, dataset, validation, 512) == metrics
+    assert validate(model, validation, 512) == metrics
     assert 0 < metrics["feedback_prediction_loss"] < 1

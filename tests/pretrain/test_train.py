@@ -9,15 +9,17 @@ import torch
 
 from openlum.artefact.json_file import read_json
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Spans, training_end
+from openlum.data.packing import Protocol, Spans, training_end, training_events
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel
 from openlum.pretrain.initialization import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer, pretrain
-from openlum.pretrain.validation import validation_set
+from openlum.pretrain.training_set import count_training_set
+from openlum.pretrain.validation import validate, validation_set
 
 from . import golden
+from .copies import original_events
 
 SETTINGS = PretrainSettings(epochs=3, batch_events=64, checkpoint_steps=4, patience=9, feedback_contrast_positions=0.3)
 
@@ -55,10 +57,74 @@ def test_resumed_training_equals_an_uninterrupted_one(
     assert uninterrupted.progress.best_validation == resumed.progress.best_validation
 
 
+@pytest.mark.parametrize("interruption", [2, 5, 7, 13])
+def test_a_resumed_training_on_several_buffers_of_shards_equals_an_uninterrupted_one(
+    sharded_dataset: Dataset, tmp_path: Path, interruption: int
+) -> None:
+    """It stopped within the first buffer, in a later one, or in a later epoch."""
+    settings = SETTINGS.model_copy(update={"buffer_events": 130, "checkpoint_steps": 1})
+    uninterrupted = new_trainer(sharded_dataset, tmp_path / "uninterrupted", settings)
+    assert len(uninterrupted.loader.buffers(0)) > 1
+    uninterrupted.run()
+    stopped = new_trainer(sharded_dataset, tmp_path / "resumed", settings)
+    stopped.run(until=interruption)
+    resumed = new_trainer(Dataset(sharded_dataset.path), tmp_path / "resumed", settings)
+    resumed.run()
+    assert_same_weights(uninterrupted.model, resumed.model)
+    assert uninterrupted.progress.best_validation == resumed.progress.best_validation
+    assert uninterrupted.progress.step == resumed.progress.step > interruption
+
+
+def test_the_number_of_parts_changes_no_training_that_fits_into_one_buffer(
+    small_dataset: Dataset, sharded_dataset: Dataset, tmp_path: Path
+) -> None:
+    one, five = (new_trainer(d, tmp_path / d.path.parent.name) for d in (small_dataset, sharded_dataset))
+    one.run()
+    five.run()
+    assert_same_weights(one.model, five.model)
+    assert one.progress.best_validation == five.progress.best_validation
+    assert one.total_steps == five.total_steps
+
+
+@pytest.mark.parametrize("buffer_events", [1, 130, 10**6])
+def test_the_first_pass_counts_all_training_events(
+    small_dataset: Dataset, sharded_dataset: Dataset, tmp_path: Path, buffer_events: int
+) -> None:
+    trainer = new_trainer(
+        sharded_dataset, tmp_path, SETTINGS.model_copy(update={"buffer_events": buffer_events, "epochs": 1})
+    )
+    trainer.loader.load_state({"epoch": 0, "buffer": 0, "batch": 1})
+    counted = count_training_set(trainer.loader, trainer.model.config.items)
+    assert trainer.loader.state() == {"epoch": 0, "buffer": 0, "batch": 1}
+    sequences = small_dataset.sequences
+    end = training_end(sequences, small_dataset.info, SETTINGS.protocol)
+    items = sequences.item[training_events(sequences, end)]
+    assert counted.item_counts.tolist() == np.bincount(items, minlength=trainer.model.config.items).tolist()
+    assert (counted.events, counted.users) == (len(items), (end > 0).sum())
+    trainer.loader.load_state({"epoch": 0, "buffer": 0, "batch": 0})
+    trainer.run()
+    assert trainer.progress.step == counted.steps_per_epoch == trainer.total_steps
+    assert trainer.progress.events == counted.events
+
+
+@pytest.mark.parametrize("protocol", ["time", "last", "both"])
+@pytest.mark.parametrize("events", [5, 40, 10**6])
+def test_the_validation_set_does_not_depend_on_the_parts(
+    small_dataset: Dataset, sharded_dataset: Dataset, protocol: Protocol, events: int
+) -> None:
+    one, five = (validation_set(d, protocol, 10, events, seed=1) for d in (small_dataset, sharded_dataset))
+    model = build_model(small_dataset, golden.SHAPE, 0, protocol)
+    assert validate(model, one, 64) == validate(model, five, 64)
+    assert len(one.spans) == len(five.spans) > 0
+    assert one.sequences.user.tolist() == five.sequences.user.tolist() == sorted(one.sequences.user)
+    if events == 5:
+        assert len(one.sequences.item) < len(small_dataset.sequences.item)
+
+
 def test_training_lowers_the_loss(small_dataset: Dataset, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"epochs": 15, "learning_rate": 0.01})
     trainer = new_trainer(small_dataset, tmp_path, settings)
-    batch = next(iter(trainer._epoch_batches(0)))
+    batch = next(trainer._remaining_batches())
 
     def loss() -> float:
         torch.manual_seed(0)
@@ -87,7 +153,7 @@ def test_a_batch_without_known_items_has_finite_gradients(
     trainer = new_trainer(
         small_dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": full_softmax_items})
     )
-    history = History.gather(small_dataset.sequences, next(iter(trainer._epoch_batches(0))))
+    history = History.gather(small_dataset.sequences, next(trainer._remaining_batches()))
     losses = trainer.objective(trainer.model.network, replace(history, item=torch.zeros_like(history.item)))
     assert float(losses.item.detach()) == 0
     trainer.objective.total(losses).backward()
@@ -129,12 +195,11 @@ def _candidates(trainer: Trainer) -> set[int]:
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
 def test_held_out_events_are_in_neither_training_nor_validation(small_dataset: Dataset, protocol) -> None:
     sequences, info = small_dataset.sequences, small_dataset.info
-    end = training_end(small_dataset, protocol)
+    end = training_end(sequences, info, protocol)
     trained, _ = Spans(np.arange(len(end)), np.zeros_like(end), end).events(sequences)
     validation = validation_set(small_dataset, protocol, 1000, 10**6, 0)
-    evaluated, _ = Spans(validation.spans.user_index, validation.first_evaluated, validation.spans.end).events(
-        sequences
-    )
+    spans = Spans(validation.spans.user_index, validation.first_evaluated, validation.spans.end)
+    evaluated = original_events(sequences, validation.sequences)[spans.events(validation.sequences)[0]]
     assert not set(trained) & set(evaluated)
     assert len(evaluated)
     if protocol != "last":

@@ -35,32 +35,30 @@ def test_the_order_of_events_in_a_second_changes_no_metric(small_dataset: Datase
     """Questions see the events of earlier seconds. For a retrieval model, the order within a second counts."""
     model = build_model(small_dataset, SHAPE, seed=0)
     torch.nn.init.normal_(model.network.last.weight)  # in a new model, questions ignore the history
-    dataset = Dataset(small_dataset.path)
-    sequences = dataset.sequences
-    validation = validation_set(dataset, "time", 1000, 10**6, 0)
-    unchanged = validate(model, dataset, validation, 64)
+    validation = validation_set(Dataset(small_dataset.path), "time", 1000, 10**6, 0)
+    sequences = validation.sequences
+    unchanged = validate(model, validation, 64)
     rng, order = np.random.default_rng(0), np.arange(len(sequences.time))
     first = (
         sequences.offsets[validation.spans.user_index] + validation.first_evaluated
     )  # the evaluated events of a user get the same second
     for begin, end in zip(first, sequences.offsets[validation.spans.user_index] + validation.spans.end, strict=True):
         sequences.moment_start[begin:end] = begin
+        sequences.time[begin:end] = sequences.time[begin]
         order[begin:end] = rng.permutation(order[begin:end])
-    one_second = validate(model, dataset, validation, 64)
+    one_second = validate(model, validation, 64)
     shuffled = replace(
         sequences, item=sequences.item[order], condition={n: f[order] for n, f in sequences.condition.items()}
     )
-    dataset.__dict__["sequences"] = shuffled
-    assert validate(model, dataset, validation, 64) == pytest.approx(one_second, abs=1e-5)
+    shuffled_validation = replace(validation, sequences=shuffled)
+    assert validate(model, shuffled_validation, 64) == pytest.approx(one_second, abs=1e-5)
     model.config = model.config.model_copy(update={"protocol": "last"})
-    assert validate(model, dataset, validation, 64)["item_loss"] != pytest.approx(one_second["item_loss"], abs=1e-5)
+    assert validate(model, shuffled_validation, 64)["item_loss"] != pytest.approx(one_second["item_loss"], abs=1e-5)
     assert one_second["item_loss"] != pytest.approx(unchanged["item_loss"], abs=1e-5)
 
 
 def test_without_feedback_there_are_no_feedback_metrics(small_dataset: Dataset) -> None:
     dataset = Dataset(small_dataset.path)
     dataset.sequences.condition["rating"][:] = 0
-    metrics = validate(
-        build_model(small_dataset, SHAPE, seed=0), dataset, validation_set(dataset, "time", 64, 100, 0), 64
-    )
+    metrics = validate(build_model(small_dataset, SHAPE, seed=0), validation_set(dataset, "time", 64, 100, 0), 64)
     assert set(metrics) == {"item_loss", "recall@10", "recall@10 any"}

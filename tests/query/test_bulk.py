@@ -15,8 +15,10 @@ from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
+from openlum.model.batch import to_tensors
 from openlum.pretrain.initialization import build_model
-from openlum.query.bulk import answer_impressions, before_the_day, query
+from openlum.query.answers import answer_impressions, before_the_day
+from openlum.query.bulk import query
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 from openlum.rank.knowledge import load_knowledge
@@ -46,19 +48,19 @@ def test_bulk_answers_equal_those_of_one_pass_per_row(small_dataset: Dataset, mo
     questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
     count, items = 0, model.items()
     settings = QuerySettings(batch_events=40)
-    for index, answers, feedback in answer_impressions(model, small_dataset, rows, questions, settings, items, "test"):
+    for index, answers, feedback in answer_impressions(model, sequences, rows, questions, settings, items):
         for row, row_answers, row_feedback in zip(index, answers, feedback, strict=True):
             user_index = int(sequences.user_index(rows.user[row : row + 1])[0])
             begin = int(window_start(rows.prefix[row : row + 1], 10)[0])
             n = int(rows.prefix[row]) - begin
             history = History.gather(sequences, Spans(*(np.array([x]) for x in (user_index, begin, begin + n))))
-            condition = {name: torch.from_numpy(values[row : row + 1]) for name, values in rows.condition.items()}
+            condition = to_tensors({name: values[row : row + 1] for name, values in rows.condition.items()})
             item_questions = Questions(
                 questions.conditions(condition, 1), torch.zeros(4, dtype=torch.int64), torch.full((4,), n)
             )
             state = model.encode_history(history)
             torch.testing.assert_close(row_answers, model.answer_questions(state, item_questions), atol=1e-5, rtol=0)
-            item = torch.from_numpy(rows.item[row : row + 1])
+            item = torch.from_numpy(rows.item[row : row + 1].astype(np.int64))
             feedback_questions = Questions(condition, torch.zeros(1, dtype=torch.int64), torch.full((1,), n), item)
             odds = torch.logit(model.predict_feedback_logits(state, feedback_questions)[0].softmax(1))[0]
             torch.testing.assert_close(row_feedback, odds, atol=1e-4, rtol=0)
@@ -82,7 +84,7 @@ def test_knowledge_has_every_row_and_the_right_similarities(
     settings = QuerySettings(questions=QUESTIONS, rows_per_part=100)
     paths = [str(path) for path in (small_dataset.path, tmp_path / "model", tmp_path / "knowledge")]
     summary = query(*paths, settings)
-    parts = sorted((tmp_path / "knowledge").glob("part-*.parquet"))
+    parts = sorted((tmp_path / "knowledge" / "impressions").glob("part-*.parquet"))
     assert len(parts) > 1
     table = pq.read_table(parts).sort_by("row")
     rows = [small_dataset.impressions(split) for split in SPLITS]
@@ -91,7 +93,7 @@ def test_knowledge_has_every_row_and_the_right_similarities(
     target = dict(
         zip(np.concatenate([split.row for split in rows]), np.concatenate([split.item for split in rows]), strict=True)
     )
-    items = np.array(pq.read_table(tmp_path / "knowledge" / "items.parquet")["embedding"].to_pylist(), np.float32)
+    items = np.array(pq.read_table(tmp_path / "knowledge" / "items")["embedding"].to_pylist(), np.float32)
     answers = np.array(table["answer.like"].to_pylist(), np.float32)
     expected = (answers * items[[target[row] for row in table["row"].to_pylist()]]).sum(-1)
     np.testing.assert_allclose(table["similarity.like"].to_numpy(), expected, atol=2e-3)
@@ -160,7 +162,7 @@ def test_answers_as_of_the_day_see_the_events_before_midnight(small_dataset: Dat
     changed.__dict__["sequences"] = replace(changed.sequences, time=begin + (changed.sequences.time - begin) * factor)
     rows, sequences = changed.impressions("train"), changed.sequences
     rows = replace(rows, time=begin + (rows.time - begin) * factor)
-    nightly = before_the_day(changed, rows)
+    nightly = before_the_day(sequences, rows)
     shorter = 0
     for row in range(len(rows.row)):
         user_index = int(sequences.user_index(rows.user[row : row + 1])[0])
@@ -187,7 +189,7 @@ def test_int8_knowledge_is_half_the_size_and_nearly_the_same(
     assert (fine * coarse).sum(-1).min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(coarse, axis=-1), 1, atol=2e-3)
     np.testing.assert_array_equal(knowledge["int8"].scores, knowledge["float16"].scores)
-    column = pq.read_schema(tmp_path / "int8" / "part-00000.parquet").field("answer.like").type
+    column = pq.read_schema(tmp_path / "int8" / "impressions" / "part-00000-00000.parquet").field("answer.like").type
     assert (column.value_type, column.list_size) == (pa.int8(), 8)
 
 

@@ -7,7 +7,7 @@ import torch
 from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.model import LargeUserModel
 from openlum.pipeline.example import raw_history
-from openlum.query.bulk import answer_impressions
+from openlum.query.answers import answer_impressions
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 
@@ -27,7 +27,7 @@ def test_answers_for_one_user_equal_those_of_bulk_queries(
     rows, items = small_dataset.impressions(split), model.items().detach()
     questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
     answers, probabilities = torch.empty(len(rows.row), 2, items.shape[1]), torch.empty(len(rows.row), 5)
-    bulk = answer_impressions(model, small_dataset, rows, questions, QuerySettings(), items, split)
+    bulk = answer_impressions(model, small_dataset.sequences, rows, questions, QuerySettings(), items)
     for index, bulk_answers, feedback in bulk:
         answers[index], probabilities[index] = bulk_answers, feedback.sigmoid()
     for user in np.unique(rows.user):

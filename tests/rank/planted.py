@@ -72,18 +72,20 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
     noise = rng.normal(size=(len(row), 2))
     scores = np.stack([signal, -signal], 1) * informed + 0.1 * noise
     answers = rng.normal(size=(len(row), 2, width)).astype(np.float16)
-    directory.mkdir(parents=True)
+    (directory / "impressions").mkdir(parents=True)
+    (directory / "items").mkdir()
     for part, index in enumerate(np.array_split(rng.permutation(len(row)), 2)):
         columns: dict[str, pa.Array] = {"row": pa.array(row[index])}
         for question, name in enumerate(["like", "dislike"]):
             flat = pa.array(answers[index, question].ravel())
             columns[f"answer.{name}"] = pa.FixedSizeListArray.from_arrays(flat, width)
             columns[f"similarity.{name}"] = pa.array(scores[index, question].astype(np.float32))
-        pq.write_table(pa.table(columns), directory / f"part-{part:05d}.parquet")
+        pq.write_table(pa.table(columns), directory / "impressions" / f"part-{part:05d}.parquet")
     items = rng.normal(size=(len(dataset.vocabulary("items")), width)).astype(np.float16)
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(items.ravel()), width)
     pq.write_table(
-        pa.table({"item": np.arange(len(items), dtype=np.int32), "embedding": embedding}), directory / "items.parquet"
+        pa.table({"id": np.arange(len(items), dtype=np.int32), "embedding": embedding}),
+        directory / "items" / "part-00000.parquet",
     )
     content = {
         "form": "impression",

@@ -25,7 +25,7 @@ def edit(path: Path, **changes: object) -> None:
 def test_every_row_has_its_own_answers(knowledge_dir: Path, dataset: Dataset) -> None:
     knowledge = load_knowledge(knowledge_dir, dataset)
     expected = {}
-    for part in knowledge_dir.glob("part-*.parquet"):
+    for part in (knowledge_dir / "impressions").glob("part-*.parquet"):
         for row in pq.read_table(part).to_pylist():
             expected[row["row"]] = row
     for split in SPLITS:
@@ -69,7 +69,7 @@ def test_knowledge_that_does_not_fit_is_refused(
 
 
 def test_an_answer_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:
-    file = sorted(copied.glob("part-*.parquet"))[0]
+    file = sorted((copied / "impressions").glob("part-*.parquet"))[0]
     table = pq.read_table(file)
     values = table["answer.like"].combine_chunks().flatten().to_numpy().copy()
     values[3 * 4] = np.inf
@@ -81,14 +81,14 @@ def test_an_answer_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -
 
 def test_knowledge_of_no_rows_has_no_answers(copied: Path, dataset: Dataset) -> None:
     edit(copied, rows=0)
-    for part in copied.glob("part-*.parquet"):
+    for part in (copied / "impressions").glob("part-*.parquet"):
         part.unlink()
     with pytest.raises(InputError, match="knowledge: has no answers for 2 of 2 impression rows, the first is row 4"):
         load_knowledge(copied, dataset).index_of(np.array([4, 5]))
 
 
 def test_a_score_that_is_not_finite_is_named(copied: Path, dataset: Dataset) -> None:
-    file = sorted(copied.glob("part-*.parquet"))[0]
+    file = sorted((copied / "impressions").glob("part-*.parquet"))[0]
     table = pq.read_table(file)
     column = table.column_names.index("similarity.dislike")
     values = table["similarity.dislike"].to_numpy().copy()
@@ -104,8 +104,8 @@ def test_a_missing_key_part_column_or_file_is_named(copied: Path, dataset: Datas
     with pytest.raises(InputError, match=r"answer\.love"):
         load_knowledge(copied, dataset)
     edit(copied, questions=["like"])
-    (copied / "items.parquet").unlink()
-    with pytest.raises(InputError, match=r"items\.parquet"):
+    (copied / "items" / "part-00000.parquet").unlink()
+    with pytest.raises(InputError, match=r"knowledge/items: has no Parquet file"):
         load_knowledge(copied, dataset)
     (copied / "knowledge.json").write_text('{"form": "impression"}')
     with pytest.raises(InputError, match="'questions' is missing"):
@@ -116,7 +116,7 @@ def test_a_missing_key_part_column_or_file_is_named(copied: Path, dataset: Datas
 
 
 def test_missing_and_duplicate_rows_are_refused(copied: Path, dataset: Dataset) -> None:
-    first, second = sorted(copied.glob("part-*.parquet"))
+    first, second = sorted((copied / "impressions").glob("part-*.parquet"))
     table, total = pq.read_table(first), json.loads((copied / "knowledge.json").read_text())["rows"]
     pq.write_table(table.slice(1), first)
     edit(copied, rows=total - 1)

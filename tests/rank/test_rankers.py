@@ -330,12 +330,12 @@ def test_ids_added_after_training_are_unknown(name, data: RankingData) -> None:
     grown = dataclasses.replace(
         rows,
         item=torch.full_like(rows.item, ranker.config.items),
-        features={n: torch.full_like(x, 99) if x.dtype == torch.int64 else x for n, x in rows.features.items()},
+        features={n: torch.full_like(x, 99) if x.dtype == torch.int32 else x for n, x in rows.features.items()},
     )
     unknown = dataclasses.replace(
         rows,
         item=torch.zeros_like(rows.item),
-        features={n: torch.zeros_like(x) if x.dtype == torch.int64 else x for n, x in rows.features.items()},
+        features={n: torch.zeros_like(x) if x.dtype == torch.int32 else x for n, x in rows.features.items()},
     )
     assert np.array_equal(ranker.predict(data, grown), ranker.predict(data, unknown))
 

@@ -135,7 +135,7 @@ def test_a_known_question_has_values_of_the_held_out_event(
         history = raw_history(small_dataset, user_index)
         event = history[last - sequences.offsets[user_index]]
         # Time fields are given as ids: with a time, the question would get all time fields.
-        question = {name: event.get(name, int(sequences.condition[name][last])) for name in fields}
+        question = {name: event.get(name, int(sequences.fields(np.array([last]))[name][0])) for name in fields}
         with torch.no_grad():
             scores = awake.items() @ awake.ask(history[: last - sequences.offsets[user_index]], [question])[0]
         ranks.append(int((scores[1:] >= scores[sequences.item[last]]).sum()))

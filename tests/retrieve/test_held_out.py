@@ -11,7 +11,7 @@ import torch
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Protocol, kept_from_training, training_end
 from openlum.errors import InputError
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import all_held_out, protocol_description
 from openlum.schema import Holdout
 from tests.recode import recode
 
@@ -30,7 +30,7 @@ def loop(dataset: Dataset, split: str) -> Iterator[tuple[list[int], int]]:
 
 
 def test_the_test_event_is_the_last_and_the_validation_event_is_before_it(small_dataset: Dataset) -> None:
-    valid, test = (HeldOut(small_dataset, split, ITEMS, exclude_seen=True) for split in ("valid", "test"))
+    valid, test = (all_held_out(small_dataset, split, ITEMS, exclude_seen=True) for split in ("valid", "test"))
     lengths = np.diff(small_dataset.sequences.offsets)
     assert np.array_equal(valid.user_index, test.user_index)
     assert np.array_equal(test.cut, lengths[test.user_index] - 1)
@@ -39,7 +39,7 @@ def test_the_test_event_is_the_last_and_the_validation_event_is_before_it(small_
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_history_lies_before_the_held_out_event(small_dataset: Dataset, split: Literal["valid", "test"]) -> None:
-    held_out, sequences = HeldOut(small_dataset, split, ITEMS, exclude_seen=True), small_dataset.sequences
+    held_out, sequences = all_held_out(small_dataset, split, ITEMS, exclude_seen=True), small_dataset.sequences
     events = sequences.offsets[held_out.user_index] + held_out.cut
     assert np.array_equal(held_out.target, sequences.item[events])
     for user_index, event in zip(held_out.user_index, events, strict=True):
@@ -51,7 +51,7 @@ def test_history_lies_before_the_held_out_event(small_dataset: Dataset, split: L
 
 @pytest.mark.parametrize("users", [1, 3, 100])
 def test_every_user_is_in_one_batch(small_dataset: Dataset, users: int) -> None:
-    held_out = HeldOut(small_dataset, "test", ITEMS, exclude_seen=True)
+    held_out = all_held_out(small_dataset, "test", ITEMS, exclude_seen=True)
     batches = held_out.batches(users)
     assert np.concatenate(batches).tolist() == list(range(len(held_out.user_index)))
     assert max(map(len, batches)) <= users
@@ -63,7 +63,7 @@ def test_ranks_equal_a_loop_over_users(
     small_dataset: Dataset, split: Literal["valid", "test"], exclude_seen: bool
 ) -> None:
     """Items of the history are excluded, but not the held-out item; items of later events take part."""
-    held_out = HeldOut(small_dataset, split, ITEMS, exclude_seen)
+    held_out = all_held_out(small_dataset, split, ITEMS, exclude_seen)
     scores = np.random.default_rng(0).normal(size=(len(held_out.user_index), ITEMS))
     expected, repeated = [], 0
     for user_scores, (history, target) in zip(scores, loop(small_dataset, split), strict=True):
@@ -78,32 +78,33 @@ def test_ranks_equal_a_loop_over_users(
 
 
 def test_the_unknown_item_is_not_a_candidate(small_dataset: Dataset) -> None:
-    held_out = HeldOut(small_dataset, "test", ITEMS, exclude_seen=False)
+    held_out = all_held_out(small_dataset, "test", ITEMS, exclude_seen=False)
     batch = held_out.batches(100)[0]
     scores = torch.zeros(len(batch), ITEMS)
     scores[:, 0] = 9
     scores[batch, held_out.target] = 1
     assert (held_out.rank(batch, scores) == 1).all()
-    assert held_out.protocol("both")["candidates"] == ITEMS - 1
+    protocol = protocol_description(small_dataset.info, held_out.target, ITEMS, exclude_seen=False, trained="both")
+    assert protocol["candidates"] == ITEMS - 1
 
 
 def test_an_unknown_item_is_not_held_out(small_dataset: Dataset, tmp_path: Path) -> None:
     event = int(small_dataset.sequences.offsets[1] + small_dataset.sequences.test_at[1])
     unknown = recode(small_dataset, tmp_path / "unknown", {}, {"sequences": {"item": {event: 0}}})
-    assert 1 in HeldOut(small_dataset, "test", ITEMS, exclude_seen=True).user_index
-    assert 1 not in HeldOut(unknown, "test", ITEMS, exclude_seen=True).user_index
+    assert 1 in all_held_out(small_dataset, "test", ITEMS, exclude_seen=True).user_index
+    assert 1 not in all_held_out(unknown, "test", ITEMS, exclude_seen=True).user_index
 
 
 def test_without_held_out_events_the_error_says_why(small_dataset: Dataset) -> None:
     dataset = Dataset(small_dataset.path)
     dataset.sequences.test_at[:] = np.diff(dataset.sequences.offsets)
     with pytest.raises(InputError, match="no user has three events, so no event can be held out"):
-        HeldOut(dataset, "test", ITEMS, exclude_seen=True)
+        all_held_out(dataset, "test", ITEMS, exclude_seen=True)
 
 
 def test_the_protocol_describes_holdout(small_dataset: Dataset) -> None:
     def protocol(dataset: Dataset) -> dict[str, str]:
-        return HeldOut(dataset, "test", ITEMS, exclude_seen=True).protocol("last")
+        return protocol_description(dataset.info, np.array([3]), ITEMS, exclude_seen=True, trained="last")
 
     plain, limited = protocol(small_dataset), Dataset(small_dataset.path)
     assert plain["held_out"].startswith("of each user with at least three events, the last event; ")
@@ -123,7 +124,7 @@ def test_the_protocol_describes_holdout(small_dataset: Dataset) -> None:
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
 def test_the_description_of_events_kept_from_training_is_true(small_dataset: Dataset, protocol: Protocol) -> None:
     sequences, info = small_dataset.sequences, small_dataset.info
-    end, words = training_end(small_dataset, protocol), kept_from_training(info, protocol)
+    end, words = training_end(sequences, info, protocol), kept_from_training(info, protocol)
     for user_index, (begin, stop) in enumerate(zip(sequences.offsets, sequences.offsets[1:], strict=False)):
         times, number = sequences.time[begin:stop], stop - begin
         trained = times < info.valid_time if " UTC on" in words else np.ones(number, bool)

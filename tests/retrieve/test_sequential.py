@@ -13,7 +13,7 @@ from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import ModelSettings
 from openlum.retrieve import sequential
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import HeldOut, all_held_out
 from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
 from tests.model.conftest import fill_zero_weights
 
@@ -58,7 +58,7 @@ def test_untrained_ranks_equal_a_loop_over_users(
     torch.manual_seed(0)
     model = SequentialModel(small_dataset, settings.model).eval()
     fill_zero_weights(model)  # type: ignore[arg-type]  # initial blocks are the identity
-    held_out = HeldOut(small_dataset, split, model.item_encoder.rows, exclude_seen)  # type: ignore[arg-type]
+    held_out = all_held_out(small_dataset, split, model.item_encoder.rows, exclude_seen)  # type: ignore[arg-type]
     assert held_out.cut.max() > settings.model.max_events
     assert sequential_ranks(model, small_dataset, held_out, batch_users=3).tolist() == loop(
         model, small_dataset, held_out
@@ -66,13 +66,13 @@ def test_untrained_ranks_equal_a_loop_over_users(
 
 
 def test_trained_ranks_equal_a_loop_over_users(planted: Dataset, trained: SequentialModel) -> None:
-    held_out = HeldOut(planted, "test", trained.item_encoder.rows, exclude_seen=False)
+    held_out = all_held_out(planted, "test", trained.item_encoder.rows, exclude_seen=False)
     assert sequential_ranks(trained, planted, held_out, batch_users=7).tolist() == loop(trained, planted, held_out)
 
 
 def test_the_next_item_is_learned(planted: Dataset, trained: SequentialModel) -> None:
     """The most popular item is right for few users; the planted rule is right for nearly all."""
-    held_out = HeldOut(planted, "test", trained.item_encoder.rows, exclude_seen=True)
+    held_out = all_held_out(planted, "test", trained.item_encoder.rows, exclude_seen=True)
     sequences = planted.sequences
     counts = np.bincount(sequences.item, minlength=trained.item_encoder.rows)
     popular = torch.from_numpy(counts).float().repeat(len(held_out.user_index), 1)
@@ -118,7 +118,7 @@ def test_the_test_event_does_not_choose_the_epoch(small_dataset: Dataset, settin
 def test_the_best_epoch_is_kept(small_dataset: Dataset, settings: SequentialSettings) -> None:
     longer, curve = settings.model_copy(update={"epochs": 6, "patience": 2}), []
     model = fit_sequential(small_dataset, longer, 0, lambda epoch, ndcg: curve.append(ndcg))
-    held_out = HeldOut(small_dataset, "valid", model.item_encoder.rows, exclude_seen=True)
+    held_out = all_held_out(small_dataset, "valid", model.item_encoder.rows, exclude_seen=True)
     ndcg = retrieval_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
     assert ndcg == pytest.approx(max(curve))
     assert len(curve) == min(1 + int(np.argmax(curve)) + 2, 6)

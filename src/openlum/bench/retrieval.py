@@ -23,7 +23,7 @@ from openlum.evaluation.retrieval_metrics import retrieval_metrics, user_metrics
 from openlum.pipeline.summary import environment
 from openlum.pretrain.train import pretrain
 from openlum.retrieve.evaluate import question_ranks
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import HeldOut, all_held_out, protocol_description
 from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
 
 Training = tuple[str, int]
@@ -56,7 +56,7 @@ def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> 
     results, seeds = _train_all(dataset, settings, opponents, context), context.seeds
     by_seed: list[Metrics] = [_by_method(results, seed, opponents, "metrics") for seed in seeds]
     ranks: list[Ranks] = [_by_method(results, seed, opponents, "ranks") for seed in seeds]
-    held_out = HeldOut(prepared, "test", len(prepared.vocabulary("items")), settings.retrieve.exclude_seen)
+    held_out = all_held_out(prepared, "test", len(prepared.vocabulary("items")), settings.retrieve.exclude_seen)
     return {
         "retrieval": {
             name: {
@@ -66,7 +66,9 @@ def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> 
             for name in by_seed[0]
         },
         "comparisons": _comparisons(ranks, held_out, settings, opponents),
-        "retrieval_protocol": held_out.protocol("last"),
+        "retrieval_protocol": protocol_description(
+            prepared.info, held_out.target, held_out.items, settings.retrieve.exclude_seen, "last"
+        ),
         "bench": {
             "dataset": bench.experiment.name,
             "protocol": settings.protocol,
@@ -148,7 +150,7 @@ def _train_opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, 
         console.print(f"  epoch {epoch}: validation NDCG@10 {ndcg:.4f}", style="dim")
 
     model = fit_sequential(prepared, bench.opponents[name], seed, epoch_done)
-    held_out = HeldOut(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)
+    held_out = all_held_out(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)
     ranks = sequential_ranks(model, prepared, held_out)
     return {
         "metrics": retrieval_metrics(ranks, bench.retrieve.at),

@@ -10,7 +10,7 @@ float32 lists.
 Shapes: U users, N events, I impressions, V items with item 0 (unknown), M values of a multi field, W width of a vector.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -22,112 +22,38 @@ from openlum.arguments.values import as_path
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json
 from openlum.artefact.manifest import read_manifest
-from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, is_text, read_parts
-from openlum.config import Settings, parse_settings
-from openlum.data.encoded import check_ids, column_type, event_offsets, to_numpy
-from openlum.data.profile import Profile
-from openlum.data.time_fields import moment_starts, time_fields
+from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_number, is_text, part_files, read_parts
+from openlum.config import parse_settings
+from openlum.data.encoded import column_type, to_numpy
+from openlum.data.info import KINDS, MADE_BY, SPLITS, UNLABELLED, DatasetInfo, ImpressionSet, Split
+from openlum.data.part_reader import (
+    event_count,
+    largest_id,
+    part_names,
+    read_impressions,
+    sequence_columns,
+    to_sequences,
+)
+from openlum.data.sequences import Impressions, Sequences, join_sequences
+from openlum.data.shard import Shard
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.schema import FieldSpec, Schema
+from openlum.schema import FieldSpec
 
-Split = Literal["train", "valid", "test"]
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-UNLABELLED: Literal["unlabelled"] = "unlabelled"
-ImpressionSet = Literal[Split, "unlabelled"]
-"""A split, or the impressions without a label, which belong to no split."""
-KINDS = ("condition", "item", "user", "context")
-"""The kinds of fields."""
-MADE_BY = "lum prepare"
+__all__ = [
+    "KINDS",
+    "SPLITS",
+    "UNLABELLED",
+    "Dataset",
+    "DatasetInfo",
+    "ImpressionSet",
+    "Impressions",
+    "Sequences",
+    "Split",
+]
 
-
-class DatasetInfo(Settings):
-    """The content of `dataset.json`."""
-
-    name: str
-    """Name of the data set."""
-    data_schema: Schema
-    """The schema that the data set was prepared with."""
-    condition: list[FieldSpec]
-    """Condition fields: the fields of the log first, then the time fields."""
-    item: list[FieldSpec]
-    """Item fields, without the id."""
-    user: list[FieldSpec]
-    """User fields, without the id."""
-    context: list[FieldSpec]
-    """Context fields of impressions."""
-    counts: dict[str, int]
-    """Counts of events, users, items, impressions (with and without a label) and impressions_unlabelled. For every table that was
-    read: TABLE_in (rows read), TABLE (accepted rows) and TABLE_rejected."""
-    rejected: dict[str, int] = {}
-    """Reason to the number of rejected rows; the rows are in rejected/."""
-    notes: dict[str, int] = {}
-    """Data-quality notes that reject no row (such as items without a row in the item table), with their counts."""
-    valid_time: int
-    """First second of the validation period."""
-    test_time: int
-    """First second of the test period."""
-    impressions: dict[Split, int]
-    """Number of impressions in each split."""
-    label_rule: str
-    """The source of the impressions and their labels, in words."""
-    profile: Profile
-    """Statistics of the data set."""
-    preparations: int = 1
-    """1 for a new dataset; each append adds 1."""
-    fingerprint: str
-    """Text that changes whenever the content changes."""
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """All users' events, end to end; each user's events are in the order of time."""
-
-    user: np.ndarray
-    """(U,) user ids, ascending."""
-    offsets: np.ndarray
-    """(U + 1,) where each user's events begin."""
-    time: np.ndarray
-    """(N,) int64 seconds since 1970."""
-    item: np.ndarray
-    """(N,) int64 item ids."""
-    condition: dict[str, np.ndarray]
-    """Field name to values, (N,), (N, M) or (N, W)."""
-    moment_start: np.ndarray
-    """(N,) index of the user's first event in the same second. Only events before it are known at the time of the event."""
-    valid_at: np.ndarray
-    """(U,) leave-last-out: index, within the user's events, of the validation event; the number of events if none is held out."""
-    test_at: np.ndarray
-    """(U,) the same for the test event."""
-
-    def user_index(self, users: np.ndarray) -> np.ndarray:
-        """Return the index into `user` of user ids; -1 for users without events."""
-        if not len(self.user):
-            return np.full(len(users), -1)
-        index = np.minimum(np.searchsorted(self.user, users), len(self.user) - 1)
-        return np.where(self.user[index] == users, index, -1)
-
-
-@dataclass(frozen=True)
-class Impressions:
-    """Impressions of one split, or impressions without a label, in the order of their row ids."""
-
-    row: np.ndarray
-    """(I,) int64 row ids, unique over all splits and the impressions without a label."""
-    user: np.ndarray
-    """(I,) user ids."""
-    time: np.ndarray
-    """(I,) int64 seconds since 1970."""
-    item: np.ndarray
-    """(I,) item ids."""
-    label: np.ndarray
-    """(I,) float32, 0 or 1; NaN where there is no label."""
-    prefix: np.ndarray
-    """(I,) the number of the user's events strictly before the row's time. Features of the row may use only these events."""
-    condition: dict[str, np.ndarray]
-    """Field name to values, (I,), (I, M) or (I, W); feedback fields are *any*, because they are not known yet."""
-    context: dict[str, np.ndarray]
-    """Field name to values, as in `condition`."""
+CACHE_EVENTS = 1 << 21
+"""By default, so many events of shards are kept in memory."""
 
 
 class Dataset:
@@ -143,6 +69,9 @@ class Dataset:
         self._manifest = check_parts(self.path, "dataset")
         file = self.path / "dataset.json"
         self.info = parse_settings(read_json(file, "lum prepare"), DatasetInfo, where=str(file))
+        self.cache_events = CACHE_EVENTS
+        self._cache: dict[tuple[str, ...], Sequences] = {}
+        self._raw_ids: dict[str, pa.Array] = {}
 
     def vocabulary(self, name: str) -> Vocabulary:
         """Return the vocabulary `items`, `users` or KIND.FIELD."""
@@ -153,6 +82,17 @@ class Dataset:
         if len(vocabulary) != size:
             raise damaged(file, f"has {len(vocabulary) - 1:,} values, but dataset.json has {size - 1:,}", MADE_BY)
         return vocabulary
+
+    def raw_ids(self, name: Literal["items", "users"]) -> pa.Array:
+        """Return the raw ids of items or users as text, in the order of their ids in the dataset; null for id 0."""
+        if name not in self._raw_ids:
+            file = self.path / "vocab" / f"{name}.parquet"
+            table = read_parts(file, {"value": is_text, "id": is_integer}, MADE_BY).sort_by("id")
+            if not np.array_equal(table["id"].to_numpy(), np.arange(1, self._largest_id(name) + 1)):
+                raise damaged(file, f"must have one row for each of the {self._largest_id(name):,} ids", MADE_BY)
+            values = pa.chunked_array([pa.nulls(1, pa.string()), *table["value"].cast(pa.string()).chunks])
+            self._raw_ids[name] = values.combine_chunks()
+        return self._raw_ids[name]
 
     def vocabularies(self, kind: str) -> dict[str, Vocabulary]:
         """Return, by field name, the vocabularies of the categorical and multi fields of a kind, such as `condition`."""
@@ -169,39 +109,62 @@ class Dataset:
 
     @cached_property
     def sequences(self) -> Sequences:
-        """The events of every user."""
-        logged = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields]
-        lists = {"item": is_list_of(is_integer), "time": is_list_of(is_integer)}
-        lists |= {f"condition.{spec.name}": is_list_of(column_type(spec)) for spec in logged}
-        path = self.path / "sequences"
-        table = self._table("sequences", lists | dict.fromkeys(("user", "valid_at", "test_at"), is_integer)).sort_by(
-            "user"
-        )
-        offsets = event_offsets(table, list(lists), path)
-        time = table["time"].combine_chunks().flatten().to_numpy().astype(np.int64)
-        item = table["item"].combine_chunks().flatten().to_numpy().astype(np.int64)
-        user = table["user"].to_numpy().astype(np.int64)
-        check_ids(item, self._largest_id("items"), path, "item")
-        check_ids(user, self._largest_id("users"), path, "user")
-        if (np.diff(user) == 0).any():
-            raise damaged(path, f"has two rows of user {user[:-1][np.diff(user) == 0][0]}", MADE_BY)
-        first = np.zeros(len(time), bool)
-        first[offsets[:-1][np.diff(offsets) > 0]] = True
-        if (np.diff(time, prepend=time[:1])[~first] < 0).any():
-            raise damaged(path, "column 'time' is not in ascending order", MADE_BY)
-        condition = {s.name: to_numpy(table[f"condition.{s.name}"].combine_chunks().flatten(), s, path) for s in logged}
-        moment_start = moment_starts(time, first)
-        condition |= self._time_fields(time, time[moment_start - 1], ~first[moment_start])
-        return Sequences(
-            user=user,
-            offsets=offsets,
-            time=time,
-            item=item,
-            condition=condition,
-            moment_start=moment_start,
-            valid_at=table["valid_at"].to_numpy().astype(np.int64),
-            test_at=table["test_at"].to_numpy().astype(np.int64),
-        )
+        """The events of every user: all shards together, by user. Whatever is large uses `shards` instead."""
+        self._cache.clear()
+        return self._read_sequences(self._event_counts)
+
+    def shards(self) -> list[Shard]:
+        """Return the shards. Together they have every user with events or impressions, each in one shard.
+
+        Raises:
+            InputError: a part is damaged, or there is none.
+        """
+        return [Shard(self, name, events) for name, events in self._event_counts.items()]
+
+    def groups_of_sequences(self) -> Iterator[Sequences]:
+        """Yield the events of all users, some shards at a time: at most `cache_events`, but at least one shard."""
+        names: list[str] = []
+        for name, events in self._event_counts.items():
+            if names and sum(self._event_counts[other] for other in names) + events > self.cache_events:
+                yield self.sequences_of(names)
+                names = []
+            names.append(name)
+        yield self.sequences_of(names)
+
+    def sequences_of(self, names: Sequence[str]) -> Sequences:
+        """Return the events of the users of shards, by the names of the shards. What was read last is in memory.
+
+        Before new events are read, sequences that were read earlier leave the memory, until all have at most `cache_events`.
+        """
+        key = tuple(sorted(names))
+        if len(key) == len(self._event_counts):
+            return self.sequences
+        if key not in self._cache:
+            room = self.cache_events - sum(self._event_counts[name] for name in key)
+            while self._cache and sum(len(cached.item) for cached in self._cache.values()) > room:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = self._read_sequences(key)
+        self._cache[key] = self._cache.pop(key)  # the most recently used entry comes last
+        return self._cache[key]
+
+    @cached_property
+    def _event_counts(self) -> dict[str, int]:
+        """The name of each shard and its number of events."""
+        self._check_current()
+        directory = self.path / "sequences"
+        names = part_names(directory)
+        if not names:
+            raise InputError(f"{directory}: has no Parquet file; run '{MADE_BY}' again")
+        return {name: event_count(directory / name) for name in names}
+
+    def _read_sequences(self, names: Iterable[str]) -> Sequences:
+        parts = []
+        for name in names:
+            table = self._table(f"sequences/{name}", sequence_columns(self.info))
+            parts.append(to_sequences(table, self.info, self.path / "sequences" / name))
+            del table
+            pa.default_memory_pool().release_unused()
+        return join_sequences(parts)
 
     def labels(self, split: Split) -> set[float]:
         """Return the distinct labels of a split."""
@@ -212,48 +175,23 @@ class Dataset:
         """The splits, and `unlabelled` if there are impressions without a label."""
         return [*SPLITS, UNLABELLED] if self.info.counts.get("impressions_unlabelled") else [*SPLITS]
 
-    def impressions(self, split: ImpressionSet) -> Impressions:
-        """Return the impressions of one split, or the impressions without a label."""
-        stored = [s for s in self.info.condition if s.name not in self.info.data_schema.time_fields and not s.feedback]
-        columns = dict.fromkeys(("row", "user", "time", "item", "prefix"), is_integer) | {"label": is_number}
-        columns |= {f"condition.{spec.name}": column_type(spec) for spec in stored}
-        columns |= {f"context.{spec.name}": column_type(spec) for spec in self.info.context}
-        path = self.path / "impressions" / split
-        table = self._table(f"impressions/{split}", columns).sort_by("row")
-        user, time = table["user"].to_numpy().astype(np.int64), table["time"].to_numpy().astype(np.int64)
-        prefix = table["prefix"].to_numpy().astype(np.int64)
-        check_ids(user, self._largest_id("users"), path, "user")
-        check_ids(table["item"].to_numpy(), self._largest_id("items"), path, "item")
-        lengths = np.append(np.diff(self.sequences.offsets), 0)[
-            self.sequences.user_index(user)
-        ]  # 0 where there are none
-        if ((prefix < 0) | (prefix > lengths)).any():
-            raise damaged(path, "column 'prefix' is negative or counts more events than the user has", MADE_BY)
-        condition: dict[str, np.ndarray] = {}
-        for spec in self.info.condition:
-            if spec.name in self.info.data_schema.time_fields:
-                continue
-            if spec.feedback:
-                shape = (len(table), spec.width) if spec.type in ("multi", "vector") else (len(table),)
-                condition[spec.name] = np.zeros(shape, np.int64) if spec.size else np.full(shape, np.nan, np.float32)
-            else:
-                condition[spec.name] = to_numpy(table[f"condition.{spec.name}"].combine_chunks(), spec, path)
-        condition |= self._row_time_fields(user, time, prefix)
-        return Impressions(
-            row=table["row"].to_numpy().astype(np.int64),
-            user=user,
-            time=time,
-            item=table["item"].to_numpy().astype(np.int64),
-            label=table["label"].to_numpy().astype(np.float32),
-            prefix=prefix,
-            condition=condition,
-            context={s.name: to_numpy(table[f"context.{s.name}"].combine_chunks(), s, path) for s in self.info.context},
-        )
+    @property
+    def impression_count(self) -> int:
+        """Number of impressions with and without a label."""
+        return sum(self.info.impressions.values()) + self.info.counts.get("impressions_unlabelled", 0)
 
-    def with_prefix(self, rows: Impressions, prefix: np.ndarray) -> Impressions:
-        """Return the same rows with another prefix, (I,), and with the time fields that this prefix implies."""
-        condition = rows.condition | self._row_time_fields(rows.user, rows.time, prefix)
-        return replace(rows, prefix=prefix, condition=condition)
+    def impressions(self, split: ImpressionSet) -> Impressions:
+        """Return the impressions of one split, or the impressions without a label, of all users."""
+        path = self.path / "impressions" / split
+        self._check_current()
+        return read_impressions([path], self.info, self.sequences, path)
+
+    def impressions_of(self, name: str, split: ImpressionSet) -> Impressions:
+        """Return the impressions of the users of one shard."""
+        path = self.path / "impressions" / split / name
+        self._check_current()
+        paths = [path] if path.exists() and part_files(path) else []
+        return read_impressions(paths, self.info, self.sequences_of([name]), path)
 
     def item_features(self) -> dict[str, np.ndarray]:
         """Return each item field as (V,), (V, M) or (V, W), indexed by item id."""
@@ -279,26 +217,17 @@ class Dataset:
 
     def _largest_id(self, name: str) -> int:
         """Return the largest id of `items` or `users`."""
-        if name not in self.info.counts:
-            raise damaged(self.path / "dataset.json", f"key 'counts.{name}' is missing", MADE_BY)
-        return self.info.counts[name]
+        return largest_id(self.info, name, self.path / "dataset.json")
 
     def _table(self, name: str, columns: dict[str, TypeCheck]) -> pa.Table:
-        """Read a part; raise an `InputError` if the dataset on disk is no longer the dataset that was opened."""
+        """Read a part. See `_check_current` for the error that it may raise."""
+        self._check_current()
+        return read_parts(self.path / name, columns, MADE_BY)
+
+    def _check_current(self) -> None:
+        """Raise an `InputError` if the dataset on disk is no longer the dataset that was opened."""
         current = read_manifest(self.path)
         if (current and current.parts) != (self._manifest and self._manifest.parts):
             raise InputError(
                 f"{self.path}: another process has replaced this dataset since it was opened; run the command again"
             )
-        return read_parts(self.path / name, columns, MADE_BY)
-
-    def _row_time_fields(self, user: np.ndarray, time: np.ndarray, prefix: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the time fields of rows, (I,), that see `prefix` events."""
-        sequences = self.sequences
-        last = sequences.offsets[np.maximum(sequences.user_index(user), 0)] + prefix - 1
-        previous = sequences.time[np.maximum(last, 0)] if len(sequences.time) else time
-        return self._time_fields(time, previous, prefix > 0)
-
-    def _time_fields(self, time: np.ndarray, previous: np.ndarray, has_previous: np.ndarray) -> dict[str, np.ndarray]:
-        schema = self.info.data_schema
-        return time_fields(schema.time_fields, time, previous, has_previous, schema.gap_unit)

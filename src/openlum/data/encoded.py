@@ -23,15 +23,15 @@ def column_type(spec: FieldSpec) -> TypeCheck:
 
 
 def to_numpy(column: Any, spec: FieldSpec, path: Path) -> np.ndarray:
-    """Return an Arrow column of encoded values as NumPy: (n,), (n, M) padded with 0, or (n, W).
+    """Return an Arrow column of encoded values as NumPy: (n,), (n, M) padded with 0, or (n, W). Ids are int32.
 
     Raises:
         InputError: an id or a width is out of the field's range; the message names `path`.
     """
     if spec.type == "categorical":
-        ids = column.to_numpy(zero_copy_only=False).astype(np.int64)
+        ids = column.to_numpy(zero_copy_only=False)
         check_ids(ids, spec.size - 1, path, spec.name)
-        return ids
+        return ids.astype(np.int32)
     if spec.type == "numeric":
         return column.to_numpy(zero_copy_only=False).astype(np.float32)
     flat = column.flatten().to_numpy(zero_copy_only=False)
@@ -42,7 +42,7 @@ def to_numpy(column: Any, spec: FieldSpec, path: Path) -> np.ndarray:
         )
     if spec.type == "multi":
         check_ids(flat, spec.size - 1, path, spec.name)
-    out = np.zeros((len(column), spec.width), np.int64 if spec.type == "multi" else np.float32)
+    out = np.zeros((len(column), spec.width), np.int32 if spec.type == "multi" else np.float32)
     out[np.arange(spec.width) < lengths[:, None]] = flat
     return out
 

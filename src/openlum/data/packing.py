@@ -4,13 +4,14 @@ Shapes: U users of the dataset, B spans in a batch, L events of a batch (all spa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
 
-from openlum.data.dataset import Dataset, DatasetInfo, Sequences
+from openlum.data.info import DatasetInfo
+from openlum.data.sequences import Sequences
 
 Protocol = Literal["time", "last", "both"]
 
@@ -41,17 +42,51 @@ class Spans:
         return np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets
 
 
-def training_end(dataset: Dataset, protocol: Protocol) -> np.ndarray:
+def copy_spans(sequences: Sequences, spans: Spans) -> tuple[Sequences, np.ndarray]:
+    """Return the events of spans of different users as sequences of their own, and where each copy begins in the user's events.
+
+    A copy also has the events that the fields and the prefixes of the span's first events depend on. No event of it is held out.
+
+    Returns:
+        Sequences of B users, ascending, and for each of them the index of the first copied event in the user's events, (B,).
+    """
+    spans = spans.take(np.argsort(spans.user_index))
+    first = sequences.offsets[spans.user_index]  # (B,)
+    # The time field `gap` of an event depends on the last event before its second.
+    earlier = sequences.moment_start[np.minimum(first + spans.start, len(sequences.time) - 1)] - first - 1
+    begin = np.where(spans.start > 0, np.maximum(earlier, 0), 0)
+    copied = Spans(spans.user_index, begin, spans.end)
+    index, offsets = copied.events(sequences)
+    moment = sequences.moment_start[index] - np.repeat(first + begin, np.diff(offsets))
+    copy = replace(
+        sequences,
+        user=sequences.user[spans.user_index],
+        offsets=offsets,
+        time=sequences.time[index],
+        item=sequences.item[index],
+        condition={name: values[index] for name, values in sequences.condition.items()},
+        moment_start=np.maximum(moment, 0) + np.repeat(offsets[:-1], np.diff(offsets)),
+        valid_at=np.diff(offsets),
+        test_at=np.diff(offsets),
+    )
+    return copy, begin
+
+
+def training_end(sequences: Sequences, info: DatasetInfo, protocol: Protocol) -> np.ndarray:
     """Return how many of each user's events may be used for training, (U,).
 
     `time`: the events before the validation period. `last`: the events before the user's two held-out events. `both`: the events
     that satisfy both conditions."""
-    sequences = dataset.sequences
-    early = np.concatenate([[0], np.cumsum(sequences.time < dataset.info.valid_time)])
-    by_time = early[sequences.offsets[1:]] - early[sequences.offsets[:-1]]
+    by_time = events_before(sequences, info.valid_time)
     if protocol == "time":
         return by_time
     return sequences.valid_at if protocol == "last" else np.minimum(by_time, sequences.valid_at)
+
+
+def events_before(sequences: Sequences, time: int) -> np.ndarray:
+    """Return the number of each user's events before a time, (U,)."""
+    before = np.concatenate([[0], np.cumsum(sequences.time < time)])
+    return before[sequences.offsets[1:]] - before[sequences.offsets[:-1]]
 
 
 def eligible_events(info: DatasetInfo) -> str:

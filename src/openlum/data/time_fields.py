@@ -54,10 +54,10 @@ def by_key_then_time(key: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """Return one int64 for each pair that sorts by key, then by time.
 
     Args:
-        key: (n,) int64, from 0 to 2^30.
+        key: (n,) integers from 0 to 2^30.
         seconds: (n,) int64, from 0 to 2^33 (272 years).
     """
-    return (key << 33) | seconds
+    return (key.astype(np.int64) << 33) | seconds
 
 
 def moment_starts(time: np.ndarray, first: np.ndarray) -> np.ndarray:

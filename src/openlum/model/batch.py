@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.dataset import Sequences
 from openlum.data.packing import Spans
+from openlum.data.sequences import Sequences
 from openlum.schema import FieldSpec
 
 Fields = dict[str, Tensor]
@@ -19,8 +19,11 @@ Fields = dict[str, Tensor]
 
 
 def to_tensors(values: Mapping[str, np.ndarray]) -> Fields:
-    """Return the fields as tensors."""
-    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in values.items()}
+    """Return the fields as tensors. Ids become int64."""
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array, np.int64 if array.dtype.kind == "i" else None))
+        for name, array in values.items()
+    }
 
 
 def to_device(fields: Fields, device: torch.device) -> Fields:
@@ -86,8 +89,8 @@ class History:
         index, offsets = spans.events(sequences)  # (L,), (B + 1,)
         begin = np.repeat(sequences.offsets[spans.user_index] + spans.start, np.diff(offsets))
         return cls(
-            torch.from_numpy(sequences.item[index]),
-            to_tensors({name: values[index] for name, values in sequences.condition.items()}),
+            torch.from_numpy(sequences.item[index].astype(np.int64)),
+            to_tensors(sequences.fields(index)),
             torch.from_numpy(offsets),
             torch.from_numpy(np.maximum(sequences.moment_start[index] - begin, 0)),
             torch.from_numpy(index),

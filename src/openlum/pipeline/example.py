@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Protocol, training_end
+from openlum.data.packing import Protocol, events_before, training_end
 from openlum.model import LargeUserModel
 
 MAX_EVENTS = 20
@@ -88,7 +88,9 @@ def _moment(dataset: Dataset, protocol: Protocol) -> tuple[int, int]:
     """Return the row of the example user in the sequences, and the number of the user's events before the questions."""
     lengths = np.diff(dataset.sequences.offsets)
     cut = _test_start(dataset, protocol)  # (U,)
-    users = np.flatnonzero((cut > 0) & (cut < lengths) & (cut >= training_end(dataset, protocol)))
+    users = np.flatnonzero(
+        (cut > 0) & (cut < lengths) & (cut >= training_end(dataset.sequences, dataset.info, protocol))
+    )
     if not len(users):
         cut, users = lengths, np.flatnonzero(lengths)
     later = (lengths - cut)[users]
@@ -108,8 +110,7 @@ def _test_start(dataset: Dataset, protocol: Protocol) -> np.ndarray:
         held_out = np.minimum(begin + sequences.test_at, end)
         moment = np.append(sequences.moment_start, len(sequences.time))
         return np.where(held_out < end, moment[held_out], end) - begin
-    before = np.concatenate([[0], np.cumsum(sequences.time < dataset.info.test_time)])
-    return before[end] - before[begin]
+    return events_before(sequences, dataset.info.test_time)
 
 
 def _answer(
@@ -134,12 +135,13 @@ def _matches(
 ) -> np.ndarray:
     """Return which events of a user from `cut` on have all values of a question, (L,) bool. Numbers and vectors do not count."""
     sequences, specs = dataset.sequences, model.config.condition
-    events = slice(int(sequences.offsets[user_index]) + cut, int(sequences.offsets[user_index + 1]))
+    events = np.arange(sequences.offsets[user_index] + cut, sequences.offsets[user_index + 1])
+    fields = sequences.fields(events)
     condition = model.processor.encode_question(name, question, specs)
-    matches = np.ones(len(sequences.time[events]), bool)
+    matches = np.ones(len(events), bool)
     for spec in specs:
         if spec.name in question and spec.size:
-            values = sequences.condition[spec.name][events].reshape(len(matches), -1)  # (L, M)
+            values = fields[spec.name].reshape(len(matches), -1)  # (L, M)
             for value in filter(None, condition[spec.name].flatten().tolist()):
                 matches &= (values == value).any(1)
     return matches

@@ -18,6 +18,9 @@ class PretrainSettings(Settings):
     """Maximum number of passes over the training events. Validation may stop the training earlier."""
     batch_events: int = Field(4096, ge=16, le=10**8)
     """Events per step. Each event is two tokens."""
+    buffer_events: int = Field(2**21, ge=1, le=10**12)
+    """Events of the shards of the dataset that are in memory at a time, about 30 bytes each. A batch has users of these shards
+    only, in random order. With more memory and a fast device, larger buffers are read less often."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW."""
     weight_decay: float = Field(0.01, ge=0, le=100)

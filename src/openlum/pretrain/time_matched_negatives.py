@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.dataset import Sequences
+from openlum.data.sequences import Sequences
 from openlum.model import History, Questions
 
 EVENTS_PER_SIDE = 200
@@ -26,7 +26,7 @@ class TimeMatchedNegatives:
     """A sampler of events that are near in time.
 
     Args:
-        sequences: sequences of the dataset.
+        sequences: with the events.
         events: (M,) indices of the events in the pool.
     """
 
@@ -61,7 +61,7 @@ class TimeMatchedNegatives:
         event = np.concatenate([positive, self._draw(positive, count, generator)], 1)  # (P, 1 + K)
         valid = (event >= 0) & (event[:, 1:] >= 0).any(1, keepdims=True)
         position = positions.repeat_interleave(1 + count)[torch.from_numpy(valid.ravel())]  # (Q,)
-        item = torch.from_numpy(self.sequences.item[event[valid]])
+        item = torch.from_numpy(self.sequences.item[event[valid]].astype(np.int64))
         condition = {name: field[position] for name, field in history.condition.items()}
         labels = torch.from_numpy((event == positive)[valid]).long()
         return Questions(condition, history.user_index(position), history.prefix[position], item), labels

@@ -1,17 +1,17 @@
 """Step 1, knowledge construction: the training loop.
 
-A training is a function of its inputs: the order of the users depends on the seed and the epoch, the random draws depend on the
+A training is a function of its inputs: the order of the batches depends on the seed and the epoch, the random draws depend on the
 seed and the step. So a checkpoint does not need the state of a random generator, and a resumed training gives the same weights as
-an uninterrupted one.
+an uninterrupted one. The events are read shard by shard (`data/loader.py`).
 
-Shapes: U users, M training events, V items.
+Shapes: U users.
 """
 
 import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from openlum.artefact.keys import step_key
 from openlum.artefact.lock import locked
 from openlum.console import new_progress
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
+from openlum.data.loader import TrainingLoader
+from openlum.data.packing import Spans, training_end, training_events
+from openlum.data.sequences import Sequences
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Processor, default_device
 from openlum.model.settings import TAKEN
@@ -38,6 +40,7 @@ from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Losses, Objective
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
+from openlum.pretrain.training_set import count_training_set
 from openlum.pretrain.validation import ValidationSet, validate, validation_set
 from openlum.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from openlum.training.memory import peak_memory_bytes
@@ -117,7 +120,8 @@ class Trainer:
         dataset: to train on.
         settings: of the training.
         work: directory for checkpoints, `metrics.jsonl` and TensorBoard curves.
-        end: (U,) number of training events of each user; by default, all events that the protocol does not hold out.
+        training_end: returns the number of training events of each user, (U,); by default, all events that the protocol does not
+            hold out.
     """
 
     def __init__(
@@ -126,26 +130,31 @@ class Trainer:
         dataset: Dataset,
         settings: PretrainSettings,
         work: Path,
-        end: np.ndarray | None = None,
+        training_end: Callable[[Sequences], np.ndarray] | None = None,
     ) -> None:
         self.model, self.dataset, self.settings, self.work = model, dataset, settings, work
-        self.end = training_end(dataset, settings.protocol) if end is None else end
-        needs_negatives = TAKEN in model.config.trained_feedback_targets
-        check_events(dataset, self.end, needs_negatives)
-        events = training_events(dataset.sequences, self.end)  # (M,)
-        item_counts = np.bincount(dataset.sequences.item[events], minlength=model.config.items)  # (V,)
-        trained = torch.from_numpy(item_counts > 0).to(model.device)
+        self.loader = TrainingLoader(
+            dataset,
+            training_end or self._training_end,
+            max_events=model.config.settings.max_events,
+            batch_events=settings.batch_events,
+            buffer_events=settings.buffer_events,
+            seed=settings.seed,
+        )
+        training_set = count_training_set(self.loader, model.config.items)
+        self.needs_negatives = TAKEN in model.config.trained_feedback_targets
+        check_events(dataset, training_set.events, training_set.users, self.needs_negatives)
+        trained = torch.from_numpy(training_set.item_counts > 0).to(model.device)
         model.network.item_encoder.set_trained_items(
             model.network.item_encoder.trained_items | trained if model.config.initialised_from else trained
         )
         catalogue = model.network.item_encoder.candidates().cpu()
-        negatives = TimeMatchedNegatives(dataset.sequences, events) if needs_negatives else None
-        self.objective = Objective(model.config, settings, item_counts / item_counts.sum(), catalogue, negatives)
+        self.objective = Objective(model.config, settings, training_set.item_counts / training_set.events, catalogue)
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
         )
         self.optimizer = _optimizer(model, settings)
-        self.total_steps = settings.epochs * len(list(self._epoch_batches(0)))
+        self.total_steps = settings.epochs * training_set.steps_per_epoch
         self.progress = TrainingProgress()
         self.best: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -176,7 +185,7 @@ class Trainer:
                         return
                     if self.progress.step % self.settings.checkpoint_steps == 0:
                         self._checkpoint()
-                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+                self.progress.epoch += 1
                 loss = self._validate(curves)
                 self._checkpoint()
                 bar.console.print(self._epoch_message(loss), soft_wrap=True)  # also without a terminal for the bar
@@ -196,15 +205,25 @@ class Trainer:
             "peak_memory_bytes": peak_memory_bytes(),
         }
 
-    def _epoch_batches(self, epoch: int) -> Iterator[Spans]:
-        rng = np.random.default_rng((self.settings.seed, epoch))
-        spans = training_spans(self.end, self.model.config.settings.max_events, rng)
-        return batches(spans, self.settings.batch_events)
+    def _training_end(self, sequences: Sequences) -> np.ndarray:
+        return training_end(sequences, self.dataset.info, self.settings.protocol)
 
     def _remaining_batches(self) -> Iterator[Spans]:
-        for index, batch in enumerate(self._epoch_batches(self.progress.epoch)):
-            if index >= self.progress.batch:
-                yield batch
+        """Yield the remaining batches of the epoch, with spans of the sequences that the loader has open."""
+        epoch = self.loader.epoch
+        while self.loader.epoch == epoch:
+            self._open_buffer()
+            yield from self.loader.batches()
+
+    def _open_buffer(self) -> None:
+        """Read the loader's next buffer. Time-matched negatives come from the training events of the same buffer."""
+        if self.needs_negatives and self.loader.names_at_position() != self.loader.names:
+            self.objective.time_matched_negatives = None  # leaves the memory with its sequences
+        self.loader.open()
+        if self.needs_negatives and self.objective.time_matched_negatives is None:
+            sequences = self.loader.sequences
+            events = training_events(sequences, self.loader.training_end(sequences))
+            self.objective.time_matched_negatives = TimeMatchedNegatives(sequences, events)
 
     def _step(self, batch: Spans) -> Losses:
         """Do one optimiser step, update the progress and return the losses."""
@@ -213,7 +232,7 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self._rate(self.progress.step)
-        history = History.gather(self.dataset.sequences, batch)
+        history = History.gather(self.loader.sequences, batch)
         losses = self.objective(self.model.network, history)
         total = self.objective.total(losses)
         if not total.isfinite():
@@ -226,7 +245,6 @@ class Trainer:
         self.optimizer.step()
         self.model.network.bound_scales()
         self.progress.step += 1
-        self.progress.batch += 1
         self.progress.events += len(history.item)
         self.progress.seconds += time.perf_counter() - start_time
         return losses
@@ -240,7 +258,7 @@ class Trainer:
 
     def _validate(self, curves: SummaryWriter) -> float:
         """Validate the current weights, keep a copy if they are the best, and return the validation loss."""
-        metrics = validate(self.model, self.dataset, self.validation, self.settings.batch_events)
+        metrics = validate(self.model, self.validation, self.settings.batch_events)
         # Without validation events, the loss is lower at every step, so that the last weights are the best.
         loss = self.settings.item_weight * metrics["item_loss"] if metrics else -float(self.progress.step)
         loss += self.settings.feedback_contrast_weight * metrics.get("feedback_contrast_loss", 0.0)
@@ -282,6 +300,7 @@ class Trainer:
             curves.add_scalar(f"{kind}/{name}", value, self.progress.step)
 
     def _checkpoint(self) -> None:
+        self.progress.loader = self.loader.state()
         save_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best, self.progress)
 
     def _resume(self) -> None:
@@ -289,6 +308,7 @@ class Trainer:
         progress = load_checkpoint(self.work / "checkpoints", self.model, self.optimizer, self.best)
         if progress:
             self.progress = progress
+            self.loader.load_state(progress.loader)
         file = self.work / "metrics.jsonl"
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
         valid_lines = [line for line in lines if _line_step(line) <= self.progress.step]

@@ -10,8 +10,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from openlum.data.dataset import Dataset
-from openlum.data.packing import Protocol, Spans, batches
+from openlum.data.dataset import Dataset, DatasetInfo
+from openlum.data.packing import Protocol, Spans, batches, copy_spans, events_before
+from openlum.data.sequences import Sequences, join_sequences
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
 from openlum.model.losses import positions_per_chunk
@@ -26,10 +27,12 @@ RECALL_AT = 10
 class ValidationSet:
     """Spans of histories whose last events are evaluated."""
 
+    sequences: Sequences
+    """The events of the spans, copied from the dataset's shards."""
     spans: Spans
-    """B spans. A span ends with its evaluated events."""
+    """B spans of `sequences`. A span ends with its evaluated events."""
     first_evaluated: np.ndarray
-    """(B,) index of the first evaluated event in the user's events."""
+    """(B,) index of the first evaluated event in the user's events in `sequences`."""
     time_matched_negatives: TimeMatchedNegatives
     """Negatives from the evaluated events, for logs without feedback."""
 
@@ -45,29 +48,50 @@ def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events
         events: number of evaluated events to reach, if the dataset has that many.
         seed: of the random order of users.
     """
-    sequences = dataset.sequences
-    lengths = np.diff(sequences.offsets)
+    candidates = []
+    for sequences in dataset.groups_of_sequences():
+        first, end = _evaluated_events(sequences, dataset.info, protocol, max_events)
+        users = np.flatnonzero(end > first)
+        candidates.append(np.stack([sequences.user[users], first[users], end[users]]))
+        del sequences  # leaves the memory before the next group is read
+    user, first, end = np.concatenate(candidates, 1)
+    user, first, end = (values[np.argsort(user)] for values in (user, first, end))  # the order is that of one shard
+    chosen = np.random.default_rng(seed).permutation(len(user))
+    chosen = chosen[: int(np.searchsorted(np.cumsum((end - first)[chosen]), events)) + 1]
+    user, first, end = user[chosen], first[chosen], end[chosen]
+    start = np.maximum(end - max_events, 0)
+    copies, begins = [], []
+    for sequences in dataset.groups_of_sequences():
+        index = sequences.user_index(user)
+        in_group = index >= 0
+        copy, begin = copy_spans(sequences, Spans(index[in_group], start[in_group], end[in_group]))
+        copies.append(copy)
+        begins.append(begin)
+        del sequences
+    begin = np.concatenate(begins)[np.argsort(np.concatenate([copy.user for copy in copies]))]
+    copy = join_sequences(copies)
+    index = copy.user_index(user)
+    start, first, end = (values - begin[index] for values in (start, first, end))
+    evaluated, _ = Spans(index, first, end).events(copy)
+    return ValidationSet(copy, Spans(index, start, end), first, TimeMatchedNegatives(copy, evaluated))
+
+
+def _evaluated_events(
+    sequences: Sequences, info: DatasetInfo, protocol: Protocol, max_events: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first evaluated event of each user and the event after the last one, (U,) each; equal if there is none."""
     if protocol == "last":
+        lengths = np.diff(sequences.offsets)
         first, end = sequences.valid_at, np.minimum(sequences.valid_at + 1, lengths)
     else:
-        earlier_counts = [
-            np.concatenate([[0], np.cumsum(sequences.time < boundary)])
-            for boundary in (dataset.info.valid_time, dataset.info.test_time)
-        ]
-        first, end = (count[sequences.offsets[1:]] - count[sequences.offsets[:-1]] for count in earlier_counts)
+        first, end = (events_before(sequences, time) for time in (info.valid_time, info.test_time))
         if protocol == "both":
             end = np.minimum(end, sequences.test_at)
-    first = np.maximum(first, end - max_events // 2)
-    users = np.random.default_rng(seed).permutation(np.flatnonzero(end > first))
-    user_count = int(np.searchsorted(np.cumsum((end - first)[users]), events)) + 1
-    users = users[:user_count]
-    start = np.maximum(end[users] - max_events, 0)
-    evaluated, _ = Spans(users, first[users], end[users]).events(sequences)
-    return ValidationSet(Spans(users, start, end[users]), first[users], TimeMatchedNegatives(sequences, evaluated))
+    return np.maximum(first, end - max_events // 2), end
 
 
 @torch.inference_mode()
-def validate(model: LargeUserModel, dataset: Dataset, validation: ValidationSet, batch_events: int) -> dict[str, float]:
+def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int) -> dict[str, float]:
     """Return the validation metrics: losses, recall and areas under the curve (AUC).
 
     An AUC compares one feedback value with the other values and is averaged over the values. If the log has no feedback, the
@@ -85,7 +109,7 @@ def validate(model: LargeUserModel, dataset: Dataset, validation: ValidationSet,
     outputs: dict[str, list[Tensor]] = {}
     first_span, generator = 0, torch.Generator().manual_seed(0)
     for batch in batches(validation.spans, batch_events):
-        history = History.gather(dataset.sequences, batch)
+        history = History.gather(validation.sequences, batch)
         lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
         event_number = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)  # in the user's events
         first_evaluated = validation.first_evaluated[first_span : first_span + len(batch)]

@@ -1,35 +1,30 @@
-"""Step 2, knowledge querying, in bulk: one pass over a user's history answers the questions of all the user's impressions.
+"""Step 2, knowledge querying, in bulk: a loop over the shards of a dataset that writes `knowledge/`.
 
-The questions of an impression see only the events before its time (point-in-time group query).
-
-Shapes: I impressions, n impressions of a batch, B windows of histories in a batch, G questions, J feedback predictions, R values
-of a feedback field, E width of an answer, V items.
+During the run, the finished parts lie in the directory `OUT.work`. A run that was interrupted continues there if it is started
+again with the same dataset, model and settings.
 """
 
+import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+import pyarrow as pa
+from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 from openlum.arguments.values import as_path, check_kind
-from openlum.artefact.directory import whole_directory
-from openlum.artefact.json_file import fingerprint, write_json
-from openlum.console import tracked
-from openlum.data.dataset import Dataset, Impressions
-from openlum.data.packing import batches, question_windows
-from openlum.data.time_fields import by_key_then_time
+from openlum.artefact.directory import check_replaceable, whole_directory
+from openlum.artefact.json_file import fingerprint, named_failures, write_json
+from openlum.artefact.keys import step_key
+from openlum.artefact.lock import locked
+from openlum.console import new_progress
+from openlum.data.dataset import Dataset
 from openlum.errors import InputError
-from openlum.model import History, LargeUserModel, Questions, default_device
-from openlum.model.batch import to_tensors
+from openlum.model import LargeUserModel, default_device
 from openlum.query.checks import check_knowledge_fits
-from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.query.settings import QuerySettings
-from openlum.query.writer import KnowledgeWriter
-from openlum.schema import SECONDS
+from openlum.query.shard import ShardQuery
+from openlum.query.writer import PartStore, part_name, write_part
 
 AS_OF = {
     "impression": "the events strictly before the impression's time",
@@ -65,135 +60,78 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
         )
     if model.config.valid_time is not None and model.config.valid_time > dataset.info.valid_time:
         raise InputError(f"{model_dir}: was trained on events of the dataset's validation period; pretrain again")
-    questions = QuestionSet(model.processor, model.config.condition, settings.questions)
-    feedback_names = (
-        feedback_column_names(model.processor, model.config.trained_feedback_targets)
-        if settings.predict_feedback
-        else []
-    )
-    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(feedback_names), out)
-    rows = 0
-    with whole_directory(out, "knowledge") as directory:
-        writer = KnowledgeWriter(directory, questions.names, feedback_names, settings.rows_per_part, settings.dtype)
-        items = embed_items(model, len(dataset.vocabulary("items")))
-        writer.items(items)
-        for split in dataset.impression_sets:
-            impressions = dataset.impressions(split)
-            if settings.as_of == "day":
-                impressions = before_the_day(dataset, impressions)
-            batches_of_answers = answer_impressions(model, dataset, impressions, questions, settings, items, split)
-            for index, answers, feedback in batches_of_answers:
-                target = items[torch.from_numpy(impressions.item[index])].unsqueeze(1)  # (n, 1, E)
-                writer.add(impressions.row[index], answers, (answers * target).sum(-1), feedback)
-                rows += len(index)
-        writer.write_part()
-        seconds = round(time.perf_counter() - start_time, 1)
-        knowledge = {
-            "form": "impression",
-            "questions": questions.names,
-            "feedback_names": feedback_names,
-            "asked": settings.questions,
-            "width": model.config.settings.embedding_width,
-            "dtype": settings.dtype,
-            "rows": rows,
-            "seconds": seconds,
-            "as_of": AS_OF[settings.as_of],
-            "model": model.config.fingerprint,
-            "dataset": dataset.info.fingerprint,
-            "fingerprint": fingerprint(
-                model.config.fingerprint,
-                dataset.info.fingerprint,
-                settings.questions,
-                settings.predict_feedback,
-                settings.as_of,
-                settings.dtype,
-            ),
-        }
-        write_json(directory / "knowledge.json", knowledge)
-    return {"rows": rows, "questions": len(questions), "seconds": seconds}
-
-
-def before_the_day(dataset: Dataset, impressions: Impressions) -> Impressions:
-    """Return the impressions with prefixes that end before the impression's day (UTC)."""
-    sequences = dataset.sequences
-    user_index = sequences.user_index(impressions.user)  # (I,), -1 for a user without events
-    first_time = sequences.time.min(initial=0)
-    midnight = impressions.time - impressions.time % SECONDS["d"]
-    event_users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
-    keys = by_key_then_time(event_users, sequences.time - first_time)
-    midnight_keys = by_key_then_time(user_index, np.maximum(midnight - first_time, 0))
-    prefix = np.searchsorted(keys, midnight_keys) - sequences.offsets[user_index]
-    return dataset.with_prefix(impressions, np.where(user_index < 0, 0, np.minimum(prefix, impressions.prefix)))
-
-
-@torch.inference_mode()
-def embed_items(model: LargeUserModel, items: int) -> Tensor:
-    """Return the embeddings (V, E), on the CPU, of items 0 to `items` - 1. Unknown items have the embedding of item 0."""
-    return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
-
-
-@torch.inference_mode()
-def answer_impressions(
-    model: LargeUserModel,
-    dataset: Dataset,
-    impressions: Impressions,
-    questions: QuestionSet,
-    settings: QuerySettings,
-    items: Tensor,
-    description: str,
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Yield the answers for impressions, in batches. The impressions of one user are adjacent.
-
-    Args:
-        model: that answers.
-        dataset: with the histories.
-        impressions: of one split, or without a label.
-        questions: for every impression.
-        settings: of the run.
-        items: (V, E) embeddings of the dataset's items.
-        description: of the impressions, for the progress bar.
-
-    Yields:
-        Indices of impressions, (n,); their answers, (n, G, E), and feedback predictions, (n, J), on the CPU.
-    """
-    questions_per_row = len(questions) + settings.predict_feedback
-    max_rows = max(2 * settings.batch_events // questions_per_row, 1)
-    windows, order, sizes = question_windows(
-        dataset.sequences, impressions.user, impressions.prefix, model.config.settings.max_events, max_rows
-    )
-    # A question costs about as much as a token, which is half an event.
-    window_batches = list(batches(windows, settings.batch_events, extra=sizes * questions_per_row // 2))
-    first_window = first_row = 0
-    for batch in tracked(window_batches, f"query {description}"):
-        batch_sizes = sizes[first_window : first_window + len(batch)]  # (B,) impressions of each window
-        index = order[first_row : first_row + batch_sizes.sum()]
-        first_window, first_row = first_window + len(batch), first_row + int(batch_sizes.sum())
-        history = History.gather(dataset.sequences, batch).to(model.device)
-        state = model.encode_history(history)
-        user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
-        prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, batch_sizes))
-        condition = to_tensors({name: values[index] for name, values in impressions.condition.items()})
-        item_questions = Questions(
-            questions.conditions(condition, len(index)),
-            user_index.repeat_interleave(len(questions)),
-            prefix.repeat_interleave(len(questions)),
-        ).to(model.device)
-        if settings.predict_feedback and model.config.trained_feedback_targets:
-            item = torch.from_numpy(impressions.item[index])
-            feedback_questions = Questions(condition, user_index, prefix, item).to(model.device)
-            (answers,), logits = model.answer_and_predict_feedback(
-                state, [item_questions], feedback_questions, items[item].to(model.device)
+    query = ShardQuery(model, dataset, settings)
+    check_replaceable(out, "knowledge")
+    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(query.feedback_names), out)
+    key = fingerprint(step_key("query", settings.model_dump(), {"dataset": dataset_dir, "model": model_dir}))
+    work = out.resolve().with_name(out.resolve().name + ".work")
+    with locked(out), named_failures(work):
+        for other in work.glob("*"):  # of a run with other settings or inputs, which cannot continue
+            if other.name != key:
+                shutil.rmtree(other)
+        store = PartStore(work / key)
+        rows = _write_parts(query, dataset, store)
+        if rows != dataset.impression_count:
+            raise InputError(
+                f"{dataset_dir / 'impressions'}: has {rows:,} rows, but dataset.json has {dataset.impression_count:,}; "
+                "run 'lum prepare' again"
             )
-            feedback = log_odds(logits).cpu()
-        else:
-            answers, feedback = model.answer_questions(state, item_questions), torch.empty(len(index), 0)
-        yield index, answers.view(len(index), len(questions), -1).cpu(), feedback
+        seconds = round(time.perf_counter() - start_time, 1)
+        with whole_directory(out, "knowledge") as directory:
+            store.link_into(directory / "impressions")
+            (directory / "items").mkdir()
+            write_part(query.item_table(), directory / "items" / "part-00000.parquet")
+            write_json(directory / "knowledge.json", _description(query, dataset, rows, seconds))
+        shutil.rmtree(work)
+    return {"rows": rows, "questions": len(query.questions), "seconds": seconds}
 
 
-def log_odds(logits: list[Tensor]) -> Tensor:
-    """Return the log-odds, (n, J), of all values of all feedback targets from the logits, (n, R), of each target."""
-    odds = []
-    for target_logits in logits:
-        log_p = target_logits.log_softmax(1)
-        odds.append(log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6))))
-    return torch.cat(odds, 1)
+def _write_parts(query: ShardQuery, dataset: Dataset, store: PartStore) -> int:
+    """Write the parts of all shards that are not finished, and return the number of rows of all parts."""
+    step, columns = query.settings.rows_per_part, ("{task.description}", BarColumn(), TaskProgressColumn())
+    with new_progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+        task = bar.add_task("query", total=dataset.impression_count, completed=store.rows)
+        for number, shard in enumerate(dataset.shards()):
+            names = [part_name(number, piece) for piece in range(store.shards.get(shard.name, 0))]
+            if shard.name in store.shards and all(name in store.parts for name in names):
+                continue
+            impressions = query.impressions(shard)
+            pieces = [slice(start, start + step) for start in range(0, len(impressions), step)]
+            for piece, piece_rows in enumerate(pieces):
+                name = part_name(number, piece)
+                if name not in store.parts:
+                    tables = [query.schema.empty_table()]
+                    for table in query.tables(shard, impressions.take(piece_rows)):
+                        tables.append(table)
+                        bar.advance(task, len(table))
+                    store.write(name, pa.concat_tables(tables))
+            store.finish_shard(shard.name, len(pieces))
+    if not store.parts:  # a reader needs the columns
+        store.write(part_name(0, 0), query.schema.empty_table())
+    return store.rows
+
+
+def _description(query: ShardQuery, dataset: Dataset, rows: int, seconds: float) -> dict[str, Any]:
+    """Return the content of `knowledge.json`."""
+    settings, config, info = query.settings, query.model.config, dataset.info
+    return {
+        "form": "impression",
+        "questions": query.questions.names,
+        "feedback_names": query.feedback_names,
+        "asked": settings.questions,
+        "width": config.settings.embedding_width,
+        "dtype": settings.dtype,
+        "rows": rows,
+        "seconds": seconds,
+        "as_of": AS_OF[settings.as_of],
+        "model": config.fingerprint,
+        "dataset": info.fingerprint,
+        "fingerprint": fingerprint(
+            config.fingerprint,
+            info.fingerprint,
+            settings.questions,
+            settings.predict_feedback,
+            settings.as_of,
+            settings.dtype,
+        ),
+    }

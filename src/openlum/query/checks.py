@@ -9,6 +9,9 @@ from openlum.query.settings import QuerySettings
 BYTES = {"float16": 2, "int8": 1}
 """Bytes per number of a vector, by data type."""
 
+ID_BYTES = 8
+"""Approximate bytes of the user and the item of a row, which are stored as indices of the distinct ids of a part."""
+
 
 def check_knowledge_fits(dataset: Dataset, settings: QuerySettings, width: int, feedback_names: int, out: Path) -> None:
     """Raise an error if the disk has no room for the answers to the questions of all impressions.
@@ -24,6 +27,6 @@ def check_knowledge_fits(dataset: Dataset, settings: QuerySettings, width: int, 
         InputError: if the free disk space is too small.
     """
     vector = width * BYTES[settings.dtype]
-    row = 8 + len(settings.questions) * (vector + 4) + feedback_names * 4
-    rows = sum(dataset.info.impressions.values())
+    row = 8 + ID_BYTES + len(settings.questions) * (vector + 4) + feedback_names * 4
+    rows = dataset.impression_count
     check_space(out, rows * row + dataset.info.counts.get("items", 0) * vector, f"knowledge of {rows:,} impressions")

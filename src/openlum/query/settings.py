@@ -30,7 +30,7 @@ class QuerySettings(Settings):
     batch_events: int = Field(4096, ge=16, le=10**8)
     """Events and questions in a batch."""
     rows_per_part: int = Field(100_000, ge=1, le=10**8)
-    """Minimum number of rows of a Parquet part, except for the last part."""
+    """Largest number of rows of a Parquet part. The answers of a part are in memory together."""
 
     @field_validator("questions")
     @classmethod

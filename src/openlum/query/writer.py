@@ -1,90 +1,108 @@
-"""The writer of `knowledge/`: answers as Parquet columns that any system can read.
+"""The parts of `knowledge/`, which a query run writes one by one and finds again after an interruption.
 
-`part-*.parquet` has one row per impression with the columns
-
-- `row`: id of the impression;
-- `answer.NAME` for each question: fixed_size_list<float16>[E] of unit length, or int8, to be divided by the vector's length;
-- `similarity.NAME` for each question: float32, cosine of the answer and the embedding of the impression's item;
-- `feedback.FIELD=VALUE` for each value of a feedback field: float32, log-odds that the user gives this feedback to the
-  impression's item. If the log has no feedback fields, `feedback.taken=yes` is the log-odds that the user takes the item, rather
-  than an item that other users took in the same days.
-
-`items.parquet` has the columns `item` and `embedding`.
-
-Shapes: n rows, G questions, J feedback predictions, E width, V items.
+`impressions/part-*.parquet` has the columns of `query/shard.py`, `items/part-00000.parquet` those of `ShardQuery.item_table`.
 """
 
+import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
+
+from openlum.artefact.checksums import sha256_of
+from openlum.artefact.json_file import read_json, write_json
+from openlum.config import Settings, parse_settings
+from openlum.errors import InputError
+
+PROGRESS = "progress.json"
+ID_COLUMNS = ["row", "user", "item"]
 
 
-def vectors(values: np.ndarray, dtype: str) -> pa.FixedSizeListArray:
-    """Return vectors (n, E) of unit length as a column of the type `float16` or `int8`.
+class Part(Settings):
+    """A finished part."""
 
-    With `int8`, the largest entry of each vector becomes 127 or -127. The scale is not stored, because the vector is known to
-    have length 1.
-    """
-    if dtype == "int8":
-        values = np.rint(values * (127 / np.abs(values).max(1, keepdims=True).clip(min=1e-9)))
-    flat = pa.array(np.ascontiguousarray(values, dtype).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    rows: int
+    """Number of rows."""
+    sha256: str
+    """SHA-256 of the file."""
 
 
-class KnowledgeWriter:
-    """A writer that collects answers and writes parts of at least `rows_per_part` rows.
+class Progress(Settings):
+    """The content of `progress.json`."""
+
+    parts: dict[str, Part]
+    """Name of each finished part to its rows and checksum."""
+    shards: dict[str, int]
+    """Name of each finished shard to its number of parts."""
+
+
+class PartStore:
+    """The finished parts of a query run, in a directory that outlives the process.
+
+    `progress.json` has the number of rows and the checksum of every finished part, and the number of parts of every finished
+    shard. A part that differs from its checksum does not count as finished.
 
     Args:
-        directory: the knowledge directory.
-        questions: names of the G questions.
-        feedback_names: FIELD=VALUE of the J feedback predictions.
-        rows_per_part: rows to collect before a part is written.
-        dtype: of the vectors, `float16` or `int8`.
+        directory: of the parts.
     """
 
-    def __init__(
-        self, directory: Path, questions: list[str], feedback_names: list[str], rows_per_part: int, dtype: str
-    ) -> None:
-        self.directory, self.questions, self.feedback_names = directory, questions, feedback_names
-        self.rows_per_part, self.dtype = rows_per_part, dtype
-        self.parts = 0
-        self.rows: list[np.ndarray] = []
-        self.answers: list[np.ndarray] = []
-        self.similarities: list[np.ndarray] = []
-        self.feedback: list[np.ndarray] = []
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.parts: dict[str, Part] = {}
+        """The finished parts by name."""
+        self.shards: dict[str, int] = {}
+        """Name of each finished shard to its number of parts."""
+        if (directory / PROGRESS).exists():
+            try:
+                content = parse_settings(read_json(directory / PROGRESS, "lum query"), Progress, where=PROGRESS)
+            except InputError:  # the file is damaged: all parts are written again
+                return
+            self.parts = {name: part for name, part in content.parts.items() if self._is_intact(name, part)}
+            self.shards = content.shards
 
-    def items(self, embeddings: Tensor) -> None:
-        """Write the item embeddings, (V, E)."""
-        ids = np.arange(len(embeddings), dtype=np.int32)
-        table = pa.table({"item": ids, "embedding": vectors(embeddings.numpy(), self.dtype)})
-        pq.write_table(table, self.directory / "items.parquet")
+    def _is_intact(self, name: str, part: Part) -> bool:
+        file = self.directory / name
+        return file.is_file() and sha256_of(file) == part.sha256
 
-    def add(self, rows: np.ndarray, answers: Tensor, similarities: Tensor, feedback: Tensor) -> None:
-        """Add row ids (n,), answers (n, G, E), similarities (n, G) and feedback predictions (n, J)."""
-        self.rows.append(rows)
-        self.answers.append(answers.numpy())
-        self.similarities.append(similarities.numpy())
-        self.feedback.append(feedback.numpy())
-        if sum(map(len, self.rows)) >= self.rows_per_part:
-            self.write_part()
+    @property
+    def rows(self) -> int:
+        """Number of rows of the finished parts."""
+        return sum(part.rows for part in self.parts.values())
 
-    def write_part(self) -> None:
-        """Write the collected rows as a part, if there are any."""
-        if not self.rows:
-            return
-        batches = self.rows, self.answers, self.similarities, self.feedback
-        rows, answers, similarities, feedback = map(np.concatenate, batches)
-        columns: dict[str, pa.Array] = {"row": pa.array(rows)}
-        for index, name in enumerate(self.questions):
-            columns[f"answer.{name}"] = vectors(answers[:, index], self.dtype)
-            columns[f"similarity.{name}"] = pa.array(similarities[:, index])
-        for index, name in enumerate(self.feedback_names):
-            columns[f"feedback.{name}"] = pa.array(feedback[:, index])
-        # Vectors hardly compress. Uncompressed pages are written and read several times faster.
-        path = self.directory / f"part-{self.parts:05d}.parquet"
-        pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False, write_statistics=False)
-        self.parts += 1
-        self.rows, self.answers, self.similarities, self.feedback = [], [], [], []
+    def write(self, name: str, table: pa.Table) -> None:
+        """Write a part, completely or not at all."""
+        file, draft = self.directory / name, self.directory / f".{name}"
+        write_part(table, draft)
+        os.replace(draft, file)
+        self.parts[name] = Part(rows=len(table), sha256=sha256_of(file))
+        self._save()
+
+    def finish_shard(self, shard: str, parts: int) -> None:
+        """Record that all parts of a shard are written."""
+        self.shards[shard] = parts
+        self._save()
+
+    def link_into(self, target: Path) -> None:
+        """Let the finished parts appear in the directory `target` too. They stay here until the run is over."""
+        target.mkdir()
+        for name in sorted(self.parts):
+            try:
+                os.link(self.directory / name, target / name)
+            except OSError:  # a file system without hard links
+                os.replace(self.directory / name, target / name)
+
+    def _save(self) -> None:
+        write_json(self.directory / PROGRESS, Progress(parts=self.parts, shards=self.shards).model_dump())
+
+
+def part_name(shard: int, piece: int) -> str:
+    """Return the file name of a piece of a shard, by their numbers."""
+    return f"part-{shard:05d}-{piece:05d}.parquet"
+
+
+def write_part(table: pa.Table, file: Path) -> None:
+    """Write a part of `knowledge/`."""
+    ids = [name for name in ID_COLUMNS if name in table.column_names]
+    # Vectors hardly compress. Uncompressed pages are written and read several times faster.
+    pq.write_table(table, file, compression="none", use_dictionary=ids, write_statistics=ids)

@@ -1,6 +1,6 @@
 """The inputs of rankers, read from `dataset/` and `knowledge/`. Every input of a row lies strictly before the row's time.
 
-Shapes: I rows of a split, B rows of a batch, L behaviours of a history, N events, Q questions, E width of an answer, V items.
+Shapes: I rows of a split, B rows of a batch, L behaviours of a history, Q questions, E width of an answer, V items.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
+from openlum.data.dataset import SPLITS, Dataset, Split
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_device, to_tensors
+from openlum.rank.behaviours import CollectedRows, collect
 from openlum.rank.fusion import multi_value_feedback
 from openlum.rank.knowledge import Knowledge
 from openlum.rank.settings import (
@@ -119,9 +120,9 @@ class Rows:
     label: Tensor
     """(I,) float32."""
     features: Fields
-    """condition.FIELD and context.FIELD to (I, ...)."""
+    """condition.FIELD and context.FIELD to (I, ...). Ids are int32."""
     history_start: Tensor
-    """(I,) index into `RankingData.behaviour_item` of the user's first behaviour."""
+    """(I,) index into `RankingData.behaviours` of the user's first behaviour."""
     history_stop: Tensor
     """(I,) index one past the last behaviour that lies before the row."""
     prefix: Tensor
@@ -156,12 +157,11 @@ class RankingData:
     def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
         self.behaviour_specs = behaviour_specs(dataset)
-        sequences = dataset.sequences
-        self.is_behaviour = is_behaviour = _behaviour_mask(dataset, settings.history_where)  # (N,) bool
-        self.behaviours_before = np.concatenate([[0], np.cumsum(is_behaviour)])  # (N + 1,)
-        self.behaviour_item = torch.from_numpy(sequences.item[is_behaviour])
-        self.behaviour_condition = to_tensors(
-            {spec.name: sequences.condition[spec.name][is_behaviour] for spec in self.behaviour_specs}
+        self.behaviours = collect(
+            dataset,
+            [spec.name for spec in self.behaviour_specs],
+            history_where_ids(dataset, settings.history_where),
+            len(dataset.vocabulary("items")),
         )
         self.user_features = to_tensors(dataset.user_features())
         self.item_features = to_tensors(dataset.item_features())
@@ -169,19 +169,16 @@ class RankingData:
             self.answers = torch.from_numpy(knowledge.answers)
             self.scores = torch.from_numpy(knowledge.scores)
             self.embeddings = torch.from_numpy(knowledge.items)
-        self.rows: dict[Split, Rows] = {split: self._rows(dataset.impressions(split)) for split in SPLITS}
+        self.rows: dict[Split, Rows] = {split: self._rows(self.behaviours.rows.pop(split)) for split in SPLITS}
 
     def trained_items(self, config: RankerConfig) -> Tensor:
         """Return the items that the training of the ranker `config` sees, as targets or in histories, (V,) bool."""
         trained = torch.zeros(config.items, dtype=torch.bool)
         trained[self.rows["train"].item] = True
-        in_history = (
-            self.is_behaviour
-            if config.history_length
-            else np.full(len(self.is_behaviour), config.architecture in GENERATIVE)
-        )
-        in_history = in_history & (self.dataset.sequences.time < self.dataset.info.valid_time)
-        trained[torch.from_numpy(self.dataset.sequences.item[in_history])] = True
+        if config.history_length:
+            trained |= self.behaviours.trained_items
+        elif config.architecture in GENERATIVE:
+            trained |= self.behaviours.trained_items_of_events
         return trained
 
     def config(
@@ -230,7 +227,7 @@ class RankingData:
     def fields(self, rows: Rows, index: Tensor) -> Fields:
         """Return user, condition and context fields of the rows at `index`, (B,): KIND.FIELD to (B, ...)."""
         features = {f"user.{name}": values[rows.user[index]] for name, values in self.user_features.items()}
-        return features | {name: values[index] for name, values in rows.features.items()}
+        return features | {name: with_long_ids(values[index]) for name, values in rows.features.items()}
 
     def knowledge_scores(self, rows: Rows, config: RankerConfig) -> np.ndarray:
         """Return the similarities and feedback logits of rows that the ranker `config` reads, (I, Q) float32.
@@ -273,25 +270,22 @@ class RankingData:
         back = torch.arange(1, length + 1)  # (L,)
         mask = back <= behaviours[:, None]  # (B, L)
         index = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
-        condition = {name: values[index] for name, values in self.behaviour_condition.items()}
-        return Behaviours(self.behaviour_item[index], condition, mask)
+        condition = {name: with_long_ids(values[index]) for name, values in self.behaviours.condition.items()}
+        return Behaviours(self.behaviours.item[index].long(), condition, mask)
 
-    def _rows(self, impressions: Impressions) -> Rows:
-        sequences = self.dataset.sequences
-        user_index = sequences.user_index(impressions.user)
-        start = np.where(user_index < 0, 0, sequences.offsets[np.maximum(user_index, 0)])  # (I,) into all events
-        stop = start + np.where(user_index < 0, 0, impressions.prefix)
+    def _rows(self, rows: CollectedRows) -> Rows:
+        impressions = rows.impressions
         features = {f"condition.{name}": values for name, values in impressions.condition.items()}
         features |= {f"context.{name}": values for name, values in impressions.context.items()}
         knowledge_index = None if self.knowledge is None else torch.from_numpy(self.knowledge.index_of(impressions.row))
         return Rows(
             row=torch.from_numpy(impressions.row),
-            user=torch.from_numpy(impressions.user),
-            item=torch.from_numpy(impressions.item),
+            user=torch.from_numpy(impressions.user.astype(np.int64)),
+            item=torch.from_numpy(impressions.item.astype(np.int64)),
             label=torch.from_numpy(impressions.label),
-            features=to_tensors(features),
-            history_start=torch.from_numpy(self.behaviours_before[start]),
-            history_stop=torch.from_numpy(self.behaviours_before[stop]),
+            features={name: torch.from_numpy(values) for name, values in features.items()},
+            history_start=torch.from_numpy(rows.history_start),
+            history_stop=torch.from_numpy(rows.history_stop),
             prefix=torch.from_numpy(impressions.prefix),
             time=torch.from_numpy(impressions.time),
             knowledge_index=knowledge_index,
@@ -347,14 +341,9 @@ def check_questions(settings: KnowledgeSettings, questions: list[str], feedback_
     select_questions(questions, settings.direct_questions)
 
 
-def _behaviour_mask(dataset: Dataset, where: dict[str, list[Any]] | None) -> np.ndarray:
-    """Return which events are behaviours, (N,) bool."""
-    condition = dataset.sequences.condition
-    mask = np.ones(len(dataset.sequences.item), bool)
-    for name, ids in history_where_ids(dataset, where).items():
-        matches = np.isin(condition[name], ids)
-        mask &= matches.any(-1) if matches.ndim > 1 else matches
-    return mask
+def with_long_ids(values: Tensor) -> Tensor:
+    """Return a field with int64 ids in place of int32 ids, which embedding tables read; numbers stay the same."""
+    return values if values.is_floating_point() else values.long()
 
 
 def history_where_ids(dataset: Dataset, where: dict[str, list[Any]] | None) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ class HandFeatures:
     def __init__(self, data: RankingData, config: RankerConfig) -> None:
         self.data, self.config = data, config
         sequences = data.dataset.sequences
-        self.user = np.repeat(sequences.user, np.diff(sequences.offsets))  # (N,)
+        self.user = np.repeat(sequences.user.astype(np.int64), np.diff(sequences.offsets))  # (N,)
         self.events = sequences
         self.begins = int(
             min(sequences.time.min(initial=0), *(int(r.time.min()) if len(r) else 0 for r in data.rows.values()))

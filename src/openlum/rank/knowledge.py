@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json
-from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
+from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, part_files, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
@@ -105,12 +105,13 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
     if unknown:
         raise InputError(f"{path}: has no question '{unknown[0]}'; choose from {', '.join(questions)}")
     score_columns = [f"similarity.{name}" for name in questions] + [f"feedback.{name}" for name in feedback_names]
-    file = path / "items.parquet"
+    file = path / "items"
     # Read before memory is allocated for answers of this width. Copied, because Arrow's memory is read-only.
-    items = _vectors(_read_table(file, {"embedding": is_list_of(is_number)})["embedding"], width, file).copy()
-    if len(items) != len(dataset.vocabulary("items")):
+    item_table = _read_table(file, {"id": is_integer, "embedding": is_list_of(is_number)})
+    items = _vectors(item_table["embedding"], width, file).copy()
+    if not np.array_equal(item_table["id"].to_numpy(), np.arange(len(dataset.vocabulary("items")))):
         raise InputError(
-            f"{file}: has {len(items):,} items, and the dataset has {len(dataset.vocabulary('items')):,}; "
+            f"{file}: must have the {len(dataset.vocabulary('items')):,} items of the dataset by id, has {len(items):,}; "
             "run 'lum query' again"
         )
     row, answers, scores = _read_parts(path, info.rows, score_columns, answer_names, width)
@@ -130,9 +131,11 @@ def _read_parts(
         | {f"answer.{name}": is_list_of(is_number) for name in answer_names}
         | dict.fromkeys(score_columns, is_number)
     )
-    parts = sorted(path.glob("part-*.parquet"))
+    parts = part_files(path / "impressions")
     if sum(_row_count(part) for part in parts) != rows:  # checked before memory is allocated
-        raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again")
+        raise InputError(
+            f"{path / 'impressions'}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again"
+        )
     row = np.empty(rows, np.int64)
     answers = np.empty((rows, len(answer_names), width), np.float16)
     scores = np.empty((rows, len(score_columns)), np.float32)

@@ -89,9 +89,10 @@ def _user_group(data: RankingData) -> SegmentGroup:
 
 
 def _item_group(data: RankingData) -> SegmentGroup:
-    sequences, info = data.dataset.sequences, data.dataset.info
-    items = len(data.dataset.vocabulary("items"))
-    events = np.bincount(sequences.item[sequences.time < info.valid_time], minlength=items)  # (V,)
+    info, items = data.dataset.info, len(data.dataset.vocabulary("items"))
+    events = np.zeros(items, np.int64)  # (V,)
+    for sequences in data.dataset.groups_of_sequences():
+        events += np.bincount(sequences.item[sequences.time < info.valid_time], minlength=items)
     events[0] = 0  # item 0 stands for all unknown items
     threshold = max(popularity_threshold(events), 1)
     row_events = events[data.rows["test"].item.numpy()]  # (I,)

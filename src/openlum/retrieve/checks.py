@@ -3,7 +3,7 @@
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model import Processor
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import HeldOut, no_held_out_event
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.schema import FieldSpec
 
@@ -29,7 +29,10 @@ def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpe
             f"retrieve.at: the cut-off {max(settings.at):,} exceeds the {candidates:,} items that are ranked; "
             "give cut-offs within the catalogue"
         )
-    HeldOut(dataset, "test", len(processor.items), settings.exclude_seen)
+    items = len(processor.items)
+    groups = dataset.groups_of_sequences()
+    if not any(len(HeldOut(sequences, "test", items, settings.exclude_seen)) for sequences in groups):
+        raise no_held_out_event(dataset)
 
 
 def check_known_fields(specs: list[FieldSpec], known: dict[str, list[str]]) -> None:

@@ -21,7 +21,7 @@ from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.checks import check_retrieval
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import HeldOut, protocol_description
 from openlum.retrieve.settings import RetrieveSettings
 
 
@@ -56,7 +56,7 @@ def retrieve(
 def question_ranks(
     dataset_dir: Path, model_dir: Path, settings: RetrieveSettings
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the rank of every user's held-out item, (n,), by question, and the protocol in words and numbers.
+    """Return the rank of every user's held-out item, (n,) by user id, for each question, and the protocol in words and numbers.
 
     A question sees all events of the user before the held-out event, in the order of the log. The model must have been trained
     without the held-out event: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is
@@ -73,24 +73,33 @@ def question_ranks(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
     check_retrieval(dataset, model.processor, model.config.condition, settings)
-    held_out = HeldOut(dataset, "test", model.config.items, settings.exclude_seen)
     questions = {
         name: model.processor.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
     }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
+    users, targets = [], []
     with torch.inference_mode():
         e = model.items()  # (V, E)
-    for batch in tracked(held_out.batches(settings.batch_users), "retrieve"):
-        for name, answers in _answers(model, dataset, held_out, batch, questions, settings.known).items():
-            ranks[name].append(held_out.rank(batch, answers @ e.T))
-    return {name: np.concatenate(parts) for name, parts in ranks.items()}, held_out.protocol(model.config.protocol)
+    for number, sequences in enumerate(dataset.groups_of_sequences(), start=1):
+        held_out = HeldOut(sequences, "test", model.config.items, settings.exclude_seen)
+        users.append(held_out.user)
+        targets.append(held_out.target)
+        for batch in tracked(
+            held_out.batches(settings.batch_users), f"retrieve {number}" if number > 1 else "retrieve"
+        ):
+            for name, answers in _answers(model, held_out, batch, questions, settings.known).items():
+                ranks[name].append(held_out.rank(batch, answers @ e.T))
+    order = np.argsort(np.concatenate(users))
+    protocol = protocol_description(
+        dataset.info, np.concatenate(targets), model.config.items, settings.exclude_seen, model.config.protocol
+    )
+    return {name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol
 
 
 @torch.inference_mode()
 def _answers(
     model: LargeUserModel,
-    dataset: Dataset,
     held_out: HeldOut,
     batch: np.ndarray,
     questions: dict[str, Fields],
@@ -98,7 +107,7 @@ def _answers(
 ) -> dict[str, Tensor]:
     """Return the answers to each question, (n, E), for a batch of users."""
     user_index, cut = held_out.user_index[batch], held_out.cut[batch]
-    sequences, specs = dataset.sequences, model.config.condition
+    sequences, specs = held_out.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
     history = History.gather(sequences, Spans(user_index, start, cut)).to(model.device)
     state = model.encode_history(history)
@@ -107,10 +116,9 @@ def _answers(
         name: {field: values.expand(len(user_index), *values.shape[1:]) for field, values in question.items()}
         for name, question in questions.items()
     }
-    event = sequences.offsets[user_index] + cut
+    event_fields = to_tensors(sequences.fields(sequences.offsets[user_index] + cut))
     for name, fields in known.items():
-        known_values = to_tensors({field: sequences.condition[field][event] for field in fields})
-        conditions[name] = blank(specs, len(user_index)) | known_values
+        conditions[name] = blank(specs, len(user_index)) | {field: event_fields[field] for field in fields}
     return {
         name: model.answer_questions(state, Questions(condition, *user_and_prefix).to(model.device))
         for name, condition in conditions.items()

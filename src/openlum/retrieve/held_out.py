@@ -11,12 +11,16 @@ from torch import Tensor
 
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Spans, eligible_events, kept_from_training
+from openlum.data.sequences import Sequences
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import exclude_items, rank_of_target
 from openlum.model.fields import known_ids
 
+Split = Literal["valid", "test"]
+"""A split that has a held-out event of each user."""
 
-def held_out_description(info: DatasetInfo, split: Literal["valid", "test"]) -> str:
+
+def held_out_description(info: DatasetInfo, split: Split) -> str:
     """Return a description of the held-out events, the histories and the ranked items."""
     last = {"test": "the last", "valid": "the last but one"}[split]
     event = "event" if info.data_schema.holdout is None else "of these"
@@ -25,22 +29,17 @@ def held_out_description(info: DatasetInfo, split: Literal["valid", "test"]) -> 
 
 
 class HeldOut:
-    """The held-out event of every user who has one.
+    """The held-out event of every user of a shard who has one.
 
     Args:
-        dataset: from `lum prepare`.
+        sequences: of the users.
         split: `test` for each user's last eligible event, `valid` for the second-to-last eligible event.
         items: V of the model that is evaluated; later items are unknown to it.
         exclude_seen: whether items of the user's history are excluded from the ranking (the held-out item never is).
-
-    Raises:
-        InputError: no user has a held-out event.
     """
 
-    def __init__(self, dataset: Dataset, split: Literal["valid", "test"], items: int, exclude_seen: bool) -> None:
-        self.info, self.sequences, self.split = dataset.info, dataset.sequences, split
-        self.items, self.exclude_seen = items, exclude_seen
-        sequences = self.sequences
+    def __init__(self, sequences: Sequences, split: Split, items: int, exclude_seen: bool) -> None:
+        self.sequences, self.items, self.exclude_seen = sequences, items, exclude_seen
         cut = sequences.test_at if split == "test" else sequences.valid_at
         user_index = np.flatnonzero(cut < np.diff(sequences.offsets))
         target = sequences.item[sequences.offsets[user_index] + cut[user_index]]
@@ -48,17 +47,21 @@ class HeldOut:
         """(n,) index into `Sequences.user`."""
         self.cut = cut[self.user_index]
         """(n,) index of the held-out event in the user's events; the events before it are the history."""
-        self.target = target[target > 0]
+        self.target = target[target > 0].astype(np.int64)
         """(n,) the held-out item."""
-        if not len(self.user_index):
-            raise InputError(
-                f"{dataset.path}: no user has three {eligible_events(dataset.info)}, so no event can be held out for retrieval; "
-                "check 'holdout' in the schema, or leave retrieval out ('retrieve: null' in an experiment file)"
-            )
+
+    @property
+    def user(self) -> np.ndarray:
+        """(n,) user ids."""
+        return self.sequences.user[self.user_index]
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.user_index)
 
     def batches(self, batch_users: int) -> list[np.ndarray]:
         """Return indices of users in batches of at most `batch_users`."""
-        return np.array_split(np.arange(len(self.user_index)), -(-len(self.user_index) // batch_users))
+        return np.array_split(np.arange(len(self)), -(-len(self) // batch_users)) if len(self) else []
 
     def rank(self, batch: np.ndarray, scores: Tensor) -> np.ndarray:
         """Return the rank of the held-out item for a batch of users, 1 is best. The scores (n, V) are changed in place."""
@@ -69,19 +72,50 @@ class HeldOut:
             cut = self.cut[batch]
             events, offsets = Spans(self.user_index[batch], np.zeros_like(cut), cut).events(self.sequences)
             rows = np.repeat(np.arange(len(batch)), np.diff(offsets))
-            items = known_ids(torch.from_numpy(self.sequences.item[events]), self.items).numpy()
+            items = known_ids(torch.from_numpy(self.sequences.item[events].astype(np.int64)), self.items).numpy()
             is_other = items != target.numpy()[rows]  # the held-out item stays, also if the user had it before
             exclude_items(scores, rows[is_other], items[is_other])
         return rank_of_target(scores, target.to(scores.device)).cpu().numpy()
 
-    def protocol(self, trained: Protocol) -> dict[str, Any]:
-        """Return the protocol in words and numbers, for reports; `trained` is the protocol that the model was trained with."""
-        return {
-            "users": len(self.user_index),
-            "candidates": self.items - 1,
-            "unknown_held_out": int((self.target >= self.items).sum()),
-            "held_out": held_out_description(self.info, self.split),
-            "kept_from_training": kept_from_training(self.info, trained),
-            "seen_items": "left out" if self.exclude_seen else "kept",
-            "ties": "counted against",
-        }
+
+def all_held_out(dataset: Dataset, split: Split, items: int, exclude_seen: bool) -> HeldOut:
+    """Return the held-out events of all users at once. The arguments are those of `HeldOut`.
+
+    Raises:
+        InputError: no user has a held-out event.
+    """
+    held_out = HeldOut(dataset.sequences, split, items, exclude_seen)
+    if not len(held_out):
+        raise no_held_out_event(dataset)
+    return held_out
+
+
+def no_held_out_event(dataset: Dataset) -> InputError:
+    """Return the error for a dataset in which no user has a held-out event."""
+    return InputError(
+        f"{dataset.path}: no user has three {eligible_events(dataset.info)}, so no event can be held out for retrieval; "
+        "check 'holdout' in the schema, or leave retrieval out ('retrieve: null' in an experiment file)"
+    )
+
+
+def protocol_description(
+    info: DatasetInfo, target: np.ndarray, items: int, exclude_seen: bool, trained: Protocol
+) -> dict[str, Any]:
+    """Return the protocol of a test in words and numbers, for reports.
+
+    Args:
+        info: of the dataset.
+        target: (n,) the held-out items of all users.
+        items: V of the model that is evaluated.
+        exclude_seen: as in `HeldOut`.
+        trained: the protocol that the model was trained with.
+    """
+    return {
+        "users": len(target),
+        "candidates": items - 1,
+        "unknown_held_out": int((target >= items).sum()),
+        "held_out": held_out_description(info, "test"),
+        "kept_from_training": kept_from_training(info, trained),
+        "seen_items": "left out" if exclude_seen else "kept",
+        "ties": "counted against",
+    }

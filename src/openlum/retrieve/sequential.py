@@ -32,7 +32,7 @@ from openlum.model.losses import full_softmax_loss
 from openlum.model.network import LARGEST_SCALE
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import HeldOut, all_held_out
 from openlum.training.schedule import cosine_rate
 
 WARMUP_STEPS = 200
@@ -101,7 +101,7 @@ def check_sequential(dataset: Dataset, name: str, settings: SequentialSettings) 
     Raises:
         InputError: every event is held out, or the model does not fit.
     """
-    if not training_end(dataset, "last").sum():
+    if not training_end(dataset.sequences, dataset.info, "last").sum():
         raise InputError(f"{dataset.path}: every event is held out, so no event is left to train '{name}' on")
     check_training(partial(SequentialModel, dataset, settings.model), f"'{name}'", "lower the widths of its 'model'")
 
@@ -130,12 +130,12 @@ def fit_sequential(
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
-    end, longest = training_end(dataset, "last"), settings.model.max_events
+    end, longest = training_end(dataset.sequences, dataset.info, "last"), settings.model.max_events
     trained = torch.zeros(model.item_encoder.rows, dtype=torch.bool)  # (V,)
     trained[torch.from_numpy(dataset.sequences.item[training_events(dataset.sequences, end)])] = True
     model.item_encoder.set_trained_items(trained)
     catalogue = model.item_encoder.candidates()
-    held_out = HeldOut(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
+    held_out = all_held_out(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
     per_epoch = len(list(batches(training_spans(end, longest, np.random.default_rng(seed)), settings.batch_events)))
     best, best_epoch, state, step = -1.0, 0, model.state_dict(), 0
     for epoch in range(1, settings.epochs + 1):
@@ -203,4 +203,4 @@ def _loss(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Ten
 def _items(dataset: Dataset, spans: Spans) -> tuple[Tensor, Tensor]:
     """Return the items of spans, (L,), and the start of each span, (B + 1,)."""
     index, offsets = spans.events(dataset.sequences)
-    return torch.from_numpy(dataset.sequences.item[index]), torch.from_numpy(offsets)
+    return torch.from_numpy(dataset.sequences.item[index].astype(np.int64)), torch.from_numpy(offsets)

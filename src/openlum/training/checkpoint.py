@@ -29,8 +29,9 @@ class TrainingProgress:
 
     step: int = 0
     epoch: int = 0
-    batch: int = 0
-    """Number of finished batches of this epoch."""
+    """Number of finished epochs."""
+    loader: dict[str, int] = field(default_factory=dict)
+    """Position of the next batch: the state of the loader."""
     best_loss: float | None = None
     best_validation: dict[str, float] = field(default_factory=dict)
     without_gain: int = 0

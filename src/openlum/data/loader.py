@@ -1,0 +1,132 @@
+"""The loader of training batches from shards. A buffer of some shards is in memory at a time.
+
+The order of an epoch is a function of the seed and the epoch: first the order of the shards, which are put into buffers, then the
+order of the spans within each buffer. The state of the loader is therefore a position.
+
+Shapes: U users of a buffer, B spans in a batch.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from openlum.data.dataset import Dataset
+from openlum.data.packing import Spans, batches, training_spans
+from openlum.data.sequences import Sequences
+from openlum.data.shard import Shard
+
+SHARD_ORDER = 2**32 - 1
+"""The third number of the seed of the order of the shards; the other draws have the number of their buffer."""
+DEALT_SHARDS = 8
+"""With at least this many shards for each rank, a shard belongs to one rank. Otherwise the ranks share every shard."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of one of several processes that train together."""
+
+    rank: int = 0
+    """Number of the process, from 0."""
+    world_size: int = 1
+    """Number of processes."""
+
+
+class TrainingLoader:
+    """A loader of batches of spans, buffer by buffer and epoch by epoch.
+
+    `open` reads the buffer at the current position into `sequences`, and `batches` yields its remaining batches. Afterwards the
+    position is the next buffer, or the next epoch. With few shards, rank r of w takes every w-th span of each buffer; with many,
+    it takes every w-th shard. The numbers of batches of the ranks may then differ by some batches.
+
+    Args:
+        dataset: with the shards.
+        training_end: returns the number of training events of each user, (U,).
+        max_events: longest span.
+        batch_events: events of a batch.
+        buffer_events: events in a buffer; a buffer has at least one shard.
+        seed: of the order.
+        share: of this process.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        training_end: Callable[[Sequences], np.ndarray],
+        *,
+        max_events: int,
+        batch_events: int,
+        buffer_events: int,
+        seed: int,
+        share: Share | None = None,
+    ) -> None:
+        self.dataset, self.training_end, self.shards = dataset, training_end, dataset.shards()
+        self.max_events, self.batch_events, self.buffer_events = max_events, batch_events, buffer_events
+        self.seed, self.share = seed, share or Share()
+        self.is_dealt = len(self.shards) >= DEALT_SHARDS * self.share.world_size
+        self.epoch, self.buffer, self.batch = 0, 0, 0
+        self.names: list[str] = []
+        """Names of the shards in the open buffer."""
+        self._sequences: Sequences | None = None
+
+    @property
+    def sequences(self) -> Sequences:
+        """The sequences of the open buffer, which the spans of its batches refer to."""
+        assert self._sequences is not None
+        return self._sequences
+
+    def state(self) -> dict[str, int]:
+        """Return the position of the next batch: `epoch`, `buffer` in the epoch and `batch` in the buffer."""
+        return {"epoch": self.epoch, "buffer": self.buffer, "batch": self.batch}
+
+    def load_state(self, state: dict[str, int]) -> None:
+        """Continue at a position that `state` returned."""
+        self.epoch, self.buffer, self.batch = state["epoch"], state["buffer"], state["batch"]
+
+    def names_at_position(self) -> list[str]:
+        """Return the names of the shards in the buffer at the current position."""
+        return sorted(shard.name for shard in self.buffers(self.epoch)[self.buffer])
+
+    def open(self) -> None:
+        """Read the buffer at the current position, unless it is open already."""
+        names = self.names_at_position()
+        if names != self.names:
+            self._sequences, self.names = None, []  # leaves the memory before the next buffer is read
+            self._sequences, self.names = self.dataset.sequences_of(names), names
+
+    def batches(self) -> Iterator[Spans]:
+        """Yield the remaining batches of the open buffer, and go to the next buffer."""
+        for index, batch in enumerate(batches(self.spans(), self.batch_events)):
+            if index >= self.batch:
+                self.batch = index + 1
+                yield batch
+        self.skip_buffer()
+
+    def skip_buffer(self) -> None:
+        """Go to the next buffer, or to the next epoch."""
+        self.buffer, self.batch = self.buffer + 1, 0
+        if self.buffer == len(self.buffers(self.epoch)):
+            self.epoch, self.buffer = self.epoch + 1, 0
+
+    def spans(self) -> Spans:
+        """Return this process's spans of the open buffer in the order of the current epoch."""
+        rank, world_size = self.share.rank, self.share.world_size
+        number = self.buffer * world_size + rank if self.is_dealt else self.buffer
+        seed = (self.seed, self.epoch, number) if number else (self.seed, self.epoch)
+        spans = training_spans(self.training_end(self.sequences), self.max_events, np.random.default_rng(seed))
+        return spans if self.is_dealt else spans.take(slice(rank, None, world_size))
+
+    def buffers(self, epoch: int) -> list[list[Shard]]:
+        """Return this process's shards of an epoch in buffers, in the order of the epoch."""
+        order = np.random.default_rng((self.seed, epoch, SHARD_ORDER)).permutation(len(self.shards))
+        if self.is_dealt:
+            order = order[self.share.rank :: self.share.world_size]
+        buffers: list[list[Shard]] = []
+        events = 0
+        for shard in (self.shards[index] for index in order):
+            if not buffers or events + shard.events > self.buffer_events:
+                buffers.append([])
+                events = 0
+            buffers[-1].append(shard)
+            events += shard.events
+        return buffers

@@ -1,0 +1,49 @@
+"""Shards of a dataset: everything about some of the users. One part of `sequences/` and the parts of `impressions/` with the same
+name are a shard, so training, querying and evaluation need one shard at a time."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from openlum.data.info import ImpressionSet
+from openlum.data.sequences import Impressions, Sequences
+
+
+class ShardedDataset(Protocol):
+    """What a shard needs of its dataset; `openlum.data.dataset.Dataset` describes the methods."""
+
+    @property
+    def impression_sets(self) -> list[ImpressionSet]:
+        """The splits, and `unlabelled` if there are impressions without a label."""
+
+    def sequences_of(self, names: Sequence[str]) -> Sequences:
+        """Return the events of the users of shards."""
+
+    def impressions_of(self, name: str, split: ImpressionSet) -> Impressions:
+        """Return the impressions of the users of a shard."""
+
+    def raw_ids(self, name: Literal["items", "users"]) -> pa.Array:
+        """Return the raw ids of items or users."""
+
+
+class Shard:
+    """Everything about some users. Nothing is read before it is used, and the dataset caches what was read last.
+
+    Args:
+        dataset: that has the shard.
+        name: file name of the shard's parts.
+        events: number of events.
+    """
+
+    def __init__(self, dataset: ShardedDataset, name: str, events: int) -> None:
+        self.dataset, self.name, self.events = dataset, name, events
+
+    @property
+    def sequences(self) -> Sequences:
+        """The events of the shard's users."""
+        return self.dataset.sequences_of([self.name])
+
+    def impressions(self, split: ImpressionSet) -> Impressions:
+        """Return the impressions of the shard's users of one split, or those without a label. There may be none."""
+        return self.dataset.impressions_of(self.name, split)

@@ -1,0 +1,104 @@
+"""Point-in-time group query: one pass over a user's history answers the questions of all the user's impressions.
+
+The questions of an impression see only the events before its time.
+
+Shapes: I impressions, n impressions of a batch, B windows of histories in a batch, G questions, J feedback predictions, R values
+of a feedback field, E width of an answer, V items.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.data.packing import batches, question_windows
+from openlum.data.sequences import Impressions, Sequences
+from openlum.data.time_fields import by_key_then_time
+from openlum.model import History, LargeUserModel, Questions
+from openlum.model.batch import to_tensors
+from openlum.query.questions import QuestionSet
+from openlum.query.settings import QuerySettings
+from openlum.schema import SECONDS
+
+
+def before_the_day(sequences: Sequences, impressions: Impressions) -> Impressions:
+    """Return the impressions of users with prefixes that end before the impression's day (UTC)."""
+    user_index = sequences.user_index(impressions.user)  # (I,), -1 for a user without events
+    first_time = sequences.time.min(initial=0)
+    midnight = impressions.time - impressions.time % SECONDS["d"]
+    event_users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
+    keys = by_key_then_time(event_users, sequences.time - first_time)
+    midnight_keys = by_key_then_time(user_index, np.maximum(midnight - first_time, 0))
+    prefix = np.searchsorted(keys, midnight_keys) - sequences.offsets[user_index]
+    return impressions.with_prefix(sequences, np.where(user_index < 0, 0, np.minimum(prefix, impressions.prefix)))
+
+
+@torch.inference_mode()
+def embed_items(model: LargeUserModel, items: int) -> Tensor:
+    """Return the embeddings (V, E), on the CPU, of a dataset's items 0 to `items` - 1. An unknown item has that of item 0."""
+    return torch.cat([model.items(ids) for ids in torch.arange(items, device=model.device).split(65_536)]).cpu()
+
+
+@torch.inference_mode()
+def answer_impressions(
+    model: LargeUserModel,
+    sequences: Sequences,
+    impressions: Impressions,
+    questions: QuestionSet,
+    settings: QuerySettings,
+    items: Tensor,
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """Yield the answers for impressions, in batches. The impressions of one user are adjacent.
+
+    Args:
+        model: that answers.
+        sequences: of the users.
+        impressions: of these users.
+        questions: for every impression.
+        settings: of the run.
+        items: (V, E) embeddings of the dataset's items.
+
+    Yields:
+        Indices of impressions, (n,); their answers, (n, G, E), and feedback predictions, (n, J), on the CPU.
+    """
+    questions_per_row = len(questions) + settings.predict_feedback
+    max_rows = max(2 * settings.batch_events // questions_per_row, 1)
+    windows, order, sizes = question_windows(
+        sequences, impressions.user, impressions.prefix, model.config.settings.max_events, max_rows
+    )
+    # A question costs about as much as a token, which is half an event.
+    first_window = first_row = 0
+    for batch in batches(windows, settings.batch_events, extra=sizes * questions_per_row // 2):
+        batch_sizes = sizes[first_window : first_window + len(batch)]  # (B,) impressions of each window
+        index = order[first_row : first_row + batch_sizes.sum()]
+        first_window, first_row = first_window + len(batch), first_row + int(batch_sizes.sum())
+        history = History.gather(sequences, batch).to(model.device)
+        state = model.encode_history(history)
+        user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
+        prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, batch_sizes))
+        condition = to_tensors({name: values[index] for name, values in impressions.condition.items()})
+        item_questions = Questions(
+            questions.conditions(condition, len(index)),
+            user_index.repeat_interleave(len(questions)),
+            prefix.repeat_interleave(len(questions)),
+        ).to(model.device)
+        if settings.predict_feedback and model.config.trained_feedback_targets:
+            item = torch.from_numpy(impressions.item[index].astype(np.int64))
+            feedback_questions = Questions(condition, user_index, prefix, item).to(model.device)
+            (answers,), logits = model.answer_and_predict_feedback(
+                state, [item_questions], feedback_questions, items[item].to(model.device)
+            )
+            feedback = log_odds(logits).cpu()
+        else:
+            answers, feedback = model.answer_questions(state, item_questions), torch.empty(len(index), 0)
+        yield index, answers.view(len(index), len(questions), -1).cpu(), feedback
+
+
+def log_odds(logits: list[Tensor]) -> Tensor:
+    """Return the log-odds, (n, J), of all values of all feedback targets from the logits, (n, R), of each target."""
+    odds = []
+    for target_logits in logits:
+        log_p = target_logits.log_softmax(1)
+        odds.append(log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6))))
+    return torch.cat(odds, 1)
