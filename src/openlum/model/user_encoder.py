@@ -8,12 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from openlum.model.blocks.hstu import HstuBlock
 from openlum.model.blocks.transformer import TransformerBlock
+from openlum.model.encoders import ENCODERS
 from openlum.model.settings import ModelSettings
 from openlum.model.state import UserState
-
-BLOCKS = {"transformer": TransformerBlock, "hstu": HstuBlock}
 
 
 class UserEncoder(nn.Module):
@@ -22,7 +20,8 @@ class UserEncoder(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.token_norm = nn.RMSNorm(settings.width)
-        self.blocks = nn.ModuleList(BLOCKS[settings.encoder](settings) for _ in range(settings.layers))
+        block = ENCODERS.load(settings.encoder)
+        self.blocks = nn.ModuleList(block(settings) for _ in range(settings.layers))
         self.norm = nn.RMSNorm(settings.width)
 
     def encode_history(self, x: Tensor, offsets: Tensor, with_output: bool = True) -> tuple[Tensor | None, UserState]:

@@ -16,14 +16,8 @@ from openlum.errors import InputError
 from openlum.model.batch import Fields, to_device, to_tensors
 from openlum.rank.fusion import multi_value_feedback
 from openlum.rank.knowledge import Knowledge
-from openlum.rank.settings import (
-    GENERATIVE,
-    Architecture,
-    KnowledgeSettings,
-    KnowledgeShape,
-    RankerConfig,
-    RankSettings,
-)
+from openlum.rank.registry import RANKERS
+from openlum.rank.settings import KnowledgeSettings, KnowledgeShape, RankerConfig, RankSettings
 from openlum.schema import FieldSpec
 
 
@@ -178,15 +172,13 @@ class RankingData:
         in_history = (
             self.is_behaviour
             if config.history_length
-            else np.full(len(self.is_behaviour), config.architecture in GENERATIVE)
+            else np.full(len(self.is_behaviour), RANKERS.load(config.architecture).end_to_end)
         )
         in_history = in_history & (self.dataset.sequences.time < self.dataset.info.valid_time)
         trained[torch.from_numpy(self.dataset.sequences.item[in_history])] = True
         return trained
 
-    def config(
-        self, architecture: Architecture, with_knowledge: bool, settings: RankSettings | None = None
-    ) -> RankerConfig:
+    def config(self, architecture: str, with_knowledge: bool, settings: RankSettings | None = None) -> RankerConfig:
         """Return the configuration of a ranker for this data; `settings` replace those of the constructor.
 
         Raises:
@@ -198,7 +190,8 @@ class RankingData:
         shape = None
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
-            direct = [] if architecture == "lightgbm" else chosen.answers  # trees read scores only, no vectors
+            reads_vectors = RANKERS.load(architecture).knowledge_input == "vectors"
+            direct = chosen.answers if reads_vectors else []
             names = self.knowledge.score_names
             scores = select_questions(names, chosen.matching_questions) if chosen.matching else []
             shape = KnowledgeShape(
@@ -307,7 +300,7 @@ def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
     return [spec for spec in dataset.specs("condition") if spec.name not in times]
 
 
-def plain_config(dataset: Dataset, architecture: Architecture, settings: RankSettings) -> RankerConfig:
+def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) -> RankerConfig:
     """Return the configuration of a ranker without knowledge."""
     info = dataset.info
     row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
