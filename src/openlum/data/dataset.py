@@ -10,10 +10,11 @@ float32 lists.
 Shapes: U users, N events, I impressions, V items with item 0 (unknown), M values of a multi field, W width of a vector.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +24,12 @@ from openlum.artefact.directory import check_parts, read_json, read_manifest
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, is_text, read_parts
 from openlum.config import Settings, parse_settings
 from openlum.data.encoded import check_ids, column_type, event_offsets, to_numpy
+from openlum.data.histories import raw_histories
 from openlum.data.profile import Profile
 from openlum.data.time_fields import moment_starts, time_fields
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.notebook import html_table
 from openlum.schema import FieldSpec, Schema
 
 Split = Literal["train", "valid", "test"]
@@ -200,6 +203,36 @@ class Dataset:
             valid_at=table["valid_at"].to_numpy().astype(np.int64),
             test_at=table["test_at"].to_numpy().astype(np.int64),
         )
+
+    def histories(self, user_ids: Sequence[Any] | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Return the histories of users in raw values, as `LargeUserModel.ask` and `recommend` read them.
+
+        An event is a mapping with `item`, `time` (seconds since 1970) and the condition fields that are known. A number in
+        buckets is the largest number of its bucket. Hashed fields are left out: a dataset does not have their values.
+
+        Args:
+            user_ids: raw ids; None for all users with events.
+
+        Returns:
+            The raw id as text to the user's events, oldest first, in the order of `user_ids`. A known user without events has an
+            empty history.
+
+        Raises:
+            InputError: the dataset has no user of an id.
+        """
+        return raw_histories(self, user_ids)
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        info = self.info
+        names = ("events", "users", "items", "impressions")
+        figures: dict[str, Any] = {name: info.counts[name] for name in names if name in info.counts}
+        figures |= {f"impressions, {split}": rows for split, rows in info.impressions.items()}
+        figures |= {
+            "rejected rows": sum(info.rejected.values()),
+            "condition fields": ", ".join(s.name for s in info.condition),
+        }
+        return html_table(f"Dataset {info.name}", figures, self.path)
 
     def labels(self, split: Split) -> set[float]:
         """Return the distinct labels of a split."""
