@@ -60,7 +60,7 @@ def to_polars(table: pa.Table) -> Any:
     _require("polars")
     import polars
 
-    return polars.from_arrow(table)
+    return polars.from_arrow(table if hasattr(polars, "Float16") else _single_precision(table))
 
 
 def like(table: pa.Table, frame: Any) -> Any:
@@ -70,6 +70,8 @@ def like(table: pa.Table, frame: Any) -> Any:
         return table
     if wrapped.implementation.is_pandas():
         return to_pandas(table)
+    if wrapped.implementation.is_polars():
+        return to_polars(table)
     import narwhals
 
     return narwhals.from_arrow(table, backend=wrapped.implementation).to_native()
@@ -89,6 +91,18 @@ def _narwhals(value: Any) -> Any:
     if isinstance(wrapped, narwhals.LazyFrame):
         return wrapped.collect()
     return wrapped if isinstance(wrapped, narwhals.DataFrame) else None
+
+
+def _single_precision(table: pa.Table) -> pa.Table:
+    """Return a table with float32 instead of float16 vectors, which older versions of Polars do not have."""
+    for index, field in enumerate(table.schema):
+        kind = field.type
+        if pa.types.is_fixed_size_list(kind) and pa.types.is_float16(kind.value_type):
+            vectors = table[field.name].combine_chunks()
+            values = vectors.flatten().cast(pa.float32())
+            single = pa.FixedSizeListArray.from_arrays(values, kind.list_size)
+            table = table.set_column(index, field.name, single)
+    return table
 
 
 def _require(library: str) -> None:

@@ -15,7 +15,7 @@ from openlum.data.dataset import SPLITS, Dataset, Impressions, Split
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_device, to_tensors
 from openlum.rank.fusion import multi_value_feedback
-from openlum.rank.knowledge import Knowledge
+from openlum.rank.knowledge import KnowledgeArrays
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import KnowledgeSettings, KnowledgeShape, RankerConfig, RankSettings
 from openlum.schema import FieldSpec
@@ -123,7 +123,7 @@ class Rows:
     time: Tensor
     """(I,) int64 seconds since 1970."""
     knowledge_index: Tensor | None
-    """(I,) index of the row in the arrays of `Knowledge`; None without knowledge."""
+    """(I,) index of the row in the arrays of `KnowledgeArrays`; None without knowledge."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -147,7 +147,7 @@ class RankingData:
         knowledge: about the same dataset; None for plain rankers only.
     """
 
-    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
+    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: KnowledgeArrays | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
         self.behaviour_specs = behaviour_specs(dataset)
         sequences = dataset.sequences
@@ -236,7 +236,7 @@ class RankingData:
         return self.scores[knowledge_index][:, self._knowledge_columns(config.knowledge)[1]].numpy()
 
     def _knowledge_index(self, rows: Rows, config: RankerConfig) -> Tensor:
-        """Return the index of each row in the arrays of `Knowledge`, (I,)."""
+        """Return the index of each row in the arrays of `KnowledgeArrays`, (I,)."""
         if rows.knowledge_index is None:
             raise InputError(
                 f"the ranker '{config.architecture}' reads knowledge, and this data has none; give the output of 'lum query'"

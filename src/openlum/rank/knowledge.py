@@ -9,39 +9,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ConfigDict, Field
 
 from openlum.artefact.directory import check_parts, read_json
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
-from openlum.config import Settings, parse_settings
+from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
+from openlum.data.knowledge import MADE_BY, KnowledgeInfo, knowledge_files
 from openlum.errors import InputError
-
-MADE_BY = "lum query"
-
-
-class KnowledgeInfo(Settings):
-    """The keys of `knowledge.json` that the reader needs. Other keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    form: str
-    """`impression`; rankers read no other form."""
-    questions: list[str]
-    """Names of the questions."""
-    feedback_names: list[str]
-    """Names of the feedback predictions, FIELD=VALUE."""
-    width: int = Field(ge=1)
-    """E."""
-    rows: int = Field(ge=0)
-    """Number of rows in all parts."""
-    dataset: str
-    """Fingerprint of the dataset whose impressions were answered."""
 
 
 @dataclass(frozen=True)
-class Knowledge:
-    """Answers and knowledge scores of impression rows."""
+class KnowledgeArrays:
+    """Answers and knowledge scores of impression rows, in memory."""
 
     path: Path
     """The directory."""
@@ -76,7 +55,7 @@ class Knowledge:
         return self.index[sorted_index]
 
 
-def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None = None) -> Knowledge:
+def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None = None) -> KnowledgeArrays:
     """Read knowledge about the impressions of `dataset`.
 
     Args:
@@ -117,7 +96,7 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
     row = row[index]
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} is there twice; run 'lum query' again")
-    return Knowledge(path, questions + feedback_names, answer_names, row, index, answers, scores, items)
+    return KnowledgeArrays(path, questions + feedback_names, answer_names, row, index, answers, scores, items)
 
 
 def _read_parts(
@@ -129,7 +108,7 @@ def _read_parts(
         | {f"answer.{name}": is_list_of(is_number) for name in answer_names}
         | dict.fromkeys(score_columns, is_number)
     )
-    parts = sorted(path.glob("part-*.parquet"))
+    parts = knowledge_files(path)
     if sum(_row_count(part) for part in parts) != rows:  # checked before memory is allocated
         raise InputError(f"{path}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again")
     row = np.empty(rows, np.int64)
