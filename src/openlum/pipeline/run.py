@@ -198,16 +198,16 @@ class Pipeline:
 
 
 def run(
-    config: Path, runs: Path, console: Console, from_dir: Path | None = None, overrides: Sequence[str] = ()
+    config: Path | Experiment, runs: Path, console: Console, from_dir: Path | None = None, overrides: Sequence[str] = ()
 ) -> tuple[dict[str, Any], Path]:
     """Run all steps of an experiment file and write its summary and report.
 
     Args:
-        config: the experiment file.
+        config: the experiment file; or an experiment, whose paths are relative to the working directory.
         runs: the directory that gets the directory NAME of the experiment.
         console: the console that shows the progress.
         from_dir: directory with the publisher's files of a public data set; None to download them.
-        overrides: changes of the experiment, `KEY=VALUE` each, such as `pretrain.epochs=3`.
+        overrides: changes of the experiment file, `KEY=VALUE` each, such as `pretrain.epochs=3`.
 
     Returns:
         The content of `summary.json`, and the path of the report.
@@ -218,7 +218,10 @@ def run(
     from openlum.pipeline.summary import write_summary
     from openlum.report.run_report import write_report
 
-    experiment = load_settings(config, Experiment, overrides)
+    if isinstance(config, Experiment):
+        experiment, config = config, Path("experiment")
+    else:
+        experiment = load_settings(config, Experiment, overrides)
     directory = runs / experiment.name
     with locked(directory), named_failures(directory):
         directory.mkdir(parents=True, exist_ok=True)
