@@ -1,5 +1,6 @@
 """Rankers and encoders are found by name: built-in ones, those of installed packages, and those that the program adds."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -132,16 +133,21 @@ def test_a_wrong_entry_point_is_explained(
         rankers.load(name)
 
 
+def constants(file: Path) -> set[Any]:
+    """Return the constants in the code of a file."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 def test_no_other_module_lists_the_rankers() -> None:
     """A ranker's name is in its own file and in the registry. Elsewhere, the class attributes decide."""
     source = Path(registry.__file__).parent
-    allowed = {
-        "registry.py",
-        *(f"{Path(str(sys.modules[RANKERS.load(n).__module__].__file__)).name}" for n in RANKERS.built_in),
+    names = {file: constants(file) for file in source.rglob("*.py")}
+    defaults = {
+        "dnn": {source / "rank/settings.py"},
+        "din": {source / "rank/settings.py", source / "bench/settings.py"},
     }
-    for name in RANKERS.built_in:
-        if name in ENCODERS.built_in:
-            continue  # `hstu` is an encoder too
-        files = [file for file in source.rglob("*.py") if f'"{name}"' in file.read_text(encoding="utf-8")]
-        defaults = {"settings.py"} if name in ("dnn", "din") else set()  # default values of settings
-        assert {file.name for file in files} <= allowed | defaults, name
+    for name in set(RANKERS.built_in) - set(ENCODERS.built_in):
+        own_file = Path(str(sys.modules[RANKERS.load(name).__module__].__file__))
+        allowed = {own_file, source / "rank/registry.py", *defaults.get(name, set())}
+        assert {file for file, texts in names.items() if name in texts} <= allowed, name
