@@ -185,7 +185,7 @@ def test_the_same_frames_give_the_same_dataset(log: Path, tmp_path: Path) -> Non
 
 
 def test_a_schema_is_inferred_and_shown(log: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    dataset = ol.prepare(**frames("arrow", log), out=tmp_path / "my shop")
+    dataset = ol.prepare(**frames("arrow", log), out=tmp_path / "new directory" / "my shop")
     shown = capfd.readouterr().err
     assert "name: my shop" in shown
     assert "path: events.parquet" in shown

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from openlum.cli import app
 from openlum.config import Settings, load_settings, parse_settings, with_overrides
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment, step_settings
@@ -178,3 +180,17 @@ def test_a_file_with_one_section_has_the_settings_of_one_step(tmp_path: Path) ->
 def test_a_whole_experiment_file_is_checked_as_a_whole_for_a_single_step(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'last' trains on the test period"):
         step_settings(experiment(tmp_path, "pretrain: {protocol: last}"), "pretrain", PretrainSettings)
+
+
+@pytest.mark.parametrize("command", ["pretrain", "query", "rank", "retrieve"])
+def test_every_step_takes_overrides(command: str, tmp_path: Path) -> None:
+    arguments = (
+        {"-d": "dataset", "-m": "model", "-o": "out"} if command in ("query", "retrieve") else {"-d": "d", "-o": "o"}
+    )
+    words = [word for pair in arguments.items() for word in pair]
+    done = CliRunner().invoke(app, [command, *words, "--set", f"{command}.colour=red"])
+    assert isinstance(done.exception, InputError)
+    assert f"unknown key '{command}.colour'" in str(done.exception)
+    assert f"(--set {command}.colour=red)" in str(done.exception)
+    done = CliRunner().invoke(app, [command, *words])
+    assert "no such" in str(done.exception), "without overrides, the missing dataset is the mistake"

@@ -11,8 +11,10 @@ import pytest
 from openlum import registry
 from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
+from openlum.model.blocks.transformer import TransformerBlock
 from openlum.model.encoders import ENCODERS
 from openlum.model.settings import ModelSettings
+from openlum.model.user_encoder import UserEncoder
 from openlum.rank.rankers import Ranker, RankerDescription
 from openlum.rank.registry import RANKERS, is_end_to_end
 from openlum.rank.settings import RankSettings
@@ -49,6 +51,16 @@ def test_every_built_in_ranker_describes_itself(name: str) -> None:
 @pytest.mark.parametrize("name", ENCODERS.built_in)
 def test_every_built_in_encoder_has_its_name(name: str) -> None:
     assert ENCODERS.load(name).name == name
+
+
+def test_an_encoder_of_the_program_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OwnBlock(TransformerBlock):
+        name = "own"
+
+    monkeypatch.setattr(ENCODERS, "_added", {})
+    ENCODERS.add(OwnBlock)
+    encoder = UserEncoder(ModelSettings(encoder="own", width=16, heads=2, layers=2))
+    assert [type(block) for block in encoder.blocks] == [OwnBlock, OwnBlock]
 
 
 def test_an_unknown_name_has_the_nearest_name_in_its_error() -> None:

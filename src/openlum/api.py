@@ -83,7 +83,7 @@ def prepare(
             write_dataset(schema, out)
         return Dataset(out)
     document, schema_root = _schema_content(schema)
-    scratch = _scratch(document.content, schema_root) or out.resolve().parent
+    scratch = _scratch(document.content) or out.resolve().parent
     with output(progress), _tables_on_disk(tables, scratch, schema_root) as (paths, root):
         if schema is None:
             document = _inferred_schema(paths, root, out.name if _is_frame(events) else None)
@@ -321,11 +321,11 @@ def _schema_content(schema: Any) -> tuple[Document, Path]:
     return read_yaml(file), file.parent
 
 
-def _scratch(content: Mapping[str, Any], root: Path) -> Path | None:
+def _scratch(content: Mapping[str, Any]) -> Path | None:
     """Return the directory `engine.scratch` of a schema, if there is one."""
     engine = content.get("engine")
     scratch = engine.get("scratch") if isinstance(engine, Mapping) else None
-    return root / scratch if isinstance(scratch, str) and (root / scratch).is_dir() else None
+    return Path(scratch) if isinstance(scratch, str) else None
 
 
 def _other_paths(content: Mapping[str, Any], root: Path) -> dict[str, str]:
@@ -354,6 +354,7 @@ def _tables_on_disk(tables: Mapping[str, Any], scratch: Path, root: Path) -> Ite
 
     from openlum.arguments.frames import to_arrow
 
+    scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lum-frames-", dir=scratch) as directory:
         for name, frame in frames.items():
             paths[name] = f"{name}.parquet"
