@@ -33,7 +33,7 @@ from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.rankers.late_fusion import late_fusion_inputs
-from openlum.rank.settings import GENERATIVE
+from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, terminal_table
 
 Inputs = tuple[np.ndarray, np.ndarray]
@@ -103,7 +103,7 @@ def _averaged_trainings(outcomes: Outcomes, data: RankingData) -> list[Row]:
 
 def _averaged_knowledge(outcomes: Outcomes, model_data: list[RankingData], validation: dict[str, Any]) -> list[Row]:
     """Return the knowledge scores of one Large User Model and of all averaged, without a ranker and with the best ranker."""
-    plain = [name for name in _without_knowledge(outcomes) if name not in GENERATIVE]
+    plain = [name for name in _without_knowledge(outcomes) if not is_end_to_end(name)]
     best = max(plain, key=lambda name: validation[name]["auc"]["mean"])
     by_seed = [[_late_inputs(best, outcome, data) for data in model_data] for outcome in outcomes[best]]
     scores = [(valid[:, 1:], test[:, 1:]) for valid, test in by_seed[0]]  # the first column is the ranker's logit

@@ -42,7 +42,7 @@ from openlum.pretrain.train import Trainer
 from openlum.query.answers import answer_impressions, embed_items
 from openlum.query.questions import QuestionSet, feedback_column_names
 from openlum.rank.batches import RankingData
-from openlum.rank.knowledge import Knowledge
+from openlum.rank.knowledge import KnowledgeArrays
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.settings import KnowledgeSettings
 from openlum.rank.train import fit
@@ -158,7 +158,7 @@ def _evaluate(bench: Bench, dataset: Dataset, variant: Variant, ranker: Any, see
     names = [str(index) for index in range(scores.shape[1])]
     items = np.zeros((len(dataset.vocabulary("items")), 1), np.float16)
     answers = np.empty((len(row), 0, 1), np.float16)
-    knowledge = Knowledge(dataset.path, names, [], row[order], order, answers, scores, items)
+    knowledge = KnowledgeArrays(dataset.path, names, [], row[order], order, answers, scores, items)
     assert bench.experiment.rank is not None
     early = KnowledgeSettings(fusion="early", direct=False)
     data = RankingData(dataset, bench.experiment.rank.model_copy(update={"knowledge": early}), knowledge)

@@ -20,10 +20,10 @@ from openlum.artefact.json_file import write_json
 from openlum.data.dataset import Dataset
 from openlum.pipeline.summary import environment
 from openlum.rank.batches import Behaviours, RankingData
-from openlum.rank.settings import Architecture, RankSettings
+from openlum.rank.settings import RankSettings
 from openlum.rank.train import build_ranker
 
-RANKERS: tuple[Architecture, ...] = ("din", "dien", "sim")
+RANKERS: tuple[str, ...] = ("din", "dien", "sim")
 
 
 def one_group(history: Behaviours) -> list[tuple[torch.Tensor, Behaviours]]:
@@ -31,7 +31,7 @@ def one_group(history: Behaviours) -> list[tuple[torch.Tensor, Behaviours]]:
     return [(torch.arange(len(history.mask)), history)]
 
 
-def measure(name: Architecture, data: RankingData, steps: int) -> dict[str, Any]:
+def measure(name: str, data: RankingData, steps: int) -> dict[str, Any]:
     """Return the median milliseconds per step of openlum and of the padded reference, measured in alternation."""
     config, rows = data.config(name, False), data.rows["train"]
     ranker = build_ranker(config, data, 0)

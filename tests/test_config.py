@@ -2,15 +2,21 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from openlum.config import Settings, load_settings, parse_settings
+from openlum.cli import app
+from openlum.config import Settings, load_settings, parse_settings, with_overrides
 from openlum.errors import InputError
-from openlum.pipeline.experiment import Experiment
+from openlum.pipeline.experiment import Experiment, step_settings
 from openlum.pretrain.settings import PretrainSettings
 from openlum.rank.settings import RankSettings, TreeSettings
 from openlum.retrieve.sequential import SequentialSettings
+from openlum.yaml_file import Document, dump_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -101,3 +107,90 @@ def test_an_experiment_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
 def test_a_missing_experiment_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_settings(tmp_path / "none.yaml", Experiment)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretrain.epoch=3", r"unknown key 'pretrain\.epoch'; did you mean 'epochs'\? \(--set pretrain\.epoch=3\)"),
+        ("pretrian.epochs=3", r"unknown key 'pretrian'; did you mean 'pretrain'\?"),
+        ("pretrain.epochs=many", r"key 'pretrain\.epochs': .*found 'many'\) \(--set pretrain\.epochs=many\)"),
+        ("pretrain.epochs=", "--set pretrain.epochs=: is empty; expected a value, such as null"),
+        ("pretrain.epochs", "--set pretrain.epochs: expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("pretrain..epochs=3", "expected KEY=VALUE"),
+        ("rank.rankers=[din", "--set rank.rankers=.*: not valid YAML"),
+        ("rank.rankers.first=din", "key 'rank.rankers' has no keys in it; set its whole value instead"),
+        ("rank.rankers=[din, dcn]", r"unknown ranker 'dcn'; did you mean 'dcnv2'\?"),
+    ],
+)
+def test_a_wrong_override_is_explained(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_settings(experiment(tmp_path, "rank: {rankers: [dnn]}"), Experiment, [override])
+
+
+def test_overrides_replace_values_of_the_file(tmp_path: Path) -> None:
+    file = experiment(tmp_path, "pretrain: {epochs: 2, learning_rate: 1e-3}\nretrieve: null\n")
+    overrides = [
+        "pretrain.epochs=7",
+        "pretrain.epochs=3",
+        "retrieve.at=[5]",
+        "query.questions={click: {feedback: click}}",
+        "rank=null",
+        "model.width = 128",
+        "example={}",
+    ]
+    settings = load_settings(file, Experiment, overrides)
+    assert (settings.pretrain.epochs, settings.pretrain.learning_rate) == (3, 1e-3)
+    assert settings.retrieve is not None
+    assert settings.retrieve.at == [5]
+    assert settings.query is not None
+    assert settings.query.questions == {"click": {"feedback": "click"}}
+    assert settings.rank is None
+    assert settings.model.width == 128
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-9, 9)
+        | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5),
+        lambda x: st.lists(x, max_size=3),
+    )
+)
+def test_an_override_has_the_value_of_the_same_yaml_in_a_file(value: Any) -> None:
+    text = dump_yaml(value, default_flow_style=True, width=10**6)
+    overridden = with_overrides(Document({"a": {"b": 1, "c": 2}}, {}), [f"a.b={text}"])
+    assert overridden.content == {"a": {"b": value, "c": 2}}
+
+
+def test_a_file_with_one_section_has_the_settings_of_one_step(tmp_path: Path) -> None:
+    file = tmp_path / "pretrain.yaml"
+    file.write_text("pretrain: {epochs: 3, protocol: last}\n")
+    assert step_settings(file, "pretrain", PretrainSettings).epochs == 3
+    assert step_settings(file, "pretrain", PretrainSettings, ["pretrain.epochs=4"]).epochs == 4
+    assert step_settings(None, "pretrain", PretrainSettings, ["pretrain.epochs=4"]).epochs == 4
+    assert step_settings(file, "rank", RankSettings) == RankSettings()
+    file.write_text("pretrain: {epochs: 3}\nranks: {}\n")
+    with pytest.raises(InputError, match=r"unknown key 'ranks'; did you mean 'rank'\? \(line 2\)"):
+        step_settings(file, "pretrain", PretrainSettings)
+
+
+def test_a_whole_experiment_file_is_checked_as_a_whole_for_a_single_step(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'last' trains on the test period"):
+        step_settings(experiment(tmp_path, "pretrain: {protocol: last}"), "pretrain", PretrainSettings)
+
+
+@pytest.mark.parametrize("command", ["pretrain", "query", "rank", "retrieve"])
+def test_every_step_takes_overrides(command: str, tmp_path: Path) -> None:
+    arguments = (
+        {"-d": "dataset", "-m": "model", "-o": "out"} if command in ("query", "retrieve") else {"-d": "d", "-o": "o"}
+    )
+    words = [word for pair in arguments.items() for word in pair]
+    done = CliRunner().invoke(app, [command, *words, "--set", f"{command}.colour=red"])
+    assert isinstance(done.exception, InputError)
+    assert f"unknown key '{command}.colour'" in str(done.exception)
+    assert f"(--set {command}.colour=red)" in str(done.exception)
+    done = CliRunner().invoke(app, [command, *words])
+    assert "no such" in str(done.exception), "without overrides, the missing dataset is the mistake"

@@ -1,14 +1,18 @@
 """The examples run and print what the docs show."""
 
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
 OWN_RANKER = ROOT / "examples" / "own_ranker.py"
@@ -99,3 +103,41 @@ def test_the_docs_show_the_only_two_lines_that_use_openlum() -> None:
     assert re.findall(r"^(?:from|import) openlum.*$", source, re.MULTILINE) == [
         "from openlum.rank.features import KnowledgeFeatures"
     ]
+
+
+def test_lum_rank_trains_the_ranker_of_another_package(tiny_run: Path, tmp_path: Path) -> None:
+    """The package is on the path with the metadata that pip would write."""
+    package = ROOT / "examples" / "ranker_package"
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    metadata = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    (metadata / "entry_points.txt").write_text(
+        "\n".join(
+            line
+            for group, entries in project["entry-points"].items()
+            for line in [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+        )
+    )
+    (tmp_path / "rank.yaml").write_text(
+        "rank: {rankers: [dnn, fm], seeds: [0], max_epochs: 1, knowledge: {fusion: early}, options: {fm: {width: 4}}}\n"
+    )
+    path = os.pathsep.join([str(package), str(tmp_path), *filter(None, sys.path)])
+    run = str(tiny_run / "runs/tiny")
+    arguments = ["rank", "-d", f"{run}/dataset", "-k", f"{run}/knowledge", "-o", "ranker", "-c", "rank.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from openlum.cli import main; main()", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ranking = json.loads((tmp_path / "ranker" / "metrics.json").read_text())["ranking"]
+    assert set(ranking) == {"dnn", "dnn+knowledge", "fm", "fm+knowledge"}
+    weights = load_file(tmp_path / "ranker" / "fm-seed0.safetensors")
+    assert len(weights["factors.weight"]) == 4

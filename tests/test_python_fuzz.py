@@ -20,6 +20,7 @@ from openlum.evaluation.comparison import bootstrap_auc_interval, compare_auc, c
 from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
 from openlum.evaluation.retrieval_metrics import user_metrics
 from openlum.model import LargeUserModel
+from openlum.model.histories import Users
 from openlum.rank.features import KnowledgeFeatures
 from openlum.rank.fusion import calibration, cross_fit, fit_fusion, fused_inputs, with_probabilities
 
@@ -81,6 +82,17 @@ def check_result_or_error(call: Callable[[], Any], check: Callable[[Any], bool])
     assert "\n" not in message
 
 
+def of_every_user(histories: Any, check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check of results for one user or for many, whichever the histories are."""
+
+    def check_all(result: Any) -> bool:
+        if Users.of(histories).single:
+            return check(result)
+        return all(map(check, result.values() if isinstance(result, dict) else result))
+
+    return check_all
+
+
 @pytest.fixture(scope="module")
 def lum() -> LargeUserModel:
     """A small model with every type of field."""
@@ -92,8 +104,11 @@ def lum() -> LargeUserModel:
 def test_ask(lum: LargeUserModel, history: Any, questions: Any) -> None:
     check_result_or_error(
         lambda: lum.ask(history, questions),
-        lambda answers: (
-            len(answers) == len(questions) and torch.allclose(answers.norm(dim=1), torch.ones(len(answers)))
+        of_every_user(
+            history,
+            lambda answers: (
+                len(answers) == len(questions) and torch.allclose(answers.norm(dim=1), torch.ones(len(answers)))
+            ),
         ),
     )
 
@@ -106,7 +121,10 @@ one_question = rows(False).map(lambda rows: rows[0] if isinstance(rows, list) an
 def test_recommend(lum: LargeUserModel, history: Any, question: Any, k: Any) -> None:
     check_result_or_error(
         lambda: lum.recommend(history, question, k),
-        lambda items: len(items) <= min(k, ITEMS - 1) and all(abs(row["similarity"]) < 1.001 for row in items),
+        of_every_user(
+            history,
+            lambda items: len(items) <= min(k, ITEMS - 1) and all(abs(row["similarity"]) < 1.001 for row in items),
+        ),
     )
 
 
@@ -116,7 +134,10 @@ def test_predict_feedback(lum: LargeUserModel, history: Any, items: Any, questio
     field = lum.config.trained_feedback_targets[0].name
     check_result_or_error(
         lambda: lum.predict_feedback(history, items, question),
-        lambda rows: len(rows) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in rows),
+        of_every_user(
+            history,
+            lambda rows: len(rows) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in rows),
+        ),
     )
 
 

@@ -1,18 +1,19 @@
 """Typed settings, read from YAML. An error names the key and the line, what was expected and the likely correction."""
 
+import copy
 import difflib
 import re
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from openlum.errors import InputError
-from openlum.yaml_file import Key, read_yaml
+from openlum.yaml_file import Document, Key, parse_value, read_yaml
 
 MAX_MISTAKES = 5
 """A message names at most this many mistakes."""
@@ -79,24 +80,62 @@ Question = dict[str, Annotated[Any, AfterValidator(_check_question)]]
 """Condition field to its raw value or a list of raw values. A field that is not named is *any*."""
 
 
-def load_settings(path: str | Path, kind: type[S]) -> S:
+def load_settings(path: str | Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
     """Read a YAML file and return its settings.
+
+    Args:
+        path: the file.
+        kind: the settings model.
+        overrides: changes of the file's content, `KEY=VALUE` each (`with_overrides`).
 
     Raises:
         InputError: the file is missing, is not YAML, or does not match the model `kind`. The message names each key and line.
     """
-    document = read_yaml(path)
+    document = with_overrides(read_yaml(path), overrides)
     return parse_settings(document.content, kind, str(path), document.lines)
 
 
-def parse_settings(content: Any, kind: type[S], where: str, lines: Mapping[Key, int] | None = None) -> S:
+def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """Return the content of a file with some values replaced.
+
+    Args:
+        document: the content.
+        overrides: `KEY=VALUE` each: a path of keys joined by dots, and a value in YAML. A later one replaces an earlier one.
+
+    Raises:
+        InputError: an override has no key or no value, or a key on its path has a value without keys.
+
+    Example:
+        >>> with_overrides(Document({"pretrain": {"epochs": 5}}, {}), ["pretrain.epochs=3"]).content
+        {'pretrain': {'epochs': 3}}
+    """
+    content = copy.deepcopy(document.content)
+    lines: dict[Key, int | str] = dict(document.lines)
+    for override in overrides:
+        where = f"--set {_short.repr(override)[1:-1]}"
+        text, separator, value = override.partition("=")
+        key = tuple(part.strip() for part in text.split("."))
+        if not separator or not all(key):
+            raise InputError(f"{where}: expected KEY=VALUE, such as pretrain.epochs=3")
+        section = content
+        for end, name in enumerate(key[:-1], 1):
+            section[name] = {} if section.get(name) is None else section[name]
+            if not isinstance(section[name], dict):
+                raise InputError(f"{where}: key '{'.'.join(key[:end])}' has no keys in it; set its whole value instead")
+            section = section[name]
+        section[key[-1]] = parse_value(value, where)
+        lines = {other: line for other, line in lines.items() if other[: len(key)] != key} | {key: where}
+    return Document(content, lines)
+
+
+def parse_settings(content: Any, kind: type[S], where: str, lines: Mapping[Key, int | str] | None = None) -> S:
     """Validate keys and values and return them as settings.
 
     Args:
         content: keys and values.
         kind: the settings model.
         where: origin of the content, for messages.
-        lines: the key of a value to its first line in the file, if the content is from a file.
+        lines: the key of a value to its first line in the file, or to the override that gave it, if the content is from a file.
 
     Raises:
         InputError: the content does not match the model. The message names each key.
@@ -110,10 +149,12 @@ def parse_settings(content: Any, kind: type[S], where: str, lines: Mapping[Key, 
         raise InputError(f"{where}: " + "; ".join(mistakes + more)) from None
 
 
-def _line(lines: Mapping[Key, int], location: Key) -> str:
-    """Return the line of a key, or of its nearest parent with a line, as the end of a message."""
+def _line(lines: Mapping[Key, int | str], location: Key) -> str:
+    """Return the line or the override of a key, or of its nearest parent that has one, as the end of a message."""
     key = next((location[:end] for end in range(len(location), -1, -1) if location[:end] in lines), None)
-    return f" (line {lines[key]})" if key else ""
+    if not key:
+        return ""
+    return f" (line {lines[key]})" if isinstance(lines[key], int) else f" ({lines[key]})"
 
 
 def _explain(kind: type[BaseModel], detail: Any) -> str:

@@ -4,17 +4,30 @@ No other module creates a `Console` or a `Progress`. To style text, use `style=`
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+_is_shown: ContextVar[bool] = ContextVar("is_shown", default=True)
+
+
+@contextmanager
+def output(is_shown: bool) -> Iterator[None]:
+    """Show or hide the progress displays and the consoles that are created in the `with` block."""
+    token = _is_shown.set(is_shown and _is_shown.get())
+    try:
+        yield
+    finally:
+        _is_shown.reset(token)
 
 
 def new_console(stderr: bool = False) -> Console:
     """Return a console that prints text unchanged."""
-    return Console(stderr=stderr, markup=False, emoji=False)
+    return Console(stderr=stderr, markup=False, emoji=False, quiet=not _is_shown.get())
 
 
 def new_progress(*columns: str | ProgressColumn, console: Console | None = None, **options: Any) -> Progress:
@@ -26,7 +39,7 @@ def new_progress(*columns: str | ProgressColumn, console: Console | None = None,
         options: options of `rich.progress.Progress`.
     """
     progress_columns = [TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns]
-    return Progress(*progress_columns, console=console or new_console(), **options)
+    return Progress(*progress_columns, console=console or new_console(), disable=not _is_shown.get(), **options)
 
 
 def tracked(

@@ -8,7 +8,7 @@ false, or a number in the form in which Python prints it. Every other unquoted v
 import codecs
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ class Document:
 
     content: dict[str, Any]
     """Its keys and values."""
-    lines: dict[Key, int]
-    """Path of a value to the number of its first line, counted from 1."""
+    lines: Mapping[Key, int | str]
+    """Path of a value to the number of its first line, counted from 1; or to the override that gave the value."""
 
 
 def read_yaml(path: str | Path) -> Document:
@@ -90,18 +90,32 @@ def read_yaml(path: str | Path) -> Document:
 
 def parse_yaml(text: str, where: str) -> Document:
     """Return the content of YAML text, as `read_yaml` does. `where` is the origin of the text, for messages."""
+    content, lines = _parse(text, where, "a mapping of keys")
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else repr(content)[:80]
+        raise InputError(f"{where}: expected a mapping of keys at the top, found {kind}")
+    return Document(content, lines)
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Return any one value of YAML text: text, a number, true, false, null, a list or a mapping.
+
+    Raises:
+        InputError: the text is empty or not valid YAML. The message begins with `where`.
+    """
+    return _parse(text, where, "a value, such as null")[0]
+
+
+def _parse(text: str, where: str, expected: str) -> tuple[Any, dict[Key, int]]:
+    """Return the value of YAML text, and the lines of its parts; `expected` describes the value in the message for empty text."""
     composer = None
     try:
         composer = _Composer(text)
         root = composer.get_single_node()
         if root is None:
-            raise InputError("is empty; expected a mapping of keys")
+            raise InputError(f"is empty; expected {expected}")
         builder = _Builder()
-        content = builder.value(root, ())
-        if not isinstance(content, dict):
-            kind = "a list" if isinstance(content, list) else repr(content)[:80]
-            raise InputError(f"expected a mapping of keys at the top, found {kind}")
-        return Document(content, builder.lines)
+        return builder.value(root, ()), builder.lines
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except ReaderError as error:

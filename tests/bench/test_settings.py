@@ -1,14 +1,15 @@
 """The shipped benchmarks, and settings with changed keys."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
 from openlum.bench.settings import DATASETS, RankingBench, RetrievalBench, bench_file, load_bench, with_changes
 from openlum.errors import InputError
-from openlum.rank.settings import Architecture, RankSettings
+from openlum.rank.registry import RANKERS
+from openlum.rank.settings import RankSettings
 
 SHIPPED = sorted(file.stem for file in DATASETS.glob("*.yaml"))
 
@@ -21,7 +22,7 @@ def test_every_shipped_benchmark_loads(name: str) -> None:
     assert loaded.ranking or loaded.retrieval
     if loaded.ranking:
         assert loaded.experiment.rank is not None
-        assert set(loaded.ranking.tune) == set(get_args(Architecture))
+        assert set(loaded.ranking.tune) == set(RANKERS.built_in)
         assert len({len(tried) for tried in loaded.ranking.tune.values()}) == 1
         for tried in loaded.ranking.tune.values():
             settings = [with_changes(loaded.experiment.rank, changes) for changes in tried]

@@ -172,7 +172,7 @@ def test_a_wrong_time_is_refused_in_histories_and_questions(timed: LargeUserMode
         (5, "history: expected a list"),
         ("i1", "history: expected a list"),
         ({"item": "i1"}, "history: expected a list"),
-        (pd.DataFrame({"item": ["i1"]}), r"history: expected a list .*frame\.to_dict\('records'\)"),
+        (pd.DataFrame({"item": ["i1"]}), r"histories: no column 'user'.*frame\.to_dict\('records'\)"),
         ((row for row in [event(0)]), "history: expected a list"),
         (["i1"], "event 0 of the history: expected a mapping"),
         ([event(0), ("i1", 5)], "event 1 of the history: expected a mapping"),

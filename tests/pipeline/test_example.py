@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from openlum.data.dataset import Dataset
+from openlum.data.histories import raw_history
 from openlum.data.packing import Protocol, training_end
 from openlum.model import LargeUserModel, ModelSettings
-from openlum.pipeline.example import MAX_EVENTS, example_user, raw_history
+from openlum.pipeline.example import MAX_EVENTS, example_user
 from openlum.pretrain.initialization import build_model
 
 PROTOCOLS: list[Protocol] = ["time", "last", "both"]

@@ -9,10 +9,10 @@ import torch
 
 from openlum.artefact.json_file import read_json
 from openlum.data.dataset import Dataset
+from openlum.data.histories import raw_history
 from openlum.data.packing import Spans
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings
-from openlum.pipeline.example import raw_history
 from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings

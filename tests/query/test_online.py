@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from openlum.data.dataset import SPLITS, Dataset, Split
+from openlum.data.histories import raw_history
 from openlum.model import LargeUserModel
-from openlum.pipeline.example import raw_history
 from openlum.query.answers import answer_impressions
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings

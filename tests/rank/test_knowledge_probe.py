@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.rank.batches import RankingData
-from openlum.rank.knowledge import Knowledge, load_knowledge
+from openlum.rank.knowledge import KnowledgeArrays, load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.settings import RankSettings
 
@@ -20,7 +20,7 @@ def leak_labels(data: RankingData, weight: float) -> RankingData:
     train = data.dataset.impressions("train")
     scores = data.knowledge.scores.copy()
     scores[data.knowledge.index_of(train.row), 0] += weight * train.label
-    knowledge: Knowledge = dataclasses.replace(data.knowledge, scores=scores)
+    knowledge: KnowledgeArrays = dataclasses.replace(data.knowledge, scores=scores)
     return RankingData(data.dataset, data.settings, knowledge)
 
 

@@ -9,10 +9,10 @@ from sklearn.metrics import ndcg_score
 
 from openlum.artefact.json_file import read_json
 from openlum.data.dataset import Dataset
+from openlum.data.histories import raw_history
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import rank_of_target, retrieval_metrics
 from openlum.model import LargeUserModel, ModelSettings
-from openlum.pipeline.example import raw_history
 from openlum.pretrain.initialization import build_model
 from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.settings import RetrieveSettings

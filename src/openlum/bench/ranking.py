@@ -22,8 +22,9 @@ from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
+from openlum.rank.registry import is_end_to_end
 from openlum.rank.run import Predictions, evaluate
-from openlum.rank.settings import GENERATIVE, Architecture, RankSettings
+from openlum.rank.settings import RankSettings
 
 
 class Method(NamedTuple):
@@ -31,7 +32,7 @@ class Method(NamedTuple):
 
     name: str
     """Name in tables, such as `din+knowledge`."""
-    architecture: Architecture
+    architecture: str
     """Which ranker."""
     knowledge: list[ModelKnowledge]
     """The knowledge that the ranker reads, one per training of the Large User Model; empty without knowledge."""
@@ -46,7 +47,7 @@ class TunedMethod(NamedTuple):
     """All settings that were `tried`, with their validation AUC, and the `chosen` changes."""
 
 
-def bench_ranking(bench: Bench, context: RunContext, rankers: list[Architecture], tune: bool = True) -> dict[str, Any]:
+def bench_ranking(bench: Bench, context: RunContext, rankers: list[str], tune: bool = True) -> dict[str, Any]:
     """Run the benchmark and return its result, in the form of `summary.json`.
 
     Args:
@@ -104,7 +105,7 @@ def bench_ranking(bench: Bench, context: RunContext, rankers: list[Architecture]
 
 
 def seed_trials(
-    name: str, architecture: Architecture, settings: RankSettings, knowledge: list[ModelKnowledge], seeds: list[int]
+    name: str, architecture: str, settings: RankSettings, knowledge: list[ModelKnowledge], seeds: list[int]
 ) -> list[Trial]:
     """Return one trial per seed of a method; with knowledge, the seeds use the trainings of the Large User Model in turn."""
     paths: list[Path | None] = [model_knowledge.path for model_knowledge in knowledge]
@@ -119,7 +120,7 @@ def probe_knowledge(knowledge: ModelKnowledge, settings: RankSettings, dataset: 
     return knowledge_probe(RankingData(dataset, settings, load_knowledge(knowledge.path, dataset, [])))
 
 
-def _all_settings(bench: Bench, rankers: list[Architecture]) -> list[RankSettings]:
+def _all_settings(bench: Bench, rankers: list[str]) -> list[RankSettings]:
     """Return all settings over which rankers are tuned, each with its own ranker only."""
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
@@ -186,10 +187,10 @@ def _evaluate(outcomes: dict[str, list[Outcome]], data: RankingData) -> dict[str
         return max(names, key=lambda name: validation[name]["auc"]["mean"]) if names else None
 
     with_knowledge = [name for name in outcomes if name.endswith(WITH_KNOWLEDGE)]
-    generative = [name for name in outcomes if name in GENERATIVE]
+    generative = [name for name in outcomes if is_end_to_end(name)]
     pairs = [(name, name.removesuffix(WITH_KNOWLEDGE)) for name in with_knowledge]
     # The benchmarked method is a non-generative ranker with knowledge. Generative rankers with knowledge are reported only.
-    winner = best([name for name in with_knowledge if name.removesuffix(WITH_KNOWLEDGE) not in GENERATIVE])
+    winner = best([name for name in with_knowledge if not is_end_to_end(name.removesuffix(WITH_KNOWLEDGE))])
     plain, opponent = (
         best([name for name in outcomes if name not in with_knowledge and name not in generative]),
         best(generative),

@@ -9,7 +9,7 @@ from rich.table import Table
 from openlum.bench.stacking import STACKED
 from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import seed_statistics
-from openlum.rank.settings import GENERATIVE
+from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, new_plot, terminal_table
 from openlum.report.run_report import METRICS, p_value, signed, spread
 
@@ -67,7 +67,7 @@ def _difference(comparison: dict[str, Any], interval: list[float]) -> tuple[str,
 
 def _is_baseline(name: str) -> bool:
     """Return whether a method is an end-to-end model without knowledge, or two stacked models."""
-    return name in GENERATIVE or STACKED in name
+    return is_end_to_end(name) or STACKED in name
 
 
 def _with_break(name: str) -> str:

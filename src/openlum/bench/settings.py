@@ -10,7 +10,8 @@ from openlum.errors import InputError
 from openlum.model.settings import ModelSettings
 from openlum.pipeline.experiment import Experiment
 from openlum.pretrain.settings import PretrainSettings
-from openlum.rank.settings import Architecture, Seed
+from openlum.rank.registry import RankerName
+from openlum.rank.settings import Seed
 from openlum.retrieve.sequential import SequentialSettings
 from openlum.retrieve.settings import RetrieveSettings
 
@@ -46,7 +47,7 @@ class RetrievalBench(Settings):
 class RankingBench(Settings):
     """Ranking: every ranker without and with knowledge, and the generative opponents."""
 
-    tune: dict[Architecture, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
+    tune: dict[RankerName, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(min_length=1)
     """Ranker to the settings over which it is tuned: changes of `rank`, one training each, compared by validation AUC. Every
     ranker has the same number of settings, without and with knowledge."""
     tune_seed: Seed = 100
@@ -109,7 +110,7 @@ class Bench(Settings):
     """The ranking benchmark, or None."""
     retrieval: RetrievalBench | None = None
     """The retrieval benchmark, or None."""
-    ablation_ranker: Architecture = "din"
+    ablation_ranker: RankerName = "din"
     """The ranker of the ablations."""
     ablations: list[Ablation] = []
     """Changes of the method, one ablation each."""

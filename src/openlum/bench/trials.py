@@ -19,7 +19,8 @@ from openlum.artefact.json_file import fingerprint, named_failures
 from openlum.artefact.keys import step_key
 from openlum.bench.workers import run_all
 from openlum.errors import InputError
-from openlum.rank.settings import Architecture, RankSettings
+from openlum.rank.registry import RANKERS
+from openlum.rank.settings import RankSettings
 
 if TYPE_CHECKING:
     from openlum.rank.batches import RankingData
@@ -31,7 +32,7 @@ class Trial:
 
     name: str
     """Name of the method in tables, such as `din+knowledge`."""
-    architecture: Architecture
+    architecture: str
     """Which ranker."""
     settings: RankSettings
     """Settings of this training."""
@@ -50,7 +51,7 @@ class Trial:
         """Return a key that changes with everything that the outcome depends on."""
         inputs = {"dataset": dataset} | ({"knowledge": self.knowledge} if self.knowledge else {})
         unused = {"rankers", "seeds"} | (set() if self.knowledge else {"knowledge"})
-        settings = self.settings.model_dump(exclude=unused)
+        settings = self.settings.model_dump(exclude=unused) | RANKERS.sources([self.architecture])
         return fingerprint(step_key("bench ranking", [self.architecture, settings, self.seed], inputs))
 
     def file(self, dataset: Path, store: Path) -> Path:

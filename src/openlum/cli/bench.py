@@ -86,7 +86,7 @@ def ranking(
         raise InputError(f"'{dataset}' has no ranking benchmark")
     selected = _selection(list(settings.ranking.tune), rankers, "--rankers")
     with locked(context.directory):
-        result = bench_ranking(settings, context, selected, tune)  # type: ignore[arg-type]
+        result = bench_ranking(settings, context, selected, tune)
         tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
         file = _write_result(context, json or context.directory / "ranking.json", result, *tables)
     context.console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)

@@ -1,11 +1,10 @@
 """The application, the common options and the output of results for all commands of `lum`."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from openlum.config import Settings, load_settings
 from openlum.console import new_console
 
 app = typer.Typer(
@@ -18,22 +17,23 @@ app = typer.Typer(
 )
 console = new_console()
 
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="Experiment file with the settings of the step.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Experiment file, or a file with only the sections of the step, such as `pretrain`."
+    ),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the experiment file, such as pretrain.epochs=3. The value is YAML. May be given several times.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Directory to write. It is written completely or not at all.")]
 DatasetDir = Annotated[Path, typer.Option("--dataset", "-d", help="Dataset from `lum prepare`.")]
 ModelDir = Annotated[Path, typer.Option("--model", "-m", help="Model from `lum pretrain`.")]
-
-S = TypeVar("S", bound=Settings)
-
-
-def section(config: Path | None, name: str, kind: type[S]) -> S:
-    """Return a section of an experiment file, or the section's defaults."""
-    if config is None:
-        return kind()
-    from openlum.pipeline.experiment import Experiment
-
-    section = getattr(load_settings(config, Experiment), name)
-    return kind() if section is None else section
 
 
 def print_retrieval(metrics: dict[str, dict[str, float]]) -> None:

@@ -10,11 +10,11 @@ from openlum.cli.shared import (
     DatasetDir,
     ModelDir,
     Out,
+    Overrides,
     app,
     console,
     print_figures,
     print_retrieval,
-    section,
 )
 from openlum.errors import InputError
 
@@ -26,6 +26,7 @@ def run(
     from_dir: Annotated[
         Path | None, typer.Option("--from", help="Directory with the publisher's files of a public data set.")
     ] = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies the default
 ) -> None:
     """Run the whole pipeline of an experiment file. Steps with unchanged inputs, settings and code are skipped.
 
@@ -34,11 +35,13 @@ def run(
         lum run configs/market.yaml
 
         lum run configs/ml-1m.yaml --from ~/Downloads/ml-1m
+
+        lum run configs/market.yaml --set pretrain.epochs=3 --set "rank.rankers=[din, sim]"
     """
     from openlum.pipeline.run import run as run_experiment
     from openlum.report.run_report import summary_table
 
-    summary, report = run_experiment(config, runs, console, from_dir)
+    summary, report = run_experiment(config, runs, console, from_dir, overrides)
     if "ranking" in summary:
         console.print(summary_table(summary))
     print_retrieval(summary.get("retrieval", {}))
@@ -118,6 +121,7 @@ def pretrain(
         Path | None,
         typer.Option("--init-from", help="A model to start from, for a dataset that has grown since its training."),
     ] = None,
+    overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Step 1, knowledge construction: train a Large User Model. Run the same command again to resume an interrupted training.
 
@@ -125,28 +129,33 @@ def pretrain(
 
         lum pretrain --dataset data/ml-1m/dataset --out data/ml-1m/model --config configs/ml-1m.yaml
 
+        lum pretrain --dataset data/ml-1m/dataset --out data/ml-1m/model --set model.width=128 --set pretrain.epochs=3
+
         lum pretrain --dataset data/grown --out data/new-model --init-from data/ml-1m/model
     """
     from openlum.model.settings import ModelSettings
+    from openlum.pipeline.experiment import step_settings
     from openlum.pretrain.settings import PretrainSettings
     from openlum.pretrain.train import pretrain as train
 
-    shape, settings = section(config, "model", ModelSettings), section(config, "pretrain", PretrainSettings)
+    shape = step_settings(config, "model", ModelSettings, overrides)
+    settings = step_settings(config, "pretrain", PretrainSettings, overrides)
     print_figures(train(dataset, out, shape, settings, init_from), out)
 
 
 @app.command()
-def query(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None) -> None:
+def query(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None, overrides: Overrides = []) -> None:  # noqa: B006
     """Step 2, knowledge querying: answer every question for every impression, as of the time of the impression.
 
     Example:
 
         lum query -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/knowledge -c configs/ml-1m.yaml
     """
+    from openlum.pipeline.experiment import step_settings
     from openlum.query.bulk import query as ask
     from openlum.query.settings import QuerySettings
 
-    print_figures(ask(dataset, model, out, section(config, "query", QuerySettings)), out)
+    print_figures(ask(dataset, model, out, step_settings(config, "query", QuerySettings, overrides)), out)
 
 
 @app.command()
@@ -158,6 +167,7 @@ def rank(
         Path | None, typer.Option(help="True click probabilities of a simulation, for the oracle.")
     ] = None,
     config: Config = None,
+    overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Step 3, knowledge utilization: train rankers with and without knowledge, and compare them.
 
@@ -165,24 +175,28 @@ def rank(
 
         lum rank -d data/ml-1m/dataset -k data/ml-1m/knowledge -o data/ml-1m/ranker -c configs/ml-1m.yaml
     """
+    from openlum.pipeline.experiment import step_settings
     from openlum.rank.run import rank as train
     from openlum.rank.settings import RankSettings
     from openlum.report.run_report import summary_table
 
-    console.print(summary_table(train(dataset, knowledge, out, section(config, "rank", RankSettings), truth)))
+    console.print(
+        summary_table(train(dataset, knowledge, out, step_settings(config, "rank", RankSettings, overrides), truth))
+    )
 
 
 @app.command()
-def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None) -> None:
+def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None, overrides: Overrides = []) -> None:  # noqa: B006
     """Evaluate retrieval: rank all items for every user, and measure the rank of the user's last item, which is held out.
 
     Example:
 
         lum retrieve -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/retrieval
     """
+    from openlum.pipeline.experiment import step_settings
     from openlum.retrieve.evaluate import retrieve as evaluate
     from openlum.retrieve.settings import RetrieveSettings
 
-    metrics = evaluate(dataset, model, out, section(config, "retrieve", RetrieveSettings))
+    metrics = evaluate(dataset, model, out, step_settings(config, "retrieve", RetrieveSettings, overrides))
     print_retrieval(metrics)
     console.print(f"written: {out}", soft_wrap=True)

@@ -13,7 +13,7 @@ Shapes: U users, N events, I impressions, V items with item 0 (unknown), M value
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from openlum.artefact.manifest import read_manifest
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_number, is_text, part_files, read_parts
 from openlum.config import parse_settings
 from openlum.data.encoded import column_type, to_numpy
+from openlum.data.histories import raw_histories
 from openlum.data.info import KINDS, MADE_BY, SPLITS, UNLABELLED, DatasetInfo, ImpressionSet, Split
 from openlum.data.part_reader import (
     event_count,
@@ -38,6 +39,7 @@ from openlum.data.sequences import Impressions, Sequences, join_sequences
 from openlum.data.shard import Shard
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.notebook import html_table
 from openlum.schema import FieldSpec
 
 __all__ = [
@@ -165,6 +167,36 @@ class Dataset:
             del table
             pa.default_memory_pool().release_unused()
         return join_sequences(parts)
+
+    def histories(self, user_ids: Sequence[Any] | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Return the histories of users in raw values, as `LargeUserModel.ask` and `recommend` read them.
+
+        An event is a mapping with `item`, `time` (seconds since 1970) and the condition fields that are known. A number in
+        buckets is the largest number of its bucket. Hashed fields are left out: a dataset does not have their values.
+
+        Args:
+            user_ids: raw ids; None for all users with events.
+
+        Returns:
+            The raw id as text to the user's events, oldest first, in the order of `user_ids`. A known user without events has an
+            empty history.
+
+        Raises:
+            InputError: the dataset has no user of an id.
+        """
+        return raw_histories(self, user_ids)
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        info = self.info
+        names = ("events", "users", "items", "impressions")
+        figures: dict[str, Any] = {name: info.counts[name] for name in names if name in info.counts}
+        figures |= {f"impressions, {split}": rows for split, rows in info.impressions.items()}
+        figures |= {
+            "rejected rows": sum(info.rejected.values()),
+            "condition fields": ", ".join(s.name for s in info.condition),
+        }
+        return html_table(f"Dataset {info.name}", figures, self.path)
 
     def labels(self, split: Split) -> set[float]:
         """Return the distinct labels of a split."""

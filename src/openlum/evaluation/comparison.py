@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, rankdata, t
 
 from openlum.arguments.arrays import finite_numbers, groups, labels, scores
 from openlum.arguments.values import shown, whole_number
@@ -153,11 +152,13 @@ def bootstrap_auc_interval(
         if clusters < 2:  # one cluster cannot be resampled
             return 0.0
 
+        from scipy import stats
+
         def difference(drawn: np.ndarray) -> float:
             weight = np.bincount(drawn, minlength=clusters)[cluster].astype(np.float64)  # (n,)
             return float(differences(weight).mean())
 
-        result = bootstrap(
+        result = stats.bootstrap(
             (np.arange(clusters),), difference, n_resamples=resamples, batch=1, vectorized=False, method="percentile",
             rng=np.random.default_rng(seed),
         )  # fmt: skip
@@ -201,6 +202,8 @@ def _t_test(
         item: (n,) item ids.
         variance: returns the variance of the mean difference over clusters (n,), which are numbered from 0.
     """
+    from scipy import stats  # imported here: it takes half a second
+
     difference = float(seed_differences.mean())
     _, users = np.unique(user, return_inverse=True)
     _, items = np.unique(item, return_inverse=True)
@@ -217,8 +220,8 @@ def _t_test(
         return Comparison(difference, (difference, difference), 1.0 if difference == 0 else 0.0)
     freedom = total**2 / (row_variance**2 / freedom + training_variance**2 / max(seeds - 1, 1))
     error = float(np.sqrt(total))
-    half_width = float(t.ppf(0.975, freedom)) * error
-    p_value = float(2 * t.sf(abs(difference) / error, freedom))
+    half_width = float(stats.t.ppf(0.975, freedom)) * error
+    p_value = float(2 * stats.t.sf(abs(difference) / error, freedom))
     return Comparison(difference, (max(difference - half_width, -1.0), min(difference + half_width, 1.0)), p_value)
 
 
@@ -248,11 +251,13 @@ class _WeightedAuc:
 
 def _structural_components(positive: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Return the structural components of the AUC, (n,): V10 at positive rows and V01 at negative rows."""
-    ranks = rankdata(prediction)
+    from scipy import stats
+
+    ranks = stats.rankdata(prediction)
     components = np.empty(len(prediction))
     positives, negatives = positive.sum(), (~positive).sum()
-    components[positive] = (ranks[positive] - rankdata(prediction[positive])) / negatives
-    components[~positive] = 1 - (ranks[~positive] - rankdata(prediction[~positive])) / positives
+    components[positive] = (ranks[positive] - stats.rankdata(prediction[positive])) / negatives
+    components[~positive] = 1 - (ranks[~positive] - stats.rankdata(prediction[~positive])) / positives
     return components
 
 

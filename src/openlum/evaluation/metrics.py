@@ -11,7 +11,6 @@ Shapes: n rows.
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from openlum.arguments.arrays import groups, labels, probabilities, scores
 
@@ -37,6 +36,8 @@ def auc(label: np.ndarray, prediction: np.ndarray) -> float:
 
     Ties count half. With labels of one class only the AUC is not-a-number.
     """
+    from scipy.stats import rankdata  # imported here: it takes half a second
+
     positive = labels(label) > 0
     prediction = scores("prediction", prediction, len(positive))
     positives, negatives = int(positive.sum()), int((~positive).sum())

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from openlum.arguments.values import as_path, whole_number
+from openlum.arguments.values import as_path
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json, write_json
 from openlum.artefact.manifest import check_format
@@ -19,16 +19,18 @@ from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.model import raw_values
 from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
 from openlum.model.network import Network
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
-from openlum.model.request import Request, check_items, check_question, encode_request
+from openlum.model.raw_values import BATCH_SIZE
 from openlum.model.settings import ModelConfig
 from openlum.model.state import HistoryState
 from openlum.model.user_state import UserState
 from openlum.model.weights import WeightsCache, weights_fingerprint
+from openlum.notebook import html_table
 
 REMEDY = "pretrain again on this dataset"
 CATALOGUE_CHUNK = 65_536
@@ -50,6 +52,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         >>> history = [{"item": "1193", "rating": 5}, {"item": "661", "rating": 3}]        # doctest: +SKIP
         >>> model.recommend(history, question={"rating": 5}, k=10)                         # doctest: +SKIP
     """
+
+    path: Path | None = None
+    """The directory that the model was loaded from; None for a new model."""
 
     def __init__(self, config: ModelConfig, processor: Processor) -> None:
         super().__init__()
@@ -123,112 +128,119 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Return answers and feedback logits in one pass. See `Network.answer_and_predict_feedback`."""
         return self.network.answer_and_predict_feedback(state, item_questions, feedback_questions, items)
 
-    @torch.inference_mode()
-    def ask(self, history: Sequence[Mapping[str, Any]], questions: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Return the answers to questions about one user, given in raw values.
+    def ask(self, histories: Any, questions: Any, batch_size: int = BATCH_SIZE) -> Any:
+        """Return the answers to questions about one user or many users, given in raw values.
 
         Args:
-            history: the user's events, oldest first. An event has `item` (raw id) and may have condition fields and `time`:
-                seconds since 1970, or a datetime, which is UTC if it has no time zone. Fields left out are *any*.
-            questions: each may have condition fields and `time`; `{}` is the question "what next?". A question sees the events in
-                the seconds before its time; without a time, all events.
+            histories: one user's events, oldest first; or, for many users, a list of such histories, a mapping from user to
+                history (such as `Dataset.histories`), or a frame of events (Arrow, pandas, Polars) with the columns `user`,
+                `item`, and optionally `time` and condition fields.
+                An event is a mapping: it has `item` (raw id) and may have condition fields and `time`: seconds since 1970, or a
+                datetime, which is UTC if it has no time zone. Fields left out are *any*.
+            questions: a list for all users, or one list per user. A question is a mapping: it may have condition fields and
+                `time`; `{}` is the question "what next?". A question sees the events in the seconds before its time; without a
+                time, all events.
+            batch_size: number of users that are encoded at a time.
 
         Returns:
-            (Q, E) answers of unit length.
+            For one user, (Q, E) answers of unit length. For a list of histories, (B, Q, E), or a list of (Q, E) if the users
+            have different numbers of questions. For a mapping or a frame, a mapping from user to (Q, E).
 
         Raises:
             InputError: if an event has no `item`, or a field or a value is unknown.
-        """
-        request = encode_request(self.processor, self.config, history, questions)
-        state = self._encode_request(request)
-        return self.answer_questions(state, request.questions.to(self.device))[request.order]
 
-    @torch.inference_mode()
-    def predict_feedback(
-        self,
-        history: Sequence[Mapping[str, Any]],
-        items: Sequence[str],
-        question: Mapping[str, Any] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return the probability of each feedback value that a user may give to items.
+        Example:
+            >>> model.ask([{"item": "1193", "rating": 5}], [{}, {"rating": 5}]).shape              # doctest: +SKIP
+            torch.Size([2, 64])
+            >>> model.ask(dataset.histories(["1", "2"]), [{}])["2"].shape                          # doctest: +SKIP
+            torch.Size([1, 64])
+        """
+        return raw_values.ask(self, histories, questions, batch_size)
+
+    def predict_feedback(self, histories: Any, items: Any, question: Any = None, batch_size: int = BATCH_SIZE) -> Any:
+        """Return the probability of each feedback value that users may give to items.
 
         If the log has no feedback, the prediction is whether the user would take the item (`taken`: *yes* or *no*), rather than
         an item that other users took in the same days.
 
         Args:
-            history: as in `ask`.
-            items: raw ids. All items that the model does not know have the prediction of one unknown item.
-            question: may have `time` and the condition fields that are known before the feedback.
+            histories: as in `ask`.
+            items: raw ids for all users, or one list of raw ids per user. All items that the model does not know have the
+                prediction of one unknown item.
+            question: may have `time` and the condition fields that are known before the feedback; or a list with one per user.
+            batch_size: number of users that are encoded at a time.
 
         Returns:
-            For each item: `item` (raw id), and for each feedback field its values with their probabilities.
+            For one user, a list: for each item, `item` (raw id), and for each feedback field its values with their
+            probabilities. For many users, a list of such lists, or a mapping from user to such a list.
 
         Raises:
             InputError: `items` is empty, the model was not trained to predict feedback, or a reason named in `ask`.
         """
-        targets = self.config.trained_feedback_targets
-        if not targets:
-            raise InputError(
-                "the model was not trained to predict feedback; pretrain it with pretrain.feedback_prediction_weight above 0"
-            )
-        items = check_items(items)
-        query_condition = check_question(question)
-        feedback_names = sorted({spec.name for spec in self.config.condition if spec.feedback} & set(query_condition))
-        if feedback_names:
-            raise InputError(
-                f"question: condition field '{feedback_names[0]}' is feedback, which the model predicts; leave it out"
-            )
-        request = encode_request(self.processor, self.config, history, [query_condition])
-        state, encoded = self._encode_request(request), request.questions
-        user_index = torch.zeros(len(items), dtype=torch.int64)
-        condition = {name: value.expand(len(items), *value.shape[1:]) for name, value in encoded.condition.items()}
-        item_ids = torch.from_numpy(self.processor.item_ids(items, "to predict feedback for"))
-        questions = Questions(condition, user_index, encoded.prefix.expand(len(items)), item_ids).to(self.device)
-        probabilities = [logits.softmax(1).tolist() for logits in self.predict_feedback_logits(state, questions)]
-        return [
-            {"item": item}
-            | {
-                spec.name: dict(zip(self.processor.feedback_values(spec), probability[index], strict=True))
-                for spec, probability in zip(targets, probabilities, strict=True)
-            }
-            for index, item in enumerate(items)
-        ]
+        return raw_values.predict_feedback(self, histories, items, question, batch_size)
 
-    @torch.inference_mode()
     def recommend(
-        self, history: Sequence[Mapping[str, Any]], question: Mapping[str, Any] | None = None, k: int = 10
-    ) -> list[dict[str, Any]]:
-        """Return the top items for a user under a question, without the items of the events that the question sees.
+        self, histories: Any, question: Any = None, k: int = 10, filter: Any = None, batch_size: int = BATCH_SIZE
+    ) -> Any:
+        """Return the top items for users under a question, without the items of the events that the question sees.
 
         Args:
-            history: as in `ask`.
-            question: may have condition fields and `time`. None is the question "what next?".
+            histories: as in `ask`.
+            question: may have condition fields and `time`; None is the question "what next?". Or a list with one per user.
             k: number of items.
+            filter: raw ids of the items that may be recommended; None for all items.
+            batch_size: number of users that are encoded at a time.
 
         Returns:
-            For each item, best first: `item` (raw id), `title` and `similarity` (cosine).
+            For one user, a list: for each item, best first, `item` (raw id), `title` and `similarity` (cosine). For many users,
+            a list of such lists, or a mapping from user to such a list.
 
         Raises:
             InputError: as in `ask`.
         """
-        k = whole_number("k", k, minimum=1)
-        request = encode_request(self.processor, self.config, history, [check_question(question)])
-        answer = self.answer_questions(self._encode_request(request), request.questions.to(self.device))[0]
-        history_ids = self.processor.items.encode([event["item"] for event in history[: request.prefix[0]]])
-        similarity = self.catalogue() @ answer  # (V,)
-        similarity[0] = -torch.inf
-        similarity[torch.from_numpy(history_ids)] = -torch.inf
-        best = similarity.topk(min(k, int(similarity.isfinite().sum())))
-        items = self.processor.items.decode(best.indices.cpu().numpy())
-        titles = [self.processor.titles[index] for index in best.indices.tolist()]
-        return [
-            {"item": item, "title": title, "similarity": score}
-            for item, title, score in zip(items, titles, best.values.tolist(), strict=True)
-        ]
+        return raw_values.recommend(self, histories, question, k, filter, batch_size)
 
-    def _encode_request(self, request: Request) -> HistoryState:
-        self.eval()
-        return self.encode_history(request.history.to(self.device))
+    def similar_items(self, items: Any, k: int = 10) -> Any:
+        """Return the items that are nearest to an item, without the item itself, in the form of `recommend`.
+
+        Args:
+            items: a raw id, or a list of raw ids.
+            k: number of items.
+
+        Returns:
+            For one item, a list: for each similar item, best first, `item`, `title` and `similarity`. For a list, a list of such
+            lists.
+
+        Raises:
+            InputError: the model does not know an item.
+        """
+        return raw_values.similar_items(self, items, k)
+
+    def embed_items(self, items: Any = None) -> Tensor:
+        """Return the embeddings of raw items, of unit length. An answer's cosine with them ranks the items.
+
+        Args:
+            items: a raw id, or a list of raw ids. An item that the model does not know has the embedding of an unknown item.
+                None is the whole catalogue, in the order of `processor.items.values`.
+
+        Returns:
+            (E,) for one id, (n, E) for a list.
+        """
+        return raw_values.embed_items(self, items)
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        settings = self.config.settings
+        figures = {
+            "encoder": settings.encoder,
+            "layers, width, heads": f"{settings.layers}, {settings.width}, {settings.heads}",
+            "embedding width": settings.embedding_width,
+            "events that an answer sees": f"at most {settings.max_events:,}",
+            "items": self.config.items - 1,
+            "condition fields": ", ".join(spec.name for spec in self.config.condition) or "none",
+            "parameters": sum(parameter.numel() for parameter in self.parameters()),
+        }
+        return html_table("LargeUserModel", figures, self.path)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LargeUserModel":
         """Move or convert the weights, as `to` does. This frees the memory of values of the previous weights."""
@@ -297,4 +309,5 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             raise InputError(
                 f"{weights}: does not fit {file.name} and this version of openlum; run 'lum pretrain' again"
             ) from None
+        model.path = directory
         return model.to(device).eval()

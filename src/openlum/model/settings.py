@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from openlum.artefact.manifest import FORMAT
 from openlum.config import Settings
 from openlum.data.packing import Protocol
+from openlum.model.encoders import EncoderName
 from openlum.schema import FieldSpec, TimeField
 
 TAKEN = FieldSpec(name="taken", type="categorical", size=3)
@@ -37,8 +38,9 @@ def check_heads(width: int, heads: int) -> None:
 class ModelSettings(Settings):
     """Hyperparameters of the model that the user sets."""
 
-    encoder: Literal["transformer", "hstu"] = "transformer"
-    """Architecture of the user encoder's blocks."""
+    encoder: EncoderName = "transformer"
+    """Architecture of the user encoder's blocks: `transformer`, `hstu`, or an encoder of an installed package (entry points of
+    the group `openlum.encoders`)."""
     conditions: bool = True
     """Whether the model reads the condition fields. Without them, it is a next-item model: the condition of a question does not
     change the answer."""

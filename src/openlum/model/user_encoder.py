@@ -3,20 +3,15 @@
 Shapes: T tokens of B users end to end, n new tokens, Q questions, D width.
 """
 
-from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, nn
 
 from openlum.model.blocks.block import Block, BlockState
-from openlum.model.blocks.hstu import HstuBlock
-from openlum.model.blocks.transformer import TransformerBlock
+from openlum.model.encoders import ENCODERS
 from openlum.model.plan import ExtensionPlan, HistoryPlan, QuestionPlan
 from openlum.model.settings import ModelSettings
 from openlum.model.state import EncoderState
-
-BLOCKS: dict[str, Callable[[ModelSettings], nn.Module]] = {"transformer": TransformerBlock, "hstu": HstuBlock}
-"""Name of an encoder to its block, a module with the methods of `Block`."""
 
 
 class UserEncoder(nn.Module):
@@ -25,7 +20,8 @@ class UserEncoder(nn.Module):
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.token_norm = nn.RMSNorm(settings.width)
-        self.blocks = nn.ModuleList(BLOCKS[settings.encoder](settings) for _ in range(settings.layers))
+        block = ENCODERS.load(settings.encoder)
+        self.blocks = nn.ModuleList(block(settings) for _ in range(settings.layers))
         self.norm = nn.RMSNorm(settings.width)
 
     def encode_history(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from openlum.data.dataset import Dataset
+from openlum.data.histories import raw_history
 from openlum.data.packing import Protocol, events_before, training_end
 from openlum.model import LargeUserModel
 
@@ -59,29 +60,6 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
             for name, question in questions.items()
         ],
     }
-
-
-def raw_history(dataset: Dataset, user_index: int) -> list[dict[str, Any]]:
-    """Return the events of a user in raw values, without numeric fields, vector fields and *any* values.
-
-    Args:
-        dataset: the dataset.
-        user_index: row of the user in `dataset.sequences`.
-    """
-    sequences = dataset.sequences
-    events = slice(int(sequences.offsets[user_index]), int(sequences.offsets[user_index + 1]))
-    items = dataset.vocabulary("items").decode(sequences.item[events])
-    history: list[dict[str, Any]] = [
-        {"item": item, "time": int(time)} for item, time in zip(items, sequences.time[events], strict=True)
-    ]
-    for name, vocabulary in dataset.vocabularies("condition").items():
-        for event, value in zip(history, sequences.condition[name][events], strict=True):
-            ids = np.atleast_1d(value)
-            ids = ids[ids > 0]
-            if len(ids):
-                values = vocabulary.decode(ids)
-                event[name] = values if np.ndim(value) else values[0]
-    return history
 
 
 def _moment(dataset: Dataset, protocol: Protocol) -> tuple[int, int]:
@@ -148,8 +126,10 @@ def _matches(
 
 
 def _in_words(event: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
+    """Return the title, the time and the categories of an event; numbers and vectors are left out."""
+    fields = {name: value for name, value in event.items() if name not in ("item", "time")}
     return {
         "title": titles.get(event["item"], event["item"]),
-        "condition": {name: value for name, value in event.items() if name not in ("item", "time")},
+        "condition": {name: value for name, value in fields.items() if isinstance(np.ravel(value)[0], str)},
         "time": dt.datetime.fromtimestamp(event["time"], dt.UTC).strftime("%Y-%m-%d %H:%M"),
     }

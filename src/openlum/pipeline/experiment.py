@@ -1,8 +1,12 @@
 """Settings of an experiment file."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
 from pydantic import Field, model_validator
 
-from openlum.config import Question, Settings
+from openlum.config import Question, Settings, parse_settings, with_overrides
 from openlum.model.settings import ModelSettings
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.settings import QuerySettings
@@ -10,6 +14,9 @@ from openlum.rank.settings import RankSettings
 from openlum.retrieve.settings import RetrieveSettings
 from openlum.sources.market.settings import MarketSettings
 from openlum.sources.public import takes_negatives
+from openlum.yaml_file import Document, read_yaml
+
+S = TypeVar("S", bound=Settings)
 
 
 class DataSettings(Settings):
@@ -70,3 +77,37 @@ class Experiment(Settings):
                 "pretrain.protocol 'time' trains on the events that 'retrieve' holds out; use 'both', or set retrieve to null"
             )
         return self
+
+
+class StepFile(Experiment):
+    """Content of a file for single steps: an experiment file in which every section may be missing."""
+
+    name: str | None = None  # type: ignore[assignment]
+    """Name of the experiment, which single steps do not use."""
+    data: DataSettings | None = None  # type: ignore[assignment]
+    """Source of the log, which single steps do not use."""
+
+    @model_validator(mode="after")
+    def _test_events_are_held_out(self) -> "StepFile":
+        """Return the settings: which events must be held out depends on the steps that are run."""
+        return self
+
+
+def step_settings(config: Path | None, section: str, kind: type[S], overrides: Sequence[str] = ()) -> S:
+    """Return the settings of one step from an experiment file, or from a file with only some of its sections.
+
+    Args:
+        config: the file; None for the defaults.
+        section: name of the section, such as `pretrain`.
+        kind: the model of the section, whose defaults apply if the file has no such section.
+        overrides: changes of the file's content, `KEY=VALUE` each, such as `pretrain.epochs=3`.
+
+    Raises:
+        InputError: the file or an override has a mistake.
+    """
+    document = with_overrides(read_yaml(config) if config else Document({}, {}), overrides)
+    is_experiment = {"name", "data"} <= set(document.content)
+    where = str(config) if config else "settings"
+    content = parse_settings(document.content, Experiment if is_experiment else StepFile, where, document.lines)
+    settings: S | None = getattr(content, section)
+    return kind() if settings is None else settings

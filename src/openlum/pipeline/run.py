@@ -17,6 +17,7 @@ from openlum.artefact.manifest import record_key
 from openlum.config import load_settings
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment
+from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankSettings
 from openlum.schema import Schema
 from openlum.sources.public import module_of
@@ -106,7 +107,8 @@ class Pipeline:
             knowledge, truth = self._knowledge_and_truth()
             paths = {"dataset": dataset, "knowledge": knowledge, "truth": truth}
             inputs = {name: path for name, path in paths.items() if path}
-            self.step("rank", "ranker", inputs, experiment.rank.model_dump(), self._rank)
+            settings = experiment.rank.model_dump() | RANKERS.sources(experiment.rank.rankers)
+            self.step("rank", "ranker", inputs, settings, self._rank)
         if experiment.retrieve:
             self.step("retrieve", "retrieval", dataset_and_model, experiment.retrieve.model_dump(), self._retrieve)
 
@@ -196,14 +198,17 @@ class Pipeline:
         retrieve(self.directory / "dataset", self.directory / "model", out, self.experiment.retrieve)
 
 
-def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None) -> tuple[dict[str, Any], Path]:
+def run(
+    config: Path | Experiment, runs: Path, console: Console, from_dir: Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], Path]:
     """Run all steps of an experiment file and write its summary and report.
 
     Args:
-        config: the experiment file.
+        config: the experiment file; or an experiment, whose paths are relative to the working directory.
         runs: the directory that gets the directory NAME of the experiment.
         console: the console that shows the progress.
         from_dir: directory with the publisher's files of a public data set; None to download them.
+        overrides: changes of the experiment file, `KEY=VALUE` each, such as `pretrain.epochs=3`.
 
     Returns:
         The content of `summary.json`, and the path of the report.
@@ -214,7 +219,10 @@ def run(config: Path, runs: Path, console: Console, from_dir: Path | None = None
     from openlum.pipeline.summary import write_summary
     from openlum.report.run_report import write_report
 
-    experiment = load_settings(config, Experiment)
+    if isinstance(config, Experiment):
+        experiment, config = config, Path("experiment")
+    else:
+        experiment = load_settings(config, Experiment, overrides)
     directory = runs / experiment.name
     with locked(directory), named_failures(directory):
         directory.mkdir(parents=True, exist_ok=True)

@@ -32,15 +32,16 @@ DISK_FULL = re.compile(r"No space left|[Qq]uota exceeded|max_temp_directory_size
 OUT_OF_MEMORY = re.compile(r"[Oo]ut ?[Oo]f ?[Mm]emory|bad_alloc|Java heap space|GC overhead limit")
 
 
-def prepare(schema: str | Path, out: str | Path) -> DatasetInfo:
+def prepare(schema: str | Path | Schema, out: str | Path, root: str | Path = "") -> DatasetInfo:
     """Turn an event log and its tables into the directory `out`, which `Dataset` reads.
 
     Rows that cannot be used are rejected: they are stored in `rejected/` with file, row and reason, and counted in the result.
     `out` is written completely or not at all.
 
     Args:
-        schema: the YAML file that describes the log (`Schema`); its paths are relative to this file.
+        schema: the YAML file that describes the log (`Schema`), whose paths are relative to the file; or a `Schema`.
         out: the directory to write.
+        root: the directory that the paths of a `Schema` are relative to; by default the working directory.
 
     Returns:
         The content of `dataset.json`.
@@ -48,7 +49,10 @@ def prepare(schema: str | Path, out: str | Path) -> DatasetInfo:
     Raises:
         InputError: a file or a column is missing, empty or of a wrong type, too many rows are rejected, or too few are left.
     """
-    schema, out = as_path("schema", schema), as_path("out", out)
+    out = as_path("out", out)
+    if isinstance(schema, Schema):
+        return _write(Inputs(schema, Path(root)), out, where="schema")
+    schema = as_path("schema", schema)
     return _write(Inputs(load_settings(schema, Schema), schema.parent), out, where=str(schema))
 
 

@@ -12,6 +12,7 @@ from openlum.errors import InputError
 from openlum.model import LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.model.batch import to_tensors
 from openlum.model.compatibility import check_fields
+from openlum.model.encoders import ENCODERS
 
 SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
 """Settings that determine the shapes and the meaning of the weights; for `hstu`, with a bias per position, also `max_events`."""
@@ -94,7 +95,7 @@ def load_initial_model(
     """
     model = LargeUserModel.load(directory)
     new_settings, model_settings = settings.model_dump(exclude_unset=True), model.config.settings.model_dump()
-    for key in (*SHAPE, "max_events") if model_settings["encoder"] == "hstu" else SHAPE:
+    for key in (*SHAPE, *getattr(ENCODERS.load(model_settings["encoder"]), "size_settings", ())):
         if new_settings.get(key, model_settings[key]) != model_settings[key]:
             raise InputError(
                 f"key 'model.{key}': is {new_settings[key]}, but the model in {directory} has {model_settings[key]}; "

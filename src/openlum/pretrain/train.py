@@ -13,13 +13,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from openlum.arguments.values import as_path, as_path_or_none, check_kind
 from openlum.artefact.directory import whole_directory
@@ -45,6 +44,9 @@ from openlum.pretrain.validation import ValidationSet, validate, validation_set
 from openlum.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from openlum.training.memory import peak_memory_bytes
 from openlum.training.schedule import cosine_rate
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG_STEPS = 10
 """Training metrics are logged every time this number of steps is done."""
@@ -164,6 +166,8 @@ class Trainer:
         Args:
             until: stop after this step, like an interruption. The model keeps the weights of this step.
         """
+        from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a quarter of a second
+
         self._resume()
         with (
             SummaryWriter(str(self.work / "tensorboard"), purge_step=self.progress.step) as curves,
@@ -256,7 +260,7 @@ class Trainer:
             return (step + 1) / warmup
         return cosine_rate(min((step - warmup) / max(self.total_steps - warmup, 1), 1))
 
-    def _validate(self, curves: SummaryWriter) -> float:
+    def _validate(self, curves: "SummaryWriter") -> float:
         """Validate the current weights, keep a copy if they are the best, and return the validation loss."""
         metrics = validate(self.model, self.validation, self.settings.batch_events)
         # Without validation events, the loss is lower at every step, so that the last weights are the best.
@@ -291,7 +295,7 @@ class Trainer:
             "tokens_per_second": round(self._speed(), 1),
         }
 
-    def _log(self, curves: SummaryWriter, metrics: dict[str, Any]) -> None:
+    def _log(self, curves: "SummaryWriter", metrics: dict[str, Any]) -> None:
         """Append the metrics to `metrics.jsonl` and to the TensorBoard curves `train/NAME` or `validation/NAME`."""
         with open(self.work / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": self.progress.step, **metrics}) + "\n")

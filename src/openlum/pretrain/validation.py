@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from openlum.data.dataset import Dataset, DatasetInfo
@@ -227,6 +226,8 @@ def _metrics(model: LargeUserModel, outputs: dict[str, Tensor]) -> dict[str, flo
 
 def _auc(value: Tensor, probability: Tensor) -> float:
     """Return the AUC of each value against the other values, averaged over the values that some but not all events have."""
+    from sklearn.metrics import roc_auc_score  # imported here: it takes over a second
+
     auc_by_value = [
         roc_auc_score((value == r).numpy(), probability[:, r].numpy())
         for r in range(probability.shape[1])

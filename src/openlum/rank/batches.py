@@ -16,15 +16,9 @@ from openlum.errors import InputError
 from openlum.model.batch import Fields, to_device, to_tensors
 from openlum.rank.behaviours import CollectedRows, collect
 from openlum.rank.fusion import multi_value_feedback
-from openlum.rank.knowledge import Knowledge
-from openlum.rank.settings import (
-    GENERATIVE,
-    Architecture,
-    KnowledgeSettings,
-    KnowledgeShape,
-    RankerConfig,
-    RankSettings,
-)
+from openlum.rank.knowledge import KnowledgeArrays
+from openlum.rank.registry import RANKERS
+from openlum.rank.settings import KnowledgeSettings, KnowledgeShape, RankerConfig, RankSettings
 from openlum.schema import FieldSpec
 
 
@@ -130,7 +124,7 @@ class Rows:
     time: Tensor
     """(I,) int64 seconds since 1970."""
     knowledge_index: Tensor | None
-    """(I,) index of the row in the arrays of `Knowledge`; None without knowledge."""
+    """(I,) index of the row in the arrays of `KnowledgeArrays`; None without knowledge."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -154,7 +148,7 @@ class RankingData:
         knowledge: about the same dataset; None for plain rankers only.
     """
 
-    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: Knowledge | None = None) -> None:
+    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: KnowledgeArrays | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
         self.behaviour_specs = behaviour_specs(dataset)
         self.behaviours = collect(
@@ -177,13 +171,11 @@ class RankingData:
         trained[self.rows["train"].item] = True
         if config.history_length:
             trained |= self.behaviours.trained_items
-        elif config.architecture in GENERATIVE:
+        elif RANKERS.load(config.architecture).end_to_end:
             trained |= self.behaviours.trained_items_of_events
         return trained
 
-    def config(
-        self, architecture: Architecture, with_knowledge: bool, settings: RankSettings | None = None
-    ) -> RankerConfig:
+    def config(self, architecture: str, with_knowledge: bool, settings: RankSettings | None = None) -> RankerConfig:
         """Return the configuration of a ranker for this data; `settings` override `self.settings`.
 
         Raises:
@@ -195,7 +187,8 @@ class RankingData:
         shape = None
         if with_knowledge and self.knowledge is not None:
             chosen = settings.knowledge
-            direct = [] if architecture == "lightgbm" else chosen.answers  # trees read scores only, no vectors
+            reads_vectors = RANKERS.load(architecture).knowledge_input == "vectors"
+            direct = chosen.answers if reads_vectors else []
             names = self.knowledge.score_names
             scores = select_questions(names, chosen.matching_questions) if chosen.matching else []
             shape = KnowledgeShape(
@@ -240,7 +233,7 @@ class RankingData:
         return self.scores[knowledge_index][:, self._knowledge_columns(config.knowledge)[1]].numpy()
 
     def _knowledge_index(self, rows: Rows, config: RankerConfig) -> Tensor:
-        """Return the index of each row in the arrays of `Knowledge`, (I,)."""
+        """Return the index of each row in the arrays of `KnowledgeArrays`, (I,)."""
         if rows.knowledge_index is None:
             raise InputError(
                 f"the ranker '{config.architecture}' reads knowledge, and this data has none; give the output of 'lum query'"
@@ -301,7 +294,7 @@ def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
     return [spec for spec in dataset.specs("condition") if spec.name not in times]
 
 
-def plain_config(dataset: Dataset, architecture: Architecture, settings: RankSettings) -> RankerConfig:
+def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) -> RankerConfig:
     """Return the configuration of a ranker without knowledge."""
     info = dataset.info
     row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet

@@ -6,7 +6,6 @@ Shapes: S seeds, I rows, n predictions of a bin.
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from openlum.evaluation.comparison import compare_means
 from openlum.rank.batches import Rows
@@ -54,6 +53,8 @@ def _bin(
         predicted: (n,) predictions of the bin.
         seeds: S.
     """
+    from scipy.stats import binomtest  # imported here: it takes half a second
+
     bin_label = label[row].astype(np.float64)
     mean, observed = float(predicted.mean()), float(bin_label.mean())
     dependent = compare_means(user[row], item[row], [bin_label], [predicted]).ci95  # of observed minus predicted

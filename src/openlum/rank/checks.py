@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 
+from torch import nn
+
 from openlum.capacity import check_memory, check_training
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
 from openlum.rank.batches import check_questions, history_where_ids, plain_config
-from openlum.rank.rankers import lightgbm, new_network
+from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankSettings
 
 
@@ -21,11 +23,12 @@ def check_ranking(dataset: Dataset, settings: RankSettings) -> None:
     history_where_ids(dataset, settings.history_where)
     check_rows(dataset)
     for architecture in settings.rankers:
-        if architecture == "lightgbm":
-            lightgbm.import_lightgbm()
+        ranker = RANKERS.load(architecture)
+        ranker.check_requirements()
+        if not issubclass(ranker, nn.Module):
             continue
         config = plain_config(dataset, architecture, settings)
-        check_training(partial(new_network, config), f"'{architecture}'", "lower the widths of 'rank'")
+        check_training(partial(ranker, config), f"'{architecture}'", "lower the widths of 'rank'")
 
 
 def check_knowledge(

@@ -15,10 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from openlum.arguments.arrays import groups, labels, probabilities, table
 from openlum.errors import InputError
@@ -98,6 +94,10 @@ def fit_fusion(x: np.ndarray, label: np.ndarray) -> Fusion:
     Raises:
         InputError: all labels are the same, a label is neither 0 nor 1, or the numbers of rows differ.
     """
+    from sklearn.linear_model import LogisticRegression  # imported here: scikit-learn takes over a second
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     x, label = _checked_rows(x, label)
     if len(np.unique(label)) < 2:
         raise InputError("fusion: all labels are the same; give rows with both labels")
@@ -161,6 +161,8 @@ def cross_fit(x: np.ndarray, label: np.ndarray, user: np.ndarray) -> tuple[Fusio
     Raises:
         InputError: all labels are the same.
     """
+    from sklearn.model_selection import GroupKFold
+
     x, label = _checked_rows(x, label)
     user = groups("user", user, len(label))
     fusion = fit_fusion(x, label)

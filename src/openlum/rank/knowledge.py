@@ -9,40 +9,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ConfigDict, Field
 
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json
-from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, part_files, read_parts
-from openlum.config import Settings, parse_settings
+from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
+from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
+from openlum.data.knowledge import MADE_BY, KnowledgeInfo, knowledge_files
 from openlum.errors import InputError
-
-MADE_BY = "lum query"
-
-
-class KnowledgeInfo(Settings):
-    """The keys of `knowledge.json` that the reader needs. Other keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    form: str
-    """Layout of the knowledge; `impression` is the only layout."""
-    questions: list[str]
-    """Names of the questions."""
-    feedback_names: list[str]
-    """Names of the feedback predictions, FIELD=VALUE."""
-    width: int = Field(ge=1)
-    """E."""
-    rows: int = Field(ge=0)
-    """Number of rows in all parts."""
-    dataset: str
-    """Fingerprint of the dataset whose impressions were answered."""
 
 
 @dataclass(frozen=True)
-class Knowledge:
-    """Answers and knowledge scores of impression rows."""
+class KnowledgeArrays:
+    """Answers and knowledge scores of impression rows, in memory."""
 
     path: Path
     """The directory."""
@@ -77,7 +56,7 @@ class Knowledge:
         return self.index[sorted_index]
 
 
-def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None = None) -> Knowledge:
+def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None = None) -> KnowledgeArrays:
     """Read knowledge about the impressions of `dataset`.
 
     Args:
@@ -119,7 +98,7 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
     row = row[index]
     if (np.diff(row) == 0).any():
         raise InputError(f"{path}: row {row[:-1][np.diff(row) == 0][0]} occurs twice; run 'lum query' again")
-    return Knowledge(path, questions + feedback_names, answer_names, row, index, answers, scores, items)
+    return KnowledgeArrays(path, questions + feedback_names, answer_names, row, index, answers, scores, items)
 
 
 def _read_parts(
@@ -131,7 +110,7 @@ def _read_parts(
         | {f"answer.{name}": is_list_of(is_number) for name in answer_names}
         | dict.fromkeys(score_columns, is_number)
     )
-    parts = part_files(path / "impressions")
+    parts = knowledge_files(path)
     if sum(_row_count(part) for part in parts) != rows:  # checked before memory is allocated
         raise InputError(
             f"{path / 'impressions'}: its parts do not hold the {rows} rows of knowledge.json; run '{MADE_BY}' again"

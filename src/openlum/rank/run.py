@@ -28,7 +28,8 @@ from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
-from openlum.rank.rankers import ROWWISE, save_ranker
+from openlum.rank.rankers import Ranker, save_ranker
+from openlum.rank.registry import RANKERS
 from openlum.rank.segments import segment_gains
 from openlum.rank.settings import RankerConfig, RankSettings
 from openlum.rank.train import TrainedRanker, fit
@@ -102,7 +103,8 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
     with _progress_bar() as bar:
         for name, config in configs.items():
             for index, seed in enumerate(settings.seeds):
-                total = steps if config.architecture in ROWWISE and not config.late_fusion else None
+                reads_rows = issubclass(RANKERS.load(config.architecture), Ranker)
+                total = steps if reads_rows and not config.late_fusion else None
                 task = bar.add_task(f"{name}, seed {seed}", total=total, note="")
                 step_done = partial(_advance, bar, task)
                 plain = results.trained[config.architecture][index] if config.late_fusion else None

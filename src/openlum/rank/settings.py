@@ -4,13 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from openlum.config import RawValue, Settings
+from openlum.config import RawValue, Settings, parse_settings
+from openlum.errors import InputError
 from openlum.model.settings import check_heads
+from openlum.rank.registry import RANKERS, RankerName
 from openlum.schema import FieldSpec
 
-Architecture = Literal["dnn", "dcnv2", "din", "dien", "sim", "lightgbm", "sasrec", "hstu"]
-GENERATIVE: tuple[Architecture, ...] = ("sasrec", "hstu")
-"""End-to-end generative rankers. They read whole histories themselves, and knowledge can only join their logit."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -106,9 +105,10 @@ class TreeSettings(Settings):
 class RankSettings(Settings):
     """Settings of `lum rank`."""
 
-    rankers: list[Architecture] = Field(default=["dnn", "din"], min_length=1)
+    rankers: list[RankerName] = Field(default=["dnn", "din"], min_length=1)
     """`dnn` (embeddings and an MLP, no history), `dcnv2` (feature crosses), `din` (target attention over the history), `dien`
-    (interest evolution), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`."""
+    (interest evolution), `sim` (search in the long history), `lightgbm` (trees), and the generative `sasrec` and `hstu`.
+    Installed packages can add rankers (entry points of the group `openlum.rankers`)."""
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=1000)
     """Every ranker is trained once per seed."""
     embedding_width: int = Field(16, ge=1, le=65_536)
@@ -153,12 +153,28 @@ class RankSettings(Settings):
     """Settings of `lightgbm`."""
     sequence: SequenceSettings = SequenceSettings()
     """Settings of `sasrec` and `hstu`."""
+    options: dict[RankerName, dict[str, Any]] = {}
+    """Settings of rankers of other packages: name of the ranker to the keys of its class `Options`."""
 
-    def accepts_knowledge(self, architecture: Architecture) -> bool:
+    def accepts_knowledge(self, architecture: str) -> bool:
         """Return whether knowledge can enter a ranker with these settings."""
-        if architecture == "lightgbm":  # trees read scores only, no vectors
+        knowledge_input = RANKERS.load(architecture).knowledge_input
+        if knowledge_input == "scores":
             return self.knowledge.matching
-        return self.knowledge.late_fusion or architecture not in GENERATIVE
+        return self.knowledge.late_fusion or knowledge_input == "vectors"
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        try:
+            for name, values in options.items():
+                kind = RANKERS.load(name).Options
+                if kind is None:
+                    raise InputError(f"the ranker '{name}' has no class 'Options'; leave its options out")
+                parse_settings(values, kind, where=f"ranker '{name}'")
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return options
 
     @field_validator("rankers", "seeds")
     @classmethod
@@ -191,7 +207,7 @@ class KnowledgeShape(Settings):
 class RankerConfig(Settings):
     """The configuration from which a ranker is built: the user's settings and the fields of the data."""
 
-    architecture: Architecture
+    architecture: RankerName
     """Which ranker."""
     settings: RankSettings
     """Hyperparameters that the user sets."""
@@ -221,5 +237,9 @@ class RankerConfig(Settings):
     @property
     def history_length(self) -> int:
         """L: number of behaviours in a batch; 0 for rankers that read none."""
-        lengths = {"din": self.settings.history_length, "dien": self.settings.history_length}
-        return (lengths | {"sim": self.settings.long_history}).get(self.architecture, 0)
+        return int(RANKERS.load(self.architecture).history_length(self.settings))
+
+    @property
+    def options(self) -> Any:
+        """The options of a ranker of another package, as its class `Options`."""
+        return RANKERS.load(self.architecture).Options.model_validate(self.settings.options.get(self.architecture, {}))

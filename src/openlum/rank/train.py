@@ -7,22 +7,23 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openlum.errors import InputError
 from openlum.evaluation.metrics import auc, log_loss
 from openlum.model import default_device
 from openlum.rank.batches import RankingData
-from openlum.rank.rankers import AnyRanker, new_network
+from openlum.rank.rankers import AnyRanker, new_ranker
 from openlum.rank.rankers.base import Ranker
 from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.late_fusion import LateFusionRanker
-from openlum.rank.rankers.lightgbm import Trees
-from openlum.rank.settings import GENERATIVE, RankerConfig
+from openlum.rank.registry import RANKERS
+from openlum.rank.settings import RankerConfig
 from openlum.training.schedule import cosine_rate
 
 StepCallback = Callable[[str], None]
@@ -49,7 +50,8 @@ class TrainedRanker:
     ranker: AnyRanker
     """The ranker with the weights of the best epoch."""
     best_epoch: int
-    """The best epoch, counted from 1; for trees, the number of trees. With late fusion it is the plain ranker's."""
+    """The best epoch, counted from 1. For a ranker that trains itself, the number of its steps (trees). With late fusion it is
+    the plain ranker's."""
     valid: np.ndarray
     """(I,) predictions of the validation rows; with late fusion, cross-fitted over users."""
     epochs: list[Epoch] = field(default_factory=list)
@@ -62,7 +64,8 @@ def build_ranker(config: RankerConfig, data: RankingData, seed: int) -> Ranker |
     The weights of its plain part depend on the seed alone, not on whether it reads knowledge.
     """
     torch.manual_seed(seed)
-    ranker = new_network(config)
+    ranker = new_ranker(config)
+    assert isinstance(ranker, Ranker | GenerativeRanker)
     ranker.items.set_features(data.item_features)
     ranker.items.set_trained_items(data.trained_items(config))
     return ranker.to(default_device())
@@ -92,10 +95,10 @@ def fit(
         plain = plain or fit(config.plain, data, seed, step_done)
         late = LateFusionRanker(config, plain.ranker)
         return TrainedRanker(late, plain.best_epoch, late.fit(data))
-    if config.architecture == "lightgbm":
-        trees = Trees(config)
-        tree_count = len(trees.fit(data, seed, step_done))
-        return TrainedRanker(trees, tree_count, trees.predict(data, data.rows["valid"]))
+    if not issubclass(RANKERS.load(config.architecture), nn.Module):
+        self_trained: Any = new_ranker(config)
+        steps_kept = len(self_trained.fit(data, seed, step_done))
+        return TrainedRanker(self_trained, steps_kept, self_trained.predict(data, data.rows["valid"]))
     ranker = build_ranker(config, data, seed)
     torch.manual_seed(seed)  # makes dropout independent of the draws of the initialisation
     steps = (
@@ -132,9 +135,9 @@ def _train_network(
         if number - result.best_epoch >= settings.patience:
             break
     if not result.best_epoch:
-        name = ranker.config.architecture
-        key = "sequence.learning_rate" if name in GENERATIVE else "learning_rate"
-        raise InputError(f"{name}: diverged in its first epoch, its loss is not finite; lower rank.{key}")
+        raise InputError(
+            f"{ranker.config.architecture}: diverged in its first epoch, its loss is not finite; lower {ranker.learning_rate_key}"
+        )
     ranker.load_state_dict(state)
     ranker.eval()
     return result

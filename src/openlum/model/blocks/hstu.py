@@ -24,6 +24,10 @@ from openlum.model.settings import ModelSettings
 class HstuBlock(nn.Module):
     """Gated pointwise attention, without an MLP."""
 
+    name = "hstu"
+    size_settings = ("max_events",)
+    """Settings that the shapes of the weights depend on, beside width, layers and heads."""
+
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         width = settings.width

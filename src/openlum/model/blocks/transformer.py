@@ -42,6 +42,8 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 class TransformerBlock(nn.Module):
     """Softmax attention and a gated MLP."""
 
+    name = "transformer"
+
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         width = settings.width

@@ -16,6 +16,7 @@ from openlum.model.batch import Fields
 from openlum.model.fields import Field, ItemEncoder, known_ids
 from openlum.rank.batches import Batch, Behaviours, RankingData, Rows
 from openlum.rank.features import KnowledgeFeatures
+from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
 from openlum.schema import FieldSpec
 
@@ -44,11 +45,12 @@ class BehaviourEncoder(nn.Module):
         return items
 
 
-class Ranker(nn.Module):
+class Ranker(nn.Module, RankerDescription):
     """A network of field embeddings, the interest that the architecture reads from the history, and an MLP.
 
-    An architecture that reads the history overrides `interest` and `interest_width`. An architecture that crosses features
-    overrides `cross` (and `crossed_width`).
+    A subclass is a ranker of its own, described by `RankerDescription`. An architecture that reads the history overrides
+    `history_length`, `interest` and `interest_width`. An architecture that crosses features overrides `cross` (and
+    `crossed_width`). `build` creates the modules of an architecture.
 
     Args:
         config: the ranker's configuration.

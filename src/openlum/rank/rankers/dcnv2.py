@@ -13,6 +13,8 @@ from openlum.rank.rankers.base import Ranker
 class DcnV2(Ranker):
     """Cross layers, then the MLP (the paper's stacked form)."""
 
+    name = "dcnv2"
+
     def build(self, inputs: int) -> None:
         rank = max(inputs // 4, 1)  # R, as the paper advises
         self.layers = nn.ModuleList(

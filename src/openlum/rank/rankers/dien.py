@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from openlum.rank.batches import Behaviours
 from openlum.rank.rankers.base import Ranker
-from openlum.rank.settings import RankerConfig
+from openlum.rank.settings import RankerConfig, RankSettings
 
 
 class AttentionalGru(nn.Module):
@@ -42,6 +42,12 @@ class AttentionalGru(nn.Module):
 
 class Dien(Ranker):
     """A ranker that reads the last state of the evolving interest, and its product with the target."""
+
+    name = "dien"
+
+    @staticmethod
+    def history_length(settings: RankSettings) -> int:
+        return settings.history_length
 
     @staticmethod
     def interest_width(config: RankerConfig) -> int:

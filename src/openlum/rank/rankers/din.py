@@ -5,11 +5,17 @@ from torch import Tensor
 from openlum.rank.attention import TargetAttention
 from openlum.rank.batches import Behaviours
 from openlum.rank.rankers.base import Ranker
-from openlum.rank.settings import RankerConfig
+from openlum.rank.settings import RankerConfig, RankSettings
 
 
 class Din(Ranker):
     """A ranker that reads the history's sum weighted by the target, and its product with the target."""
+
+    name = "din"
+
+    @staticmethod
+    def history_length(settings: RankSettings) -> int:
+        return settings.history_length
 
     @staticmethod
     def interest_width(config: RankerConfig) -> int:

@@ -5,3 +5,5 @@ from openlum.rank.rankers.base import Ranker
 
 class Dnn(Ranker):
     """The base ranker without history or crosses."""
+
+    name = "dnn"

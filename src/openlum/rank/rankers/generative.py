@@ -10,6 +10,7 @@ Shapes: B windows of histories, L events of all windows end to end, I rows, D wi
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,23 +22,30 @@ from openlum.model.fields import Field, ItemEncoder
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
 from openlum.schema import FieldSpec
 
 
-class GenerativeRanker(nn.Module):
+class GenerativeRanker(nn.Module, RankerDescription):
     """A causal model from histories and rows to logits of the label.
 
     Args:
         config: the ranker's configuration.
     """
 
+    knowledge_input = "none"
+    end_to_end = True
+    learning_rate_key = "rank.sequence.learning_rate"
+    encoder_name: ClassVar[str]
+    """The encoder of `openlum.model` that reads the tokens."""
+
     def __init__(self, config: RankerConfig) -> None:
         super().__init__()
         self.config = config
         sequence = config.settings.sequence
         shape = ModelSettings(
-            encoder="hstu" if config.architecture == "hstu" else "transformer",
+            encoder=self.encoder_name,
             **sequence.model_dump(include={"width", "layers", "heads", "max_events", "dropout"}),
         )
         width, field_width = sequence.width, config.settings.embedding_width
@@ -137,6 +145,20 @@ class GenerativeRanker(nn.Module):
         """Return logits of the rows at `index`, (n,), from each row's window (n,) and its prefix in the window (n,)."""
         history = History.gather(data.dataset.sequences, windows)
         return self(history, rows.item[index], data.fields(rows, index), window, prefix)
+
+
+class SasRec(GenerativeRanker):
+    """Softmax attention."""
+
+    name = "sasrec"
+    encoder_name = "transformer"
+
+
+class Hstu(GenerativeRanker):
+    """Gated pointwise attention."""
+
+    name = "hstu"
+    encoder_name = "hstu"
 
 
 class _FieldSum(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 from openlum.errors import InputError
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.hand_features import HandFeatures
+from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
 
 PATIENCE = 50
@@ -34,12 +35,20 @@ def import_lightgbm() -> Any:
     return lightgbm
 
 
-class Trees:
+class Trees(RankerDescription):
     """Gradient-boosted trees; an `AnyRanker`.
 
     Args:
         config: the ranker's configuration.
     """
+
+    name = "lightgbm"
+    knowledge_input = "scores"
+    learning_rate_key = "rank.trees.learning_rate"
+
+    @classmethod
+    def check_requirements(cls) -> None:
+        import_lightgbm()
 
     def __init__(self, config: RankerConfig) -> None:
         self.config = config

@@ -13,11 +13,17 @@ from torch import Tensor, nn
 from openlum.rank.attention import TargetAttention
 from openlum.rank.batches import Behaviours
 from openlum.rank.rankers.base import Ranker
-from openlum.rank.settings import RankerConfig
+from openlum.rank.settings import RankerConfig, RankSettings
 
 
 class Sim(Ranker):
     """A ranker that reads the whole history and the behaviours nearest to the target, each also as a product with the target."""
+
+    name = "sim"
+
+    @staticmethod
+    def history_length(settings: RankSettings) -> int:
+        return settings.long_history
 
     @staticmethod
     def interest_width(config: RankerConfig) -> int:

@@ -1,0 +1,190 @@
+"""`knowledge/` for any tool: the answers of a Large User Model about impressions, as a table of Arrow, pandas or Polars."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ConfigDict, Field
+
+from openlum.arguments.frames import like, to_arrow, to_pandas, to_polars
+from openlum.arguments.values import as_path
+from openlum.artefact.directory import check_parts
+from openlum.artefact.json_file import read_json
+from openlum.artefact.parts import damaged
+from openlum.config import Settings, parse_settings
+from openlum.errors import InputError
+from openlum.notebook import html_table
+
+MADE_BY = "lum query"
+ROW = "row"
+"""The column with the row id of the impression."""
+
+
+class KnowledgeInfo(Settings):
+    """The keys of `knowledge.json` that readers need. Other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    form: str
+    """`impression`; rankers read no other form."""
+    questions: list[str]
+    """Names of the questions."""
+    feedback_names: list[str]
+    """Names of the feedback predictions, FIELD=VALUE."""
+    width: int = Field(ge=1)
+    """E."""
+    rows: int = Field(ge=0)
+    """Number of rows in all parts."""
+    dataset: str
+    """Fingerprint of the dataset whose impressions were answered."""
+
+
+def knowledge_files(path: Path) -> list[Path]:
+    """Return the Parquet files with the answers about impressions, in the directory that `lum query` wrote."""
+    return sorted(path.glob("part-*.parquet"))
+
+
+class Knowledge:
+    """The answers of a Large User Model about impressions.
+
+    A row has the column `row` (id of the impression), and for each question NAME `answer.NAME` (a vector of unit length) and
+    `similarity.NAME` (its cosine with the impression's item). For each feedback prediction it has `feedback.FIELD=VALUE`
+    (log-odds).
+
+    Args:
+        path: the directory from `lum query`.
+
+    Example:
+        >>> knowledge = Knowledge("runs/market/knowledge")                                    # doctest: +SKIP
+        >>> joined = knowledge.join(impressions, columns=["similarity.click"])                # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = as_path("path", path)
+        check_parts(self.path, "knowledge")
+        file = self.path / "knowledge.json"
+        self.info = parse_settings(read_json(file, MADE_BY), KnowledgeInfo, where=str(file))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.info.rows
+
+    def __repr__(self) -> str:
+        return f"Knowledge({str(self.path)!r})"
+
+    @property
+    def score_columns(self) -> list[str]:
+        """The columns of the similarities, then of the feedback predictions: the input of `KnowledgeFusion`."""
+        feedback = [f"feedback.{name}" for name in self.info.feedback_names]
+        return [f"similarity.{name}" for name in self.info.questions] + feedback
+
+    @property
+    def answer_columns(self) -> list[str]:
+        """The columns of the answers."""
+        return [f"answer.{name}" for name in self.info.questions]
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns of the table."""
+        files = knowledge_files(self.path)
+        return list(self._schema(files[0]).names) if files else [ROW, *self.answer_columns, *self.score_columns]
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the table, ordered by row id.
+
+        Args:
+            columns: the columns to read besides `row`; None for all.
+
+        Raises:
+            InputError: there is no such column, or a part is damaged.
+        """
+        known = self.columns
+        for name in columns or []:
+            if name not in known:
+                raise InputError(f"{self.path}: has no column '{name}'; choose from {', '.join(known)}")
+        names = known if columns is None else list(dict.fromkeys([ROW, *columns]))
+        tables = []
+        for file in knowledge_files(self.path):
+            try:
+                tables.append(pq.read_table(file, columns=names))
+            except (OSError, pa.ArrowException) as error:
+                raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
+        if not tables:
+            return pa.table({ROW: pa.array([], pa.int64())})
+        table = pa.concat_tables(tables)
+        if len(table) != self.info.rows:
+            raise damaged(self.path, f"has {len(table):,} rows, but knowledge.json has {self.info.rows:,}", MADE_BY)
+        return table.take(pc.sort_indices(table[ROW]))
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
+        """Return the table as a pandas frame; an answer is a NumPy array. `columns` as in `to_arrow`."""
+        return to_pandas(self.to_arrow(columns))
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> Any:
+        """Return the table as a Polars frame; an answer is an array of fixed width. `columns` as in `to_arrow`."""
+        return to_polars(self.to_arrow(columns))
+
+    def join(self, impressions: Any, on: str | None = ROW, columns: Sequence[str] | None = None) -> Any:
+        """Return impressions with the columns of their knowledge, in the order of the impressions.
+
+        Args:
+            impressions: a table of Arrow, pandas or Polars, with one row per impression.
+            on: its column with the row ids. None if the log has no row ids: the impressions are then numbered from 0, in their
+                order.
+            columns: the columns of the knowledge to add; None for all that the impressions do not have.
+
+        Returns:
+            A table of the same library.
+
+        Raises:
+            InputError: there is no such column, or the knowledge lacks an impression.
+        """
+        table = to_arrow("impressions", impressions)
+        if on is not None and on not in table.column_names:
+            raise InputError(
+                f"impressions: no column '{on}' with row ids; name it with on=, or pass on=None if rows are numbered from 0; the "
+                f"columns are {', '.join(table.column_names)}"
+            )
+        ids = np.arange(len(table)) if on is None else table[on].to_numpy()
+        knowledge = self.to_arrow(columns)
+        rows = knowledge[ROW].to_numpy()
+        index = np.searchsorted(rows, ids)
+        missing = np.flatnonzero(~np.isin(ids, rows))
+        if len(missing):
+            raise InputError(
+                f"{self.path}: has no answers for {len(missing):,} of {len(ids):,} impressions, the first is row "
+                f"{ids[missing[0]]}; query the dataset of these impressions, and check the column of the row ids"
+            )
+        matched = knowledge.take(pa.array(index))
+        for name in matched.column_names:
+            if name != ROW and name not in table.column_names:
+                table = table.append_column(matched.schema.field(name), matched[name])
+        return like(table, impressions)
+
+    def items(self) -> pa.Table:
+        """Return the item embeddings: `item` (id in the dataset) and `embedding`."""
+        file = self.path / "items.parquet"
+        try:
+            return pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
+
+    def _schema(self, file: Path) -> pa.Schema:
+        try:
+            return pq.read_schema(file)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        figures = {
+            "impressions": self.info.rows,
+            "questions": ", ".join(self.info.questions),
+            "feedback predictions": ", ".join(self.info.feedback_names) or "none",
+            "width of an answer": self.info.width,
+        }
+        return html_table("Knowledge", figures, self.path)

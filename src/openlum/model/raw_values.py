@@ -1,0 +1,267 @@
+"""Answers to raw values about one user or many users, in batches.
+
+The functions use the public methods of a model only: `encode_history`, `answer_questions`, `predict_feedback_logits`,
+`items` and `catalogue`. One user is a batch of one, so the numbers are the same for one user and for many, up to rounding.
+
+Shapes: B users, Q questions of a user, n items, E width, V items of the catalogue.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.arguments.values import shown, whole_number
+from openlum.errors import InputError
+from openlum.model.batch import Fields, History, Questions
+from openlum.model.histories import Users
+from openlum.model.processor import Processor
+from openlum.model.request import Request, check_items, check_question, encode_request
+from openlum.model.settings import ModelConfig
+
+BATCH_SIZE = 256
+"""Number of users that are encoded at a time by default."""
+
+
+class Model(Protocol):
+    """The methods of a Large User Model that this module needs."""
+
+    config: ModelConfig
+    processor: Processor
+
+    @property
+    def device(self) -> torch.device: ...
+    def eval(self) -> Any: ...
+    def items(self, ids: Tensor | None = None) -> Tensor: ...
+    def catalogue(self) -> Tensor: ...
+    def encode_history(self, history: History) -> Any: ...
+    def answer_questions(self, state: Any, questions: Questions) -> Tensor: ...
+    def predict_feedback_logits(self, state: Any, questions: Questions) -> list[Tensor]: ...
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The requests of some users, and the state of their histories."""
+
+    users: slice
+    """The users of the batch."""
+    requests: list[Request]
+    """One per user."""
+    state: Any
+    """Of the windows of all requests, end to end."""
+    first_window: list[int]
+    """For each request, the index of its first window in `state`."""
+
+
+@torch.inference_mode()
+def ask(model: Model, histories: Any, questions: Any, batch_size: int = BATCH_SIZE) -> Any:
+    """Return answers; see `LargeUserModel.ask`."""
+    users = Users.of(histories)
+    answers: list[Tensor] = []
+    for batch in _batches(model, users, users.per_user("questions", questions, _is_list_of_questions), batch_size):
+        answers += _answers(model, batch)
+    return users.stacked(answers)
+
+
+@torch.inference_mode()
+def recommend(
+    model: Model,
+    histories: Any,
+    question: Any = None,
+    k: int = 10,
+    filter: Any = None,
+    batch_size: int = BATCH_SIZE,
+) -> Any:
+    """Return the top items of every user; see `LargeUserModel.recommend`."""
+    k = whole_number("k", k, minimum=1)
+    users = Users.of(histories)
+    questions = [[check_question(own)] for own in users.per_user("question", question, _is_question)]
+    is_allowed = _allowed_items(model, filter)
+    catalogue = model.catalogue()  # (V, E)
+    recommendations: list[list[dict[str, Any]]] = []
+    for batch in _batches(model, users, questions, batch_size):
+        similarity = torch.cat(_answers(model, batch)) @ catalogue.T  # (b, V)
+        similarity[:, ~is_allowed] = -torch.inf
+        for row, request, history in zip(similarity, batch.requests, users.histories[batch.users], strict=True):
+            known = model.processor.items.encode([event["item"] for event in list(history)[: request.prefix[0]]])
+            row[torch.from_numpy(known)] = -torch.inf
+            recommendations.append(_top_items(model, row, k))
+    return users.results(recommendations)
+
+
+@torch.inference_mode()
+def predict_feedback(
+    model: Model, histories: Any, items: Any, question: Any = None, batch_size: int = BATCH_SIZE
+) -> Any:
+    """Return the probabilities of feedback values; see `LargeUserModel.predict_feedback`."""
+    if not model.config.trained_feedback_targets:
+        raise InputError(
+            "the model was not trained to predict feedback; pretrain it with pretrain.feedback_prediction_weight above 0"
+        )
+    users = Users.of(histories)
+    user_items = [check_items(own) for own in users.per_user("items", items, _is_list_of_items)]
+    questions = [[_without_feedback(model, own)] for own in users.per_user("question", question, _is_question)]
+    predictions: list[list[dict[str, Any]]] = []
+    for batch in _batches(model, users, questions, batch_size):
+        predictions += _feedback(model, batch, user_items[batch.users])
+    return users.results(predictions)
+
+
+@torch.inference_mode()
+def similar_items(model: Model, items: Any, k: int = 10) -> Any:
+    """Return the items nearest to items; see `LargeUserModel.similar_items`."""
+    k = whole_number("k", k, minimum=1)
+    is_single = _is_single(items)
+    raw = check_items([items] if is_single else items)
+    ids = model.processor.items.encode(raw)
+    for item, index in zip(raw, ids, strict=True):
+        if index == 0:
+            raise InputError(f"items: the model does not know the item {shown(item)}")
+    model.eval()
+    catalogue = model.catalogue()  # (V, E)
+    index = torch.from_numpy(ids).to(catalogue.device)
+    similarity = catalogue[index] @ catalogue.T  # (n, V)
+    similarity[:, 0] = -torch.inf
+    similarity[torch.arange(len(index)), index] = -torch.inf
+    similar = [_top_items(model, row, k) for row in similarity]
+    return similar[0] if is_single else similar
+
+
+@torch.inference_mode()
+def embed_items(model: Model, items: Any = None) -> Tensor:
+    """Return the embeddings of items; see `LargeUserModel.embed_items`."""
+    model.eval()
+    if items is None:
+        return model.catalogue()[1:]
+    is_single = _is_single(items)
+    ids = torch.from_numpy(model.processor.item_ids(check_items([items] if is_single else items), "to embed"))
+    embeddings = model.items(ids.to(model.device))
+    return embeddings[0] if is_single else embeddings
+
+
+def _batches(model: Model, users: Users, questions: Sequence[Any], batch_size: int) -> Iterator[_Batch]:
+    """Yield the users in batches, with their encoded histories and questions."""
+    batch_size = whole_number("batch_size", batch_size, minimum=1)
+    model.eval()
+    for first in range(0, len(users.histories), batch_size):
+        batch = slice(first, min(first + batch_size, len(users.histories)))
+        requests = []
+        for index in range(batch.start, batch.stop):
+            with users.named_in_errors(index):
+                requests.append(encode_request(model.processor, model.config, users.histories[index], questions[index]))
+        windows = [len(request.history.offsets) - 1 for request in requests]
+        state = model.encode_history(_joined_histories([request.history for request in requests]).to(model.device))
+        yield _Batch(batch, requests, state, [0, *np.cumsum(windows).tolist()][:-1])
+
+
+def _answers(model: Model, batch: _Batch) -> list[Tensor]:
+    """Return the answers to each user's questions, (Q, E) each, in the user's order."""
+    questions = [request.questions for request in batch.requests]
+    answers = model.answer_questions(batch.state, _joined_questions(questions, batch.first_window).to(model.device))
+    by_user = answers.split([len(request.order) for request in batch.requests])
+    return [own[request.order] for own, request in zip(by_user, batch.requests, strict=True)]
+
+
+def _feedback(model: Model, batch: _Batch, items: Sequence[list[Any]]) -> list[list[dict[str, Any]]]:
+    """Return the feedback predictions for each user's items."""
+    questions = []
+    for request, own in zip(batch.requests, items, strict=True):
+        ids = torch.from_numpy(model.processor.item_ids(own, "to predict feedback for"))
+        encoded, n = request.questions, len(own)
+        condition = {name: value.expand(n, *value.shape[1:]) for name, value in encoded.condition.items()}
+        questions.append(Questions(condition, encoded.user_index.expand(n), encoded.prefix.expand(n), ids))
+    joined = _joined_questions(questions, batch.first_window).to(model.device)
+    probabilities = [logits.softmax(1).tolist() for logits in model.predict_feedback_logits(batch.state, joined)]
+    targets = model.config.trained_feedback_targets
+    rows = iter(
+        {
+            spec.name: dict(zip(model.processor.feedback_values(spec), values[index], strict=True))
+            for spec, values in zip(targets, probabilities, strict=True)
+        }
+        for index in range(len(joined.user_index))
+    )
+    return [[{"item": item} | next(rows) for item in own] for own in items]
+
+
+def _joined_histories(histories: Sequence[History]) -> History:
+    """Return the histories of several requests, end to end."""
+    sizes = np.cumsum([0, *(len(history.item) for history in histories)])
+    offsets = [history.offsets[1:] + int(size) for history, size in zip(histories, sizes, strict=False)]
+    return History(
+        torch.cat([history.item for history in histories]),
+        _joined_fields([history.condition for history in histories]),
+        torch.cat([torch.zeros(1, dtype=torch.int64), *offsets]),
+    )
+
+
+def _joined_questions(questions: Sequence[Questions], first_window: Sequence[int]) -> Questions:
+    """Return the questions of several requests, end to end; `first_window` is each request's first window in the batch."""
+    item = [question.item for question in questions if question.item is not None]
+    return Questions(
+        _joined_fields([question.condition for question in questions]),
+        torch.cat([question.user_index + first for question, first in zip(questions, first_window, strict=True)]),
+        torch.cat([question.prefix for question in questions]),
+        torch.cat(item) if item else None,
+    )
+
+
+def _joined_fields(fields: Sequence[Fields]) -> Fields:
+    return {name: torch.cat([own[name] for own in fields]) for name in fields[0]}
+
+
+def _top_items(model: Model, similarity: Tensor, k: int) -> list[dict[str, Any]]:
+    """Return the items with the largest finite similarity, (V,), best first."""
+    similarity[0] = -torch.inf
+    best = similarity.topk(min(k, int(similarity.isfinite().sum())))
+    items = model.processor.items.decode(best.indices.cpu().numpy())
+    titles = [model.processor.titles[index] for index in best.indices.tolist()]
+    return [
+        {"item": item, "title": title, "similarity": score}
+        for item, title, score in zip(items, titles, best.values.tolist(), strict=True)
+    ]
+
+
+def _allowed_items(model: Model, items: Any) -> Tensor:
+    """Return which items may be recommended, (V,) bool."""
+    allowed = torch.ones(model.config.items, dtype=torch.bool)
+    if items is not None:
+        is_set = isinstance(items, Collection) and not isinstance(items, Sequence | Mapping)
+        ids = model.processor.item_ids(check_items(list(items) if is_set else items), "of the filter")
+        allowed[:] = False
+        allowed[torch.from_numpy(ids)] = True
+    return allowed
+
+
+def _without_feedback(model: Model, question: Any) -> Mapping[str, Any]:
+    """Return the question of a feedback prediction.
+
+    Raises:
+        InputError: the question has the feedback that the model predicts.
+    """
+    condition = check_question(question)
+    feedback = sorted({spec.name for spec in model.config.condition if spec.feedback} & set(condition))
+    if feedback:
+        raise InputError(
+            f"question: condition field '{feedback[0]}' is feedback, which the model predicts; leave it out"
+        )
+    return condition
+
+
+def _is_single(items: Any) -> bool:
+    return isinstance(items, str | bytes) or not hasattr(items, "__len__")
+
+
+def _is_list_of_questions(questions: Any) -> bool:
+    """Return whether questions are those of one user: mappings, not one list of mappings per user."""
+    return not isinstance(questions, Sequence) or not len(questions) or not isinstance(questions[0], list | tuple)
+
+
+def _is_question(question: Any) -> bool:
+    return not isinstance(question, list | tuple)
+
+
+def _is_list_of_items(items: Any) -> bool:
+    return not isinstance(items, list | tuple) or not len(items) or not isinstance(items[0], list | tuple)
