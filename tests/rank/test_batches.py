@@ -70,7 +70,7 @@ def test_unknown_fields_and_values_of_history_where_are_refused(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"seeds": [1, 1]}, "once only"),
+        ({"seeds": [1, 1]}, "duplicate entry"),
         ({"rankers": []}, "rankers"),
         ({"rankers": ["dinn"]}, "'dcnv2', 'din'"),
         ({"hidden": [0]}, "hidden"),
