@@ -14,7 +14,7 @@ from openlum.arguments.frames import like, to_arrow, to_pandas, to_polars
 from openlum.arguments.values import as_path
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json
-from openlum.artefact.parts import damaged
+from openlum.artefact.parts import damaged, part_files
 from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
 from openlum.notebook import html_table
@@ -45,13 +45,13 @@ class KnowledgeInfo(Settings):
 
 def knowledge_files(path: Path) -> list[Path]:
     """Return the Parquet files with the answers about impressions, in the directory that `lum query` wrote."""
-    return sorted(path.glob("part-*.parquet"))
+    return part_files(path / "impressions")
 
 
 class Knowledge:
     """The answers of a Large User Model about impressions.
 
-    A row has the column `row` (id of the impression), and for each question NAME `answer.NAME` (a vector of unit length) and
+    A row has the columns `row` (id of the impression), `user` and `item` (raw ids), and for each question NAME `answer.NAME` (a vector of unit length) and
     `similarity.NAME` (its cosine with the impression's item). For each feedback prediction it has `feedback.FIELD=VALUE`
     (log-odds).
 
@@ -166,8 +166,8 @@ class Knowledge:
         return like(table, impressions)
 
     def items(self) -> pa.Table:
-        """Return the item embeddings: `item` (id in the dataset) and `embedding`."""
-        file = self.path / "items.parquet"
+        """Return the item embeddings: `id` (id in the dataset), `item` (raw id) and `embedding`."""
+        file = self.path / "items"
         try:
             return pq.read_table(file)
         except (OSError, pa.ArrowException) as error:
