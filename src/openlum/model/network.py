@@ -5,7 +5,7 @@ items, R values of a feedback field.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -75,20 +75,18 @@ class Network(nn.Module):
         return self.head.weight.device
 
     def forward(
-        self, history: History, candidates: Tensor, ask: Callable[[], tuple[list[Questions], Questions]]
+        self, history: History, candidates: Tensor, item_questions: Sequence[Questions], feedback_questions: Questions
     ) -> Outputs:
         """Return the outputs of a training step: the answers, the feedback logits, and what the losses compare them with.
 
         Args:
-            history: of B users, on the device of the weights.
+            history: of B users, on the device of the weights, as all tensors.
             candidates: (C,) ascending ids that include all items of the history.
-            ask: returns the questions, on the device of the weights: groups of questions that search for items, and questions
-                that predict the feedback to an item. A group may be empty. `ask` is called after the histories are encoded, so
-                that its random draws follow those of the encoding: the order of draws decides what a seed means.
+            item_questions: groups of questions that search for items. A group may be empty.
+            feedback_questions: questions that predict the feedback to an item. There may be none.
         """
         items = self.items(candidates)  # (C, E)
         state = self.encode_history(history, items[torch.searchsorted(candidates, history.item)])
-        item_questions, feedback_questions = ask()
         question_items = None
         if self.config.feedback:  # otherwise there are negatives, which may be missing from the candidates
             assert feedback_questions.item is not None

@@ -75,20 +75,19 @@ class Objective:
         history = replace(history, condition=self._drop_conditions(history))
         candidates, device = self._candidates(history.item), network.device
         positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
-        contrasts: list[tuple[FieldSpec, Tensor]] = []
-        examples: list[FeedbackExamples] = []
-
-        def ask() -> tuple[list[Questions], Questions]:
-            contrasts.extend(self._contrast_positions(history))
-            examples.append(self._feedback_examples(history))
-            questions = [self.item_questions(history, positions)]
-            questions += [
-                feedback_contrast_questions(self.config, history, contrast_positions, spec)
-                for spec, contrast_positions in contrasts
-            ]
-            return [group.to(device) for group in questions], examples[0].questions.to(device)
-
-        outputs = network(history.to(device), candidates.to(device), ask)
+        contrasts = self._contrast_positions(history)
+        examples = self._feedback_examples(history)
+        questions = [self.item_questions(history, positions)]
+        questions += [
+            feedback_contrast_questions(self.config, history, contrast_positions, spec)
+            for spec, contrast_positions in contrasts
+        ]
+        outputs = network(
+            history.to(device),
+            candidates.to(device),
+            [group.to(device) for group in questions],
+            examples.questions.to(device),
+        )
         item_index = torch.searchsorted(candidates, history.item).to(device)  # (L,) in the candidates
         target_index = item_index[positions.to(device)]
         item_loss = self._item_loss(outputs, candidates.to(device), target_index, len(history.item))
@@ -100,7 +99,7 @@ class Objective:
             o = o.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
             e = outputs.items[item_index[contrast_positions.to(device)]]
             contrast_loss = contrast_loss + feedback_contrast_loss(o, e, value, scale)
-        return Losses(item_loss, contrast_loss, examples[0].loss(outputs.feedback_logits))
+        return Losses(item_loss, contrast_loss, examples.loss(outputs.feedback_logits))
 
     def item_questions(self, history: History, positions: Tensor) -> Questions:
         """Return questions that search for the items at positions, (n,), under the event's condition or with all fields *any*.
