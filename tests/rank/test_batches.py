@@ -72,7 +72,7 @@ def test_unknown_fields_and_values_of_history_where_are_refused(
     [
         ({"seeds": [1, 1]}, "duplicate entry"),
         ({"rankers": []}, "rankers"),
-        ({"rankers": ["dinn"]}, "'dcnv2', 'din'"),
+        ({"rankers": ["dinn"]}, "unknown ranker .dinn.; did you mean .dnn.. Choose from dnn, dcnv2, din"),
         ({"hidden": [0]}, "hidden"),
         ({"history_where": {}}, "at least one condition field"),
         ({"knowledge": {"directt": True}}, "did you mean 'direct'"),
