@@ -91,8 +91,12 @@ class TrainingLoader:
         """Read the buffer at the current position, unless it is open already."""
         names = self.names_at_position()
         if names != self.names:
-            self._sequences, self.names = None, []  # leaves the memory before the next buffer is read
+            self.close()  # before the next buffer is read
             self._sequences, self.names = self.dataset.sequences_of(names), names
+
+    def close(self) -> None:
+        """Let the open buffer leave the memory. The position stays."""
+        self._sequences, self.names = None, []
 
     def batches(self) -> Iterator[Spans]:
         """Yield the remaining batches of the open buffer, and go to the next buffer."""

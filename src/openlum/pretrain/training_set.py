@@ -26,7 +26,7 @@ class TrainingSet:
 
 
 def count_training_set(loader: TrainingLoader, items: int) -> TrainingSet:
-    """Read all shards once, in the order of the first epoch, and return the numbers. The loader ends at its position before.
+    """Read all shards once, in the order of the first epoch, and return the numbers. The loader is closed and keeps its position.
 
     Args:
         loader: of one process.
@@ -43,5 +43,6 @@ def count_training_set(loader: TrainingLoader, items: int) -> TrainingSet:
         users += int((end > 0).sum())
         steps += sum(1 for _ in batches(loader.spans(), loader.batch_events))
         loader.skip_buffer()
+    loader.close()
     loader.load_state(state)
     return TrainingSet(item_counts, int(item_counts.sum()), users, steps)

@@ -90,6 +90,7 @@ def question_ranks(
         ):
             for name, answers in _answers(model, held_out, batch, questions, settings.known).items():
                 ranks[name].append(held_out.rank(batch, answers @ e.T))
+        del held_out, sequences  # leave the memory before the next group is read
     order = np.argsort(np.concatenate(users))
     protocol = protocol_description(
         dataset.info, np.concatenate(targets), model.config.items, settings.exclude_seen, model.config.protocol
