@@ -51,9 +51,9 @@ def knowledge_files(path: Path) -> list[Path]:
 class Knowledge:
     """The answers of a Large User Model about impressions.
 
-    A row has the columns `row` (id of the impression), `user` and `item` (raw ids), and for each question NAME `answer.NAME` (a vector of unit length) and
-    `similarity.NAME` (its cosine with the impression's item). For each feedback prediction it has `feedback.FIELD=VALUE`
-    (log-odds).
+    A row has the columns `row` (id of the impression), `user` and `item` (raw ids). For each question NAME it has `answer.NAME`
+    (a vector of unit length) and `similarity.NAME` (its cosine with the impression's item). For each feedback prediction it has
+    `feedback.FIELD=VALUE` (log-odds).
 
     Args:
         path: the directory from `lum query`.
