@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from openlum.model import ModelSettings
 from openlum.model.blocks.block import BlockState
+from openlum.model.encoders import ENCODERS
 from openlum.model.plan import ExtensionPlan, HistoryPlan, QuestionPlan
-from openlum.model.user_encoder import BLOCKS
 
 from .encoder_contract import EncoderContract
 
@@ -60,5 +60,5 @@ class TestRecurrent(EncoderContract):
     @pytest.fixture(scope="class", autouse=True)
     def recurrent(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(BLOCKS, "recurrent", RecurrentBlock)
+            patch.setitem(ENCODERS._added, "recurrent", RecurrentBlock)
             yield

@@ -27,7 +27,7 @@ class Part(Settings):
     """SHA-256 of the file."""
 
 
-class Progress(Settings):
+class QueryProgress(Settings):
     """The content of `progress.json`."""
 
     parts: dict[str, Part]
@@ -55,7 +55,7 @@ class PartStore:
         """Name of each finished shard to its number of parts."""
         if (directory / PROGRESS).exists():
             try:
-                content = parse_settings(read_json(directory / PROGRESS, "lum query"), Progress, where=PROGRESS)
+                content = parse_settings(read_json(directory / PROGRESS, "lum query"), QueryProgress, where=PROGRESS)
             except InputError:  # the file is damaged: all parts are written again
                 return
             self.parts = {name: part for name, part in content.parts.items() if self._is_intact(name, part)}
@@ -93,7 +93,7 @@ class PartStore:
                 os.replace(self.directory / name, target / name)
 
     def _save(self) -> None:
-        write_json(self.directory / PROGRESS, Progress(parts=self.parts, shards=self.shards).model_dump())
+        write_json(self.directory / PROGRESS, QueryProgress(parts=self.parts, shards=self.shards).model_dump())
 
 
 def part_name(shard: int, piece: int) -> str:
