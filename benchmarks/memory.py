@@ -4,8 +4,9 @@
     python benchmarks/memory.py --events 2e6 --steps 0 --parts 0    # a whole epoch, and all parts
 
 The simulated market is prepared once for each size. Each measurement has its own process: it trains for `--steps` steps, or
-queries `--parts` parts after reading all shards, and reports the largest resident memory that it had. Both cuts come after the
-peak: all events were read, and steps and parts need the same memory each. With `--before`, the same dataset is trained and
+queries `--parts` parts after reading all shards, and reports the largest resident memory that it had. Both cuts come
+after all events were read, and the first part of a query has the peak. The peak of a training rises a little in its first steps,
+because batches differ and the allocator keeps memory. With `--before`, the same dataset is trained and
 queried with the code of another checkout. That code reads everything at the start, so its first part has the peak as well.
 """
 
