@@ -59,9 +59,9 @@ def test_names_do_not_change_the_structure_of_a_card(
     expected = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     assert visible_text(parser, hostile.text).count(expected) == visible_text(parser, plain.text).count("shop") == 5
     code = next(token.content for token in parser.parse(hostile.text) if token.type == "fence")
-    keywords = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.keyword)]
-    history = next(keyword for keyword in keywords if keyword.arg == "history")
-    assert ast.literal_eval(history.value) == [{"item": name}]
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    recommend = next(call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "recommend")
+    assert ast.literal_eval(recommend.args[0]) == [{"item": name}]
 
 
 def inline_types(parser: MarkdownIt, page: str) -> list[str]:
