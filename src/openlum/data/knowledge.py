@@ -102,11 +102,11 @@ class Knowledge:
         Raises:
             InputError: there is no such column, or a part is damaged.
         """
-        known = self.columns
+        all_columns = self.columns
         for name in columns or []:
-            if name not in known:
-                raise InputError(f"{self.path}: has no column '{name}'; choose from {', '.join(known)}")
-        names = known if columns is None else list(dict.fromkeys([ROW, *columns]))
+            if name not in all_columns:
+                raise InputError(f"{self.path}: has no column '{name}'; choose from {', '.join(all_columns)}")
+        names = all_columns if columns is None else list(dict.fromkeys([ROW, *columns]))
         tables = []
         for file in knowledge_files(self.path):
             try:

@@ -86,8 +86,8 @@ def recommend(
         similarity = torch.cat(_answers(model, batch)) @ catalogue.T  # (b, V)
         similarity[:, ~is_allowed] = -torch.inf
         for row, request, history in zip(similarity, batch.requests, users.histories[batch.users], strict=True):
-            known = model.processor.items.encode([event["item"] for event in list(history)[: request.prefix[0]]])
-            row[torch.from_numpy(known)] = -torch.inf
+            history_ids = model.processor.items.encode([event["item"] for event in list(history)[: request.prefix[0]]])
+            row[torch.from_numpy(history_ids)] = -torch.inf
             recommendations.append(_top_items(model, row, k))
     return users.results(recommendations)
 
