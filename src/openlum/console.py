@@ -38,8 +38,9 @@ def new_progress(*columns: str | ProgressColumn, console: Console | None = None,
         console: the console that shows the display.
         options: options of `rich.progress.Progress`.
     """
+    options["disable"] = options.get("disable", False) or not _is_shown.get()
     progress_columns = [TextColumn(column, markup=False) if isinstance(column, str) else column for column in columns]
-    return Progress(*progress_columns, console=console or new_console(), disable=not _is_shown.get(), **options)
+    return Progress(*progress_columns, console=console or new_console(), **options)
 
 
 def tracked(
