@@ -1,6 +1,7 @@
 """`knowledge/` for any tool: the answers of a Large User Model about impressions, as a table of Arrow, pandas or Polars."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ class KnowledgeInfo(Settings):
 def knowledge_files(path: Path) -> list[Path]:
     """Return the Parquet files with the answers about impressions, in the directory that `lum query` wrote."""
     return part_files(path / "impressions")
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    """Turn a failure to read a file of the knowledge into an `InputError` that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
 
 
 class Knowledge:
@@ -109,10 +119,8 @@ class Knowledge:
         names = all_columns if columns is None else list(dict.fromkeys([ROW, *columns]))
         tables = []
         for file in knowledge_files(self.path):
-            try:
+            with _damage_named(file):
                 tables.append(pq.read_table(file, columns=names))
-            except (OSError, pa.ArrowException) as error:
-                raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
         if not tables:
             return pa.table({ROW: pa.array([], pa.int64())})
         table = pa.concat_tables(tables)
@@ -168,16 +176,12 @@ class Knowledge:
     def items(self) -> pa.Table:
         """Return the item embeddings: `id` (id in the dataset), `item` (raw id) and `embedding`."""
         file = self.path / "items"
-        try:
+        with _damage_named(file):
             return pq.read_table(file)
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
 
     def _schema(self, file: Path) -> pa.Schema:
-        try:
+        with _damage_named(file):
             return pq.read_schema(file)
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(file, f"cannot be read ({' '.join(str(error).split())})", MADE_BY) from None
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""

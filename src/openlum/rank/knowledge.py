@@ -10,12 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openlum.artefact.directory import check_parts
-from openlum.artefact.json_file import read_json
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, read_parts
-from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
-from openlum.data.knowledge import MADE_BY, KnowledgeInfo, knowledge_files
+from openlum.data.knowledge import MADE_BY, Knowledge, knowledge_files
 from openlum.errors import InputError
 
 
@@ -67,10 +64,8 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
     Raises:
         InputError: the directory does not hold knowledge per impression of this dataset, or parts are missing or damaged.
     """
-    path = Path(path)
-    check_parts(path, "knowledge")
-    file = path / "knowledge.json"
-    info = parse_settings(read_json(file, MADE_BY), KnowledgeInfo, where=str(file))
+    knowledge = Knowledge(path)
+    path, info = knowledge.path, knowledge.info
     if info.form != "impression":
         raise InputError(f"{path}: holds knowledge per {info.form}; a ranker needs it per impression")
     if info.dataset != dataset.info.fingerprint:
@@ -83,7 +78,6 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
     unknown = sorted(set(answer_names) - set(questions))
     if unknown:
         raise InputError(f"{path}: has no question '{unknown[0]}'; choose from {', '.join(questions)}")
-    score_columns = [f"similarity.{name}" for name in questions] + [f"feedback.{name}" for name in feedback_names]
     file = path / "items"
     # Read before memory is allocated for answers of this width. Copied, because Arrow's memory is read-only.
     item_table = _read_table(file, {"id": is_integer, "embedding": is_list_of(is_number)})
@@ -93,7 +87,7 @@ def load_knowledge(path: Path, dataset: Dataset, answer_names: list[str] | None 
             f"{file}: must have the {len(dataset.vocabulary('items')):,} items of the dataset by id, has {len(items):,}; "
             "run 'lum query' again"
         )
-    row, answers, scores = _read_parts(path, info.rows, score_columns, answer_names, width)
+    row, answers, scores = _read_parts(path, info.rows, knowledge.score_columns, answer_names, width)
     index = np.argsort(row, kind="stable")
     row = row[index]
     if (np.diff(row) == 0).any():
