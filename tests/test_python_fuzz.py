@@ -120,7 +120,7 @@ one_question = rows(False).map(lambda rows: rows[0] if isinstance(rows, list) an
 @given(history=rows(True), question=one_question, k=mostly(st.just(3)))
 def test_recommend(lum: LargeUserModel, history: Any, question: Any, k: Any) -> None:
     check_result_or_error(
-        lambda: lum.recommend(history, question, k),
+        lambda: lum.recommend(history, k, question),
         of_every_user(
             history,
             lambda items: len(items) <= min(k, ITEMS - 1) and all(abs(row["similarity"]) < 1.001 for row in items),

@@ -118,7 +118,7 @@ def test_a_saved_and_loaded_model_gives_the_same_answers(model: LargeUserModel, 
     model.save_pretrained(tmp_path)
     loaded = LargeUserModel.from_pretrained(tmp_path)
     assert torch.equal(model.ask(history, questions), loaded.ask(history, questions))
-    assert model.recommend(history, questions[1], k=5) == loaded.recommend(history, questions[1], k=5)
+    assert model.recommend(history, 5, questions[1]) == loaded.recommend(history, 5, questions[1])
 
 
 def test_answers_to_raw_questions_equal_those_to_encoded_questions(model: LargeUserModel) -> None:
@@ -183,7 +183,7 @@ def test_recommend_leaves_out_the_history(model: LargeUserModel) -> None:
 )
 def test_the_message_says_what_is_wrong_in_a_question(model: LargeUserModel, history, question, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        model.recommend(history, question)
+        model.recommend(history, question=question)
 
 
 def test_item_ids_of_any_type_are_matched_and_only_unknown_items_give_a_warning(model: LargeUserModel) -> None:

@@ -55,7 +55,7 @@ def same(one: Any, other: Any) -> bool:
 
 CALLS: dict[str, Callable[..., Any]] = {
     "ask": lambda lum, histories, **more: lum.ask(histories, QUESTIONS, **more),
-    "recommend": lambda lum, histories, **more: lum.recommend(histories, {"scenario": "scenario2"}, k=5, **more),
+    "recommend": lambda lum, histories, **more: lum.recommend(histories, 5, {"scenario": "scenario2"}, **more),
     "recommend, filtered": lambda lum, histories, **more: lum.recommend(
         histories, k=5, filter=["i3", "i9", "i11", "i20"], **more
     ),
@@ -139,9 +139,7 @@ def test_questions_and_items_may_differ_between_users(lum: LargeUserModel) -> No
     expected = [lum.ask(history, own) for history, own in zip(histories, questions, strict=True)]
     assert same(lum.ask(histories, questions), expected)
     at = [{"time": START + 3600}, None]
-    assert same(
-        lum.recommend(histories, at, k=3), [lum.recommend(h, q, k=3) for h, q in zip(histories, at, strict=True)]
-    )
+    assert same(lum.recommend(histories, 3, at), [lum.recommend(h, 3, q) for h, q in zip(histories, at, strict=True)])
     items = [["i1"], ["i2", "i3"]]
     assert same(
         lum.predict_feedback(histories, items, at),

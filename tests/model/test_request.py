@@ -68,7 +68,7 @@ def test_an_answer_as_of_a_time_depends_on_the_events_before_its_second_only(
     for time, answer in zip(question_times, answers, strict=True):
         earlier, question = [row for row in history if row["time"] < NOW + time], {"time": NOW + time}
         torch.testing.assert_close(answer, timed.ask(earlier, [question])[0], atol=1e-5, rtol=0)
-        rows, expected_rows = (timed.recommend(events, question, ITEMS) for events in (history, earlier))
+        rows, expected_rows = (timed.recommend(events, ITEMS, question) for events in (history, earlier))
         assert {row["item"] for row in rows} == {row["item"] for row in expected_rows}
         prediction, expected = (
             timed.predict_feedback(events, ["i3"], question)[0]["taken"] for events in (history, earlier)
@@ -92,7 +92,7 @@ def test_a_question_without_a_time_sees_the_whole_history(timed: LargeUserModel)
 
 def test_recommend_leaves_out_the_items_that_the_question_sees_and_no_others(timed: LargeUserModel) -> None:
     history = [event(number, NOW + number) for number in range(6)]
-    items = {row["item"] for row in timed.recommend(history, {"time": NOW + 4}, k=ITEMS)}
+    items = {row["item"] for row in timed.recommend(history, ITEMS, {"time": NOW + 4})}
     assert items == {f"i{index}" for index in range(1, ITEMS)} - {row["item"] for row in history[:4]}
 
 
@@ -158,7 +158,7 @@ def test_a_wrong_time_is_refused_in_histories_and_questions(timed: LargeUserMode
     ):
         for ask in (
             lambda events, question: timed.ask(events, [question]),
-            timed.recommend,
+            lambda events, question: timed.recommend(events, 3, question),
             lambda events, question: timed.predict_feedback(events, ["i1"], question),
         ):
             with pytest.raises(InputError, match=f"{where}: 'time' is .*{message}"):
@@ -220,9 +220,12 @@ def test_the_message_names_a_wrong_question(timed: LargeUserModel, questions: An
 
 
 def test_a_question_is_a_mapping_or_none(timed: LargeUserModel) -> None:
-    assert timed.recommend([], None, 3) == timed.recommend([], {}, 3)
+    assert timed.recommend([], 3, None) == timed.recommend([], 3, {})
     for question in (5, [{}], "home", True):
-        for ask in (timed.recommend, lambda events, question: timed.predict_feedback(events, ["i1"], question)):
+        for ask in (
+            lambda events, question: timed.recommend(events, 3, question),
+            lambda events, question: timed.predict_feedback(events, ["i1"], question),
+        ):
             with pytest.raises(InputError, match="question: expected a mapping"):
                 ask([], question)
 
@@ -296,7 +299,7 @@ def test_a_model_of_another_precision_gives_similar_answers(dtype: torch.dtype) 
     answers = other.ask(history, [{}, {"price": 0.5}])
     assert answers.dtype == dtype
     torch.testing.assert_close(answers.float(), model.ask(history, [{}, {"price": 0.5}]), atol=0.1, rtol=0)
-    assert len(other.recommend(history, {"price": 0.5}, 3)) == 3
+    assert len(other.recommend(history, 3, {"price": 0.5})) == 3
     assert sum(other.predict_feedback(history, ["i3"])[0]["rating"].values()) == pytest.approx(1, abs=0.02)
 
 

@@ -121,7 +121,7 @@ def test_rows_are_matched_by_value(small_dataset: Dataset, initial_dir: Path, tm
     history, question = raw_history(small_dataset, 2), {"rating": 5, "scenario": "home"}
     assert raw_history(other, 2) == history
     torch.testing.assert_close(model.ask(history, [question]), initial.ask(history, [question]), atol=1e-6, rtol=0)
-    tops = [lum.recommend(history[:9], question, k=5) for lum in (initial, model)]
+    tops = [lum.recommend(history[:9], 5, question) for lum in (initial, model)]
     assert [row["item"] for row in tops[0]] == [row["item"] for row in tops[1]]
     with torch.no_grad():
         embeddings = model.items()[torch.from_numpy(model.processor.items.encode(initial.processor.items.values))]

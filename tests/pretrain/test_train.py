@@ -233,7 +233,7 @@ def test_the_model_directory_is_complete(small_dataset: Dataset, tmp_path: Path)
     card = (tmp_path / "model" / "README.md").read_text()
     assert "recall@10" in card
     assert "LargeUserModel.from_pretrained" in card
-    assert len(model.recommend([{"item": "i1", "rating": 5}], {"rating": 5}, k=3)) == 3
+    assert len(model.recommend([{"item": "i1", "rating": 5}], k=3, question={"rating": 5})) == 3
 
 
 def test_the_message_of_a_diverging_training_names_the_learning_rate(small_dataset: Dataset, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
     Examples:
         >>> model = LargeUserModel.from_pretrained("runs/ml-1m/model")                     # doctest: +SKIP
         >>> history = [{"item": "1193", "rating": 5}, {"item": "661", "rating": 3}]        # doctest: +SKIP
-        >>> model.recommend(history, question={"rating": 5}, k=10)                         # doctest: +SKIP
+        >>> model.recommend(history, k=10, question={"rating": 5})                         # doctest: +SKIP
     """
 
     path: Path | None = None
@@ -180,14 +180,14 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return raw_values.predict_feedback(self, histories, items, question, batch_size)
 
     def recommend(
-        self, histories: Any, question: Any = None, k: int = 10, filter: Any = None, batch_size: int = BATCH_SIZE
+        self, histories: Any, k: int = 10, question: Any = None, filter: Any = None, batch_size: int = BATCH_SIZE
     ) -> Any:
         """Return the top items for users under a question, without the items of the events that the question sees.
 
         Args:
             histories: as in `ask`.
-            question: may have condition fields and `time`; None is the question "what next?". Or a list with one per user.
             k: number of items.
+            question: may have condition fields and `time`; None is the question "what next?". Or a list with one per user.
             filter: raw ids of the items that may be recommended; None for all items.
             batch_size: number of users that are encoded at a time.
 
@@ -198,7 +198,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: as in `ask`.
         """
-        return raw_values.recommend(self, histories, question, k, filter, batch_size)
+        return raw_values.recommend(self, histories, k, question, filter, batch_size)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """Return the items that are nearest to an item, without the item itself, in the form of `recommend`.

@@ -70,8 +70,8 @@ def ask(model: Model, histories: Any, questions: Any, batch_size: int = BATCH_SI
 def recommend(
     model: Model,
     histories: Any,
-    question: Any = None,
     k: int = 10,
+    question: Any = None,
     filter: Any = None,
     batch_size: int = BATCH_SIZE,
 ) -> Any:

@@ -100,7 +100,7 @@ def _answer(
 ) -> list[dict[str, Any]]:
     """Return the items of one answer with the later events that have them: `items` of `example_user`."""
     out = []
-    for rank, row in enumerate(model.recommend(history, question, ANSWER_ITEMS), start=1):
+    for rank, row in enumerate(model.recommend(history, ANSWER_ITEMS, question), start=1):
         occurrences = [number for number, event in enumerate(later, start=1) if event["item"] == row["item"]]
         hits = [number for number in occurrences if matches[number - 1]]
         outcome = {"hit": hits[0] if hits else None, "other_hit": occurrences[0] if occurrences else None}

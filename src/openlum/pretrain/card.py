@@ -29,7 +29,7 @@ The input is a history of *condition, item* pairs; the condition has the fields 
 from openlum import LargeUserModel
 
 model = LargeUserModel.from_pretrained("path/to/this/model")
-model.recommend([{{"item": {example}}}], question={{}}, k=10)
+model.recommend([{{"item": {example}}}], k=10, question={{}})
 ```
 
 | | |
