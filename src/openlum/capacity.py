@@ -1,7 +1,9 @@
-"""Checks that memory and disk are large enough, before the work begins."""
+"""The cores that this process may use, and checks that memory and disk are large enough before the work begins."""
 
+import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,30 @@ BYTES = 4
 
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Files with the memory limit of a container, in bytes."""
+CORE_LIMITS = (
+    ("/sys/fs/cgroup/cpu.max",),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+"""Files with the CPU time that a container gets, and the period for which it gets it, in microseconds."""
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use: its CPU affinity, limited by the CPU time of its container."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(min(cores, _container_cores()), 1)
+
+
+def _container_cores() -> int:
+    """Return the number of cores that the container gets, rounded up. Without a limit it is a very large number."""
+    for files in CORE_LIMITS:
+        try:
+            quota, period = (int(word) for file in files for word in Path(file).read_text().split())
+        except (OSError, ValueError):  # no such file, or no limit: "max 100000"
+            continue
+        if quota > 0 and period > 0:  # -1 is no limit
+            return math.ceil(quota / period)
+    return sys.maxsize
 
 
 def check_memory(needed: float, task: str, remedy: str) -> None:

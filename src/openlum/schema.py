@@ -190,7 +190,7 @@ class EngineSettings(Settings):
     memory: str = Field("4GB", pattern=r"^\d{1,9}(\.\d{1,9})?\s?[KMGT]i?B$")
     """duckdb: memory for tables; larger tables go to `scratch`. The whole process needs about 1 GB more."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """duckdb: number of threads; by default one for each core."""
+    """duckdb: number of threads; by default one for each core that the process may use."""
     scratch: str | None = None
     """Directory for intermediate tables and for tables that do not fit into memory; by default beside the output. Spark's workers
     must see it."""

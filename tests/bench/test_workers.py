@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from openlum.bench.workers import default_processes, run_all
+from openlum.capacity import available_cores
 from openlum.errors import InputError
 
 
@@ -66,7 +67,7 @@ def test_the_error_of_a_process_that_ended_says_what_to_do() -> None:
 
 def test_the_default_is_one_training_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert default_processes() == os.cpu_count()
+    assert default_processes() == available_cores()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert default_processes() == 1
 

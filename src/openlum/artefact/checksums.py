@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from openlum.capacity import available_cores
+
 _cache: dict[str, tuple[list[int], str]] = {}
 """Path of a file to (state, checksum). The checksum is valid while the file has this state."""
 SETTLED_NS = 2_000_000_000
@@ -22,7 +24,7 @@ def checksums(files: Sequence[Path], fresh: bool = False) -> Iterator[str]:
         files: the files to hash.
         fresh: read every byte. Otherwise a file whose size and times of change are the same as before is not read again.
     """
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
         yield from pool.map(partial(_checksum, fresh=fresh), files)
 
 

@@ -43,12 +43,13 @@ IGNORED_MODULES = {
     "openlum.artefact.lock",
     "openlum.artefact.manifest",
     "openlum.bench.workers",
+    "openlum.capacity",
     "openlum.errors",
     "openlum.pretrain.card",
     "openlum.report.dataset_report",
     "openlum.training.memory",
 }
-"""Modules that do not change results: messages, pages, locks, processes. Modules imported only by them are ignored too."""
+"""Modules that do not change results: messages, pages, locks, processes, checks of memory. Modules imported only by them are ignored too."""
 PACKAGE = Path(__file__).parents[1]
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from openlum.capacity import available_cores
 from openlum.console import new_progress
 from openlum.errors import InputError
 
@@ -79,18 +80,18 @@ def tasks_bar(console: Console, visible: bool = True) -> Progress:
 
 
 def default_processes() -> int:
-    """Return the number of trainings at the same time: one per core, or one on a GPU, because trainings would share its
-    memory."""
+    """Return the number of trainings at the same time: one per core that this process may use, or one on a GPU, because
+    trainings would share its memory."""
     import torch
 
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else available_cores()
 
 
 def begin_worker(processes: int) -> None:
     """Set up a worker: use a share of the cores, print nothing, and end when the benchmark ends, also if it is killed."""
     import torch
 
-    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
+    torch.set_num_threads(max(min(torch.get_num_threads(), available_cores()) // processes, 1))
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open as long as the process
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

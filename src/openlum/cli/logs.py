@@ -1,7 +1,6 @@
 """Commands that write a log or its schema: `lum data`, `lum market`, `lum schema`."""
 
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -117,12 +116,13 @@ def market(
 
         lum market --users 1e6 --events 1e8 --items 5e5 --out data/market-100m
     """
+    from openlum.capacity import available_cores
     from openlum.sources.market.settings import market_of_size
     from openlum.sources.market.write import market_figures, write_market
 
     settings = market_of_size(users, events, items, days, seed)
     start = time.monotonic()
-    schema = write_market(settings, out, (os.cpu_count() or 1) if processes is None else processes)
+    schema = write_market(settings, out, available_cores() if processes is None else processes)
     per_minute = 60 / (time.monotonic() - start)
     figures = market_figures(out)
     print_figures(

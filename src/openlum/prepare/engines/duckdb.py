@@ -1,6 +1,5 @@
 """The DuckDB engine, in this process; tables that do not fit into its memory are written to the scratch directory."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
+from openlum.capacity import available_cores
 from openlum.prepare.engines.duckdb_sql import file_list, identifier
 from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
 from openlum.schema import EngineSettings
@@ -38,7 +38,7 @@ class DuckDBEngine(Engine):
         for setting in (
             "TimeZone = 'UTC'",  # otherwise DuckDB reads text without an offset as local time
             f"memory_limit = '{settings.memory}'",
-            f"threads = {settings.threads or os.cpu_count()}",
+            f"threads = {settings.threads or available_cores()}",
             "preserve_insertion_order = false",  # row numbers come from the files, so DuckDB need not keep an order
         ):
             self._connection.raw_sql(f"SET {setting}")
