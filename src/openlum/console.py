@@ -3,7 +3,7 @@
 No other module creates a `Console` or a `Progress`. To style text, use `style=` or `Text`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -28,6 +28,11 @@ def output(is_shown: bool) -> Iterator[None]:
 def new_console(stderr: bool = False) -> Console:
     """Return a console that prints text unchanged."""
     return Console(stderr=stderr, markup=False, emoji=False, quiet=not _is_shown.get())
+
+
+def metrics_in_words(metrics: Mapping[str, float]) -> str:
+    """Return metrics in one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 def new_progress(*columns: str | ProgressColumn, console: Console | None = None, **options: Any) -> Progress:

@@ -114,6 +114,21 @@ def test_more_trainings_of_the_large_user_model_than_seeds_are_refused() -> None
     assert "--models 3: 2 seeds use at most 2 trainings; raise --seeds" in str(error)
 
 
+@pytest.mark.parametrize("command", ["ranking", "retrieval", "ablation"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("experiment.pretrain.epoch=3", "unknown key 'experiment.pretrain.epoch'; did you mean 'epochs'? (--set "),
+        ("experiment.pretrain.epochs=0", "key 'experiment.pretrain.epochs': "),
+        ("epochs", "expected KEY=VALUE"),
+    ],
+)
+def test_a_mistake_in_an_override_is_named(command: str, override: str, message: str) -> None:
+    error = lum_bench(command, "-d", "tiny", "--set", override).exception
+    assert isinstance(error, InputError)
+    assert message in str(error)
+
+
 def test_an_unknown_table_is_refused() -> None:
     error = lum_bench("ablation", "-d", "tiny", "--tables", "use,sise").exception
     assert isinstance(error, InputError)

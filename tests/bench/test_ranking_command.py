@@ -1,6 +1,7 @@
 """`lum bench ranking` and `lum bench ablation` end to end, on a tiny benchmark."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def test_ranking_result_tables_and_reuse(runs: Path, trained: list[str], monkeyp
     assert file.with_suffix(".svg").read_text().lstrip().startswith("<?xml")
     for name in methods:
         assert name in done.output
+    for line in ("pretrain and query, seed 1: .*recall@.* \\(2 of 2, .* elapsed\\)", "test: dnn, seed 0: .* remaining"):
+        assert re.search(line, done.stderr)
 
     # Late fusion starts from a plain ranker with the settings of the method with knowledge. These may differ from the settings
     # that tuning chose for the plain ranker.

@@ -97,6 +97,16 @@ def test_mistakes_in_a_benchmark_are_refused_when_it_is_read(old: str, new: str,
     assert message in str(error.value)
 
 
+def test_a_key_of_a_benchmark_is_overridden() -> None:
+    file = bench_file("market")
+    changed = load_bench(file, ["experiment.pretrain.epochs=3", "ranking.tune.dnn=[{}, {}, {}]", "ablations=[]"])
+    assert changed.experiment.pretrain.epochs == 3
+    assert changed.ranking is not None
+    assert changed.ranking.tune["dnn"] == [{}, {}, {}]
+    assert changed.ablations == []
+    assert changed.experiment.model == load_bench(file).experiment.model
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

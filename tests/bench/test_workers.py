@@ -1,6 +1,7 @@
 """Tasks in this process and in worker processes."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from openlum.bench.workers import default_processes, run_all
+from openlum.bench.workers import TaskProgress, default_processes, run_all
 from openlum.capacity import available_cores
+from openlum.console import output
 from openlum.errors import InputError
 
 
@@ -70,6 +72,43 @@ def test_the_default_is_one_training_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     assert default_processes() == available_cores()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert default_processes() == 1
+
+
+def test_without_a_terminal_every_finished_task_has_a_line_with_the_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stored result does not count as a task that took time."""
+    with TaskProgress("ranking", total=4, work=3) as progress:
+        progress.done(["plain: AUC 0.61"], worked=False)
+        progress.began -= 60
+        progress.done(["[b]: AUC 0.62", "c: AUC 0.63"])
+        progress.done(["d: AUC 0.64"])
+        progress.done(["e: AUC 0.65"])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "plain: AUC 0.61 (1 of 4, 0:00:00 elapsed)",
+        "[b]: AUC 0.62",
+        "c: AUC 0.63 (2 of 4, 0:01:00 elapsed, about 0:02:00 remaining)",
+        "d: AUC 0.64 (3 of 4, 0:01:00 elapsed, about 0:00:30 remaining)",
+        "e: AUC 0.65 (4 of 4, 0:01:00 elapsed)",
+    ]
+
+
+def test_on_a_terminal_a_bar_counts_and_the_lines_have_no_times(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with TaskProgress("ranking", total=2, work=2) as progress:
+        progress.done(["a: AUC 0.61"])
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "a: AUC 0.61" in printed
+    assert "1/2" in printed
+    assert " of 2," not in printed
+
+
+def test_progress_that_is_turned_off_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with output(False), TaskProgress("ranking", total=1, work=1) as progress:
+        progress.done(["a: AUC 0.61"])
+    assert capsys.readouterr() == ("", "")
 
 
 BENCHMARK = """

@@ -13,7 +13,7 @@ from openlum.artefact.json_file import fingerprint, read_json
 from openlum.artefact.keys import Key, rerun_reason, step_key
 from openlum.artefact.manifest import record_key
 from openlum.bench.workers import run_all_with_progress
-from openlum.console import new_console
+from openlum.console import metrics_in_words, new_console
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment
 from openlum.pipeline.run import Pipeline
@@ -91,13 +91,17 @@ def build_knowledge(experiment: Experiment, context: RunContext) -> list[ModelKn
     trainings = [_with_seed(experiment, seed) for seed in seeds]
     missing = [training for training in trainings if not _is_complete(training, dataset, store)]
     work = partial(_train, dataset=dataset, store=store)
-    for training, _ in run_all_with_progress(work, missing, context.processes, "pretrain and query", context.console):
-        context.console.print(
-            f"wrote     {_directories(training, dataset, store)[1]}, seed {training.pretrain.seed}",
-            style="dim",
-            soft_wrap=True,
-        )
+    describe = partial(_lines_about, dataset=dataset, store=store)
+    for _ in run_all_with_progress(work, missing, context.processes, "pretrain and query", describe):
+        pass
     return [_model_knowledge(training, dataset, store) for training in trainings]
+
+
+def _lines_about(experiment: Experiment, _: None, dataset: Path, store: Path) -> list[str]:
+    """Return a line about a finished training: its seed, its validation metrics, and the directory of its knowledge."""
+    knowledge = _model_knowledge(experiment, dataset, store)
+    metrics = metrics_in_words(knowledge.summary["pretrain"]["validation"])
+    return [f"pretrain and query, seed {experiment.pretrain.seed}: {metrics}: {knowledge.path}"]
 
 
 def _with_seed(experiment: Experiment, seed: int) -> Experiment:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from openlum.bench.pipeline import ModelKnowledge, RunContext, build_dataset, build_knowledge, check_before_training
 from openlum.bench.settings import Bench, RankingBench, with_changes
 from openlum.bench.stacking import stacked_rankers
-from openlum.bench.trials import Outcome, Trial, run_trials
-from openlum.bench.workers import tasks_bar
+from openlum.bench.trials import Outcome, Trial, missing_trials, run_trials
+from openlum.bench.workers import TaskProgress
 from openlum.data.dataset import Dataset
 from openlum.evaluation.comparison import bootstrap_auc_interval, compare_auc
 from openlum.evaluation.methods import WITH_KNOWLEDGE
@@ -167,13 +167,12 @@ def run_with_progress(trials: list[Trial], description: str, context: RunContext
     """Return the outcome of every trial, and print a line for each. Trials without a stored outcome are trained."""
     dataset, store = context.directory / "dataset", context.directory / "trials"
     outcomes = {}
-    with tasks_bar(context.console) as bar:
-        task = bar.add_task(description, total=len(trials))
+    missing = missing_trials(trials, dataset, store)
+    with TaskProgress(description, len(trials), len(missing)) as progress:
         for trial, outcome in run_trials(trials, dataset, store, context.processes):
             outcomes[trial] = outcome
-            bar.advance(task)
             figures = f"validation AUC {outcome.valid_auc:.4f}, epoch {outcome.best_epoch}, {outcome.seconds:.0f} s"
-            context.console.print(f"{description}: {trial.name}, seed {trial.seed}: {figures}", style="dim")
+            progress.done([f"{description}: {trial.name}, seed {trial.seed}: {figures}"], worked=trial in missing)
     return outcomes
 
 

@@ -15,7 +15,7 @@ from openlum.artefact.keys import step_key
 from openlum.bench.pipeline import RunContext, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_with_progress
-from openlum.console import new_console
+from openlum.console import metrics_in_words, new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.evaluation.comparison import compare_means
@@ -92,13 +92,17 @@ def _train_all(
     }
     missing = [training for training in trainings if training not in results]
     work = partial(_train, dataset=dataset, directory=directory, bench=bench)
-    for training, result in run_all_with_progress(work, missing, context.processes, "retrieval", context.console):
-        results[training] = result
-        name, seed = training
-        for method, metrics in _methods(name, result["metrics"]).items():
-            figures = ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
-            context.console.print(f"{method}, seed {seed}: {figures}", style="dim", soft_wrap=True)
+    results |= dict(run_all_with_progress(work, missing, context.processes, "retrieval", _lines_about))
     return results
+
+
+def _lines_about(training: Training, result: dict[str, Any]) -> list[str]:
+    """Return the lines about a finished training: the metrics of every method."""
+    name, seed = training
+    return [
+        f"{method}, seed {seed}: {metrics_in_words(metrics)}"
+        for method, metrics in _methods(name, result["metrics"]).items()
+    ]
 
 
 def _by_method(results: dict[Training, dict[str, Any]], seed: int, opponents: list[str], part: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Settings of a benchmark. `datasets/NAME.yaml` has the shipped ones, one per data set."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,13 +161,17 @@ def bench_file(name: str) -> Path:
     return file
 
 
-def load_bench(file: Path) -> Bench:
+def load_bench(file: Path, overrides: Sequence[str] = ()) -> Bench:
     """Read a benchmark file.
 
+    Args:
+        file: the file.
+        overrides: changes of its content, `KEY=VALUE` each, such as `experiment.pretrain.epochs=3`.
+
     Raises:
-        InputError: the file is missing, or does not hold a benchmark.
+        InputError: the file is missing or does not hold a benchmark, or an override has a mistake.
     """
-    return load_settings(file, Bench)
+    return load_settings(file, Bench, overrides)
 
 
 def with_changes(settings: S, changes: dict[str, Any], where: str = "benchmark") -> S:

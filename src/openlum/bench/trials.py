@@ -93,6 +93,11 @@ def run_trials(trials: Sequence[Trial], dataset: Path, store: Path, processes: i
                 yield trial, outcome
 
 
+def missing_trials(trials: Sequence[Trial], dataset: Path, store: Path) -> set[Trial]:
+    """Return the trials without a stored outcome. Arguments as in `run_trials`."""
+    return {trial for trial in trials if not trial.file(dataset, store).exists()}
+
+
 def _run_wave(trials: Sequence[Trial], dataset: Path, store: Path, processes: int) -> Iterator[tuple[Trial, Outcome]]:
     """Do the same for trials that do not start from each other."""
     files = {trial: trial.file(dataset, store) for trial in trials}

@@ -43,6 +43,16 @@ Processes = Annotated[
     typer.Option(min=1, help="Number of trainings at the same time.", show_default="one per core, or one on a GPU"),
 ]
 
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the benchmark file, such as experiment.pretrain.epochs=3. The value is YAML. May be given several "
+        "times.",
+    ),
+]
+
 
 @bench.command()
 def ranking(
@@ -62,6 +72,7 @@ def ranking(
         ),
     ] = True,
     processes: Processes = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies the default
 ) -> None:
     """Benchmark every ranker without and with knowledge, and the generative rankers end to end.
 
@@ -77,11 +88,13 @@ def ranking(
         lum bench ranking --dataset ml-1m --from ~/Downloads/ml-1m --seeds 5 --models 1 --json ranking.json
 
         lum bench ranking --dataset shop.yaml
+
+        lum bench ranking --dataset market --set experiment.pretrain.epochs=3 --set ranking.tune_seed=7
     """
     from openlum.bench.ranking import bench_ranking
     from openlum.bench.report import comparison_table, plot_ranking, ranking_table
 
-    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes)
+    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes, overrides)
     if settings.ranking is None:
         raise InputError(f"'{dataset}' has no ranking benchmark")
     selected = _selection(list(settings.ranking.tune), rankers, "--rankers")
@@ -104,6 +117,7 @@ def ablation(
         str | None, typer.Option(help="Names of the tables to compute, separated by commas.", show_default="all")
     ] = None,
     processes: Processes = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies the default
 ) -> None:
     """Measure the effect of each part of the method: parts of the knowledge, conditions, questions, freshness, precision, size.
 
@@ -116,7 +130,7 @@ def ablation(
     from openlum.bench.ablation import bench_ablation
     from openlum.bench.report import ablation_table
 
-    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes)
+    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes, overrides)
     if not settings.ablations:
         raise InputError(f"'{dataset}' has no ablations")
     selected = _selection(list(dict.fromkeys(ablation.table for ablation in settings.ablations)), tables, "--tables")
@@ -136,6 +150,7 @@ def retrieval(
         str | None, typer.Option(help="Names of the opponents to train, separated by commas.", show_default="all")
     ] = None,
     processes: Processes = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies the default
 ) -> None:
     """Compare retrieval by the Large User Model's answers with next-item models, end to end.
 
@@ -150,7 +165,7 @@ def retrieval(
     from openlum.bench.report import plot_retrieval, retrieval_comparison_table, retrieval_table
     from openlum.bench.retrieval import bench_retrieval
 
-    settings, context = _load(dataset, runs, from_dir, json, seeds, None, processes)
+    settings, context = _load(dataset, runs, from_dir, json, seeds, None, processes, overrides)
     if settings.retrieval is None:
         raise InputError(f"'{dataset}' has no retrieval benchmark")
     selected = _selection(list(settings.retrieval.opponents), opponents, "--opponents")
@@ -178,6 +193,7 @@ def _load(
     seeds: int,
     models: int | None,
     processes: int | None,
+    overrides: list[str],
 ) -> tuple["Bench", "RunContext"]:
     """Return the settings of a benchmark, and the context that it runs in."""
     from openlum.artefact.lock import check_writable
@@ -192,7 +208,7 @@ def _load(
     if json:
         check_writable(json)
     file = bench_file(name)
-    settings = load_bench(file)
+    settings = load_bench(file, overrides)
     directory, processes = runs / f"bench-{settings.experiment.name}", processes or default_processes()
     return settings, RunContext(
         file, directory, new_console(), from_dir, list(range(seeds)), models or seeds, processes

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openlum.console import new_console
+from openlum.console import metrics_in_words, new_console
 
 app = typer.Typer(
     name="lum",
@@ -49,8 +49,3 @@ def print_figures(figures: dict[str, Any], out: Path) -> None:
         text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name:24} {text}", soft_wrap=True)
     console.print(f"written: {out}", soft_wrap=True)
-
-
-def metrics_in_words(metrics: dict[str, float]) -> str:
-    """Return metrics in one line."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
