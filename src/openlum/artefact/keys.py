@@ -49,7 +49,7 @@ IGNORED_MODULES = {
     "openlum.report.dataset_report",
     "openlum.training.memory",
 }
-"""Modules that do not change results: messages, pages, locks, processes, memory. Modules that only they import are ignored too."""
+"""Modules that do not change results: messages, pages, locks, processes, memory. Modules that only they import are ignored."""
 PACKAGE = Path(__file__).parents[1]
 
 
