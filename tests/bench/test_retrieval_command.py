@@ -53,3 +53,15 @@ def test_retrieval_result_tables_and_reuse(runs: Path, monkeypatch: pytest.Monke
     assert json.loads(file.read_text()) == result
     assert lum_bench(*command, "--opponents", "hstu", "--json", str(runs / "hstu.json")).exit_code == 0
     assert set(json.loads((runs / "hstu.json").read_text())["retrieval"]) == {"hstu", "lum: any", "lum: known"}
+
+
+def test_a_new_question_trains_nothing(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the answers of the Large User Model are evaluated again."""
+    command = ["retrieval", "-d", "tiny", "--runs", str(runs), "--processes", "1"]
+    assert lum_bench(*command).exit_code == 0
+    monkeypatch.setattr(retrieval, "pretrain", forbid)
+    monkeypatch.setattr(retrieval, "fit_sequential", forbid)
+    done = lum_bench(*command, "--set", "retrieval.retrieve.questions.home={scenario: home}")
+    assert done.exit_code == 0, (done.output, done.exception)
+    result = json.loads((runs / "bench-tiny" / "retrieval.json").read_text())
+    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: home", "lum: known"}

@@ -219,3 +219,35 @@ def test_importing_the_package_and_the_command_line_imports_no_heavy_library() -
     code = "import sys, openlum, openlum.cli; print([m for m in ('torch', 'ibis', 'pandas', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_new_question_retrains_only_what_reads_it(tiny_run: Path, tmp_path: Path) -> None:
+    """The model, the retrieval evaluation and the rankers without knowledge stay; late fusion is fitted to all questions."""
+    directory = tmp_path / "run"
+    shutil.copytree(tiny_run, directory)
+    ranker = directory / "runs/tiny/ranker"
+    before = {file.name: file.read_bytes() for file in ranker.glob("*.safetensors")}
+    metrics = json.loads((ranker / "metrics.json").read_text())
+    epochs = json.loads((ranker / "curves.json").read_text())
+    done = run_changed(directory, "skip: {feedback: skip,", "home: {scenario: home}, skip: {feedback: skip,")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("pretrain", "query", "rank ", "retrieve"))]
+    assert [line.split()[:2] for line in lines if "unchanged" in line] == [
+        ["pretrain", "unchanged,"],
+        ["retrieve", "unchanged,"],
+    ]
+    assert "(settings changed)" in lines[1]
+    assert "(inputs changed: knowledge)" in lines[2]
+    trained_before = [line for line in done.stdout.splitlines() if line.endswith("(trained before)")]
+    assert [line.partition(":")[0] for line in trained_before] == [
+        f"{name}, seed {seed}" for name in ("dnn", "din") for seed in (0, 1)
+    ]
+    after = {file.name: file.read_bytes() for file in ranker.glob("*.safetensors")}
+    assert {name for name in before if before[name] == after[name]} == {
+        name for name in before if "knowledge" not in name
+    }
+    assert json.loads((ranker / "curves.json").read_text()) == epochs
+    ranking = json.loads((ranker / "metrics.json").read_text())["ranking"]
+    for name in ("dnn", "din"):
+        assert ranking[name] == metrics["ranking"][name]
+        assert ranking[f"{name}+knowledge"] != metrics["ranking"][f"{name}+knowledge"]

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from openlum.artefact.json_file import fingerprint, read_json, write_json
-from openlum.artefact.keys import step_key
+from openlum.artefact.keys import rerun_reason, step_key
+from openlum.artefact.manifest import record_key
 from openlum.bench.pipeline import RunContext, build_dataset, check_before_training
 from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_with_progress
@@ -137,12 +138,15 @@ def _train(training: Training, dataset: Path, directory: Path, bench: RetrievalB
 
 def _train_large_user_model(dataset: Path, model: Path, bench: RetrievalBench, seed: int) -> dict[str, Any]:
     settings = bench.pretrain.model_copy(update={"seed": seed, "protocol": "last"})
-    pretrained = pretrain(dataset, model, bench.model, settings)
+    key = step_key("pretrain", [bench.model.model_dump(), settings.model_dump()], {"dataset": dataset})
+    if rerun_reason(model, key) is not None:
+        pretrain(dataset, model, bench.model, settings)
+        record_key(model, key)
     ranks, _ = question_ranks(dataset, model, bench.retrieve)
     return {
         "metrics": {name: retrieval_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
         "ranks": {name: rank.tolist() for name, rank in ranks.items()},
-        "pretrain": pretrained,
+        "pretrain": read_json(model / "pretrain.json", "lum pretrain"),
     }
 
 
@@ -184,7 +188,10 @@ def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
     if name == LUM:
         settings: list[Any] = [bench.model_dump(exclude={"opponents", "protocol"})]
     else:
-        settings = [bench.opponents[name].model_dump(), bench.retrieve.model_dump()]
+        ranking = bench.retrieve.model_dump(
+            exclude={"questions", "known", "batch_users"}
+        )  # opponents have no questions
+        settings = [bench.opponents[name].model_dump(), ranking]
     return fingerprint(step_key("bench retrieval", [*settings, seed], {"dataset": dataset}))
 
 

@@ -19,7 +19,6 @@ from openlum.artefact.json_file import fingerprint, named_failures
 from openlum.artefact.keys import step_key
 from openlum.bench.workers import run_all
 from openlum.errors import InputError
-from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankSettings
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ class Trial:
     def key(self, dataset: Path) -> str:
         """Return a key that changes with everything that the outcome depends on."""
         inputs = {"dataset": dataset} | ({"knowledge": self.knowledge} if self.knowledge else {})
-        unused = {"rankers", "seeds"} | (set() if self.knowledge else {"knowledge"})
-        settings = self.settings.model_dump(exclude=unused) | RANKERS.sources([self.architecture])
+        settings = self.settings.of_training(self.architecture, self.knowledge is not None)
         return fingerprint(step_key("bench ranking", [self.architecture, settings, self.seed], inputs))
 
     def file(self, dataset: Path, store: Path) -> Path:

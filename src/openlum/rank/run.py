@@ -25,6 +25,7 @@ from openlum.evaluation.metrics import auc, metrics, seed_statistics
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
+from openlum.rank.earlier_trainings import EarlierTrainings
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
@@ -46,6 +47,7 @@ def rank(
 
     `out` gets `metrics.json` (the returned dictionary), `curves.json` (the figures of every epoch, by ranker and seed), the
     weights `NAME-seedK.safetensors`, and the test predictions `predictions/NAME-seedK.parquet` (row, user, label, prediction).
+    If `out` has rankers without knowledge of the same data, settings and code, they are not trained again (`trainings.json`).
 
     Args:
         dataset: from `lum prepare`.
@@ -76,7 +78,7 @@ def rank(
     probe = {} if loaded is None else {"knowledge": knowledge_probe(data)}
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out, "ranker") as directory:
-        results = _train_all(configs, data, settings, directory)
+        results = _train_all(configs, data, settings, directory, EarlierTrainings(out, data))
         summary = _evaluate(results, data) | oracle | probe
         write_json(directory / "metrics.json", summary)
     return summary
@@ -95,8 +97,14 @@ class Results:
         self.trained: dict[str, list[TrainedRanker]] = {name: [] for name in names}
 
 
-def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: RankSettings, directory: Path) -> Results:
-    """Train every ranker with every seed, and write weights, predictions and curves."""
+def _train_all(
+    configs: dict[str, RankerConfig],
+    data: RankingData,
+    settings: RankSettings,
+    directory: Path,
+    earlier: EarlierTrainings,
+) -> Results:
+    """Train every ranker with every seed, unless it is an earlier training, and write weights, predictions and curves."""
     results = Results(list(configs))
     (directory / "predictions").mkdir()
     steps = settings.max_epochs * -(-len(data.rows["train"]) // settings.batch_size)
@@ -108,14 +116,18 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
                 task = bar.add_task(f"{name}, seed {seed}", total=total, note="")
                 step_done = partial(_advance, bar, task)
                 plain = results.trained[config.architecture][index] if config.late_fusion else None
-                trained = fit(config, data, seed, step_done, plain)
+                file = f"{name}-seed{seed}.safetensors"
+                reused = earlier.load(config, seed, file)
+                trained = reused or fit(config, data, seed, step_done, plain)
+                earlier.record(trained, config, seed, file)
                 bar.remove_task(task)
                 valid_auc = auc(data.rows["valid"].label.numpy(), trained.valid)
-                bar.console.print(f"{name}, seed {seed}: validation AUC {valid_auc:.4f}", soft_wrap=True)
+                note = " (trained before)" if reused else ""
+                bar.console.print(f"{name}, seed {seed}: validation AUC {valid_auc:.4f}{note}", soft_wrap=True)
                 results.trained[name].append(trained)
                 results.valid[name].append(trained.valid)
                 results.test[name].append(trained.ranker.predict(data, data.rows["test"]))
-                save_ranker(trained.ranker, directory / f"{name}-seed{seed}.safetensors")
+                save_ranker(trained.ranker, directory / file)
                 _write_predictions(
                     directory / "predictions" / f"{name}-seed{seed}.parquet", data.rows["test"], results.test[name][-1]
                 )
@@ -124,6 +136,7 @@ def _train_all(configs: dict[str, RankerConfig], data: RankingData, settings: Ra
         for name, by_seed in results.trained.items()
     }
     write_json(directory / "curves.json", curves)
+    earlier.save(directory)
     return results
 
 

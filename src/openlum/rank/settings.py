@@ -163,6 +163,11 @@ class RankSettings(Settings):
             return self.knowledge.matching
         return self.knowledge.late_fusion or knowledge_input == "vectors"
 
+    def of_training(self, architecture: str, with_knowledge: bool) -> dict[str, Any]:
+        """Return everything in these settings that the training of one ranker depends on, for a key."""
+        unused = {"rankers", "seeds"} | (set() if with_knowledge else {"knowledge"})
+        return self.model_dump(exclude=unused) | RANKERS.sources([architecture])
+
     @field_validator("options")
     @classmethod
     def _check_options(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
