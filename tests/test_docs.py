@@ -1,7 +1,8 @@
 """Every snippet of README and the docs works: what a page shows is run, in the order of the page, and gives what the page shows.
 
-Snippets run beside a small copy of what `make demo` writes (`runs/market`) and the log of a shop. Figures differ from the page's,
-which are of the whole demo, so an output is compared in its form: the same keys, the same number of things, the same words.
+Snippets run beside a small copy of what `make demo` writes (`runs/market`) and the log of a shop, with small models. Figures
+differ from the page's, which are of the whole demo, so an output is compared in its form: the same keys, the same number of
+things, the same words.
 """
 
 import ast
@@ -36,6 +37,12 @@ NOT_RUN = {
     "lum prepare data/": "reads what the lines that are not run write",
 }
 """How a command line begins that is not run, only checked for its options, and why."""
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {"width": 16, "layers": 1, "heads": 2},
+    "pretrain": {"epochs": 1},
+    "rank": {"seeds": [0, 1], "max_epochs": 1},
+}
+"""Settings of the experiments on the pages and of the commands of single steps, unless the page has others, to save time."""
 SHELL = ("make ", "pip ", "source ", "python ", "git ")
 """Lines of a shell that other tests cover: targets of the Makefile, the wheel, the examples."""
 
@@ -186,16 +193,28 @@ def load_yaml(snippet: Snippet) -> None:
         return
     file.write_text(snippet.text, encoding="utf-8")
     load_settings(file, kind)
+    if kind is Experiment:
+        small = {section: keys | content.get(section, {}) for section, keys in SMALL.items()}
+        file.write_text(yaml.safe_dump(content | small), encoding="utf-8")
 
 
 def run_line(line: str, snippet: Snippet) -> None:
     """Run a command of `lum`, unless it is one of `NOT_RUN`."""
     if line.startswith("lum"):
         if not any(line.startswith(begin) for begin in NOT_RUN) and line != "lum":
-            done = CliRunner().invoke(app, shlex.split(line)[1:])
+            done = CliRunner().invoke(app, [*shlex.split(line)[1:], *small_settings(line)])
             assert done.exit_code == 0, f"{snippet}: '{line}': {done.output}{done.exception!r}"
     else:
         assert line.startswith(SHELL), f"{snippet}: no rule for '{line}'"
+
+
+def small_settings(line: str) -> list[str]:
+    """Return the options that set `SMALL` for a single step; none if the step reads an experiment file, which has them."""
+    sections = {"pretrain": ("model", "pretrain"), "rank": ("rank",)}.get(line.split()[1], ())
+    if "--config" in line:
+        return []
+    values = [f"{section}.{key}={value}" for section in sections for key, value in SMALL[section].items()]
+    return [word for value in values for word in ("--set", value)]
 
 
 @pytest.mark.parametrize("line", LUM)
