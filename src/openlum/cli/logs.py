@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Column, Table
@@ -70,34 +70,57 @@ def data(
     console.print(f"schema: {schema}", soft_wrap=True)
 
 
+World = Literal["market", "shop", "news", "travel"]
+
+
 @app.command()
 def market(
-    users: Annotated[int, typer.Option(parser=_whole_number, metavar="NUMBER", help="Number of users.")],
-    events: Annotated[
-        int,
+    out: Out,
+    world: Annotated[
+        World,
+        typer.Option(
+            help="Kind of log. market: lists of items with clicks and skips. shop: few events per user, many items. news: "
+            "articles that live for hours. travel: lists of hotels, where most clicks repeat."
+        ),
+    ] = "market",
+    users: Annotated[
+        int | None,
         typer.Option(
             parser=_whole_number,
             metavar="NUMBER",
-            help="Approximate number of events. A user has sessions, a session shows up to 8 items, and each shown item is an "
-            "event. With few users the number may differ much; the exact number is printed at the end.",
+            help="Number of users.",
+            show_default="1000; shop 6000, news 2000, travel 1500",
         ),
-    ],
-    out: Out,
+    ] = None,
+    events: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole_number,
+            metavar="NUMBER",
+            help="Approximate number of events. In market and travel, every shown item is an event; in shop and news, only "
+            "those that were taken or clicked. With few users the number may differ much; the exact number is printed at "
+            "the end.",
+            show_default="in proportion to the users: 100 for each user; shop 7, news 14, travel 110",
+        ),
+    ] = None,
     items: Annotated[
         int | None,
         typer.Option(
             parser=_whole_number,
             metavar="NUMBER",
             help="Number of items, at least 100.",
-            show_default="half as many as users, at least 1500",
+            show_default="half as many as users, at least 1500; shop 12000, news 2200, travel 1200",
         ),
     ] = None,
     days: Annotated[
-        int,
+        int | None,
         typer.Option(
-            parser=_whole_number, metavar="NUMBER", help="Number of days of the log, which begins on 2025-01-01."
+            parser=_whole_number,
+            metavar="NUMBER",
+            help="Number of days of the log, which begins on 2025-01-01.",
+            show_default="60; shop 360, news 10, travel 120",
         ),
-    ] = 60,
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the simulation. The same sizes and seed give the same files, byte for byte.")
     ] = 0,
@@ -106,7 +129,7 @@ def market(
         typer.Option(help="Number of processes. The files do not depend on it.", show_default="one per core"),
     ] = None,
 ) -> None:
-    """Simulate a marketplace of any size and write its event log, impressions, items, users and schema.
+    """Simulate a marketplace or another world, and write its event log, impressions, items, users and schema.
 
     Numbers may be written as 1e6. Memory does not grow with the log.
 
@@ -115,12 +138,16 @@ def market(
         lum market --users 1000 --events 1e5 --out data/market
 
         lum market --users 1e6 --events 1e8 --items 5e5 --out data/market-100m
+
+        lum market --world news --out data/news
+
+        lum market --world travel --users 500 --seed 3 --out data/travel
     """
     from openlum.capacity import available_cores
-    from openlum.sources.market.settings import market_of_size
+    from openlum.sources.market.settings import world_of_size
     from openlum.sources.market.write import market_figures, write_market
 
-    settings = market_of_size(users, events, items, days, seed)
+    settings = world_of_size(world, users, events, items, days, seed)
     start = time.monotonic()
     schema = write_market(settings, out, available_cores() if processes is None else processes)
     per_minute = 60 / (time.monotonic() - start)
@@ -130,7 +157,7 @@ def market(
             "users": figures.users,
             "items": figures.items,
             "events": figures.events,
-            "impressions": figures.events,
+            "impressions": figures.impressions,
             "click rate": figures.click_rate,
             "events per minute": int(figures.events * per_minute),
         }

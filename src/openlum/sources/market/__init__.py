@@ -1,1 +1,1 @@
-"""A simulated marketplace with known click probabilities."""
+"""A simulated marketplace and other simulated worlds, with known click probabilities."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openlum.sources.market.draws import DAY, different_items, session_times
 from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.world import AGE_GROUPS, CITIES, TOPICS, World, direction, unit
 
@@ -16,9 +17,6 @@ HOME, SEARCH, CART = range(3)
 SCENARIO_SHARE = np.array([0.55, 0.30, 0.15])
 # How the slots of each scenario's slate are filled: with popular items, random items, or items of the session's topics.
 SLOT_SHARE = np.array([[0.25, 0.25, 0.50], [0.15, 0.25, 0.60], [0.20, 0.25, 0.55]])
-
-START = 1_735_689_600  # 2025-01-01, UTC
-DAY = 86_400
 
 # The logit of a click is the intercept of the scenario plus the terms below.
 INTERCEPT = np.array([-3.0, -3.4, -3.2])
@@ -157,7 +155,7 @@ def simulate_users(
 ) -> tuple[Population, Slates]:
     """Simulate all sessions of `count` users and return the users and the rows of the log."""
     population = Population.draw(world, count, settings.interests, rng)
-    time, sessions = _session_times(settings, count, rng)
+    time, sessions = session_times(settings.sessions, settings.days, count, rng)
     parts = []
     for step in range(int(sessions.max())):
         active = np.flatnonzero(sessions > step)
@@ -168,23 +166,6 @@ def simulate_users(
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Slates.__dataclass_fields__}
     order = np.argsort(columns["user"], kind="stable")  # the rows of a user are ordered by time and position already
     return population, Slates(**{name: column[order] for name, column in columns.items()})
-
-
-def _session_times(settings: MarketSettings, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the times of each user's sessions (n, largest number of sessions) and the numbers of sessions (n,).
-
-    The times of a user ascend and are all different. Sessions are spread over the days; most are around noon and in the
-    evening.
-    """
-    extra = settings.sessions - 1
-    sessions = 1 + rng.poisson(rng.gamma(2.0, extra / 2, count))
-    shape = (count, int(sessions.max()))
-    hour = np.where(rng.random(shape) < 0.4, rng.normal(12.0, 2.5, shape), rng.normal(20.0, 2.0, shape)) % 24
-    second = (hour * 3600).astype(np.int64) + DAY * rng.integers(settings.days, size=shape)
-    second[np.arange(shape[1]) >= sessions[:, None]] = 2 * settings.days * DAY  # no session: these times are not used
-    second.sort(axis=1)
-    rank = np.arange(shape[1])
-    return START + np.maximum.accumulate(second - rank, axis=1) + rank, sessions
 
 
 def _simulate_sessions(
@@ -242,12 +223,7 @@ def _fill_slots(
     topic = np.where(popular, -1, np.take_along_axis(intent.topic, interest, axis=1))
     item = world.popular_items(rng, topic)
     item = np.where(random & ~popular, rng.integers(len(world.topic), size=shape), item)
-    order = np.argsort(item, axis=1, kind="stable")
-    ascending = np.take_along_axis(item, order, axis=1)
-    repeated = np.zeros(shape, bool)
-    np.put_along_axis(repeated, order[:, 1:], ascending[:, 1:] == ascending[:, :-1], axis=1)
-    first = np.argsort(repeated, axis=1, kind="stable")[:, :slate]
-    return np.take_along_axis(item, first, axis=1), ~np.take_along_axis(repeated, first, axis=1)
+    return different_items(item, slate)
 
 
 def _draw_interests(world: World, topic: np.ndarray, rng: np.random.Generator) -> np.ndarray:

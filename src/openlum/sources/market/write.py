@@ -1,8 +1,9 @@
-"""The log of the simulated marketplace: events and impressions with known click probabilities.
+"""The log of a simulated world: events and impressions with known click probabilities.
 
-Users have hidden interests that drift (`users.py`). A user comes in sessions. Each session has one scenario, which gives
-more weight to some of the interests, and shows a slate of items. The true probability of each click is written to
-`truth.parquet`. Only the evaluation reads `truth.parquet`: its ranking is the *oracle*, which no model can beat.
+In the marketplace, users have hidden interests that drift (`users.py`). A user comes in sessions. Each session has one
+scenario, which gives more weight to some of the interests, and shows a slate of items. The other worlds are in files of
+their own: `shop.py`, `news.py` and `travel.py`. The true probability of each click is written to `truth.parquet`. Only
+the evaluation reads `truth.parquet`: its ranking is the *oracle*, which no model can beat.
 
 The log is written in chunks of users, so memory does not grow with the log. Several processes may simulate the chunks,
 but one process writes them in order, so the number of processes does not change the files.
@@ -18,7 +19,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,25 +27,24 @@ from openlum.artefact.directory import files_of, whole_directory
 from openlum.capacity import check_space
 from openlum.console import new_console, tracked
 from openlum.errors import InputError
-from openlum.sources.market.settings import MarketSettings
-from openlum.sources.market.tables import SCHEMA, item_table, log_tables, user_table
-from openlum.sources.market.users import simulate_users
-from openlum.sources.market.world import World
+from openlum.sources.market.settings import MarketSettings, WorldSettings
+from openlum.sources.market.worlds import draw_world, most_events, world_kind
 
 BYTES_PER_EVENT = 15
 """Least disk space of an event with its impression and its click probability."""
 
 
-def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) -> Path:
-    """Simulate a marketplace, write its log to a directory and return its schema file.
+def write_market(settings: MarketSettings | WorldSettings, out: str | Path, processes: int = 1) -> Path:
+    """Simulate a marketplace or another world, write its log to a directory and return its schema file.
 
     The directory appears complete or not at all.
 
-    Writes `events.parquet`, `impressions.parquet`, `items.parquet`, `users.parquet`, `schema.yaml`, and `truth.parquet`
-    (row id of the impression, true click probability), which the schema does not name.
+    Writes `events.parquet`, `impressions.parquet`, `items.parquet`, `schema.yaml`, and `truth.parquet` (row id of the
+    impression, true click probability), which the schema does not name. The marketplace and `travel` also have
+    `users.parquet`.
 
     Args:
-        settings: size of the marketplace, behaviour of its users, and seed.
+        settings: size of the marketplace, behaviour of its users, and seed; or kind and size of another world.
         out: the directory. An existing directory is replaced.
         processes: how many processes simulate users. More than one are started with "spawn", so a script that calls this
             function needs `if __name__ == "__main__":` around the call.
@@ -61,29 +60,30 @@ def write_market(settings: MarketSettings, out: str | Path, processes: int = 1) 
     """
     if processes < 1:
         raise InputError(f"--processes {processes}: expected at least 1")
-    events = settings.users * settings.sessions * settings.slate
-    check_space(Path(out), BYTES_PER_EVENT * events, f"a market of up to {events:,.0f} events")
-    world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
+    events = most_events(settings)
+    check_space(Path(out), BYTES_PER_EVENT * events, f"a log of up to {events:,.0f} events")
+    kind, world = world_kind(settings), draw_world(settings)
     starts = range(0, settings.users, settings.users_per_chunk)
     with whole_directory(out, "log") as draft:
-        pq.write_table(item_table(world), draft / "items.parquet")
-        (draft / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
+        pq.write_table(kind.item_table(world), draft / "items.parquet")
+        (draft / "schema.yaml").write_text(kind.schema, encoding="utf-8")
         with ExitStack() as stack:
             if processes > 1 and len(starts) > 1:
                 chunks = stack.enter_context(_simulate_in_processes(settings, starts, min(processes, len(starts))))
             else:
-                chunks = (_simulate_chunk(settings, world, first) for first in starts)
+                chunks = (kind.simulate_chunk(settings, world, first) for first in starts)
             writers: dict[str, pq.ParquetWriter] = {}
-            rows = 0
+            next_id = {"row": 0, "request_id": 0}  # the ids of every chunk begin at 0
             for tables in tracked(chunks, "simulating users", len(starts), new_console(stderr=True)):
                 for name, table in tables.items():
-                    if "row" in table.column_names:  # the row ids of every chunk begin at 0
-                        index = table.column_names.index("row")
-                        table = table.set_column(index, "row", pc.add(table["row"], rows))
+                    for id_column in next_id.keys() & set(table.column_names):
+                        index = table.column_names.index(id_column)
+                        table = table.set_column(index, id_column, pc.add(table[id_column], next_id[id_column]))
                     if name not in writers:
                         writers[name] = stack.enter_context(pq.ParquetWriter(draft / f"{name}.parquet", table.schema))
                     writers[name].write_table(table)
-                rows += len(tables["events"])
+                for id_column in next_id.keys() & set(tables["impressions"].column_names):
+                    next_id[id_column] += pc.max(tables["impressions"][id_column]).as_py() + 1
     return Path(out) / "schema.yaml"
 
 
@@ -96,7 +96,9 @@ class MarketFigures:
     items: int
     """Number of items."""
     events: int
-    """Number of events, which is also the number of impressions."""
+    """Number of events."""
+    impressions: int
+    """Number of impressions."""
     click_rate: float
     """Fraction of the impressions that were clicked."""
     sizes: dict[str, int]
@@ -105,22 +107,20 @@ class MarketFigures:
 
 def market_figures(directory: Path) -> MarketFigures:
     """Return the counts of a directory that `write_market` wrote. Only one row group at a time is in memory."""
-    rows = {name: pq.read_metadata(directory / f"{name}.parquet").num_rows for name in ("users", "items", "events")}
+    rows = {
+        name: pq.read_metadata(directory / f"{name}.parquet").num_rows for name in ("items", "events", "impressions")
+    }
+    users = clicks = 0
     with pq.ParquetFile(directory / "impressions.parquet") as file:
-        clicks = sum(pc.sum(batch["label"]).as_py() for batch in file.iter_batches(columns=["label"]))
-    return MarketFigures(**rows, click_rate=clicks / rows["events"], sizes=files_of(directory))
-
-
-def _simulate_chunk(settings: MarketSettings, world: World, first: int) -> dict[str, pa.Table]:
-    """Return the tables of the chunk of users that begins at `first`; row ids begin at 0."""
-    count = min(settings.users_per_chunk, settings.users - first)
-    population, slates = simulate_users(settings, world, count, np.random.default_rng([settings.seed, 1, first]))
-    return log_tables(slates, first) | {"users": user_table(population.age, population.city, first)}
+        for batch in file.iter_batches(columns=["user_id", "label"]):
+            users = max(users, pc.max(batch["user_id"]).as_py())  # users are numbered from 1, and each has impressions
+            clicks += pc.sum(batch["label"]).as_py()
+    return MarketFigures(users=users, **rows, click_rate=clicks / rows["impressions"], sizes=files_of(directory))
 
 
 @contextmanager
 def _simulate_in_processes(
-    settings: MarketSettings, starts: range, processes: int
+    settings: MarketSettings | WorldSettings, starts: range, processes: int
 ) -> Iterator[Iterator[dict[str, pa.Table]]]:
     """Yield an iterator over the chunks in order. The processes take turns; each holds one chunk until it is received."""
     context = multiprocessing.get_context("spawn")
@@ -145,12 +145,12 @@ def _simulate_in_processes(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _send_chunks(settings: MarketSettings, starts: range, sender: Connection) -> None:
+def _send_chunks(settings: MarketSettings | WorldSettings, starts: range, sender: Connection) -> None:
     """Simulate the chunks of users that begin at `starts` and send their tables. Runs in a process of its own."""
-    world = World.draw(settings.items, np.random.default_rng([settings.seed, 0]))
+    kind, world = world_kind(settings), draw_world(settings)
     try:
         for first in starts:
-            sender.send(_simulate_chunk(settings, world, first))
+            sender.send(kind.simulate_chunk(settings, world, first))
     except BrokenPipeError:
         return  # the receiving process has ended
 
