@@ -60,6 +60,8 @@ def fill_zero_weights(model: LargeUserModel) -> None:
             "last.weight"
         ):  # its input is long: with a larger std, the last event would hide the condition
             torch.nn.init.normal_(parameter, std=0.05)
+        elif name.endswith("choices.weight"):  # copies would otherwise not depend on the question
+            torch.nn.init.normal_(parameter, std=0.1)
 
 
 def small_model(encoder: Literal["transformer", "hstu"], time_fields: Sequence[TimeField] = ()) -> LargeUserModel:

@@ -30,6 +30,30 @@ def test_full_softmax_equals_cross_entropy_with_its_gradient(monkeypatch: pytest
         torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
 
 
+def test_copies_add_to_the_weights_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss with copies equals the cross-entropy over the catalogue and a further column of copies, with its gradient."""
+    monkeypatch.setattr(losses_module, "MAX_LOGITS", 200)  # several chunks
+    torch.manual_seed(0)
+    o, e = torch.randn(150, 5, requires_grad=True), torch.randn(20, 5, requires_grad=True)
+    target = torch.randint(1, 20, (150,))
+    copied = torch.randn(150, requires_grad=True)
+    other = torch.randn(150, requires_grad=True)  # copies of other items
+    scale = torch.tensor(3.0)
+    all_copied = torch.logaddexp(copied, other)
+    loss = full_softmax_loss(o, e, target, scale, copied, all_copied)
+    logits = scale * o @ e[1:].T
+    weights = torch.cat([logits, copied[:, None], other[:, None]], 1).softmax(1)
+    plain = -torch.log(weights.gather(1, target[:, None] - 1)[:, 0] + weights[:, -2]).mean()
+    torch.testing.assert_close(loss, plain)
+    inputs = (o, e, copied, other)
+    expected = torch.autograd.grad(plain, inputs, retain_graph=True)
+    for gradient, own in zip(torch.autograd.grad(loss, inputs), expected, strict=True):
+        torch.testing.assert_close(gradient, own, atol=1e-6, rtol=1e-4)
+    candidates = torch.arange(1, 20), torch.zeros(19)
+    sampled = sampled_softmax_loss(o, e[1:], candidates, target - 1, scale, copied, torch.logaddexp(copied, other))
+    torch.testing.assert_close(sampled, plain)
+
+
 def test_sampled_softmax_equals_a_value_computed_by_hand() -> None:
     """The positive has the similarity 1. One negative has 0 and is drawn with probability 1/2, so it counts twice."""
     e = torch.tensor([[1.0, 0.0], [0.0, 1.0]])

@@ -40,7 +40,8 @@ def outputs(trainer: Trainer, history: History, monkeypatch: pytest.MonkeyPatch)
 
     def record(*arguments):
         answers, logits = answer_and_predict_feedback(*arguments)
-        recorded.extend(output.unflatten(0, (len(history.item), -1)) for output in (*answers, *logits))
+        vectors = [answer.vectors for answer in answers]
+        recorded.extend(output.unflatten(0, (len(history.item), -1)) for output in (*vectors, *logits))
         return answers, logits
 
     with monkeypatch.context() as patch:

@@ -116,7 +116,8 @@ class Questions:
     prefix: Tensor
     """(Q,) int64: how many of the user's events in the batch the question may see."""
     item: Tensor | None = None
-    """(Q,) int64: the id of the item whose feedback the question predicts; None for questions that search for items."""
+    """(Q,) int64: the id of the item whose feedback the question predicts. A question that searches for items may have one too:
+    the item whose copy score is wanted."""
 
     def to(self, device: torch.device) -> "Questions":
         """Return the questions on a device. `user_index` stays on the CPU."""

@@ -22,7 +22,7 @@ from openlum.errors import InputError
 from openlum.model import raw_values
 from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
-from openlum.model.network import Network
+from openlum.model.network import Answers, Network
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
 from openlum.model.raw_values import BATCH_SIZE
@@ -112,6 +112,10 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Return the answers to questions, (Q, E), of unit length (the group query)."""
         return self.network.answer_questions(state, questions)
 
+    def score_items(self, state: HistoryState, questions: Questions, items: Tensor) -> Tensor:
+        """Return the scores of all items for questions, (Q, V). See `Network.score_items`."""
+        return self.network.score_items(state, questions, items)
+
     def predict_feedback_logits(
         self, state: HistoryState, questions: Questions, items: Tensor | None = None
     ) -> list[Tensor]:
@@ -124,7 +128,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         item_questions: Sequence[Questions],
         feedback_questions: Questions,
         items: Tensor | None = None,
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    ) -> tuple[list[Answers], list[Tensor]]:
         """Return answers and feedback logits in one pass. See `Network.answer_and_predict_feedback`."""
         return self.network.answer_and_predict_feedback(state, item_questions, feedback_questions, items)
 

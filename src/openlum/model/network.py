@@ -13,16 +13,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openlum.data.item_activity import ACTIVITY
 from openlum.model.batch import Fields, History, Questions, erase_fields
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.initialisation import log_scale, zero_
-from openlum.model.plan import ExtensionPlan
+from openlum.model.plan import ExtensionPlan, QuestionPlan
+from openlum.model.pointer import MATCH_WIDTH, Copies, Pointed, Pointer, add_copies
 from openlum.model.settings import ModelConfig
-from openlum.model.state import HistoryState
+from openlum.model.state import HistoryState, PointerState
 from openlum.model.user_encoder import UserEncoder
 
 LARGEST_SCALE = 100.0
 """Upper limit of the inverse temperatures."""
+
+
+class Answers(NamedTuple):
+    """The answers to questions that search for items.
+
+    An item of embedding e has the logit `log(exp(scale o e) + exp(copied))`: it is generated from the answer o, or copied from
+    the history.
+    """
+
+    vectors: Tensor
+    """(Q, E), of unit length."""
+    copied: Tensor
+    """(Q,) copy score of the question's item, about `NO_COPY` if the history does not have it or the question has no item."""
+    all_copied: Tensor
+    """(Q,) logarithm of the summed weights of all events."""
+    outputs: Tensor
+    """(Q, D) outputs of the user encoder, for `Network.copies`."""
 
 
 class Outputs(NamedTuple):
@@ -30,8 +49,8 @@ class Outputs(NamedTuple):
 
     items: Tensor
     """(C, E) embeddings of the candidates, of unit length."""
-    answers: list[Tensor]
-    """For each group of questions that search for items: (Q, E), of unit length."""
+    answers: list[Answers]
+    """For each group of questions that search for items."""
     feedback_logits: list[Tensor]
     """For each of `config.feedback_targets`: (Q, R)."""
     scales: dict[str, Tensor]
@@ -44,6 +63,9 @@ class Network(nn.Module):
     Training calls the module itself (`forward`), once a step. No branch of the methods depends on the values of tensors, and
     every parameter gets a gradient in every step, also if there is no question. So all ranks of a parallel training do the same.
     """
+
+    activity_weights: Tensor
+    """(A,): the activity of an item, times these weights, is added to its score."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -68,6 +90,8 @@ class Network(nn.Module):
             _feedback_head(settings.width, spec.size - 1) for spec in config.feedback_targets
         )
         self.log_scale = nn.ParameterDict({kind: log_scale() for kind in ("item", "feedback")})
+        self.pointer = Pointer(settings)
+        self.register_buffer("activity_weights", torch.zeros(len(ACTIVITY)))
 
     @property
     def device(self) -> torch.device:
@@ -119,10 +143,10 @@ class Network(nn.Module):
             history: of B users.
             items: (L, E) embeddings of the history's items, if they are computed already.
         """
-        condition, item, last_event = self._event_tokens(history, items)
+        condition, item, last_event, pointer = self._event_tokens(history, items)
         tokens = _interleave(condition + _previous_rows(last_event, history.offsets), item)
         state = self.user_encoder.encode_history(tokens, 2 * history.offsets, with_output=False)[1]
-        return HistoryState(state, last_event)
+        return HistoryState(state, last_event, pointer)
 
     def extend_history(self, state: HistoryState, history: History) -> HistoryState:
         """Return the state of histories with further events. It equals the state of the longer histories, except for rounding.
@@ -131,19 +155,52 @@ class Network(nn.Module):
             state: of the histories of B users.
             history: the further events of the same B users. A user may have none.
         """
-        condition, item, last_event = self._event_tokens(history)
+        condition, item, last_event, pointer = self._event_tokens(history)
         plan = ExtensionPlan(state.encoder.offsets, 2 * history.offsets, item.device)
         # Every event has two tokens, so the indices of events follow from those of condition tokens.
-        last_events = torch.cat([state.last_event, last_event]).index_select(0, plan.rows[::2] // 2)
+        event_rows = plan.rows[::2] // 2
+        last_events = torch.cat([state.last_event, last_event]).index_select(0, event_rows)
+        pointers = {
+            name: torch.cat([x, pointer[name]]).index_select(0, event_rows) for name, x in state.pointer.items()
+        }
         before = (plan.new_rows[::2] // 2 - 1).clamp(min=0)  # index of the event before each new event
         is_first = plan.questions.positions[::2] == 0
         previous = last_events.index_select(0, before).masked_fill(is_first[:, None], 0.0)
         encoder = self.user_encoder.extend_history(state.encoder, _interleave(condition + previous, item), plan)
-        return HistoryState(encoder, last_events)
+        return HistoryState(encoder, last_events, pointers)
 
     def answer_questions(self, state: HistoryState, questions: Questions) -> Tensor:
         """Return the answers to questions, (Q, E), of unit length (the group query)."""
-        return self._to_item_space(self._group_query(state, [(questions, self._question_token(state, questions))])[0])
+        return self.answer(state, questions).vectors
+
+    def answer(self, state: HistoryState, questions: Questions) -> Answers:
+        """Return the answers to questions with their copy scores, for `similarity` and `copies`."""
+        outputs, copied = self._group_query(state, [(questions, self._question_token(state, questions))])
+        return self._answers(outputs[0], copied[0])
+
+    def similarity(self, answers: Answers, items: Tensor) -> Tensor:
+        """Return the score, (Q,), of each question's item, whose embeddings are (Q, E), as `score_items` does."""
+        scale = self.scale("item")
+        return torch.logaddexp(scale * (answers.vectors * items).sum(-1), answers.copied) / scale
+
+    def score_items(self, state: HistoryState, questions: Questions, items: Tensor) -> Tensor:
+        """Return the scores of all items for questions, (Q, V): cosines with the answer, and more for items of the history.
+
+        Args:
+            state: of the histories.
+            questions: that search for items.
+            items: (V, E) embeddings of all items, of unit length.
+        """
+        answers, scale = self.answer(state, questions), self.scale("item")
+        logits = scale * (answers.vectors @ items.T)
+        add_copies(logits, self.copies(state, questions, answers))
+        return logits / scale
+
+    def copies(self, state: HistoryState, questions: Questions, answers: Answers) -> Copies:
+        """Return the copy scores of all events that questions see; `pointer.add_copies` adds them to logits of all items."""
+        plan = QuestionPlan(state.offsets, questions.user_index, questions.prefix)
+        copies = self.pointer.copies(answers.outputs[plan.order], state.pointer, plan)
+        return copies._replace(question=plan.order[copies.question])
 
     def predict_feedback_logits(
         self, state: HistoryState, questions: Questions, items: Tensor | None = None
@@ -169,8 +226,8 @@ class Network(nn.Module):
         item_questions: Sequence[Questions],
         feedback_questions: Questions,
         items: Tensor | None = None,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the results of `answer_questions` and `predict_feedback_logits`. One common pass costs less than two passes.
+    ) -> tuple[list[Answers], list[Tensor]]:
+        """Return the results of `answer` and `predict_feedback_logits`. One common pass costs less than two passes.
 
         Args:
             state: of the histories.
@@ -179,7 +236,7 @@ class Network(nn.Module):
             items: (Q, E) embeddings of the items of `feedback_questions`, if they are computed already.
 
         Returns:
-            The answers to each group, (Q, E), and the logits of each of `config.feedback_targets`, (Q, R).
+            The answers to each group, and the logits of each of `config.feedback_targets`, (Q, R).
         """
         assert feedback_questions.item is not None
         if not self.config.feedback:
@@ -190,22 +247,37 @@ class Network(nn.Module):
         item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
         groups = [(group, self._question_token(state, group)) for group in item_questions]
         feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
-        groups.append((feedback_questions, feedback_token))
-        *outputs, feedback_output = self._group_query(state, groups)
-        logits = [head(torch.cat([feedback_output, item], 1)) for head in self.feedback_heads]
-        return [self._to_item_space(output) for output in outputs], logits
+        outputs, pointed = self._group_query(state, [*groups, (feedback_questions, feedback_token)])
+        inputs = torch.cat([outputs[-1], item, pointed[-1].matches], 1)
+        answers = [self._answers(*group) for group in zip(outputs[:-1], pointed[:-1], strict=True)]
+        return answers, [head(inputs) for head in self.feedback_heads]
 
-    def _group_query(self, state: HistoryState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
-        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories."""
+    def _group_query(
+        self, state: HistoryState, groups: list[tuple[Questions, Tensor]]
+    ) -> tuple[list[Tensor], list[Pointed]]:
+        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories, and what the
+        questions see of single events."""
         user_index, prefix = (
             torch.cat([getattr(questions, name) for questions, _ in groups]) for name in ("user_index", "prefix")
         )
         tokens = torch.cat([token for _, token in groups])
+        no_item = torch.zeros_like(prefix)
+        sizes = [len(token) for _, token in groups]
+        items = [
+            blank if questions.item is None else questions.item
+            for (questions, _), blank in zip(groups, no_item.split(sizes), strict=True)
+        ]
         output = self.user_encoder.answer_questions(state.encoder, tokens, user_index, 2 * prefix)
-        return list(output.split([len(token) for _, token in groups]))
+        plan = QuestionPlan(state.offsets, user_index, prefix)
+        pointed = self.pointer(output[plan.order], torch.cat(items)[plan.order], state.pointer, plan)
+        by_group = zip(*(part[plan.inverse_order].split(sizes) for part in pointed), strict=True)
+        return list(output.split(sizes)), [Pointed(*parts) for parts in by_group]
 
-    def _event_tokens(self, history: History, items: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return for events: condition tokens without their last event, item tokens, and `HistoryState.last_event`, (L, D) each.
+    def _event_tokens(
+        self, history: History, items: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, PointerState]:
+        """Return for events: condition tokens without their last event, item tokens, and `HistoryState.last_event`, (L, D) each,
+        and `HistoryState.pointer`.
 
         `items` is as in `encode_history`.
         """
@@ -214,7 +286,7 @@ class Network(nn.Module):
         # The token of an item also carries its condition. Otherwise the first layer's attention would have to find the condition.
         item = item + self.shortcut(condition)
         # The token of a question carries the last event. Otherwise the first layer's attention would have nothing to search for.
-        return condition, item, self.last(item)
+        return condition, item, self.last(item), self.pointer.remember(history.item, item)
 
     def _condition_token(self, condition: Fields, n: int) -> Tensor:
         """Return the tokens (n, D) of the condition fields of n conditions."""
@@ -227,13 +299,14 @@ class Network(nn.Module):
         row = torch.where(questions.prefix > 0, begin + questions.prefix, 0)
         return token + F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
 
-    def _to_item_space(self, output: Tensor) -> Tensor:
-        return F.normalize(self.head(output), dim=-1)
+    def _answers(self, output: Tensor, pointed: Pointed) -> Answers:
+        return Answers(F.normalize(self.head(output), dim=-1), pointed.matched, pointed.total, output)
 
 
 def _feedback_head(width: int, values: int) -> nn.Sequential:
-    """Return the head from outputs of questions and tokens of their items, (Q, 2 D), to logits of feedback values, (Q, R)."""
-    return nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, values))
+    """Return the head to logits of feedback values, (Q, R), from the outputs of questions and the tokens of their items, (Q, D)
+    each, and `Pointed.matches`."""
+    return nn.Sequential(nn.Linear(2 * width + MATCH_WIDTH, width), nn.ReLU(), nn.Linear(width, values))
 
 
 def _interleave(condition: Tensor, item: Tensor) -> Tensor:

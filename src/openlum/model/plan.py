@@ -39,6 +39,7 @@ class PaddedGroups:
         row_index = torch.cat(row_indices)  # (G,): the row that each padded row holds
         unpadded = torch.cat(row_masks).nonzero().squeeze(1)
         padded_index = unpadded[row_index[unpadded].argsort()]  # (T,): the padded row that holds each row
+        self._row_masks = [mask.unflatten(0, shape) for mask, shape in zip(row_masks[1:], self.shapes, strict=True)]
         self.row_index = row_index.clamp_(max=max(sum(sizes) - 1, 0)).to(device)
         self.padded_index = padded_index.to(device)
 
@@ -48,6 +49,10 @@ class PaddedGroups:
             return [x.new_zeros(b, x.shape[1], n, x.shape[2]) for b, n in self.shapes]
         rows = x.index_select(0, self.row_index).split([b * n for b, n in self.shapes])
         return [group.unflatten(0, shape).transpose(1, 2) for group, shape in zip(rows, self.shapes, strict=True)]
+
+    def masks(self) -> list[Tensor]:
+        """Return which padded rows hold a row, (b, 1, n, 1) bool for every group."""
+        return [mask[:, None, :, None].to(self.row_index.device) for mask in self._row_masks]
 
     def unpad(self, padded: list[Tensor]) -> Tensor:
         """Return (b, H, n, d) of every group as the rows (T, H, d) that `pad` was given."""

@@ -39,6 +39,7 @@ class Model(Protocol):
     def catalogue(self) -> Tensor: ...
     def encode_history(self, history: History) -> Any: ...
     def answer_questions(self, state: Any, questions: Questions) -> Tensor: ...
+    def score_items(self, state: Any, questions: Questions, items: Tensor) -> Tensor: ...
     def predict_feedback_logits(self, state: Any, questions: Questions) -> list[Tensor]: ...
 
 
@@ -83,7 +84,8 @@ def recommend(
     catalogue = model.catalogue()  # (V, E)
     recommendations: list[list[dict[str, Any]]] = []
     for batch in _batches(model, users, questions, batch_size):
-        similarity = torch.cat(_answers(model, batch)) @ catalogue.T  # (b, V)
+        questions_of_batch = _joined_questions([own.questions for own in batch.requests], batch.first_window)
+        similarity = model.score_items(batch.state, questions_of_batch.to(model.device), catalogue)  # (b, V)
         similarity[:, ~is_allowed] = -torch.inf
         for row, request, history in zip(similarity, batch.requests, users.histories[batch.users], strict=True):
             history_ids = model.processor.items.encode([event["item"] for event in list(history)[: request.prefix[0]]])

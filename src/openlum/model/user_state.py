@@ -239,7 +239,11 @@ class UserState:
             {name: tensors[f"block.{index}.{name}"].to(device) for name in block}
             for index, block in enumerate(self.history.encoder.blocks)
         ]
-        history = HistoryState(EncoderState(blocks, torch.tensor([0, 2 * events])), tensors["last_event"].to(device))
+        pointer = {
+            name: tensors["item" if name == "item" else f"pointer.{name}"].to(device) for name in self.history.pointer
+        }
+        encoder = EncoderState(blocks, torch.tensor([0, 2 * events]))
+        history = HistoryState(encoder, tensors["last_event"].to(device), pointer)
         previous, current = (None if time is None else int(time) for time in json.loads(metadata["earlier_times"]))
         return UserState(
             self.model,
@@ -267,4 +271,6 @@ def _tensors(history: HistoryState) -> dict[str, Tensor]:
     """Return the tensors of an encoded history by name."""
     blocks = enumerate(history.encoder.blocks)
     tensors = {f"block.{index}.{name}": tensor for index, block in blocks for name, tensor in block.items()}
+    # The items of the pointer are those of the state.
+    tensors |= {f"pointer.{name}": tensor for name, tensor in history.pointer.items() if name != "item"}
     return tensors | {"last_event": history.last_event}

@@ -94,9 +94,9 @@ class Objective:
         scale = outputs.scales["feedback"]
         # The first term gives every parameter a gradient, and so a state of the optimizer to resume from.
         contrast_loss = 0.0 * scale
-        for (spec, contrast_positions), o in zip(contrasts, outputs.answers[1:], strict=True):
+        for (spec, contrast_positions), answers in zip(contrasts, outputs.answers[1:], strict=True):
             value = (history.condition[spec.name][contrast_positions] - 1).to(device)
-            o = o.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
+            o = answers.vectors.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
             e = outputs.items[item_index[contrast_positions.to(device)]]
             contrast_loss = contrast_loss + feedback_contrast_loss(o, e, value, scale)
         return Losses(item_loss, contrast_loss, examples.loss(outputs.feedback_logits))
@@ -113,7 +113,7 @@ class Objective:
         if self.settings.question_blank:
             mask = torch.rand(len(positions)) < self.settings.question_blank
             condition = erase(condition, self.config.condition, {spec.name: mask for spec in self.config.condition})
-        return Questions(condition, user_index, positions - history.offsets[user_index])
+        return Questions(condition, user_index, positions - history.offsets[user_index], history.item[positions])
 
     def total(self, losses: Losses) -> Tensor:
         """Return the weighted sum of the losses, (), which training minimises and early stopping compares."""
@@ -131,11 +131,12 @@ class Objective:
             target_index: (n,) index of each next item in the candidates.
             events: number of events of the batch.
         """
-        o, scale = outputs.answers[0], outputs.scales["item"]
+        o, scale = outputs.answers[0].vectors, outputs.scales["item"]
+        copies = outputs.answers[0].copied, outputs.answers[0].all_copied
         if self.full_softmax:
-            return full_softmax_loss(o, outputs.items, target_index, scale)
+            return full_softmax_loss(o, outputs.items, target_index, scale, *copies)
         sample = candidates, self._log_probability(candidates.cpu(), events).to(candidates.device)
-        return sampled_softmax_loss(o, outputs.items, sample, target_index, scale)
+        return sampled_softmax_loss(o, outputs.items, sample, target_index, scale, *copies)
 
     def _contrast_positions(self, history: History) -> list[tuple[FieldSpec, Tensor]]:
         """Return each feedback field with the positions, (P,), of its contrast questions in the batch. There may be none."""

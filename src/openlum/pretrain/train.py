@@ -33,6 +33,7 @@ from openlum.data.sequences import Sequences
 from openlum.errors import InputError
 from openlum.model import History, LargeUserModel, ModelSettings, Processor, default_device
 from openlum.model.settings import TAKEN
+from openlum.pretrain.activity import set_activity_weights
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checks import check_events, check_pretraining
 from openlum.pretrain.initialization import build_model, load_initial_model
@@ -104,7 +105,7 @@ def pretrain(
         model = model.to(default_device())
         trainer = Trainer(model, dataset, settings, work)
         trainer.run()
-        summary = trainer.summary()
+        summary = trainer.summary() | {"activity": set_activity_weights(model, dataset, trainer.validation, settings)}
         with whole_directory(out, "model") as directory:
             model.save_pretrained(directory)
             write_card(directory, model, dataset.info, settings, summary)

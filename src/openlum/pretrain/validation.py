@@ -3,6 +3,7 @@
 Shapes: B users, N evaluated events of a batch, R values of a feedback field, E embedding width, V items.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +16,26 @@ from openlum.data.sequences import Sequences, join_sequences
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
 from openlum.model.losses import positions_per_chunk
+from openlum.model.pointer import Copies, add_copies
 from openlum.model.settings import TAKEN
 from openlum.pretrain.objective import feedback_contrast_questions, feedback_prediction_questions
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
 RECALL_AT = 10
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """Scores of items at evaluated events, by the question *any*."""
+
+    scores: Tensor
+    """(N, 1 + C) on the CPU: the item that was met, then the candidates."""
+    items: np.ndarray
+    """(N,) the items that were met."""
+    times: np.ndarray
+    """(N,) seconds since 1970."""
+    users: np.ndarray
+    """(N,) user ids."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +122,8 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
     model.eval()
     e = model.items()
     outputs: dict[str, list[Tensor]] = {}
-    first_span, generator = 0, torch.Generator().manual_seed(0)
-    for batch in batches(validation.spans, batch_events):
-        history = History.gather(validation.sequences, batch)
-        lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
-        event_number = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)  # in the user's events
-        first_evaluated = validation.first_evaluated[first_span : first_span + len(batch)]
-        evaluated = event_number >= np.repeat(first_evaluated, lengths)
-        first_span += len(batch)
-        positions = torch.from_numpy(np.flatnonzero(evaluated & (history.item.numpy() > 0)))
+    generator = torch.Generator().manual_seed(0)
+    for history, positions in _evaluated_batches(validation, batch_events):
         contrast = (
             validation.time_matched_negatives.questions(history, positions, 1, generator)
             if TAKEN in model.config.trained_feedback_targets
@@ -123,6 +132,54 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
         for name, values in _batch_outputs(model, e, history, positions, contrast).items():
             outputs.setdefault(name, []).append(values.cpu())
     return _metrics(model, {name: torch.cat(parts) for name, parts in outputs.items()})
+
+
+def _evaluated_batches(validation: ValidationSet, batch_events: int) -> Iterator[tuple[History, Tensor]]:
+    """Yield the histories of each batch, and the positions of its evaluated events, (N,)."""
+    first_span = 0
+    for batch in batches(validation.spans, batch_events):
+        history = History.gather(validation.sequences, batch)
+        lengths, offsets = np.diff(history.offsets), history.offsets.numpy()
+        event_number = np.arange(offsets[-1]) + np.repeat(batch.start - offsets[:-1], lengths)  # in the user's events
+        first_evaluated = validation.first_evaluated[first_span : first_span + len(batch)]
+        evaluated = event_number >= np.repeat(first_evaluated, lengths)
+        first_span += len(batch)
+        yield history, torch.from_numpy(np.flatnonzero(evaluated & (history.item.numpy() > 0)))
+
+
+@torch.inference_mode()
+def score_candidates(
+    model: LargeUserModel, validation: ValidationSet, batch_events: int, candidates: Tensor, events: int
+) -> ValidationScores:
+    """Return the scores of candidates at evaluated events.
+
+    Args:
+        model: that scores.
+        validation: the events; the spans are in random order.
+        batch_events: events of a batch.
+        candidates: (C,) item ids.
+        events: stop after this number of events.
+    """
+    model.eval()
+    e, sequences, config = model.items(), validation.sequences, model.config
+    user = np.repeat(sequences.user, np.diff(sequences.offsets))
+    scores, event_parts = [torch.empty(0, 1 + len(candidates))], [torch.empty(0, dtype=torch.int64)]
+    for history, positions in _evaluated_batches(validation, batch_events):
+        assert history.event_index is not None
+        questions = replace(
+            _item_questions(config, history, positions), condition=blank(config.condition, len(positions))
+        )
+        all_scores = model.score_items(model.encode_history(history.to(model.device)), questions.to(model.device), e)
+        own = history.item[positions, None]  # (n, 1)
+        ids = torch.cat([own, candidates.expand(len(own), -1)], 1).to(model.device)
+        scores.append(all_scores.gather(1, ids).cpu())
+        event_parts.append(history.event_index[positions])
+        if sum(map(len, event_parts)) >= events:
+            break
+    event = torch.cat(event_parts).numpy()
+    return ValidationScores(
+        torch.cat(scores), sequences.item[event].astype(np.int64), sequences.time[event], user[event]
+    )
 
 
 def _batch_outputs(
@@ -160,14 +217,16 @@ def _batch_outputs(
         state, [group.to(model.device) for group in questions], feedback_questions.to(model.device)
     )
     target, outputs = history.item[positions].to(model.device), {}
-    for name, o in zip(("", " any"), answers, strict=False):
-        outputs[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(o, e, target, model.network.scale("item"))
+    scale = model.network.scale("item")
+    for name, group, answer in zip(("", " any"), questions, answers, strict=False):
+        copies = model.network.copies(state, group.to(model.device), answer)
+        outputs[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(answer.vectors, e, target, scale, copies)
         if not name:
             outputs["item_loss"] = loss
-    for spec, o in zip(config.feedback, answers[2:], strict=True):
+    for spec, answer in zip(config.feedback, answers[2:], strict=True):
         mask = has_feedback[spec.name]
         outputs[f"value:{spec.name}"] = history.condition[spec.name][positions[mask]] - 1
-        o = o.unflatten(0, (int(mask.sum()), spec.size - 1))  # (n, R, E)
+        o = answer.vectors.unflatten(0, (int(mask.sum()), spec.size - 1))  # (n, R, E)
         similarity = (o @ e[target[mask.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
         outputs[f"score:{spec.name}"] = model.network.scale("feedback") * similarity
     for spec, logits in zip(config.trained_feedback_targets, feedback_logits, strict=False):
@@ -191,13 +250,14 @@ def _item_questions(config: ModelConfig, history: History, positions: Tensor) ->
     return Questions({name: field[positions] for name, field in history.condition.items()}, user_index, prefix)
 
 
-def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor, copies: Copies) -> tuple[Tensor, Tensor]:
     """Return whether the target is among the top items and its loss, (N,) each, for answers (N, E) and all items (V, E)."""
     recall, loss = [o.new_zeros(0)], [o.new_zeros(0)]
     chunk_size = positions_per_chunk(e)
-    for chunk, chunk_target in zip(o.split(chunk_size), target[:, None].split(chunk_size), strict=True):
-        logits = scale * (chunk @ e.T)  # (n, V)
-        logits[:, 0] = -torch.inf
+    for begin in range(0, len(o), chunk_size):
+        chunk_target = target[begin : begin + chunk_size, None]
+        logits = scale * (o[begin : begin + chunk_size] @ e.T)  # (n, V)
+        add_copies(logits, copies, begin)
         target_logit = logits.gather(1, chunk_target)
         recall.append(((logits > target_logit).sum(1) < RECALL_AT).float())
         loss.append(logits.logsumexp(1) - target_logit.squeeze(1))

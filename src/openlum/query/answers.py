@@ -48,7 +48,7 @@ def answer_impressions(
     questions: QuestionSet,
     settings: QuerySettings,
     items: Tensor,
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor]]:
     """Yield the answers for impressions, in batches. The impressions of one user are adjacent.
 
     Args:
@@ -60,7 +60,8 @@ def answer_impressions(
         items: (V, E) embeddings of the dataset's items.
 
     Yields:
-        Indices of impressions, (n,); their answers, (n, G, E), and feedback predictions, (n, J), on the CPU.
+        Indices of impressions, (n,); their answers, (n, G, E), similarities with the impressions' items, (n, G), and feedback
+        predictions, (n, J), on the CPU.
     """
     questions_per_row = len(questions) + settings.predict_feedback
     max_rows = max(2 * settings.batch_events // questions_per_row, 1)
@@ -77,22 +78,25 @@ def answer_impressions(
         state = model.encode_history(history)
         user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
         prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, batch_sizes))
+        item = torch.from_numpy(impressions.item[index].astype(np.int64))
         condition = to_tensors({name: values[index] for name, values in impressions.condition.items()})
         item_questions = Questions(
             questions.conditions(condition, len(index)),
             user_index.repeat_interleave(len(questions)),
             prefix.repeat_interleave(len(questions)),
+            item.repeat_interleave(len(questions)),
         ).to(model.device)
         if settings.predict_feedback and model.config.trained_feedback_targets:
-            item = torch.from_numpy(impressions.item[index].astype(np.int64))
             feedback_questions = Questions(condition, user_index, prefix, item).to(model.device)
-            (answers,), logits = model.answer_and_predict_feedback(
+            (answer,), logits = model.answer_and_predict_feedback(
                 state, [item_questions], feedback_questions, items[item].to(model.device)
             )
             feedback = log_odds(logits).cpu()
         else:
-            answers, feedback = model.answer_questions(state, item_questions), torch.empty(len(index), 0)
-        yield index, answers.view(len(index), len(questions), -1).cpu(), feedback
+            answer, feedback = model.network.answer(state, item_questions), torch.empty(len(index), 0)
+        target = items[item].to(model.device).repeat_interleave(len(questions), 0)
+        similarity = model.network.similarity(answer, target).view(len(index), len(questions))
+        yield index, answer.vectors.view(len(index), len(questions), -1).cpu(), similarity.cpu(), feedback
 
 
 def log_odds(logits: list[Tensor]) -> Tensor:

@@ -5,7 +5,8 @@ The table has one row per impression with the columns
 - `row`: id of the impression;
 - `user`, `item`: their ids in the log; null for an item that the dataset does not know;
 - `answer.NAME` for each question: fixed_size_list<float16>[E] of unit length, or int8, to be divided by the vector's length;
-- `similarity.NAME` for each question: float32, cosine of the answer and the embedding of the impression's item;
+- `similarity.NAME` for each question: float32, cosine of the answer and the embedding of the impression's item; it is raised if
+  the user met the item before, as `Network.score_items` says;
 - `feedback.FIELD=VALUE` for each value of a feedback field: float32, log-odds that the user gives this feedback to the
   impression's item. If the log has no feedback fields, `feedback.taken=yes` is the log-odds that the user takes the item, rather
   than an item that other users took in the same days.
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from openlum.config import Question
@@ -99,17 +99,15 @@ class ShardQuery:
     def tables(self, shard: Shard, impressions: Impressions) -> Iterator[pa.Table]:
         """Yield the answers for some impressions of a shard, batch by batch."""
         users, items = self.dataset.raw_ids("users"), self.dataset.raw_ids("items")
-        for index, answers, feedback in answer_impressions(
+        for index, answers, similarity, feedback in answer_impressions(
             self.model, shard.sequences, impressions, self.questions, self.settings, self.items
         ):
             item = impressions.item[index]
-            target = self.items[torch.from_numpy(item.astype(np.int64))].unsqueeze(1)  # (n, 1, E)
-            similarity = (answers * target).sum(-1).numpy()  # (n, G)
             columns = [pa.array(impressions.row[index]), users.take(impressions.user[index]), items.take(item)]
             for question in range(len(self.questions)):
                 columns += [
                     vectors(answers[:, question].numpy(), self.settings.dtype),
-                    pa.array(similarity[:, question]),
+                    pa.array(similarity[:, question].numpy()),
                 ]
             columns += [pa.array(values) for values in feedback.numpy().T]
             yield pa.Table.from_arrays(columns, schema=self.schema)

@@ -31,7 +31,7 @@ def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpe
         )
     items = len(processor.items)
     groups = dataset.groups_of_sequences()
-    if not any(len(HeldOut(sequences, "test", items, settings.exclude_seen)) for sequences in groups):
+    if not any(len(HeldOut(sequences, "test", items, exclude_seen=False)) for sequences in groups):
         raise no_held_out_event(dataset)
 
 

@@ -15,13 +15,15 @@ from openlum.artefact.directory import check_replaceable, whole_directory
 from openlum.artefact.json_file import write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
+from openlum.data.item_activity import ItemActivity, moments
 from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
 from openlum.model.batch import Fields, blank, to_tensors
+from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.checks import check_retrieval
-from openlum.retrieve.held_out import HeldOut, protocol_description
+from openlum.retrieve.held_out import HeldOut, excludes_seen, protocol_description
 from openlum.retrieve.settings import RetrieveSettings
 
 
@@ -47,12 +49,16 @@ def retrieve(
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
     ranks, protocol = question_ranks(dataset_dir, model_dir, settings)
+    dataset, excluded = Dataset(dataset_dir), protocol["seen_items"] == "left out"
+    activity = ItemActivity(dataset.groups_of_sequences())
+    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, excluded, activity, settings.batch_users)
     metrics = {name: retrieval_metrics(rank, settings.at) for name, rank in ranks.items()}
     with whole_directory(out, "retrieval") as directory:
         write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
     return metrics
 
 
+@torch.inference_mode()
 def question_ranks(
     dataset_dir: Path, model_dir: Path, settings: RetrieveSettings
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -79,34 +85,52 @@ def question_ranks(
     }
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     users, targets = [], []
-    with torch.inference_mode():
-        e = model.items()  # (V, E)
+    e = model.items()  # (V, E)
+    activity = ItemActivity(dataset.groups_of_sequences())
+    exclude_seen = excludes_seen(dataset, model.config.items, settings.exclude_seen)
     for number, sequences in enumerate(dataset.groups_of_sequences(), start=1):
-        held_out = HeldOut(sequences, "test", model.config.items, settings.exclude_seen)
+        held_out = HeldOut(sequences, "test", model.config.items, exclude_seen)
         users.append(held_out.user)
         targets.append(held_out.target)
         for batch in tracked(
             held_out.batches(settings.batch_users), f"retrieve {number}" if number > 1 else "retrieve"
         ):
-            for name, answers in _answers(model, held_out, batch, questions, settings.known).items():
-                ranks[name].append(held_out.rank(batch, answers @ e.T))
+            for name, scores in _scores(model, e, held_out, batch, questions, settings.known).items():
+                add_activity(scores, model.network.activity_weights, activity, held_out.time[batch])
+                ranks[name].append(held_out.rank(batch, scores))
         del held_out, sequences  # leave the memory before the next group is read
     order = np.argsort(np.concatenate(users))
     protocol = protocol_description(
-        dataset.info, np.concatenate(targets), model.config.items, settings.exclude_seen, model.config.protocol
+        dataset.info, np.concatenate(targets), model.config.items, exclude_seen, model.config.protocol
     )
     return {name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol
 
 
-@torch.inference_mode()
-def _answers(
+def add_activity(scores: Tensor, weights: Tensor, activity: ItemActivity, times: np.ndarray) -> None:
+    """Add the activity of all items, as of each user's time, to scores, (n, V), in place.
+
+    Args:
+        scores: inner products of answers and item embeddings.
+        weights: (A,) of the model.
+        activity: of the dataset.
+        times: (n,) seconds since 1970.
+    """
+    if not weights.any():
+        return
+    for moment, rows in moments(times):
+        now = torch.from_numpy(activity.snapshot(scores.shape[1], moment)).to(scores.device)  # (V, A)
+        scores[torch.from_numpy(rows)] += now @ weights
+
+
+def _scores(
     model: LargeUserModel,
+    e: Tensor,
     held_out: HeldOut,
     batch: np.ndarray,
     questions: dict[str, Fields],
     known: dict[str, list[str]],
 ) -> dict[str, Tensor]:
-    """Return the answers to each question, (n, E), for a batch of users."""
+    """Return the scores of all items, (n, V), by each question, for a batch of users and item embeddings e, (V, E)."""
     user_index, cut = held_out.user_index[batch], held_out.cut[batch]
     sequences, specs = held_out.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
@@ -121,6 +145,6 @@ def _answers(
     for name, fields in known.items():
         conditions[name] = blank(specs, len(user_index)) | {field: event_fields[field] for field in fields}
     return {
-        name: model.answer_questions(state, Questions(condition, *user_and_prefix).to(model.device))
+        name: model.score_items(state, Questions(condition, *user_and_prefix).to(model.device), e)
         for name, condition in conditions.items()
     }

@@ -18,6 +18,8 @@ from openlum.model.fields import known_ids
 
 Split = Literal["valid", "test"]
 """A split that has a held-out event of each user."""
+REPEATING_SHARE = 0.05
+"""From this share of validation events on that repeat an item of the history, items of the history stay in the ranking."""
 
 
 def held_out_description(info: DatasetInfo, split: Split) -> str:
@@ -51,6 +53,24 @@ class HeldOut:
         """(n,) the held-out item."""
 
     @property
+    def time(self) -> np.ndarray:
+        """(n,) times of the held-out events, in seconds since 1970."""
+        return self.sequences.time[self.sequences.offsets[self.user_index] + self.cut]
+
+    def history(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the events before the held-out events of a batch of users, end to end.
+
+        Returns:
+            Index of the user in the batch, item (0 if the model does not know it), and number of later events before the
+            held-out event, (L,) each.
+        """
+        cut = self.cut[batch]
+        events, offsets = Spans(self.user_index[batch], np.zeros_like(cut), cut).events(self.sequences)
+        rows = np.repeat(np.arange(len(batch)), np.diff(offsets))
+        items = known_ids(torch.from_numpy(self.sequences.item[events].astype(np.int64)), self.items).numpy()
+        return rows, items, offsets[1:][rows] - 1 - np.arange(len(rows))
+
+    @property
     def user(self) -> np.ndarray:
         """(n,) user ids."""
         return self.sequences.user[self.user_index]
@@ -69,10 +89,7 @@ class HeldOut:
         target = known_ids(torch.from_numpy(self.target[batch]), self.items)
         scores[:, 0] = -torch.inf
         if self.exclude_seen:
-            cut = self.cut[batch]
-            events, offsets = Spans(self.user_index[batch], np.zeros_like(cut), cut).events(self.sequences)
-            rows = np.repeat(np.arange(len(batch)), np.diff(offsets))
-            items = known_ids(torch.from_numpy(self.sequences.item[events].astype(np.int64)), self.items).numpy()
+            rows, items, _ = self.history(batch)
             is_other = items != target.numpy()[rows]  # the held-out item stays, also if the user had it before
             exclude_items(scores, rows[is_other], items[is_other])
         return rank_of_target(scores, target.to(scores.device)).cpu().numpy()
@@ -88,6 +105,26 @@ def all_held_out(dataset: Dataset, split: Split, items: int, exclude_seen: bool)
     if not len(held_out):
         raise no_held_out_event(dataset)
     return held_out
+
+
+def excludes_seen(dataset: Dataset, items: int, setting: bool | None) -> bool:
+    """Return whether items of the history are excluded from the ranking.
+
+    Args:
+        dataset: whose events are held out.
+        items: V of the model.
+        setting: `retrieve.exclude_seen`; None decides by the validation events: they are excluded if users hardly ever return to
+            an item.
+    """
+    if setting is not None:
+        return setting
+    events = repeats = 0
+    for sequences in dataset.groups_of_sequences():
+        held_out = HeldOut(sequences, "valid", items, exclude_seen=True)
+        rows, seen, _ = held_out.history(np.arange(len(held_out)))
+        events += len(held_out)
+        repeats += len(np.unique(rows[seen == held_out.target[rows]]))
+    return repeats < REPEATING_SHARE * events
 
 
 def no_held_out_event(dataset: Dataset) -> InputError:

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from openlum.config import Question, Settings
 
+BASELINES = POPULARITY, RECENT_POPULARITY, REPEAT = "popularity", "recent popularity", "repeat last"
+"""Names of the baselines in retrieval tables."""
+
 
 class RetrieveSettings(Settings):
     """Settings of `lum retrieve`."""
@@ -17,13 +20,17 @@ class RetrieveSettings(Settings):
     information than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
-    exclude_seen: bool = True
-    """Whether items of the user's history are excluded from the ranking (the held-out item never is)."""
+    exclude_seen: bool | None = None
+    """Whether items of the user's history are excluded from the ranking (the held-out item never is). By default, they are
+    excluded if fewer than 5 % of the validation events repeat an item of the history."""
     batch_users: int = Field(256, ge=1, le=1_000_000)
     """Number of users per batch."""
 
     @model_validator(mode="after")
     def _check_no_duplicates(self) -> "RetrieveSettings":
+        for name in (*self.questions, *self.known):
+            if name in BASELINES:
+                raise ValueError(f"'{name}' is the name of a baseline; give the question another name")
         duplicates = sorted(set(self.questions) & set(self.known))
         if duplicates:
             raise ValueError(

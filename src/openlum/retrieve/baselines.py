@@ -1,0 +1,74 @@
+"""The plain baselines of retrieval, which know no user model: popularity, recent popularity, and repeating the last items.
+
+Shapes: n users, V items.
+"""
+
+import numpy as np
+import torch
+
+from openlum.data.dataset import Dataset
+from openlum.data.item_activity import WINDOWS, ItemActivity, moments
+from openlum.evaluation.retrieval_metrics import user_metrics
+from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.settings import POPULARITY, RECENT_POPULARITY, REPEAT
+
+
+def baseline_ranks(
+    dataset: Dataset, items: int, exclude_seen: bool, activity: ItemActivity, batch_users: int
+) -> dict[str, np.ndarray]:
+    """Return the rank of every user's held-out test item, (n,) by user id, by each baseline.
+
+    `popularity` counts all events before the moment, `recent popularity` those of the last hour, day or week, whichever has the
+    best NDCG@10 on the validation events. `repeat last` puts the user's own items first, the last one at the top, and the most
+    popular other items after them; it is left out if items of the history are excluded from the ranking.
+
+    Args:
+        dataset: whose events are held out.
+        items: V; a later item is ranked behind all others.
+        exclude_seen: as in `HeldOut`.
+        activity: of the dataset.
+        batch_users: number of users per batch.
+    """
+    users = [np.empty(0, np.int32)]
+    ranks: dict[str, list[np.ndarray]] = {}
+    for sequences in dataset.groups_of_sequences():
+        valid, test = (HeldOut(sequences, split, items, exclude_seen) for split in ("valid", "test"))
+        users.append(test.user)
+        group = {f"valid {window}": _ranks(valid, activity, batch_users, s) for window, s in WINDOWS.items()}
+        group |= {f"test {window}": _ranks(test, activity, batch_users, s) for window, s in WINDOWS.items()}
+        group[POPULARITY] = _ranks(test, activity, batch_users)
+        if not exclude_seen:
+            group[REPEAT] = _ranks(test, activity, batch_users, repeat=True)
+        for name, rank in group.items():
+            ranks.setdefault(name, []).append(rank)
+    order = np.argsort(np.concatenate(users))
+    joined = {name: np.concatenate(parts) for name, parts in ranks.items()}
+    best = max(WINDOWS, key=lambda window: _ndcg(joined[f"valid {window}"]))
+    chosen = {POPULARITY: joined[POPULARITY], RECENT_POPULARITY: joined[f"test {best}"]}
+    if not exclude_seen:
+        chosen[REPEAT] = joined[REPEAT]
+    return {name: rank[order] for name, rank in chosen.items()}
+
+
+def _ndcg(rank: np.ndarray) -> float:
+    return float(user_metrics(rank, [10])["ndcg@10"].mean()) if len(rank) else 0.0
+
+
+def _ranks(
+    held_out: HeldOut, activity: ItemActivity, batch_users: int, seconds: int | None = None, repeat: bool = False
+) -> np.ndarray:
+    """Return the rank of every held-out item, (n,), by the number of events in the last `seconds`, or in all time."""
+    ranks = [np.empty(0, np.int64)]
+    for batch in held_out.batches(batch_users):
+        scores = np.empty((len(batch), held_out.items), np.float32)
+        items = np.arange(held_out.items)
+        for moment, rows in moments(held_out.time[batch]):
+            scores[rows] = activity.counts(items, np.full(held_out.items, moment), seconds)
+        if repeat:
+            user, item, distance = held_out.history(batch)
+            own = np.full(scores.shape, np.inf, np.float32)
+            np.minimum.at(own, (user, item), distance)  # events since the user's last event with the item
+            largest = scores.max(initial=0) + 1 + distance.max(initial=0)
+            scores = np.where(np.isfinite(own), largest - own, scores)
+        ranks.append(held_out.rank(batch, torch.from_numpy(scores)))
+    return np.concatenate(ranks)
