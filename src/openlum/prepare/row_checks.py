@@ -1,7 +1,7 @@
 """Check the rows of the tables of a log. Unusable rows are rejected, counted, and stored with file, row and reason."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import ibis
 import ibis.expr.types as ir
 
 from openlum.errors import InputError
+from openlum.file_format import DEFAULT_CSV, CsvFormat
 from openlum.prepare.canonical_expression import doubtful_id_notes
 from openlum.prepare.conversion import DAY, SECOND, Column, Converted, convert
 from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
@@ -17,6 +18,7 @@ from openlum.prepare.inputs.csv_rows import FAULT, LINE_NUMBER, LINE_TEXT
 from openlum.prepare.inputs.files import TableFiles, find_table_files
 from openlum.prepare.inputs.paths import count_other_files
 from openlum.prepare.inputs.raw_table import POSITION, raw_table
+from openlum.prepare.time_expression import occurring_spellings
 from openlum.schema import Schema, parse_time
 
 ALREADY_IN_DATASET = "already in the dataset"
@@ -88,20 +90,24 @@ class RowChecker:
         self.notes: dict[str, int] = {}
         """Data-quality notes and their counts; they reject no row."""
 
-    def check_table(self, name: str, path: str, columns: Sequence[Column]) -> CheckedTable:
+    def check_table(
+        self, name: str, path: str, columns: Sequence[Column], csv_format: CsvFormat = DEFAULT_CSV
+    ) -> CheckedTable:
         """Read a table once, check every row and count the faults.
 
         Args:
             name: the name of the table.
             path: the path of its files, as written in the schema.
             columns: its columns.
+            csv_format: the format of its CSV files.
 
         Raises:
             InputError: a file cannot be read, a column has a wrong type, or too many rows have faults.
         """
         names = [column.name for column in columns]
         reserved = (FILE_NUMBER, ROW_NUMBER, *self._engine.reserved)
-        files = find_table_files(self._root, path, names, self._scratch / name, reserved)
+        files = find_table_files(self._root, path, names, self._scratch / name, reserved, csv_format)
+        columns = [replace(column, decimal_comma=csv_format.decimal == ",") for column in columns]
         self._sources.append(files)
         if other_files := count_other_files(self._root, path):
             self.notes[f"{name}: files in the directory that are neither Parquet nor CSV (ignored)"] = other_files
@@ -159,6 +165,9 @@ class RowChecker:
 
     def _convert(self, raw: ir.Table, column: Column, path: str) -> Converted:
         try:
+            if column.kind in ("time", "row_time") and raw[column.role].type().is_string():
+                found = occurring_spellings(self._engine, raw, column.role, column.date_order)
+                column = replace(column, spellings=found)
             return convert(raw[column.role], column)
         except TypeError as error:
             raise InputError(f"{self._root / path}: {error}; name another column in the schema") from None

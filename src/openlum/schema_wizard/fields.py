@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +14,17 @@ from openlum.schema_wizard.name_hints import (
     AMOUNTS,
     CLOCK,
     CODES,
+    OTHER_TIME_WORDS,
     ROW,
+    TIME_WORDS,
     TRANSIENT,
+    Table,
     has_word,
     rank_among,
     reaction_of_name,
     split_words,
 )
-
-Table = Literal["events", "impressions", "items", "users"]
+from openlum.schema_wizard.roles import time_unit
 
 MAX_CODES = 50
 """Integers with at most this many distinct values are codes rather than amounts."""
@@ -94,8 +96,12 @@ def _propose_field(profile: ColumnProfile, table: Table, name: str) -> ProposedF
 def _encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the settings of a field, the type first, and comments on them."""
     match profile.kind:
+        case "timestamp" if profile.date_order:
+            return {"type": "time", "date_order": profile.date_order}, {"date_order": date_order_reason(profile)}
         case "timestamp":
             return {"type": "time"}, {}
+        case "integer" if (unit := time_unit(profile)) and has_word(profile.name, TIME_WORDS | OTHER_TIME_WORDS | CLOCK):
+            return {"type": "time", "time_unit": unit}, {"time_unit": "guess from the size of the numbers"}
         case "list":
             return _list_encoding(profile)
         case "number":
@@ -111,6 +117,14 @@ def _encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
         comments["min_count"] = "5  # values that occur less often become unknown"
         comments["hash_rows"] = f"{_hash_rows(profile.distinct)}  # values are hashed to this many ids, no vocabulary"
     return {"type": "categorical"}, comments
+
+
+def date_order_reason(profile: ColumnProfile) -> str:
+    """Return in words what shows the order of day and month in a column of dates."""
+    if profile.date_order == "???":
+        return f"choose dmy or mdy: {profile.date_example} and all other values can be read either way"
+    words = {"dmy": "day before month", "mdy": "month before day"}[profile.date_order or "dmy"]
+    return f"{words}, as {profile.date_example} shows"
 
 
 def _are_codes(profile: ColumnProfile) -> bool:

@@ -17,6 +17,7 @@ from openlum.schema_wizard.commented_yaml import format_scalar, render_yaml
 from openlum.schema_wizard.draft import SchemaDraft
 from openlum.schema_wizard.feedback_rules import holdout_lines, impression_rule_lines
 from openlum.schema_wizard.fields import ProposedField, propose_fields
+from openlum.schema_wizard.name_hints import Table
 from openlum.schema_wizard.roles import (
     UNKNOWN,
     Role,
@@ -68,8 +69,8 @@ def propose(
     Raises:
         InputError: a file is missing, unreadable or empty.
     """
-    paths = {"events": log, "items": items, "users": users, "impressions": impressions}
-    tables = {name: profile_table(path, rows) for name, path in paths.items() if path is not None}
+    paths: dict[Table, str | None] = {"events": log, "items": items, "users": users, "impressions": impressions}
+    tables = {name: profile_table(path, rows, name) for name, path in paths.items() if path is not None}
     events, draft = tables["events"], SchemaDraft(root)
     draft.add_line(0, f"name: {format_scalar(_data_set_name(log))}", "name of the data set")
     user = user_or_item_role(events.columns, "user", _columns_shared_with(events, tables.get("users")))
@@ -124,13 +125,13 @@ def _condition_fields(
 def _add_events(draft: SchemaDraft, events: TableProfile, roles: dict[str, Role], fields: list[ProposedField]) -> None:
     draft.add_line(0, "")
     draft.add_line(0, "events:", f"the behaviour log; {events.description()}")
-    draft.add_path(events.sample.path)
+    draft.add_path(events.sample)
     for key in ("user", "item"):
         draft.add_role("events", key, roles[key], events.columns)
     time = find_profile(events.columns, roles["time"].column)
     if time is None:
         draft.add_role("events", "time", roles["time"], events.columns)
-        draft.add_line(1, "time_unit: s", "unit of numeric times since 1970: s, ms or us")
+        draft.add_line(1, "time_unit: s", "unit of numeric times since 1970: s, ms, us or ns")
     else:
         seconds = seconds_since_1970(time)
         first, last = seconds.min(), seconds.max()
@@ -140,9 +141,10 @@ def _add_events(draft: SchemaDraft, events: TableProfile, roles: dict[str, Role]
             "events", "time", roles["time"], events.columns, f"{iso_date(first)} to {iso_date(last)} (UTC){warning}"
         )
         if time.kind != "timestamp":
-            draft.add_line(
-                1, f"time_unit: {time_unit(time)}", "guess from the size of the numbers: s, ms or us since 1970"
-            )
+            unit = time_unit(time)
+            comment = "dates written as numbers" if unit == "yyyymmdd" else "s, ms, us or ns since 1970"
+            draft.add_line(1, f"time_unit: {unit}", f"guess from the size of the numbers: {comment}")
+        draft.add_date_order("events", time)
     draft.add_fields("condition", fields)
 
 
@@ -157,7 +159,7 @@ def _add_entities(
     entity: Literal["item", "user"] = "item" if name == "items" else "user"
     draft.add_line(0, "")
     draft.add_line(0, f"{name}:", f"the {entity} table; {table.description()}")
-    draft.add_path(table.sample.path)
+    draft.add_path(table.sample)
     role = id_role(table.columns, entity, log_column)
     profile = find_profile(table.columns, role.column)
     comment = ""
@@ -201,7 +203,7 @@ def _add_impressions(
     """Add the impression log. Columns of the event log keep their roles."""
     draft.add_line(0, "")
     draft.add_line(0, "impressions:", f"the ranker is trained on these; {impressions.description()}")
-    draft.add_path(impressions.sample.path)
+    draft.add_path(impressions.sample)
 
     def has_column(role: Role) -> bool:
         return find_profile(impressions.columns, role.column) is not None
@@ -295,7 +297,7 @@ def _data_set_name(path: str) -> str:
     whole_path = Path(os.path.abspath(path))
     generic = {"events", "event", "log", "logs", "data", "interactions", "ratings", "train", "part-0", "behaviors"}
     for part in (whole_path, *whole_path.parents[:3]):
-        stem = re.sub(r"(\.parquet|\.csv|\.csv\.gz)$", "", part.name)
+        stem = re.sub(r"(\.parquet|(\.csv|\.tsv)(\.gz)?)$", "", part.name)
         if stem and stem.lower() not in generic and not any(mark in stem for mark in "*?["):
             return stem
     return "data"
