@@ -18,8 +18,8 @@ class CsvFormat(Settings):
     columns: list[str] | None = Field(None, min_length=1)
     """Names of all columns, in their order, for files whose first line is data."""
     delimiter: str | None = Field(None, min_length=1, max_length=3)
-    """Text between two values, such as a tab (written "\\t"), `|` or `::`. By default the most frequent of comma, semicolon and tab
-    in the first line, or `|` if the line has none of them."""
+    """Text between two values, such as a tab (written "\\t"), `|` or `::`. By default the most frequent of comma, semicolon and
+    tab in the first line, or `|` if the line has none of them."""
     encoding: str = "utf-8"
     """Encoding of the text, such as `latin-1`, `cp1252` or `utf-16`."""
     decimal: Literal[".", ","] = "."

@@ -37,9 +37,7 @@ ORDERED: dict[DateOrder, str] = {
     "mdy": DAY_FIRST.replace("<day>", "<swap>").replace("<month>", "<day>").replace("<swap>", "<month>"),
 }
 """31/12/2025 or 12/31/2025."""
-COMPACT = (
-    r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})?)?$"
-)
+COMPACT = r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})?)?$"
 """20251231, 202512312359, 20251231235959."""
 NEEDS_DATE_ORDER = "day and month need their order; set 'date_order' in the schema to dmy or mdy"
 _MINUTE = 60_000_000

@@ -58,4 +58,6 @@ def _may_be_ratings(profile: ColumnProfile) -> bool:
     """Return whether a column has a few numbers from 0 to 10, whole or half, and more than two."""
     if profile.kind not in ("integer", "number") or profile.distinct < 3:
         return False
-    return profile.numbers.min() >= 0 and profile.numbers.max() <= HIGHEST_RATING and not (profile.numbers * 2 % 1).any()
+    return (
+        profile.numbers.min() >= 0 and profile.numbers.max() <= HIGHEST_RATING and not (profile.numbers * 2 % 1).any()
+    )

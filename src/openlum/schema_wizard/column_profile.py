@@ -187,10 +187,14 @@ def _profile_text(values: pa.Array, profile: dict[str, Any]) -> ColumnProfile:
 
 def _profile_spelled_times(values: pa.Array, profile: dict[str, Any]) -> ColumnProfile | None:
     """Return the profile of a column of times that are not ISO 8601, such as 01-Jan-1995; None if it has no such times."""
-    counts = pc.value_counts(values)
-    texts, numbers = counts.field("values").to_pylist(), counts.field("counts").to_numpy()
+    encoded = values.dictionary_encode()
+    texts, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    numbers = np.bincount(codes)
     probe = texts[:: max(1, len(texts) // 200)]
-    if sum(parse_time(text, "dmy") is not None or parse_time(text, "mdy") is not None for text in probe) < len(probe) / 2:
+    if (
+        sum(parse_time(text, "dmy") is not None or parse_time(text, "mdy") is not None for text in probe)
+        < len(probe) / 2
+    ):
         return None
     parsed = {order: [parse_time(text, order) for text in texts] for order in ORDERED}
     fits = {order: np.array([time is not None for time in times]) for order, times in parsed.items()}
@@ -211,7 +215,7 @@ def _profile_spelled_times(values: pa.Array, profile: dict[str, Any]) -> ColumnP
             "invalid_example": _shorten(texts[int(np.flatnonzero(~mask)[0])]),
             "invalid": float(invalid / profile["rows"]),
         }
-    seconds = np.repeat(np.array([time or 0.0 for time in parsed[order]])[mask], numbers[mask])
+    seconds = np.array([time or 0.0 for time in parsed[order]])[codes][mask[codes]]
     most = np.argsort(-numbers, kind="stable")[:50]
     return ColumnProfile(
         kind="timestamp",

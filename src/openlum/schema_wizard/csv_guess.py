@@ -20,7 +20,7 @@ HEAD = 1 << 20
 """Bytes of a file that are examined."""
 MAX_LINES = 500
 MIN_FOREIGN_LINES = 3
-"""If at least this many lines are not UTF-8, and no line has other characters than ASCII in UTF-8, the encoding is another one."""
+"""If at least this many lines are not UTF-8, and no line has UTF-8 characters besides ASCII, the encoding is another one."""
 CONSISTENT = 0.9
 """A delimiter separates the values if at least this fraction of the lines has it as often as most lines."""
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
@@ -79,11 +79,15 @@ def first_line_is_data(rows: Sequence[Sequence[str]]) -> bool:
     kinds = [_kind_of_most([value for value in column if value]) for column in columns]
     if any(kind in ("number", "time") and _kind(name) == "text" for kind, name in zip(kinds, first, strict=True)):
         return False
-    if any(_kind(name) in ("number", "time") and kind in (_kind(name), "") for kind, name in zip(kinds, first, strict=True)):
+    if any(
+        _kind(name) in ("number", "time") and kind in (_kind(name), "") for kind, name in zip(kinds, first, strict=True)
+    ):
         return True
     repeated = any(name and first.count(name) > 1 for name in first)
     recurs = any(
-        name in column and len(set(column)) <= len(column) / 2 for name, column in zip(first, columns, strict=True) if name
+        name in column and len(set(column)) <= len(column) / 2
+        for name, column in zip(first, columns, strict=True)
+        if name
     )
     return repeated or recurs
 
@@ -121,7 +125,9 @@ def _guess_encoding(guess: CsvGuess, head: bytes) -> CsvGuess:
             utf8_lines += 1
         except UnicodeDecodeError:
             foreign.append(line)
-    is_foreign = len(foreign) > MAX_NOT_UTF8_SHARE * len(lines) or (len(foreign) >= MIN_FOREIGN_LINES and not utf8_lines)
+    is_foreign = len(foreign) > MAX_NOT_UTF8_SHARE * len(lines) or (
+        len(foreign) >= MIN_FOREIGN_LINES and not utf8_lines
+    )
     if not is_foreign or b"\0" in head:
         return guess
     encoding = "latin-1"
@@ -129,7 +135,9 @@ def _guess_encoding(guess: CsvGuess, head: bytes) -> CsvGuess:
         encoding = "cp1252"
     word = re.search(r"[^\s,;|:\t]*[^\x00-\x7f][^\s,;|:\t]*", foreign[0].decode(encoding))
     shown = word.group() if word else ""
-    reason = f"guess, since the file is not UTF-8: it makes {shown!r} of one word; name another encoding if that is wrong"
+    reason = (
+        f"guess, since the file is not UTF-8: it makes {shown!r} of one word; name another encoding if that is wrong"
+    )
     return guess.extended("encoding", encoding, reason)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from openlum.schema_wizard.column_profile import ColumnProfile
 from openlum.schema_wizard.commented_yaml import YamlLine, format_scalar
 from openlum.schema_wizard.fields import ProposedField, date_order_reason
+from openlum.schema_wizard.name_hints import Table
 from openlum.schema_wizard.roles import UNKNOWN, Role, find_profile
 from openlum.schema_wizard.sample import Sample
 
@@ -27,7 +28,7 @@ class SchemaDraft:
         """Add a line."""
         self.lines.append(YamlLine(indent, text, comment, commented_out))
 
-    def add_path(self, sample: Sample) -> None:
+    def add_path(self, sample: Sample, table: Table) -> None:
         """Add the path of a table, and the format of its CSV files as far as it must be declared."""
         written = os.path.abspath(sample.path) if self.root is None else os.path.relpath(sample.path, self.root)
         comment = "" if self.root is None else "relative to this file"
@@ -38,6 +39,8 @@ class SchemaDraft:
         self.add_line(1, "csv:", "how the file is written; a sample shows this")
         for key, reason in reasons.items():
             hint = "; the names are guesses from the values, change them as you like" if key == "columns" else ""
+            if hint and table in ("events", "impressions"):
+                hint += ": where nothing else shows it, the user is the column before the item"
             self.add_line(2, f"{key}: {format_scalar(getattr(sample.csv.csv_format, key))}", reason + hint)
 
     def add_date_order(self, table: str, profile: ColumnProfile) -> None:

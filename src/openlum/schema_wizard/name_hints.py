@@ -41,6 +41,11 @@ LABEL = _split(
 """Typical names of the label column, the most typical first."""
 ROW = _split("row row_id row_number impression_id request_id log_id id index")
 """Typical names of the column of row ids, the most typical first."""
+REQUEST = _split(
+    "request_id request impression_id slate_id slate search_id srch_id query_id page_view_id pageview_id list_id auction_id "
+    "display_id feed_id recommendation_id group_id qid"
+)
+"""Typical names of the column whose value is the same for items that were shown together, the most typical first."""
 TITLE = _split(
     "title name item_name product_name product_title item_title movie_title video_title headline song track_name "
     "article_title display_name"
@@ -62,6 +67,8 @@ _REACTION_WORDS = {
 """For each kind of user reaction, the words in column names that suggest it, in singular and present."""
 REACTIONS = {word: reaction for reaction, text in _REACTION_WORDS.items() for word in _split(text)}
 """Word of a column name to the kind of reaction that it hints at."""
+RATINGS = {"rating", "ratings", "stars", "star", "score", "overall", "rate"}
+"""Names of ratings."""
 ACTIONS = set(
     _split(
         "click view cart buy purchase pv fav like dislike skip addtocart order share comment play watch transaction "

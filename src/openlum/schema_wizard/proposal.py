@@ -1,6 +1,5 @@
 """`lum schema`: a schema proposed from a sample of a log, with comments on what the sample shows, for the user to correct."""
 
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -12,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openlum.schema import ImpressionTable
+from openlum.schema_wizard.circumstances import find_circumstances
 from openlum.schema_wizard.column_profile import iso_date
 from openlum.schema_wizard.commented_yaml import format_scalar, render_yaml
 from openlum.schema_wizard.draft import SchemaDraft
+from openlum.schema_wizard.expected_rejections import expected_rejections, proposed_max_rejected
 from openlum.schema_wizard.feedback_rules import holdout_lines, impression_rule_lines
 from openlum.schema_wizard.fields import ProposedField, propose_fields
 from openlum.schema_wizard.name_hints import Table
+from openlum.schema_wizard.requests import request_column
 from openlum.schema_wizard.roles import (
     UNKNOWN,
     Role,
@@ -34,6 +37,7 @@ from openlum.schema_wizard.roles import (
 )
 from openlum.schema_wizard.table_profile import TableProfile, profile_table
 
+HAS_REQUESTS = "request" in ImpressionTable.model_fields
 SAMPLE_ROWS = 100_000
 """Rows of each table that are sampled by default."""
 
@@ -109,7 +113,11 @@ def _condition_fields(
     events: TableProfile, roles: dict[str, Role], impressions: TableProfile | None
 ) -> list[ProposedField]:
     """Return the condition fields. Those that are no feedback must be columns of the impression log too."""
-    fields = propose_fields(events.columns_except(*(role.column for role in roles.values())), "events")
+    is_own_log = impressions is not None and os.path.abspath(impressions.sample.path) == os.path.abspath(
+        events.sample.path
+    )
+    circumstances = find_circumstances(events, roles, None if is_own_log else impressions)
+    fields = propose_fields(events.columns_except(*(role.column for role in roles.values())), "events", circumstances)
     if impressions is None:
         return fields
     impression_columns = {profile.name for profile in impressions.columns}
@@ -125,7 +133,7 @@ def _condition_fields(
 def _add_events(draft: SchemaDraft, events: TableProfile, roles: dict[str, Role], fields: list[ProposedField]) -> None:
     draft.add_line(0, "")
     draft.add_line(0, "events:", f"the behaviour log; {events.description()}")
-    draft.add_path(events.sample)
+    draft.add_path(events.sample, "events")
     for key in ("user", "item"):
         draft.add_role("events", key, roles[key], events.columns)
     time = find_profile(events.columns, roles["time"].column)
@@ -159,7 +167,7 @@ def _add_entities(
     entity: Literal["item", "user"] = "item" if name == "items" else "user"
     draft.add_line(0, "")
     draft.add_line(0, f"{name}:", f"the {entity} table; {table.description()}")
-    draft.add_path(table.sample)
+    draft.add_path(table.sample, name)
     role = id_role(table.columns, entity, log_column)
     profile = find_profile(table.columns, role.column)
     comment = ""
@@ -203,7 +211,7 @@ def _add_impressions(
     """Add the impression log. Columns of the event log keep their roles."""
     draft.add_line(0, "")
     draft.add_line(0, "impressions:", f"the ranker is trained on these; {impressions.description()}")
-    draft.add_path(impressions.sample)
+    draft.add_path(impressions.sample, "impressions")
 
     def has_column(role: Role) -> bool:
         return find_profile(impressions.columns, role.column) is not None
@@ -232,9 +240,15 @@ def _add_impressions(
     draft.add_role("impressions", "label", label, impressions.columns)
     if row:
         draft.add_role("impressions", "row", Role(row), impressions.columns, "a unique integer in every row")
+    request = request_column(impressions, {"user": user, "item": item, "time": time, "label": label, "row": Role(row)})
+    if request and HAS_REQUESTS:
+        draft.add_role(
+            "impressions", "request", Role(request), impressions.columns, "rows of one value were shown together"
+        )
     used = {proposed.profile.name for proposed in condition if not proposed.reason_commented_out or proposed.feedback}
-    context = [profile for profile in remaining if profile.name not in {row, label.column} | used]
-    draft.add_fields("context", propose_fields(context, "impressions"))
+    context = [profile for profile in remaining if profile.name not in {row, request, label.column} | used]
+    circumstances = find_circumstances(impressions, {"user": user, "item": item, "time": time, "label": label})
+    draft.add_fields("context", propose_fields(context, "impressions", circumstances))
 
 
 def _add_settings(
@@ -255,11 +269,13 @@ def _add_settings(
     draft.add_line(1, "test: 0.9", "start of the test period")
     draft.add_line(0, "")
     earliest = iso_date(float(np.min(seconds_since_1970(time)))) if time is not None else "1990-01-01"
-    rejected, reasons = _expected_rejections(events, roles, fields)
-    max_rejected = "1%" if rejected < 0.01 else f"{min(math.ceil(150 * rejected), 100)}%"
+    rejections = expected_rejections(events, roles, fields)
+    max_rejected = proposed_max_rejected(rejections)
     comment = "`lum prepare` stops if it rejects more than this part of a table's rows"
-    if rejected >= 0.01:
-        comment = f"raised from 1%: of the sampled events, {reasons}"
+    for rejection in rejections:
+        draft.add_line(0, "", f"{rejection.words}.")
+    if max_rejected != "1%":
+        comment = "raised from 1% because of these rows; lower it again if you correct them"
     draft.add_line(0, f"max_rejected: {max_rejected}", comment)
     draft.add_line(
         0, f"earliest: {earliest}", "first date of the sample; rows before this date are rejected", commented_out=True
@@ -273,23 +289,6 @@ def _add_settings(
         "users with more events are rejected, such as robots and shared accounts",
         commented_out=True,
     )
-
-
-def _expected_rejections(
-    events: TableProfile, roles: dict[str, Role], fields: list[ProposedField]
-) -> tuple[float, str]:
-    """Return about what fraction of the events `lum prepare` will reject, and the reasons in words."""
-    keys = [profile for role in roles.values() if (profile := find_profile(events.columns, role.column))]
-    used = [proposed.profile for proposed in fields if not proposed.reason_commented_out]
-    fractions = {f"have no {profile.name}": profile.missing for profile in keys}
-    fractions |= {f"have an invalid {profile.name}": profile.invalid for profile in used if len(profile.numbers)}
-    if len(keys) == len(roles):
-        columns = [profile.name for profile in keys + used if profile.kind != "list"]
-        numbers = [str(index) for index in range(len(columns))]  # Arrow takes a name such as ".0" for a path
-        distinct = events.sample.table.select(columns).rename_columns(numbers).group_by(numbers).aggregate([])
-        fractions["repeat another"] = 1 - len(distinct) / len(events.sample.table)
-    reasons = [f"{fraction:.1%} {reason}" for reason, fraction in fractions.items() if fraction > 0.001]
-    return sum(fractions.values()), ", ".join(reasons)
 
 
 def _data_set_name(path: str) -> str:

@@ -157,9 +157,9 @@ def _sample_lines(opened: CsvFile, file: Path, limit: int) -> tuple[bytes, bool]
     """Return rows from places all over a file, without the header, and whether these are all rows."""
     # Latin-1 maps every byte to one character and back, so no byte changes. The line ends are kept too.
     if not opened.is_raw:
-        lines = io.TextIOWrapper(io.BytesIO(opened.read_ahead), "latin-1", newline="")
-        rows = list(islice(_split_rows(lines), limit))
-        is_complete = not lines.read(1) and not opened.file.read(1)
+        read_ahead = io.TextIOWrapper(io.BytesIO(opened.read_ahead), "latin-1", newline="")
+        rows = list(islice(_split_rows(read_ahead), limit))
+        is_complete = not read_ahead.read(1) and not opened.file.read(1)
         return "".join(rows if is_complete else rows[:-1]).encode("latin-1"), is_complete
     lines = io.TextIOWrapper(opened.file, "latin-1", newline="")
     lines.seek(opened.start)

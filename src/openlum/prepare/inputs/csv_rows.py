@@ -25,8 +25,10 @@ from openlum.prepare.inputs.plain_csv import UNIT_SEPARATOR, is_json, is_raw, on
 FAULT, LINE_NUMBER, LINE_TEXT = "__lum_fault", "__lum_line", "__lum_text"
 """Columns of malformed lines: the fault, the number of the line in the file, and the text of the line; null in other rows."""
 FAULT_TYPES = {FAULT: pa.string(), LINE_NUMBER: pa.int64(), LINE_TEXT: pa.string()}
-NOT_UTF8 = "malformed line: not UTF-8 text"
-OPEN_QUOTE = "malformed line: a quote that is not closed"
+MALFORMED = "malformed line: "
+"""Start of the fault of every malformed line."""
+NOT_UTF8 = f"{MALFORMED}not UTF-8 text"
+OPEN_QUOTE = f"{MALFORMED}a quote that is not closed"
 MAX_NOT_UTF8_SHARE = 0.1
 """If more than this share of a file's lines is not UTF-8, the file is assumed to be in another encoding."""
 BLOCK = 1 << 24
@@ -226,7 +228,9 @@ def header_hint(columns: Sequence[str]) -> str:
     """Return what to do if the names in the first line of a file seem to be data; empty if they do not."""
     if not any(re.fullmatch(r"[-+]?\d+([.,]\d+)?", column) for column in columns):
         return ""
-    return "; if the first line is data, name the columns in the schema: csv: {columns: [...]} ('lum schema' proposes it)"
+    return (
+        "; if the first line is data, name the columns in the schema: csv: {columns: [...]} ('lum schema' proposes it)"
+    )
 
 
 def not_utf8(path: Path, reason: str, encoding: str = "latin1") -> InputError:
@@ -371,7 +375,7 @@ class _RowByRow:
     def _values(self, fields: list[bytes]) -> tuple[list[str | None], str]:
         """Return the requested values of a row, and its fault (empty if there is none)."""
         if len(fields) != self.width:
-            return [], f"malformed line: {len(fields)} field{'s' * (len(fields) > 1)} instead of {self.width}"
+            return [], f"{MALFORMED}{len(fields)} field{'s' * (len(fields) > 1)} instead of {self.width}"
         try:
             return [fields[index].decode() or None for index in self.requested.values()], ""
         except UnicodeDecodeError:

@@ -30,7 +30,7 @@ def find_files(root: Path, path: str) -> list[Path]:
     full_path = root / path
     if full_path.is_file():
         return [full_path]
-    elif full_path.is_dir():
+    if full_path.is_dir():
         files = sorted(filter(_is_data, _below(full_path, set())))
         if not files:
             raise InputError(f"{full_path}: no file in this directory ends in {', '.join(ENDINGS)}")
@@ -49,8 +49,8 @@ def find_files(root: Path, path: str) -> list[Path]:
     for file in files:
         if not _is_data(file) and file.suffix.lower() != named_ending:
             raise InputError(
-                f"{file}: expected a file that ends in {', '.join(ENDINGS)}; for other endings, name the file itself or a pattern "
-                f"with its ending, such as '*{file.suffix}'"
+                f"{file}: expected a file that ends in {', '.join(ENDINGS)}; for other endings, name the file itself or a "
+                f"pattern with its ending, such as '*{file.suffix}'"
             )
     return files
 

@@ -4,7 +4,7 @@ import codecs
 import gzip
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -37,16 +37,18 @@ def open_plain_csv(path: Path, csv: CsvFormat) -> Iterator[BinaryIO]:
     Raises:
         InputError: the file is no CSV.
     """
-    with path.open("rb") as raw:
+    with ExitStack() as stack:
+        raw = stack.enter_context(path.open("rb"))
         start = raw.read(64)
         raw.seek(0)
         for magic, words in OTHER_FORMATS.items():
             if start.startswith(magic):
                 raise InputError(f"{path}: expected CSV, but the file is {words}")
-        file: Any = gzip.open(raw) if start.startswith(GZIP) else raw
+        file: Any = stack.enter_context(gzip.open(raw)) if start.startswith(GZIP) else raw
         if not is_raw(csv):
             file = codecs.EncodedFile(file, "utf-8", csv.encoding) if _changes_encoding(csv) else file
-            file = _OneByteDelimiter(file, csv.delimiter) if one_byte_delimiter(csv) != csv.delimiter else file
+            if csv.delimiter and one_byte_delimiter(csv) != csv.delimiter:
+                file = _OneByteDelimiter(file, csv.delimiter)
         yield cast(BinaryIO, file)
 
 
