@@ -54,7 +54,9 @@ def unused_field_comment(proposal: Proposal, field: str) -> str:
     if "#" in lines[index][1:]:
         return lines[index]
     start = index
-    while start and lines[start - 1].startswith("# ") and not re.match(r"# [\w .-]+:( \S+)?(\s+#.*)?$", lines[start - 1]):
+    while (
+        start and lines[start - 1].startswith("# ") and not re.match(r"# [\w .-]+:( \S+)?(\s+#.*)?$", lines[start - 1])
+    ):
         start -= 1
     return " ".join(text.removeprefix("# ") for text in lines[start:index])
 

@@ -16,6 +16,10 @@ from openlum.schema_wizard.table_profile import profile_table
 from .tables import ROWS, find_line, read_schema, unused_field_comment, write_events
 
 RNG = np.random.default_rng(3)
+CIRCUMSTANCES = [
+    *("click_environment", "click_deviceGroup", "click_os", "click_country", "click_region", "click_referrer_type"),
+    *("watch_device", "PlayPosition", "event_source", "view_page"),
+]
 USERS = np.repeat(np.arange(ROWS // 12), 12)
 TIMES = 1_700_000_000 + np.arange(ROWS) * 20
 SESSION = np.arange(ROWS) // 6  # two sessions of each user
@@ -26,11 +30,7 @@ def write_news(path: Path, **columns: Any) -> str:
     return write_events(path, user_id=USERS, item_id=RNG.integers(1, 80, ROWS), timestamp=TIMES, **columns)
 
 
-@pytest.mark.parametrize(
-    "name",
-    "click_environment click_deviceGroup click_os click_country click_region click_referrer_type watch_device PlayPosition "
-    "event_source view_page".split(),
-)
+@pytest.mark.parametrize("name", CIRCUMSTANCES)
 def test_a_word_for_circumstances_after_the_reaction_makes_it_no_reaction(name: str) -> None:
     assert reaction_of_name(name) is None
 

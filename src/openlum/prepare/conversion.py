@@ -39,7 +39,7 @@ _EXPECTED = {
     "multi": f"a list of values (in CSV: joined by '{LIST_MARK}')",
     "numeric": "a finite number",
     "vector": "a list of {size} finite numbers",
-    "time": "a timestamp (or a number, with 'time_unit')",
+    "time": "a timestamp",
     "row_time": "a timestamp, or a number of the schema's 'time_unit' since 1970",
     "label": "0 or 1",
     "row": "a whole number",
@@ -176,7 +176,8 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
             whole = ibis.ifelse(text.re_search("^-?[0-9]+$"), text.try_cast("int64"), ibis.null("int64"))
             value = ibis.ifelse(is_inexact(raw), ibis.null("int64"), whole)
             return value, text.notnull() & value.isnull(), None
-    raise TypeError(f"column '{column.name}': expected {column.expected}, but the column has the type {raw_type}")
+    unit = ", or a number with 'time_unit'" if column.kind == "time" else ""
+    raise TypeError(f"column '{column.name}': expected {column.expected}{unit}, but the column has the type {raw_type}")
 
 
 def _is_scalar(column_type: Any) -> bool:

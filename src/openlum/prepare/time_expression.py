@@ -16,8 +16,8 @@ from openlum.prepare.engines.engine import Engine
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAME = (
-    r"(?P<name>[Jj][Aa][Nn](?:uary)?|[Ff][Ee][Bb](?:ruary)?|[Mm][Aa][Rr](?:ch)?|[Aa][Pp][Rr](?:il)?|[Mm][Aa][Yy]|[Jj][Uu][Nn]e?|"
-    r"[Jj][Uu][Ll]y?|[Aa][Uu][Gg](?:ust)?|[Ss][Ee][Pp](?:t|tember)?|[Oo][Cc][Tt](?:ober)?|[Nn][Oo][Vv](?:ember)?|[Dd][Ee][Cc](?:ember)?)"
+    "(?P<name>(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?))"
 )
 _CLOCK = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
 _ZONE = r"(?P<zone>Z|UTC|GMT|[-+]\d{2}(?::?\d{2})?)"

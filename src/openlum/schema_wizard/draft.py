@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openlum.prepare.inputs.files import UNKNOWN
 from openlum.schema_wizard.column_profile import ColumnProfile
 from openlum.schema_wizard.commented_yaml import YamlLine, format_scalar
 from openlum.schema_wizard.fields import ProposedField, date_order_reason
 from openlum.schema_wizard.name_hints import Table
-from openlum.schema_wizard.roles import UNKNOWN, Role, find_profile
+from openlum.schema_wizard.roles import Role, find_profile
 from openlum.schema_wizard.sample import Sample
 
 

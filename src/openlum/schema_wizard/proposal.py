@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openlum.prepare.inputs.files import UNKNOWN
 from openlum.schema import ImpressionTable
 from openlum.schema_wizard.circumstances import find_circumstances
 from openlum.schema_wizard.column_profile import iso_date
@@ -22,7 +23,6 @@ from openlum.schema_wizard.fields import ProposedField, propose_fields
 from openlum.schema_wizard.name_hints import Table
 from openlum.schema_wizard.requests import request_column
 from openlum.schema_wizard.roles import (
-    UNKNOWN,
     Role,
     are_whole_days,
     find_profile,

@@ -24,8 +24,6 @@ from openlum.schema_wizard.name_hints import (
     resembles,
 )
 
-UNKNOWN = "???"
-"""Written in place of a column that could not be guessed."""
 YEAR_1900, YEAR_1990, YEAR_2100 = -2_208_988_800, 631_152_000, 4_102_444_800
 SMALLEST_COMPACT = 19_000_101
 UNITS: dict[TimeUnit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}

@@ -33,7 +33,7 @@ MAX_NOT_UTF8_SHARE = 0.1
 """If more than this share of a file's lines is not UTF-8, the file is assumed to be in another encoding."""
 BLOCK = 1 << 24
 """Bytes that are read at a time. A quote that is not closed within this many bytes is malformed."""
-READ_ERRORS = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
+READ_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 """Exceptions, besides `OSError`, that reading a damaged file raises."""
 PIECE = 1 << 16
 """Bytes that are read at a time within a block that may have malformed rows."""
@@ -85,7 +85,13 @@ def open_csv(path: Path, csv_format: CsvFormat = DEFAULT_CSV) -> Iterator["CsvFi
         InputError: as in `open_plain_csv` and `CsvFile`.
     """
     with open_plain_csv(path, csv_format) as file:
-        yield CsvFile(path, file, csv_format)
+        try:
+            yield CsvFile(path, file, csv_format)
+        except UnicodeError as error:
+            # In a file that is read as UTF-8, lines in another encoding are malformed lines.
+            raise InputError(
+                f"{path}: the file is not {csv_format.encoding} ({error}); correct 'csv.encoding' in the schema"
+            ) from None
 
 
 class CsvFile:

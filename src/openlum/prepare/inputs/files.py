@@ -17,6 +17,9 @@ from openlum.prepare.inputs.column_types import common_types, fits, is_empty, pl
 from openlum.prepare.inputs.csv_rows import FAULT_TYPES, READ_ERRORS, header_hint, open_csv
 from openlum.prepare.inputs.paths import find_files_of_schema, is_parquet, partition_columns
 
+UNKNOWN = "???"
+"""What `lum schema` writes in place of a column that it could not guess."""
+
 
 @dataclass(frozen=True)
 class DataFile:
@@ -134,6 +137,11 @@ def column_names(file: Path, csv_format: CsvFormat = DEFAULT_CSV) -> list[str]:
 def check_columns(file: str, required: Sequence[str], present: Sequence[str]) -> None:
     """Raise an `InputError` if a file lacks a required column; the message names the most similar column."""
     for column in required:
+        if column == UNKNOWN:
+            raise InputError(
+                f"{file}: the schema has {UNKNOWN} in place of a column that 'lum schema' could not guess; replace it by one of "
+                f"{', '.join(present)}"
+            )
         if column not in present:
             same = [name for name in present if name.lower() == column.lower()]
             near = same or difflib.get_close_matches(column, present, n=1)
