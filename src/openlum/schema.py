@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from openlum.config import RawValue, Settings
+from openlum.file_format import DEFAULT_CSV, CsvFormat, DateOrder, TimeUnit
 
 FeatureType = Literal["categorical", "multi", "numeric", "vector", "time"]
 FieldType = Literal["categorical", "multi", "numeric", "vector"]
@@ -24,6 +25,8 @@ KEYS_OF_TYPES = {
     "minimum": ("numeric",),
     "maximum": ("numeric",),
     "width": ("vector",),
+    "time_unit": ("time",),
+    "date_order": ("time",),
 }
 """For each key of a feature: the types to which it applies."""
 
@@ -50,6 +53,10 @@ class Feature(Settings):
     """numeric: rows with a larger value are rejected."""
     width: int | None = Field(None, ge=1, le=100_000)
     """vector: the number of elements."""
+    time_unit: TimeUnit | None = None
+    """time: unit of numeric times since 1970; `yyyymmdd` for dates written as numbers, such as 20220425."""
+    date_order: DateOrder | None = None
+    """time: `dmy` if 01/02/1995 is the first of February, `mdy` if it is the second of January."""
 
     @model_validator(mode="after")
     def _keys_fit_the_type(self) -> "Feature":
@@ -88,14 +95,19 @@ class EventTable(Settings):
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
+    csv: CsvFormat = DEFAULT_CSV
+    """Format of CSV files; `lum schema` proposes it."""
     user: str
     """Column of the user id."""
     item: str
     """Column of the item id."""
     time: str
-    """Column of the time: a timestamp, or an integer in `time_unit` since 1970."""
-    time_unit: Literal["s", "ms", "us"] = "s"
-    """Unit of an integer time column."""
+    """Column of the time: a timestamp, a date in a usual spelling, or a number in `time_unit`."""
+    time_unit: TimeUnit = "s"
+    """Unit of numeric times since 1970; `yyyymmdd` for dates written as numbers, such as 20220425 or 20220425173000."""
+    date_order: DateOrder | None = None
+    """`dmy` if 01/02/1995 is the first of February, `mdy` if it is the second of January. Without this key, such times are
+    rejected. It applies to the impressions too."""
     condition: dict[Name, ConditionField] = {}
     """Condition fields by name. Their order is kept."""
 
@@ -105,6 +117,8 @@ class ItemTable(Settings):
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
+    csv: CsvFormat = DEFAULT_CSV
+    """Format of CSV files; `lum schema` proposes it."""
     id: str
     """Column of the item id."""
     title: str | None = None
@@ -120,6 +134,8 @@ class UserTable(Settings):
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
+    csv: CsvFormat = DEFAULT_CSV
+    """Format of CSV files; `lum schema` proposes it."""
     id: str
     """Column of the user id."""
     features: dict[Name, Feature] = {}
@@ -133,6 +149,8 @@ class ImpressionTable(Settings):
 
     path: str
     """Parquet or CSV, relative to the schema file: a file, a directory of them, or a pattern (`log/2025-*.parquet`)."""
+    csv: CsvFormat = DEFAULT_CSV
+    """Format of CSV files; `lum schema` proposes it."""
     user: str
     """Column of the user id."""
     item: str

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,34 @@ def test_broken_parquet_is_named(tmp_path: Path) -> None:
     (tmp_path / "events.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"events\.parquet: cannot be read"):
         prepare(with_spark(schema), tmp_path / "spark")
+
+
+def test_spellings_of_times_are_the_same_in_both(tmp_path: Path) -> None:
+    moments = [datetime(2022, 4, n % 28 + 1, n % 24, n % 60, n % 59) for n in range(60)]
+    spellings = [
+        "%d-%b-%Y %H:%M:%S",
+        "%Y/%m/%d %I:%M %p",
+        "%B %d, %Y",
+        "%a %b %d %H:%M:%S +0530 %Y",
+        "%d.%m.%Y",
+        "%Y-%m-%d",
+    ]
+    texts = [moment.strftime(spellings[n % len(spellings)]) for n, moment in enumerate(moments)]
+    rows = [f"{n % 5};{n % 7};{text};{n},5;{20220101 + n % 28}\n" for n, text in enumerate(texts)]
+    (tmp_path / "log.txt").write_text("".join(rows))
+    condition = {"price": {"type": "numeric"}, "day": {"type": "time", "time_unit": "yyyymmdd"}}
+    csv = {"columns": ["u", "i", "t", "price", "day"], "delimiter": ";", "decimal": ","}
+    events = {
+        "path": "log.txt",
+        "user": "u",
+        "item": "i",
+        "time": "t",
+        "date_order": "dmy",
+        "csv": csv,
+        "condition": condition,
+    }
+    schema = tmp_path / "schema.yaml"
+    schema.write_text(yaml.safe_dump({"name": "x", "events": events}, sort_keys=False))
+    assert prepare(schema, tmp_path / "duckdb").counts["events"] == 60
+    prepare(with_spark(schema), tmp_path / "spark")
+    assert_same(tmp_path / "duckdb", tmp_path / "spark")

@@ -1,5 +1,6 @@
 """Tables for proposals, and functions that read a proposal."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,17 @@ def find_line(proposal: Proposal, start: str) -> str:
 
 
 def unused_field_comment(proposal: Proposal, field: str) -> str:
-    """Return the line of a field that is commented out, or the line above if the comment did not fit."""
+    """Return the line of a field that is commented out, or the lines above if the comment did not fit."""
     lines = [text.strip() for text in proposal.text.splitlines()]
     index = next(index for index, text in enumerate(lines) if text.startswith(f"# {field}:"))
-    return lines[index] if "#" in lines[index][1:] else lines[index - 1]
+    if "#" in lines[index][1:]:
+        return lines[index]
+    start = index
+    while (
+        start and lines[start - 1].startswith("# ") and not re.match(r"# [\w .-]+:( \S+)?(\s+#.*)?$", lines[start - 1])
+    ):
+        start -= 1
+    return " ".join(text.removeprefix("# ") for text in lines[start:index])
 
 
 def market_tables(market: Path) -> tuple[str, str, str, str]:

@@ -26,6 +26,9 @@ from .tables import ROWS, find_line, read_schema, unused_field_comment, write_ev
         ((1_700_000_000 + np.arange(ROWS)) * 10**3, "ms"),
         ((1_700_000_000 + np.arange(ROWS)) * 10**6, "us"),
         (1.7e9 + np.arange(ROWS) / 3, "s"),
+        ((1_700_000_000 + np.arange(ROWS)) * 10**9, "ns"),
+        (np.full(ROWS, 20_240_101), "yyyymmdd"),
+        (20_240_101_000_000 + np.arange(ROWS) % 60, "yyyymmdd"),
     ],
 )
 def test_time_unit_is_guessed_from_the_size_of_the_numbers(tmp_path: Path, values: np.ndarray, expected: str) -> None:
@@ -36,9 +39,9 @@ def test_time_unit_is_guessed_from_the_size_of_the_numbers(tmp_path: Path, value
 @pytest.mark.parametrize(
     "values",
     [
-        (1_700_000_000 + np.arange(ROWS)) * 10**9,  # nanoseconds
-        np.full(ROWS, 20_240_101),  # a date as a number
-        [f"{day % 28 + 1}/02/2024" for day in range(ROWS)],
+        np.full(ROWS, 20_241_301),  # there is no month 13
+        [f"{day % 28 + 1}/02/24" for day in range(ROWS)],
+        [f"{day % 28 + 1}/02/2024" if day % 2 else f"02/{day % 28 + 1}/2024" for day in range(ROWS)],
     ],
 )
 def test_a_time_that_prepare_cannot_read_is_left_open(tmp_path: Path, values: Any) -> None:

@@ -86,12 +86,18 @@ def test_csv_of_any_line_end_is_sampled_all_over_the_file(tmp_path: Path, line_e
         ("empty.parquet", b"", "cannot be read"),
         ("empty.csv", b"", "is empty"),
         ("head.csv", b"user,item,time\n", "has no rows"),
-        ("latin.csv", "user,item,time\nJosé,1,2\n".encode("latin-1"), "not UTF-8"),
-        ("late.csv", b"user,item,time\n" + b"a,1,2\n" * 20_000 + b"Jos\xe9,1,2\n" * 20_000, "not UTF-8"),
-        ("wide.csv", "user,item,time\nJosé,1,2\n".encode("utf-16"), "iconv -f utf-16"),
+        (
+            "late.csv",
+            b"user,item,time\n" + b"a,1,2\n" * 400_000 + b"Jos\xe9,1,2\n" * 400_000,
+            "not UTF-8.*csv: .encoding",
+        ),
+        ("wide.csv", "user,item,time\nJosé,1,2\n".encode("utf-16-le"), "iconv -f utf-16"),
         ("quote.csv", b'user,"item,time\na,1,2\n', "a quote in the first line is not closed"),
         ("twice.csv", b"a,a\n1,2\n", "several columns are named 'a'"),
-        ("log.txt", b"a", "expected a file that ends in"),
+        ("log.txt", b"user,item,time", "has no rows"),
+        ("log.json", b'[{"user": 1}]', "is JSON"),
+        ("log.xlsx", b"PK\x03\x04...", "Excel"),
+        ("log.dat", b"PAR1...", "ends in .parquet"),
     ],
 )
 def test_an_unreadable_file_gives_a_message_of_one_line(

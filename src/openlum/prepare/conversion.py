@@ -10,7 +10,16 @@ from typing import Any, Literal
 import ibis
 
 from openlum.data.canonical import LIST_MARK
+from openlum.file_format import DateOrder, TimeUnit
 from openlum.prepare.canonical_expression import LARGEST_FLOAT, canonical_expression, is_inexact
+from openlum.prepare.time_expression import (
+    DAY_FIRST,
+    NEEDS_DATE_ORDER,
+    epoch_us,
+    is_ordered_date,
+    time_of_number,
+    time_of_text,
+)
 from openlum.schema import Feature
 
 Kind = Literal["identity", "categorical", "multi", "numeric", "vector", "time", "row_time", "label", "row", "title"]
@@ -18,8 +27,9 @@ Kind = Literal["identity", "categorical", "multi", "numeric", "vector", "time", 
 SECOND = 1_000_000
 """A second in microseconds, the unit in which times are compared."""
 DAY = 86_400 * SECOND
-TICKS = {"s": SECOND, "ms": 1_000, "us": 1}
-"""Microseconds in each time unit of the schema."""
+TICKS = {"s": SECOND, "ms": 1_000, "us": 1, "ns": 0.001}
+"""Microseconds in each time unit of the schema that counts from 1970."""
+_WITH_DECIMALS = ("numeric", "categorical", "label", "row_time")
 _LARGEST_NUMBER = 1e37  # fits into float32
 _LATEST_TIME = 9e15  # microseconds; still exact as a float, and centuries in the future
 
@@ -46,9 +56,13 @@ class Column:
         name: the name in the file.
         kind: the kind of values that it must hold. `identity` is the id of a user or an item, `row_time` the time of a row, and
             `time` a feature.
-        size: multi: how many values are kept; vector: the width; row_time: microseconds in the time unit.
+        size: multi: how many values are kept; vector: the width.
         minimum: numeric: the smallest accepted value.
         maximum: numeric: the largest accepted value.
+        time_unit: time, row_time: the unit of numbers; None if numbers are no times.
+        spellings: time, row_time: patterns of the spellings of times besides ISO 8601 that occur in the column.
+        date_order: time, row_time: the order of day and month in dates of numbers.
+        decimal_comma: numbers in text have a decimal comma.
     """
 
     role: str
@@ -57,6 +71,10 @@ class Column:
     size: int = 0
     minimum: float | None = None
     maximum: float | None = None
+    time_unit: TimeUnit | None = None
+    spellings: tuple[str, ...] = ()
+    date_order: DateOrder | None = None
+    decimal_comma: bool = False
 
     @property
     def expected(self) -> str:
@@ -95,6 +113,8 @@ def feature_columns(kind: str, features: Mapping[str, Feature]) -> list[Column]:
             size=feature.width or feature.max_values,
             minimum=feature.minimum,
             maximum=feature.maximum,
+            time_unit=feature.time_unit,
+            date_order=feature.date_order,
         )
         for name, feature in features.items()
     ]
@@ -106,8 +126,12 @@ def convert(raw: Any, column: Column) -> Converted:
     Raises:
         TypeError: the column's type in the file cannot hold values of the expected kind.
     """
+    if column.decimal_comma and column.kind in _WITH_DECIMALS and raw.type().is_string():
+        raw = _with_decimal_point(raw)
     value, invalid, cut = _convert(raw, column)
     faults = [] if invalid is None else [(invalid, f"{column.name}: not {column.expected}")]
+    if DAY_FIRST in column.spellings and column.date_order is None:
+        faults.insert(0, (is_ordered_date(raw), f"{column.name}: {NEEDS_DATE_ORDER}"))
     if column.minimum is not None:
         faults.append((value < column.minimum, f"{column.name}: less than {column.minimum:g}"))
     if column.maximum is not None:
@@ -135,11 +159,11 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
             return *_number(raw), None
         case "vector" if raw_type.is_string() or (raw_type.is_array() and raw_type.value_type.is_numeric()):
             return *_vector(raw, column.size), None
-        case "time" if is_time or raw_type.is_string():
-            microseconds, invalid = _time(raw, 1)
+        case "time" if is_time or raw_type.is_string() or (raw_type.is_numeric() and column.time_unit):
+            microseconds, invalid = _time(raw, column)
             return microseconds / float(DAY), invalid, None
         case "row_time" if (is_time or scalar) and not raw_type.is_boolean():
-            return *_time(raw, column.size), None
+            return *_time(raw, column), None
         case "label" if scalar:
             if raw_type.is_string():  # pandas writes True and False
                 truth = canonical_expression(raw)
@@ -152,7 +176,8 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
             whole = ibis.ifelse(text.re_search("^-?[0-9]+$"), text.try_cast("int64"), ibis.null("int64"))
             value = ibis.ifelse(is_inexact(raw), ibis.null("int64"), whole)
             return value, text.notnull() & value.isnull(), None
-    raise TypeError(f"column '{column.name}': expected {column.expected}, but the column has the type {raw_type}")
+    unit = ", or a number with 'time_unit'" if column.kind == "time" else ""
+    raise TypeError(f"column '{column.name}': expected {column.expected}{unit}, but the column has the type {raw_type}")
 
 
 def _is_scalar(column_type: Any) -> bool:
@@ -188,19 +213,28 @@ def _vector(raw: Any, width: int) -> tuple[Any, Any]:
     return clipped.cast("array<float32>"), raw.notnull() & ((values.length() != width) | (invalid.length() > 0))
 
 
-def _time(raw: Any, ticks: int) -> tuple[Any, Any]:
-    """Return microseconds since 1970, and where a value is present but not a time; a number counts `ticks` microseconds."""
+def _time(raw: Any, column: Column) -> tuple[Any, Any]:
+    """Return microseconds since 1970, and where a value is present but not a time."""
     if raw.type().is_timestamp() or raw.type().is_date():
         return epoch_us(raw.cast("timestamp")), None
-    number, invalid = _number(raw)
-    time = (number * ticks).clip(-_LATEST_TIME, _LATEST_TIME).round().cast("int64")
-    if not raw.type().is_string():
-        return time, invalid
-    # A cast to a type with a time zone reads the offset in the text; text without an offset is UTC, the engine's session zone.
-    from_text = epoch_us(raw.try_cast("timestamp('UTC')").cast("timestamp"))
-    return ibis.coalesce(time, from_text), invalid & from_text.isnull()
+    if column.time_unit is None:
+        number, present = ibis.null("int64"), raw.nullif("").notnull()
+    elif column.time_unit == "yyyymmdd":
+        number = time_of_number(canonical_expression(raw))
+        present = (raw.nullif("") if raw.type().is_string() else raw).notnull()
+    else:
+        number, invalid = _number(raw)
+        number = (number * TICKS[column.time_unit]).clip(-_LATEST_TIME, _LATEST_TIME).round().cast("int64")
+        present = invalid | number.notnull()
+    patterns = [pattern for pattern in column.spellings if column.date_order or pattern != DAY_FIRST]
+    time = ibis.coalesce(number, time_of_text(raw, patterns)) if raw.type().is_string() else number
+    return time, present & time.isnull()
 
 
-@ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))
-def epoch_us(timestamp: Any) -> Any:
-    """Return microseconds since 1970: DuckDB has this function, and `SparkEngine` defines it."""
+def _with_decimal_point(raw: Any) -> Any:
+    """Return text with a decimal point in numbers that have a decimal comma, perhaps with points between thousands."""
+    return ibis.cases(
+        (raw.re_search(r"^[-+]?\d{1,3}([.]\d{3})+(,\d*)?$"), raw.replace(".", "").replace(",", ".")),
+        (raw.re_search(r"^[-+]?\d*,\d+$"), raw.replace(",", ".")),
+        else_=raw,
+    )

@@ -55,7 +55,7 @@ def read_entities(
     if isinstance(table, ItemTable) and table.title:
         columns.append(Column("title", table.title, "title"))
     name = f"{kind}s_table"
-    checked = checker.check_table(name, table.path, columns)
+    checked = checker.check_table(name, table.path, columns, table.csv)
     usable = checked.usable
     checker.note_doubtful_ids(name, usable.select("id").distinct())
     usable = usable.mutate(id=canonical_expression(usable["id"]))

@@ -7,7 +7,7 @@ import ibis
 import ibis.expr.types as ir
 
 from openlum.errors import InputError
-from openlum.prepare.conversion import SECOND, TICKS, Column, feature_columns
+from openlum.prepare.conversion import SECOND, Column, feature_columns
 from openlum.prepare.engines.engine import Engine
 from openlum.prepare.row_checks import POSITION, CheckedTable, RowChecker, SchemaError
 from openlum.schema import ImpressionRule, ImpressionTable, Schema
@@ -35,18 +35,18 @@ def check_impressions(checker: RowChecker, schema: Schema) -> CheckedTable:
     Its columns are user and item (raw), time (microseconds), label (null where it is unknown), row (where the schema names one),
     and the condition and context columns.
     """
-    log = schema.impressions
+    log, events = schema.impressions, schema.events
     assert log is not None
     columns = [
         Column("user", log.user, "identity"),
         Column("item", log.item, "identity"),
-        Column("time", log.time, "row_time", TICKS[schema.events.time_unit]),
+        Column("time", log.time, "row_time", time_unit=events.time_unit, date_order=events.date_order),
         *([Column("label", log.label, "label")] if log.label else []),
         *([Column("row", log.row, "row")] if log.row else []),
         *feature_columns("condition", condition_without_feedback(schema)),
         *feature_columns("context", log.context),
     ]
-    checked = checker.check_table("impressions", log.path, columns)
+    checked = checker.check_table("impressions", log.path, columns, log.csv)
     return checked if log.label else replace(checked, rows=checked.rows.mutate(label=ibis.null("float64")))
 
 

@@ -15,7 +15,7 @@ from openlum.data.dataset import UNLABELLED, Dataset, DatasetInfo
 from openlum.data.profile import Profile
 from openlum.errors import InputError
 from openlum.prepare.canonical_expression import canonical_expression
-from openlum.prepare.conversion import TICKS, Column, feature_columns
+from openlum.prepare.conversion import Column, feature_columns
 from openlum.prepare.data_quality import data_quality_notes
 from openlum.prepare.earlier_dataset import EarlierDataset
 from openlum.prepare.engines.engine import Engine
@@ -127,10 +127,10 @@ class Preparation:
             columns = [
                 Column("user", log.user, "identity"),
                 Column("item", log.item, "identity"),
-                Column("time", log.time, "row_time", TICKS[log.time_unit]),
+                Column("time", log.time, "row_time", time_unit=log.time_unit, date_order=log.date_order),
                 *feature_columns("condition", log.condition),
             ]
-            checked["events"] = self.checker.check_table("events", log.path, columns)
+            checked["events"] = self.checker.check_table("events", log.path, columns, log.csv)
         if self.schema.impressions and "impressions" in self.inputs.tables:
             checked["impressions"] = check_impressions(self.checker, self.schema)
         return checked

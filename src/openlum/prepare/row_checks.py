@@ -1,7 +1,7 @@
 """Check the rows of the tables of a log. Unusable rows are rejected, counted, and stored with file, row and reason."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ import ibis
 import ibis.expr.types as ir
 
 from openlum.errors import InputError
+from openlum.file_format import DEFAULT_CSV, CsvFormat
 from openlum.prepare.canonical_expression import doubtful_id_notes
 from openlum.prepare.conversion import DAY, SECOND, Column, Converted, convert
 from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
-from openlum.prepare.inputs.csv_rows import FAULT, LINE_NUMBER, LINE_TEXT
+from openlum.prepare.inputs.csv_rows import FAULT, LINE_NUMBER, LINE_TEXT, MALFORMED
 from openlum.prepare.inputs.files import TableFiles, find_table_files
 from openlum.prepare.inputs.paths import count_other_files
 from openlum.prepare.inputs.raw_table import POSITION, raw_table
+from openlum.prepare.time_expression import occurring_spellings
 from openlum.schema import Schema, parse_time
 
 ALREADY_IN_DATASET = "already in the dataset"
@@ -25,6 +27,11 @@ LATE_LABEL = "label of an earlier row that had none"
 """Reason for a new row whose label was moved to the earlier unlabelled row. Such rejections are expected."""
 NORMAL_REASONS = (ALREADY_IN_DATASET, LATE_LABEL)
 """Reasons that do not count towards `max_rejected`."""
+DUPLICATES = (
+    "A duplicate equals an earlier row in every column that the schema names; the first of equal rows is kept. If they are "
+    "different actions within a second, name a column in 'condition' that tells them apart, or write times of a finer unit"
+)
+"""What duplicates are and what to do, for messages."""
 TOP_REASONS = 5
 YEAR = 366 * DAY
 
@@ -88,20 +95,24 @@ class RowChecker:
         self.notes: dict[str, int] = {}
         """Data-quality notes and their counts; they reject no row."""
 
-    def check_table(self, name: str, path: str, columns: Sequence[Column]) -> CheckedTable:
+    def check_table(
+        self, name: str, path: str, columns: Sequence[Column], csv_format: CsvFormat = DEFAULT_CSV
+    ) -> CheckedTable:
         """Read a table once, check every row and count the faults.
 
         Args:
             name: the name of the table.
             path: the path of its files, as written in the schema.
             columns: its columns.
+            csv_format: the format of its CSV files.
 
         Raises:
             InputError: a file cannot be read, a column has a wrong type, or too many rows have faults.
         """
         names = [column.name for column in columns]
         reserved = (FILE_NUMBER, ROW_NUMBER, *self._engine.reserved)
-        files = find_table_files(self._root, path, names, self._scratch / name, reserved)
+        files = find_table_files(self._root, path, names, self._scratch / name, reserved, csv_format)
+        columns = [replace(column, decimal_comma=csv_format.decimal == ",") for column in columns]
         self._sources.append(files)
         if other_files := count_other_files(self._root, path):
             self.notes[f"{name}: files in the directory that are neither Parquet nor CSV (ignored)"] = other_files
@@ -143,7 +154,10 @@ class RowChecker:
         name = checked.name
         rejected = checked.rows.filter(checked.rows["reason"].notnull()).select(POSITION, "reason")
         for table in tables:
-            for row in self._engine.fetch_rows(table.group_by("reason").agg(n=table.count()).order_by("reason")):
+            by_reason = table.group_by("reason").agg(n=table.count(), first=table[POSITION].min())
+            for row in self._engine.fetch_rows(by_reason.order_by("reason")):
+                first = self._first_position.setdefault((name, row["reason"]), row["first"])
+                self._first_position[name, row["reason"]] = min(first, row["first"])
                 self._add_rejected(name, row["reason"], row["n"])
             rejected = ibis.union(rejected, table)
         self._check_rejected_share(checked)
@@ -159,6 +173,9 @@ class RowChecker:
 
     def _convert(self, raw: ir.Table, column: Column, path: str) -> Converted:
         try:
+            if column.kind in ("time", "row_time") and raw[column.role].type().is_string():
+                found = occurring_spellings(self._engine, raw, column.role, column.date_order)
+                column = replace(column, spellings=found)
             return convert(raw[column.role], column)
         except TypeError as error:
             raise InputError(f"{self._root / path}: {error}; name another column in the schema") from None
@@ -228,10 +245,14 @@ class RowChecker:
         reasons = {reason: number for reason, number in reasons.items() if reason not in NORMAL_REASONS}
         top = sorted(reasons.items(), key=lambda pair: -pair[1])[:TOP_REASONS]
         listed = "; ".join(f"{reason} ({number:,}{self._example(checked, reason)})" for reason, number in top)
+        duplicates = (
+            f". {DUPLICATES}" if "duplicate" in [reason for reason, _ in top] and "user" in checked.raw.columns else ""
+        )
         rest = f"; and {len(reasons) - TOP_REASONS} more reasons" if len(reasons) > TOP_REASONS else ""
         raise InputError(
             f"{self._root / checked.source.name}: {faulty:,} of {total:,} rows cannot be used, more than 'max_rejected' "
-            f"({limit:.3g} of the rows) allows: {listed}{rest}; correct the log, or raise 'max_rejected' in the schema"
+            f"({limit:.3g} of the rows) allows: {listed}{rest}; correct the log, or raise 'max_rejected' in the "
+            f"schema{duplicates}"
         )
 
     def _example(self, checked: CheckedTable, reason: str) -> str:
@@ -239,12 +260,16 @@ class RowChecker:
         role, position = checked.role_of_reason.get(reason), self._first_position.get((checked.name, reason))
         if position is None:
             return ""
-        # Only malformed lines have a reason without a role.
-        number, value = (ROW_NUMBER, role) if role else (LINE_NUMBER, LINE_TEXT)
         example = checked.raw.filter(checked.raw[POSITION] == position)
-        row = self._engine.fetch_rows(example.select(FILE_NUMBER, number, value))[0]
-        where = f"{checked.source.files[row[FILE_NUMBER]].path}: {'row' if role else 'line'} {row[number]:,}"
-        return f", first in {where}" + ("" if reason == f"no {role}" else f": {row[value]!r}")
+        is_malformed = reason.startswith(MALFORMED)
+        number = LINE_NUMBER if is_malformed else ROW_NUMBER
+        keys = [key for key in ("user", "item", "time", "id") if key in checked.raw.columns]
+        shown = [LINE_TEXT] if is_malformed else [role] if role else keys
+        row = self._engine.fetch_rows(example.select(FILE_NUMBER, number, *shown))[0]
+        where = f"{checked.source.files[row[FILE_NUMBER]].path}: {'line' if is_malformed else 'row'} {row[number]:,}"
+        if is_malformed or role:
+            return f", first in {where}" + ("" if reason == f"no {role}" else f": {row[shown[0]]!r}")
+        return f", first in {where}: {', '.join(f'{key} {row[key]}' for key in keys)}"
 
 
 def _now() -> int:

@@ -26,7 +26,7 @@ from openlum.prepare.inputs.paths import find_files
 from openlum.prepare.preparation import Inputs, Preparation, ReportProgress
 from openlum.prepare.row_checks import SchemaError
 from openlum.report.dataset_report import write_dataset_report
-from openlum.schema import Schema
+from openlum.schema import ImpressionTable, Schema
 
 DISK_FULL = re.compile(r"No space left|[Qq]uota exceeded|max_temp_directory_size")
 OUT_OF_MEMORY = re.compile(r"[Oo]ut ?[Oo]f ?[Mm]emory|bad_alloc|Java heap space|GC overhead limit")
@@ -112,15 +112,15 @@ def _append(dataset: Path, tables: Mapping[str, Path]) -> DatasetInfo:
             raise InputError(f"{error}; check the path of the new {name}") from None
         changes[name] = table.model_copy(update={"path": str(path.resolve())})
     log = schema.impressions
-    if log and "impressions" in changes and not _has_column(tables["impressions"], log.label):
+    if log and "impressions" in changes and not _has_label(tables["impressions"], log):
         changes["impressions"] = changes["impressions"].model_copy(update={"label": None})
     inputs = Inputs(schema.model_copy(update=changes), Path(), earlier, tuple(tables))
     return _write(inputs, dataset, where=f"{dataset}/dataset.json")
 
 
-def _has_column(path: Path, column: str | None) -> bool:
-    """Return whether any file of a table has a column; candidates of future requests have no label column."""
-    return any(column in column_names(file) for file in find_files(Path(), str(path.resolve())))
+def _has_label(path: Path, log: ImpressionTable) -> bool:
+    """Return whether any file of impressions has the label column; candidates of future requests have none."""
+    return any(log.label in column_names(file, log.csv) for file in find_files(Path(), str(path.resolve())))
 
 
 def check(schema: str | Path) -> DatasetInfo:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openlum.data.canonical import LIST_MARK, canonical_text
+from openlum.file_format import DateOrder
+from openlum.prepare.time_expression import DAY_FIRST, ORDERED, parse_time
 
 Kind = Literal["empty", "boolean", "integer", "number", "text", "timestamp", "list", "nested"]
 
@@ -53,6 +55,10 @@ class ColumnProfile:
     """list: the elements are numbers with a fraction."""
     stored_as_text: bool = False
     """The file has the values as text."""
+    date_order: DateOrder | Literal["???"] | None = None
+    """timestamp: the order of day and month where both are numbers before the year; `???` if both orders are possible."""
+    date_example: str = ""
+    """timestamp: the value that shows the order, or any value if none does."""
 
     @property
     def filled_rows(self) -> float:
@@ -132,7 +138,7 @@ def profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
 
 def iso_date(second: float) -> str:
     """Return the date of a time in seconds since 1970, as YYYY-MM-DD."""
-    return datetime.fromtimestamp(float(np.clip(second, 0, 4e9)), UTC).date().isoformat()
+    return datetime.fromtimestamp(float(np.clip(second, -6e10, 2.5e11)), UTC).date().isoformat()
 
 
 def _profile_numbers(values: pa.Array, profile: dict[str, Any]) -> ColumnProfile:
@@ -172,9 +178,54 @@ def _profile_text(values: pa.Array, profile: dict[str, Any]) -> ColumnProfile:
             numbers = times.cast(pa.int64()).to_numpy()
             return ColumnProfile(kind="timestamp", **candidate, **_count_values(valid), numbers=numbers)
         profile = candidate
+    if times := _profile_spelled_times(values, profile):
+        return times
     if pc.mean(pc.match_substring(values, LIST_MARK)).as_py() > 0.05:
         return _profile_lists(pc.split_pattern(values, LIST_MARK), profile)
     return ColumnProfile(kind="text", **profile, **_count_values(values))
+
+
+def _profile_spelled_times(values: pa.Array, profile: dict[str, Any]) -> ColumnProfile | None:
+    """Return the profile of a column of times that are not ISO 8601, such as 01-Jan-1995; None if it has no such times."""
+    encoded = values.dictionary_encode()
+    texts, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    numbers = np.bincount(codes)
+    probe = texts[:: max(1, len(texts) // 200)]
+    if (
+        sum(parse_time(text, "dmy") is not None or parse_time(text, "mdy") is not None for text in probe)
+        < len(probe) / 2
+    ):
+        return None
+    parsed = {order: [parse_time(text, order) for text in texts] for order in ORDERED}
+    fits = {order: np.array([time is not None for time in times]) for order, times in parsed.items()}
+    valid = {order: mask for order, mask in fits.items() if numbers[mask].sum() >= MIN_VALID_FRACTION * numbers.sum()}
+    if not valid:
+        return None
+    order = next(iter(valid))
+    ordered = [index for index, text in enumerate(texts) if re.match(DAY_FIRST, text.strip())]
+    shown, example = None, ""
+    if ordered:
+        certain = [index for index in ordered if fits["dmy"][index] != fits["mdy"][index]]
+        shown = order if len(valid) == 1 else "???"
+        example = texts[(certain or ordered)[0]]
+    mask = valid[order]
+    invalid = numbers[~mask].sum()
+    if invalid:
+        profile = profile | {
+            "invalid_example": _shorten(texts[int(np.flatnonzero(~mask)[0])]),
+            "invalid": float(invalid / profile["rows"]),
+        }
+    seconds = np.array([time or 0.0 for time in parsed[order]])[codes][mask[codes]]
+    most = np.argsort(-numbers, kind="stable")[:50]
+    return ColumnProfile(
+        kind="timestamp",
+        **profile,
+        distinct=int(mask.sum()),
+        frequent=[texts[index] for index in most],
+        numbers=seconds,
+        date_order=shown,
+        date_example=example,
+    )
 
 
 def _profile_lists(values: pa.Array, profile: dict[str, Any]) -> ColumnProfile:

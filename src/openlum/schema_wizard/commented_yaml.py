@@ -1,5 +1,6 @@
 """YAML with comments, written line by line."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ class YamlLine:
     indent: int
     """Indentation, in levels."""
     text: str
-    """`key: value`; empty for a blank line."""
+    """`key: value`; empty for a blank line, or for a comment on lines of its own."""
     comment: str = ""
     """The comment on the line, without its `#`."""
     commented_out: bool = False
@@ -39,12 +40,20 @@ def render_yaml(head: Sequence[str], lines: Sequence[YamlLine]) -> str:
 
 def _render_line(line: YamlLine) -> str:
     space = "  " * line.indent
+    if not line.text:
+        return _render_comment(space, line.comment)
     text = space + ("# " if line.commented_out else "") + line.text
     if not line.comment:
         return text
     comment = f"# {_printable(line.comment)}"
     joined = f"{text:<{COMMENT_COLUMN - 1}} {comment}"
-    return joined if len(joined) <= MAX_LINE_LENGTH else f"{space}{comment}\n{text}"
+    return joined if len(joined) <= MAX_LINE_LENGTH else f"{_render_comment(space, line.comment)}\n{text}"
+
+
+def _render_comment(space: str, comment: str) -> str:
+    """Return a comment on lines of its own; nothing for an empty comment."""
+    mark = f"{space}# "
+    return textwrap.fill(_printable(comment), MAX_LINE_LENGTH, initial_indent=mark, subsequent_indent=mark)
 
 
 def _printable(text: str) -> str:

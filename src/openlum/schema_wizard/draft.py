@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openlum.prepare.inputs.files import UNKNOWN
 from openlum.schema_wizard.column_profile import ColumnProfile
 from openlum.schema_wizard.commented_yaml import YamlLine, format_scalar
-from openlum.schema_wizard.fields import ProposedField
-from openlum.schema_wizard.roles import UNKNOWN, Role, find_profile
+from openlum.schema_wizard.fields import ProposedField, date_order_reason
+from openlum.schema_wizard.name_hints import Table
+from openlum.schema_wizard.roles import Role, find_profile
+from openlum.schema_wizard.sample import Sample
 
 
 @dataclass
@@ -26,11 +29,27 @@ class SchemaDraft:
         """Add a line."""
         self.lines.append(YamlLine(indent, text, comment, commented_out))
 
-    def add_path(self, path: str) -> None:
-        """Add the path of a table."""
-        written = os.path.abspath(path) if self.root is None else os.path.relpath(path, self.root)
+    def add_path(self, sample: Sample, table: Table) -> None:
+        """Add the path of a table, and the format of its CSV files as far as it must be declared."""
+        written = os.path.abspath(sample.path) if self.root is None else os.path.relpath(sample.path, self.root)
         comment = "" if self.root is None else "relative to this file"
         self.add_line(1, f"path: {format_scalar(Path(written).as_posix())}", comment)
+        reasons = sample.csv.reasons
+        if not reasons:
+            return
+        self.add_line(1, "csv:", "how the file is written; a sample shows this")
+        for key, reason in reasons.items():
+            hint = "; the names are guesses from the values, change them as you like" if key == "columns" else ""
+            if hint and table in ("events", "impressions"):
+                hint += ": where nothing else shows it, the user is the column before the item"
+            self.add_line(2, f"{key}: {format_scalar(getattr(sample.csv.csv_format, key))}", reason + hint)
+
+    def add_date_order(self, table: str, profile: ColumnProfile) -> None:
+        """Add the order of day and month in the time of a log, if its dates have one."""
+        if profile.date_order == "???":
+            self.missing.append(f"{table}.date_order")
+        if profile.date_order:
+            self.add_line(1, f"date_order: {profile.date_order}", date_order_reason(profile))
 
     def add_role(self, table: str, key: str, role: Role, profiles: Sequence[ColumnProfile], comment: str = "") -> None:
         """Add the line of a role: its column with a description, or `???` with the columns to choose from."""
@@ -50,6 +69,11 @@ class SchemaDraft:
         """Add a mapping of fields; its key is commented out if all its fields are."""
         if not fields:
             return
+        self.missing += [
+            f"{key}.{proposed.name}.date_order"
+            for proposed in fields
+            if proposed.profile.date_order == UNKNOWN and not proposed.reason_commented_out
+        ]
         all_commented_out = all(proposed.reason_commented_out for proposed in fields)
         self.add_line(1, f"{key}:", commented_out=all_commented_out)
         for proposed in fields:

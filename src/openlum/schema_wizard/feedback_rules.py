@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from openlum.schema_wizard.commented_yaml import YamlLine, format_scalar
 from openlum.schema_wizard.fields import ProposedField
-from openlum.schema_wizard.name_hints import LABEL, has_word, rank_among
+from openlum.schema_wizard.name_hints import LABEL, RATINGS, has_word, rank_among
 
-RATINGS = {"rating", "ratings", "stars", "star", "score", "overall", "rate"}
 LOWEST_POSITIVE = {5: 4, 10: 8}
 """Highest value of a rating scale to the lowest value that counts as positive."""
 GOALS = ("purchase", "buy", "transaction", "order", "click", "clicks", "like", "play", "watch")

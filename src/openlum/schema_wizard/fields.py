@@ -1,9 +1,10 @@
 """The proposed field of a column: its type and settings, and whether it should be used at all."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +15,17 @@ from openlum.schema_wizard.name_hints import (
     AMOUNTS,
     CLOCK,
     CODES,
+    OTHER_TIME_WORDS,
     ROW,
+    TIME_WORDS,
     TRANSIENT,
+    Table,
     has_word,
     rank_among,
     reaction_of_name,
     split_words,
 )
-
-Table = Literal["events", "impressions", "items", "users"]
+from openlum.schema_wizard.roles import time_unit
 
 MAX_CODES = 50
 """Integers with at most this many distinct values are codes rather than amounts."""
@@ -55,23 +58,33 @@ class ProposedField:
         return bool(self.settings.get("feedback"))
 
 
-def propose_fields(columns: Sequence[ColumnProfile], table: Table) -> list[ProposedField]:
-    """Return a field with a unique name for each column of one of the tables."""
+def propose_fields(
+    columns: Sequence[ColumnProfile], table: Table, circumstances: Mapping[str, str] = MappingProxyType({})
+) -> list[ProposedField]:
+    """Return a field with a unique name for each column of one of the tables.
+
+    Args:
+        columns: the columns that have no other role.
+        table: which table it is.
+        circumstances: columns of a log that are no reaction although they are called so, each with the reason.
+    """
     fields: dict[str, ProposedField] = {}
     for profile in columns:
         name = base_name = _field_name(profile.name, table)
         while name in fields:
             name = f"{base_name}_{len(fields)}"
-        fields[name] = _propose_field(profile, table, name)
+        fields[name] = _propose_field(profile, table, name, circumstances.get(profile.name, ""))
     return list(fields.values())
 
 
-def _propose_field(profile: ColumnProfile, table: Table, name: str) -> ProposedField:
+def _propose_field(profile: ColumnProfile, table: Table, name: str, no_reaction: str) -> ProposedField:
     settings, comments = _encoding(profile)
     if name != profile.name:
         settings["column"] = profile.name
         comments["column"] = "the column; its name is in use or has characters that a field's name cannot have"
-    reaction = _reaction(profile) if table in ("events", "impressions") else None
+    reaction = reaction_of_column(profile) if table in ("events", "impressions") and not no_reaction else None
+    if no_reaction:
+        comments["type"] = no_reaction
     if table == "events" and reaction:
         if (
             profile.kind == "number"
@@ -86,6 +99,13 @@ def _propose_field(profile: ColumnProfile, table: Table, name: str) -> ProposedF
     reason_commented_out = _reason_useless(profile, settings["type"])
     if not reason_commented_out and table in ("events", "impressions"):
         reason_commented_out = _reason_tied_to_row(profile)
+    if (
+        not reason_commented_out
+        and settings.get("feedback")
+        and profile.kind == "text"
+        and profile.distinct > MAX_CODES
+    ):
+        reason_commented_out = f"guess: {reaction}, but in too many values to predict each of them"
     if not reason_commented_out and table == "impressions" and reaction:
         reason_commented_out = f"guess: {reaction}, which would leak the label"
     return ProposedField(name, profile, settings, comments, reason_commented_out)
@@ -94,8 +114,14 @@ def _propose_field(profile: ColumnProfile, table: Table, name: str) -> ProposedF
 def _encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the settings of a field, the type first, and comments on them."""
     match profile.kind:
+        case "timestamp" if profile.date_order:
+            return {"type": "time", "date_order": profile.date_order}, {"date_order": date_order_reason(profile)}
         case "timestamp":
             return {"type": "time"}, {}
+        case "integer" if (unit := time_unit(profile)) and has_word(
+            profile.name, TIME_WORDS | OTHER_TIME_WORDS | CLOCK
+        ):
+            return {"type": "time", "time_unit": unit}, {"time_unit": "guess from the size of the numbers"}
         case "list":
             return _list_encoding(profile)
         case "number":
@@ -111,6 +137,14 @@ def _encoding(profile: ColumnProfile) -> tuple[dict[str, Any], dict[str, str]]:
         comments["min_count"] = "5  # values that occur less often become unknown"
         comments["hash_rows"] = f"{_hash_rows(profile.distinct)}  # values are hashed to this many ids, no vocabulary"
     return {"type": "categorical"}, comments
+
+
+def date_order_reason(profile: ColumnProfile) -> str:
+    """Return in words what shows the order of day and month in a column of dates."""
+    if profile.date_order == "???":
+        return f"choose dmy or mdy: {profile.date_example} and all other values can be read either way"
+    words = {"dmy": "day before month", "mdy": "month before day"}[profile.date_order or "dmy"]
+    return f"{words}, as {profile.date_example} shows"
 
 
 def _are_codes(profile: ColumnProfile) -> bool:
@@ -195,18 +229,21 @@ def _reason_tied_to_row(profile: ColumnProfile) -> str:
     return ""
 
 
-def _reaction(profile: ColumnProfile) -> str | None:
+def reaction_of_column(profile: ColumnProfile) -> str | None:
     """Return which kind of user reaction a column seems to hold, in words; None if it seems to hold none."""
     if profile.kind in ("timestamp", "list", "nested", "empty"):
         return None
     if reaction := reaction_of_name(profile.name):
         return reaction
+    return "the user's action, by its values" if has_actions(profile) else None
+
+
+def has_actions(profile: ColumnProfile) -> bool:
+    """Return whether the values of a column are names of actions."""
     spellings = {word for value in profile.frequent for word in (value.lower(), value.lower().removesuffix("s"))}
     spellings = {re.sub(r"[^a-z]", "", word) for word in spellings}
     is_short_text = profile.kind == "text" and profile.distinct <= MAX_CODES
-    if is_short_text and len(spellings & ACTIONS) * 2 >= min(profile.distinct, 4):
-        return "the user's action, by its values"
-    return None
+    return is_short_text and len(spellings & ACTIONS) * 2 >= min(profile.distinct, 4)
 
 
 def _field_name(column: str, table: Table) -> str:

@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from typing import Literal
+
+Table = Literal["events", "impressions", "items", "users"]
 
 
 def _split(text: str) -> list[str]:
@@ -26,6 +29,11 @@ TIME = _split(
     "timestamp_ms ts_ms time_us created_at created occurred_at unix_review_time event_date date dt day t"
 )
 """Typical names of the time column, the most typical first."""
+TIME_WORDS = {"time", "timestamp", "date", "datetime", "ts", "at", "when"}
+OTHER_TIME_WORDS = {
+    "updated", "modified", "expires", "expired", "ended", "end", "deleted", "birth", "registered", "joined"
+}  # fmt: skip
+"""Words in the names of times that are not the time of the event."""
 LABEL = _split(
     "label target click clicked is_click clk is_clicked y converted is_converted conversion purchase purchased is_purchase "
     "buy like liked is_like long_view"
@@ -33,6 +41,11 @@ LABEL = _split(
 """Typical names of the label column, the most typical first."""
 ROW = _split("row row_id row_number impression_id request_id log_id id index")
 """Typical names of the column of row ids, the most typical first."""
+REQUEST = _split(
+    "request_id request impression_id slate_id slate search_id srch_id query_id page_view_id pageview_id list_id auction_id "
+    "display_id feed_id recommendation_id group_id qid"
+)
+"""Typical names of the column whose value is the same for items that were shown together, the most typical first."""
 TITLE = _split(
     "title name item_name product_name product_title item_title movie_title video_title headline song track_name "
     "article_title display_name"
@@ -54,6 +67,8 @@ _REACTION_WORDS = {
 """For each kind of user reaction, the words in column names that suggest it, in singular and present."""
 REACTIONS = {word: reaction for reaction, text in _REACTION_WORDS.items() for word in _split(text)}
 """Word of a column name to the kind of reaction that it hints at."""
+RATINGS = {"rating", "ratings", "stars", "star", "score", "overall", "rate"}
+"""Names of ratings."""
 ACTIONS = set(
     _split(
         "click view cart buy purchase pv fav like dislike skip addtocart order share comment play watch transaction "
@@ -69,6 +84,14 @@ AMOUNTS = set(
     _split("price count num number amount qty quantity cnt total duration size views likes followers time ms sec days")
 )
 """Words for amounts."""
+CONTEXT = set(
+    _split(
+        "environment env device platform os browser country region city locale language lang referrer referer source channel "
+        "medium campaign page url position pos rank slot index placement tab section surface scenario app version agent network "
+        "ip query session request host domain screen hour weekday"
+    )
+)
+"""Words for the circumstances of an event, which are known before the item is shown: click_device is no reaction."""
 CODES = set(_split("id ids code type category cat class zip key no level group tag segment tab"))
 """Words for codes, which may be integers but are no amounts."""
 _ENDINGS = ("", "s", "d", "ed", "ned", "ping", "ing")
@@ -95,11 +118,16 @@ def resembles(name: str, typical_names: Iterable[str]) -> bool:
 
 
 def reaction_of_name(name: str) -> str | None:
-    """Return the kind of user reaction that a name hints at, in words; None if it hints at none."""
+    """Return the kind of user reaction that a name hints at, in words; None if it hints at none.
+
+    A word for the circumstances after the reaction makes the name one of the circumstances: `click_os`, `click_deviceGroup`.
+    """
     words = split_words(name)
     if words and words[-1] in {"id", "ids"}:
         return None
-    for word in words:
+    for index, word in enumerate(words):
+        if CONTEXT & set(words[index + 1 :]):
+            continue
         for ending in _ENDINGS:
             stem = word.removesuffix(ending) if ending else word
             for base in (stem, stem + "e"):

@@ -1,6 +1,5 @@
 """`lum schema`: a schema proposed from a sample of a log, with comments on what the sample shows, for the user to correct."""
 
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -12,13 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openlum.prepare.inputs.files import UNKNOWN
+from openlum.schema import ImpressionTable
+from openlum.schema_wizard.circumstances import find_circumstances
 from openlum.schema_wizard.column_profile import iso_date
 from openlum.schema_wizard.commented_yaml import format_scalar, render_yaml
 from openlum.schema_wizard.draft import SchemaDraft
+from openlum.schema_wizard.expected_rejections import expected_rejections, proposed_max_rejected
 from openlum.schema_wizard.feedback_rules import holdout_lines, impression_rule_lines
 from openlum.schema_wizard.fields import ProposedField, propose_fields
+from openlum.schema_wizard.name_hints import Table
+from openlum.schema_wizard.requests import request_column
 from openlum.schema_wizard.roles import (
-    UNKNOWN,
     Role,
     are_whole_days,
     find_profile,
@@ -33,6 +37,7 @@ from openlum.schema_wizard.roles import (
 )
 from openlum.schema_wizard.table_profile import TableProfile, profile_table
 
+HAS_REQUESTS = "request" in ImpressionTable.model_fields
 SAMPLE_ROWS = 100_000
 """Rows of each table that are sampled by default."""
 
@@ -68,8 +73,8 @@ def propose(
     Raises:
         InputError: a file is missing, unreadable or empty.
     """
-    paths = {"events": log, "items": items, "users": users, "impressions": impressions}
-    tables = {name: profile_table(path, rows) for name, path in paths.items() if path is not None}
+    paths: dict[Table, str | None] = {"events": log, "items": items, "users": users, "impressions": impressions}
+    tables = {name: profile_table(path, rows, name) for name, path in paths.items() if path is not None}
     events, draft = tables["events"], SchemaDraft(root)
     draft.add_line(0, f"name: {format_scalar(_data_set_name(log))}", "name of the data set")
     user = user_or_item_role(events.columns, "user", _columns_shared_with(events, tables.get("users")))
@@ -108,7 +113,11 @@ def _condition_fields(
     events: TableProfile, roles: dict[str, Role], impressions: TableProfile | None
 ) -> list[ProposedField]:
     """Return the condition fields. Those that are no feedback must be columns of the impression log too."""
-    fields = propose_fields(events.columns_except(*(role.column for role in roles.values())), "events")
+    is_own_log = impressions is not None and os.path.abspath(impressions.sample.path) == os.path.abspath(
+        events.sample.path
+    )
+    circumstances = find_circumstances(events, roles, None if is_own_log else impressions)
+    fields = propose_fields(events.columns_except(*(role.column for role in roles.values())), "events", circumstances)
     if impressions is None:
         return fields
     impression_columns = {profile.name for profile in impressions.columns}
@@ -124,13 +133,13 @@ def _condition_fields(
 def _add_events(draft: SchemaDraft, events: TableProfile, roles: dict[str, Role], fields: list[ProposedField]) -> None:
     draft.add_line(0, "")
     draft.add_line(0, "events:", f"the behaviour log; {events.description()}")
-    draft.add_path(events.sample.path)
+    draft.add_path(events.sample, "events")
     for key in ("user", "item"):
         draft.add_role("events", key, roles[key], events.columns)
     time = find_profile(events.columns, roles["time"].column)
     if time is None:
         draft.add_role("events", "time", roles["time"], events.columns)
-        draft.add_line(1, "time_unit: s", "unit of numeric times since 1970: s, ms or us")
+        draft.add_line(1, "time_unit: s", "unit of numeric times since 1970: s, ms, us or ns")
     else:
         seconds = seconds_since_1970(time)
         first, last = seconds.min(), seconds.max()
@@ -140,9 +149,10 @@ def _add_events(draft: SchemaDraft, events: TableProfile, roles: dict[str, Role]
             "events", "time", roles["time"], events.columns, f"{iso_date(first)} to {iso_date(last)} (UTC){warning}"
         )
         if time.kind != "timestamp":
-            draft.add_line(
-                1, f"time_unit: {time_unit(time)}", "guess from the size of the numbers: s, ms or us since 1970"
-            )
+            unit = time_unit(time)
+            comment = "dates written as numbers" if unit == "yyyymmdd" else "s, ms, us or ns since 1970"
+            draft.add_line(1, f"time_unit: {unit}", f"guess from the size of the numbers: {comment}")
+        draft.add_date_order("events", time)
     draft.add_fields("condition", fields)
 
 
@@ -157,7 +167,7 @@ def _add_entities(
     entity: Literal["item", "user"] = "item" if name == "items" else "user"
     draft.add_line(0, "")
     draft.add_line(0, f"{name}:", f"the {entity} table; {table.description()}")
-    draft.add_path(table.sample.path)
+    draft.add_path(table.sample, name)
     role = id_role(table.columns, entity, log_column)
     profile = find_profile(table.columns, role.column)
     comment = ""
@@ -201,7 +211,7 @@ def _add_impressions(
     """Add the impression log. Columns of the event log keep their roles."""
     draft.add_line(0, "")
     draft.add_line(0, "impressions:", f"the ranker is trained on these; {impressions.description()}")
-    draft.add_path(impressions.sample.path)
+    draft.add_path(impressions.sample, "impressions")
 
     def has_column(role: Role) -> bool:
         return find_profile(impressions.columns, role.column) is not None
@@ -230,9 +240,15 @@ def _add_impressions(
     draft.add_role("impressions", "label", label, impressions.columns)
     if row:
         draft.add_role("impressions", "row", Role(row), impressions.columns, "a unique integer in every row")
+    request = request_column(impressions, {"user": user, "item": item, "time": time, "label": label, "row": Role(row)})
+    if request and HAS_REQUESTS:
+        draft.add_role(
+            "impressions", "request", Role(request), impressions.columns, "rows of one value were shown together"
+        )
     used = {proposed.profile.name for proposed in condition if not proposed.reason_commented_out or proposed.feedback}
-    context = [profile for profile in remaining if profile.name not in {row, label.column} | used]
-    draft.add_fields("context", propose_fields(context, "impressions"))
+    context = [profile for profile in remaining if profile.name not in {row, request, label.column} | used]
+    circumstances = find_circumstances(impressions, {"user": user, "item": item, "time": time, "label": label})
+    draft.add_fields("context", propose_fields(context, "impressions", circumstances))
 
 
 def _add_settings(
@@ -253,11 +269,13 @@ def _add_settings(
     draft.add_line(1, "test: 0.9", "start of the test period")
     draft.add_line(0, "")
     earliest = iso_date(float(np.min(seconds_since_1970(time)))) if time is not None else "1990-01-01"
-    rejected, reasons = _expected_rejections(events, roles, fields)
-    max_rejected = "1%" if rejected < 0.01 else f"{min(math.ceil(150 * rejected), 100)}%"
+    rejections = expected_rejections(events, roles, fields)
+    max_rejected = proposed_max_rejected(rejections)
     comment = "`lum prepare` stops if it rejects more than this part of a table's rows"
-    if rejected >= 0.01:
-        comment = f"raised from 1%: of the sampled events, {reasons}"
+    for rejection in rejections:
+        draft.add_line(0, "", f"{rejection.words}.")
+    if max_rejected != "1%":
+        comment = "raised from 1% because of these rows; lower it again if you correct them"
     draft.add_line(0, f"max_rejected: {max_rejected}", comment)
     draft.add_line(
         0, f"earliest: {earliest}", "first date of the sample; rows before this date are rejected", commented_out=True
@@ -273,29 +291,12 @@ def _add_settings(
     )
 
 
-def _expected_rejections(
-    events: TableProfile, roles: dict[str, Role], fields: list[ProposedField]
-) -> tuple[float, str]:
-    """Return about what fraction of the events `lum prepare` will reject, and the reasons in words."""
-    keys = [profile for role in roles.values() if (profile := find_profile(events.columns, role.column))]
-    used = [proposed.profile for proposed in fields if not proposed.reason_commented_out]
-    fractions = {f"have no {profile.name}": profile.missing for profile in keys}
-    fractions |= {f"have an invalid {profile.name}": profile.invalid for profile in used if len(profile.numbers)}
-    if len(keys) == len(roles):
-        columns = [profile.name for profile in keys + used if profile.kind != "list"]
-        numbers = [str(index) for index in range(len(columns))]  # Arrow takes a name such as ".0" for a path
-        distinct = events.sample.table.select(columns).rename_columns(numbers).group_by(numbers).aggregate([])
-        fractions["repeat another"] = 1 - len(distinct) / len(events.sample.table)
-    reasons = [f"{fraction:.1%} {reason}" for reason, fraction in fractions.items() if fraction > 0.001]
-    return sum(fractions.values()), ", ".join(reasons)
-
-
 def _data_set_name(path: str) -> str:
     """Return a name for the data set: of the log's file, or of its directory if the file has a generic name."""
     whole_path = Path(os.path.abspath(path))
     generic = {"events", "event", "log", "logs", "data", "interactions", "ratings", "train", "part-0", "behaviors"}
     for part in (whole_path, *whole_path.parents[:3]):
-        stem = re.sub(r"(\.parquet|\.csv|\.csv\.gz)$", "", part.name)
+        stem = re.sub(r"(\.parquet|(\.csv|\.tsv)(\.gz)?)$", "", part.name)
         if stem and stem.lower() not in generic and not any(mark in stem for mark in "*?["):
             return stem
     return "data"

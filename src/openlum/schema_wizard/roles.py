@@ -6,12 +6,16 @@ from typing import Literal
 
 import numpy as np
 
+from openlum.file_format import TimeUnit
+from openlum.prepare.time_expression import parse_compact
 from openlum.schema_wizard.column_profile import ColumnProfile
 from openlum.schema_wizard.name_hints import (
     ITEM,
     LABEL,
+    OTHER_TIME_WORDS,
     ROW,
     TIME,
+    TIME_WORDS,
     TITLE,
     USER,
     has_word,
@@ -20,15 +24,9 @@ from openlum.schema_wizard.name_hints import (
     resembles,
 )
 
-UNKNOWN = "???"
-"""Written in place of a column that could not be guessed."""
-YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
-UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
-TIME_WORDS = {"time", "timestamp", "date", "datetime", "ts", "at", "when"}
-OTHER_TIME_WORDS = {
-    "updated", "modified", "expires", "expired", "ended", "end", "deleted", "birth", "registered", "joined"
-}  # fmt: skip
-"""Words in the names of times that are not the time of the event."""
+YEAR_1900, YEAR_1990, YEAR_2100 = -2_208_988_800, 631_152_000, 4_102_444_800
+SMALLEST_COMPACT = 19_000_101
+UNITS: dict[TimeUnit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 DAY = 86_400
 
 
@@ -91,7 +89,7 @@ def id_role(profiles: Sequence[ColumnProfile], entity: Literal["user", "item"], 
 
 def time_role(profiles: Sequence[ColumnProfile]) -> Role:
     """Return the time column of a log. Columns with the time of day are preferred to columns of dates."""
-    possible = [profile for profile in profiles if time_unit(profile) not in (None, "ns")]
+    possible = [profile for profile in profiles if time_unit(profile)]
     with_time_of_day = [profile for profile in possible if not are_whole_days(profile)]
     for group in (with_time_of_day, possible):
         named_as_time = [
@@ -128,22 +126,40 @@ def title_column(profiles: Sequence[ColumnProfile]) -> str | None:
     return best.name if best else None
 
 
-def time_unit(profile: ColumnProfile) -> str | None:
-    """Return the unit of a column of times since 1970; `s` for timestamps, None for values that are no times since 1990."""
+def time_unit(profile: ColumnProfile) -> TimeUnit | None:
+    """Return the unit of a column of times; `s` for timestamps, None for values that are no times since 1990."""
     if profile.kind == "timestamp":
         return "s"
     if profile.kind not in ("integer", "number"):
         return None
     low, high = np.quantile(profile.numbers, [0.02, 0.98])
-    fits = (
-        name for name, per_second in UNITS.items() if low / per_second >= YEAR_1990 and high / per_second < YEAR_2100
-    )
-    return next(fits, None)
+    for name, per_second in UNITS.items():
+        if low / per_second >= YEAR_1990 and high / per_second < YEAR_2100:
+            return name
+    if profile.kind == "integer" and low >= SMALLEST_COMPACT:
+        dates = _compact_dates(profile)
+        if np.isfinite(dates).all() and dates.min() >= YEAR_1900 and dates.max() < YEAR_2100:
+            return "yyyymmdd"
+    return None
 
 
 def seconds_since_1970(profile: ColumnProfile) -> np.ndarray:
     """Return the times of a column in seconds since 1970."""
-    return profile.numbers / (1 if profile.kind == "timestamp" else UNITS[time_unit(profile) or "s"])
+    unit = time_unit(profile) or "s"
+    if unit == "yyyymmdd":
+        return _compact_dates(profile)
+    return profile.numbers / (1 if profile.kind == "timestamp" else UNITS[unit])
+
+
+def _compact_dates(profile: ColumnProfile) -> np.ndarray:
+    """Return the seconds since 1970 of numbers such as 20251231, NaN for numbers that are no dates."""
+    different, index = np.unique(profile.numbers, return_inverse=True)
+    times = []
+    for number in different:  # most columns of other numbers fail at once
+        times.append(parse_compact(f"{number:.0f}"))
+        if times[-1] is None:
+            return np.full(len(profile.numbers), np.nan)
+    return np.array(times, float)[index]
 
 
 def are_whole_days(profile: ColumnProfile) -> bool:

@@ -1,9 +1,10 @@
 """A sample of a table, read from places all over its files without reading the rest."""
 
+import gzip
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +26,8 @@ from openlum.prepare.inputs.csv_rows import (
     read_block,
 )
 from openlum.prepare.inputs.files import one_line, unreadable
-from openlum.prepare.inputs.paths import find_files, partition_columns
+from openlum.prepare.inputs.paths import find_files, is_parquet, partition_columns
+from openlum.schema_wizard.csv_guess import CsvGuess, guess_csv, with_decimal_point
 
 MAX_FILES = 16
 """How many files of a table are sampled at most."""
@@ -47,6 +49,8 @@ class Sample:
     """Number of rows of the table; None if it is not known without reading the table."""
     table: pa.Table
     """The sampled rows."""
+    csv: CsvGuess = field(default_factory=CsvGuess)
+    """The format of its CSV files."""
 
     @property
     def is_complete(self) -> bool:
@@ -70,7 +74,8 @@ def take_sample(path: str, rows: int) -> Sample:
         raise InputError(f"{error}; check the path on the command line") from None
     sampled_files = _spread(files, MAX_FILES)
     rows_per_file = math.ceil(rows / len(sampled_files))
-    parts = [_sample_file(file, rows_per_file) for file in sampled_files]
+    guess = _guess_of_files(files)
+    parts = [_sample_file(file, rows_per_file, guess) for file in sampled_files]
     if not any(len(part) for part, _ in parts):
         raise InputError(f"{path}: has no rows; expected at least one")
     try:
@@ -80,7 +85,16 @@ def take_sample(path: str, rows: int) -> Sample:
         raise InputError(f"{path}: its files have different columns ({error}); write them with one schema") from None
     counts = [count for _, count in parts if count is not None]
     total = sum(counts) if len(counts) == len(files) else None
-    return Sample(path, len(files), total, table.combine_chunks())
+    guess, table = with_decimal_point(guess, table)
+    return Sample(path, len(files), total, table.combine_chunks(), guess)
+
+
+def _guess_of_files(files: Sequence[Path]) -> CsvGuess:
+    """Return the format of the CSV files among some files: of the first that has more than an empty line."""
+    for file in files:
+        if not is_parquet(file) and file.stat().st_size > 2:
+            return guess_csv(file)
+    return CsvGuess()
 
 
 def _spread(values: Sequence[T], limit: int) -> list[T]:
@@ -90,10 +104,9 @@ def _spread(values: Sequence[T], limit: int) -> list[T]:
     return [values[round(n * (len(values) - 1) / max(limit - 1, 1))] for n in range(limit)]
 
 
-def _sample_file(file: Path, limit: int) -> tuple[pa.Table, int | None]:
+def _sample_file(file: Path, limit: int, guess: CsvGuess) -> tuple[pa.Table, int | None]:
     """Return about `limit` rows of a file, with the columns of its directories, and its number of rows where it is known."""
-    read = _sample_parquet if file.name.lower().endswith(".parquet") else _sample_csv
-    table, count = read(file, limit)
+    table, count = _sample_parquet(file, limit) if is_parquet(file) else _sample_csv(file, limit, guess)
     check_names(str(file), table.column_names, table.column_names)
     for index, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if column.null_count == len(column):  # a column without a value may be of any type
@@ -123,10 +136,10 @@ def _sample_parquet(file: Path, limit: int) -> tuple[pa.Table, int | None]:
         raise unreadable(str(file), " ".join(str(error).split())) from None
 
 
-def _sample_csv(file: Path, limit: int) -> tuple[pa.Table, int | None]:
+def _sample_csv(file: Path, limit: int, guess: CsvGuess) -> tuple[pa.Table, int | None]:
     """Return rows of a CSV file as text, without malformed lines, and its number of rows if these are all."""
     try:
-        with open_csv(file) as opened:
+        with open_csv(file, guess.csv_format) as opened:
             text, is_complete = _sample_lines(opened, file, limit)
     except READ_ERRORS as error:
         raise unreadable(str(file), one_line(error)) from None
@@ -143,6 +156,11 @@ def _sample_csv(file: Path, limit: int) -> tuple[pa.Table, int | None]:
 def _sample_lines(opened: CsvFile, file: Path, limit: int) -> tuple[bytes, bool]:
     """Return rows from places all over a file, without the header, and whether these are all rows."""
     # Latin-1 maps every byte to one character and back, so no byte changes. The line ends are kept too.
+    if not opened.is_raw:
+        read_ahead = io.TextIOWrapper(io.BytesIO(opened.read_ahead), "latin-1", newline="")
+        rows = list(islice(_split_rows(read_ahead), limit))
+        is_complete = not read_ahead.read(1) and not opened.file.read(1)
+        return "".join(rows if is_complete else rows[:-1]).encode("latin-1"), is_complete
     lines = io.TextIOWrapper(opened.file, "latin-1", newline="")
     lines.seek(opened.start)
     rows = list(islice(_split_rows(lines), limit))
@@ -150,7 +168,7 @@ def _sample_lines(opened: CsvFile, file: Path, limit: int) -> tuple[bytes, bool]
         return "".join(rows).encode("latin-1"), True
     # If a row spans several lines, the start of a row cannot be recognised in the middle of the file, and a gzip file
     # has no random access: then the sample is the first rows.
-    if file.name.lower().endswith(".gz") or any(set("\r\n") & set(row.rstrip("\r\n")) for row in rows):
+    if isinstance(opened.file, gzip.GzipFile) or any(set("\r\n") & set(row.rstrip("\r\n")) for row in rows):
         return "".join(rows).encode("latin-1"), False
     rows_per_place = math.ceil(limit / MAX_PLACES)
     rows = rows[:rows_per_place]

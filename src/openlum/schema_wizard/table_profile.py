@@ -1,8 +1,10 @@
 """What a sample shows of a whole table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from openlum.schema_wizard.column_naming import name_columns, with_names
 from openlum.schema_wizard.column_profile import ColumnProfile, profile_column
+from openlum.schema_wizard.name_hints import Table
 from openlum.schema_wizard.sample import Sample, take_sample
 
 
@@ -28,11 +30,18 @@ class TableProfile:
         return f"sample: {sampled_rows:,}" + (f" of {table_rows:,} rows{files}" if table_rows else f" rows{files}")
 
 
-def profile_table(path: str, rows: int) -> TableProfile:
-    """Return the profile of a table from a sample of about `rows` rows.
+def profile_table(path: str, rows: int, table: Table) -> TableProfile:
+    """Return the profile of a table from a sample of about `rows` rows. Columns without a header get guessed names.
 
     Raises:
         InputError: a file is missing, unreadable or empty.
     """
     sample = take_sample(path, rows)
-    return TableProfile(sample, [profile_column(name, sample.table[name]) for name in sample.table.column_names])
+    columns = [profile_column(name, sample.table[name]) for name in sample.table.column_names]
+    declared = sample.csv.csv_format.columns
+    if declared is None:
+        return TableProfile(sample, columns)
+    names = name_columns(columns[: len(declared)], table)
+    guess = sample.csv.extended("columns", names, sample.csv.reasons["columns"])
+    renamed = sample.table.rename_columns([*names, *sample.table.column_names[len(names) :]])
+    return TableProfile(replace(sample, table=renamed, csv=guess), with_names(columns, renamed.column_names))

@@ -46,7 +46,7 @@ LOCAL = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8"}
 """Further default settings where the schema names no master: Spark then runs on this machine."""
 
 EPOCH_US = "CREATE OR REPLACE TEMPORARY FUNCTION epoch_us(moment TIMESTAMP) RETURNS BIGINT RETURN unix_micros(moment)"
-"""Defines the function `conversion.epoch_us`."""
+"""Defines the function `time_expression.epoch_us`."""
 UTF8_OR_HEX = """CREATE OR REPLACE TEMPORARY FUNCTION utf8_or_hex(content BINARY) RETURNS STRING
 RETURN if(is_valid_utf8(cast(content AS STRING)), cast(content AS STRING), lower(hex(content)))"""
 """Defines the function `canonical_expression.utf8_or_hex`."""

@@ -13,23 +13,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
 
 from openlum.errors import InputError
+from openlum.file_format import DEFAULT_CSV, CsvFormat
+from openlum.prepare.inputs.plain_csv import UNIT_SEPARATOR, is_json, is_raw, one_byte_delimiter, open_plain_csv
 
 FAULT, LINE_NUMBER, LINE_TEXT = "__lum_fault", "__lum_line", "__lum_text"
 """Columns of malformed lines: the fault, the number of the line in the file, and the text of the line; null in other rows."""
 FAULT_TYPES = {FAULT: pa.string(), LINE_NUMBER: pa.int64(), LINE_TEXT: pa.string()}
-NOT_UTF8 = "malformed line: not UTF-8 text"
-OPEN_QUOTE = "malformed line: a quote that is not closed"
+MALFORMED = "malformed line: "
+"""Start of the fault of every malformed line."""
+NOT_UTF8 = f"{MALFORMED}not UTF-8 text"
+OPEN_QUOTE = f"{MALFORMED}a quote that is not closed"
 MAX_NOT_UTF8_SHARE = 0.1
 """If more than this share of a file's lines is not UTF-8, the file is assumed to be in another encoding."""
 BLOCK = 1 << 24
 """Bytes that are read at a time. A quote that is not closed within this many bytes is malformed."""
-READ_ERRORS = (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
+READ_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 """Exceptions, besides `OSError`, that reading a damaged file raises."""
 PIECE = 1 << 16
 """Bytes that are read at a time within a block that may have malformed rows."""
@@ -45,11 +49,13 @@ class Dialect:
 
     Attributes:
         delimiter: the character between fields.
-        columns: names in the first line; a column without a name is called `unnamed N`.
+        columns: names in the first line or in the schema; a column without a name is called `unnamed N`.
+        written_delimiter: the delimiter in the user's file, for messages.
     """
 
     delimiter: str
     columns: list[str]
+    written_delimiter: str
 
 
 @dataclass
@@ -72,14 +78,20 @@ class CsvRows:
 
 
 @contextmanager
-def open_csv(path: Path) -> Iterator["CsvFile"]:
-    """Open a CSV file; it is decompressed if its name ends in `.gz`.
+def open_csv(path: Path, csv_format: CsvFormat = DEFAULT_CSV) -> Iterator["CsvFile"]:
+    """Open a CSV file; it is decompressed if it is compressed by gzip.
 
     Raises:
-        InputError: as in `CsvFile`.
+        InputError: as in `open_plain_csv` and `CsvFile`.
     """
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        yield CsvFile(path, cast(BinaryIO, file))
+    with open_plain_csv(path, csv_format) as file:
+        try:
+            yield CsvFile(path, file, csv_format)
+        except UnicodeError as error:
+            # In a file that is read as UTF-8, lines in another encoding are malformed lines.
+            raise InputError(
+                f"{path}: the file is not {csv_format.encoding} ({error}); correct 'csv.encoding' in the schema"
+            ) from None
 
 
 class CsvFile:
@@ -87,13 +99,14 @@ class CsvFile:
 
     Args:
         path: the path of the file, for messages.
-        file: the bytes of the file, decompressed.
+        file: the bytes of the file, from `open_plain_csv`.
+        csv_format: the format that the schema declares.
 
     Raises:
-        InputError: the file is empty or not in UTF-8, or a column name is repeated.
+        InputError: the file is empty, JSON or not in UTF-8, a column name is repeated, or the declared columns do not fit.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, csv_format: CsvFormat) -> None:
         self.path, self.file = path, file
         head = self.file.read(BLOCK)
         if head.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * head[:1000].count(b"\0") > len(head[:1000]) > 0:
@@ -102,6 +115,8 @@ class CsvFile:
         body = body[len(body) - len(body.lstrip(b"\r\n")) :]
         if not body.strip():
             raise InputError(f"{self.path}: the file is empty; expected a first line with the names of the columns")
+        if is_json(body[:1000]):
+            raise InputError(f"{self.path}: expected CSV, but the file is JSON; write it as Parquet or CSV")
         first = _HEADER.match(body)
         if first is None:
             raise InputError(f"{self.path}: a quote in the first line is not closed; correct the names of the columns")
@@ -110,16 +125,36 @@ class CsvFile:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise not_utf8(self.path, f"{error.reason} in the first line") from None
-        delimiter = max(",;\t", key=re.sub('"[^"]*"', "", text).count)
-        columns = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-        columns = [column or f"unnamed {number}" for number, column in enumerate(columns, 1)]
-        repeated = {column for column in columns if columns.count(column) > 1}
-        if repeated:
-            raise InputError(f"{self.path}: several columns are named '{min(repeated)}'; rename all but one of them")
-        self.dialect = Dialect(delimiter, columns)
-        self.start = len(head) - len(body) + len(line)
+        delimiter = one_byte_delimiter(csv_format) or guess_delimiter(text)
+        self.first_line = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        """The fields of the first line."""
+        columns = csv_format.columns or header_names(self.path, self.first_line)
+        self.dialect = Dialect(delimiter, columns, csv_format.delimiter or delimiter)
+        self.is_raw = is_raw(csv_format)
+        """Whether `file` has the bytes of the user's file, and not a translation of them."""
+        self.start = len(head) - len(body)
         """The byte at which the first row begins."""
-        self._read_ahead, self._line = head[self.start :], 1 + _count_lines(head[: self.start])
+        if csv_format.columns is None:
+            self.start += len(line)
+        else:
+            self._check_declared_columns()
+        self.read_ahead = head[self.start :]
+        """The bytes that have been read, from the first row on."""
+        self._line = 1 + _count_lines(head[: self.start])
+
+    def _check_declared_columns(self) -> None:
+        """Raise an `InputError` if the columns that the schema names cannot be those of the file."""
+        columns, fields = self.dialect.columns, self.first_line
+        if fields == columns:
+            raise InputError(
+                f"{self.path}: the first line has the names of the columns; remove 'csv.columns' from the schema"
+            )
+        if len(fields) != len(columns):
+            raise InputError(
+                f"{self.path}: the first line has {len(fields)} field{'s' * (len(fields) > 1)}, separated by "
+                f"{self.dialect.written_delimiter!r}, but 'csv.columns' names {len(columns)}: name every column of the file, or "
+                "correct 'csv.delimiter' in the schema"
+            )
 
     def rows(self, columns: Sequence[str]) -> Iterator[CsvRows]:
         """Read the file to its end and yield its rows, block by block.
@@ -130,7 +165,7 @@ class CsvFile:
         Raises:
             InputError: so many lines are not UTF-8 that the file is probably in another encoding.
         """
-        block, line, total, invalid, ended = self._read_ahead, self._line, 0, 0, False
+        block, line, total, invalid, ended = self.read_ahead, self._line, 0, 0, False
         while block or not ended:
             more = self.file.read(BLOCK)
             block, ended, offset = block + more, not more, 0
@@ -173,10 +208,42 @@ def read_block(
             size *= 2
 
 
+def guess_delimiter(line: str) -> str:
+    """Return the delimiter that the schema does not declare, from the first line of the file."""
+    unquoted = re.sub('"[^"]*"', "", line)
+    delimiter = max(",;\t", key=unquoted.count)
+    return delimiter if delimiter in unquoted or "|" not in unquoted else "|"
+
+
+def header_names(path: Path, fields: Sequence[str]) -> list[str]:
+    """Return the names of the columns from the fields of the first line.
+
+    Raises:
+        InputError: a name is repeated.
+    """
+    columns = [column or f"unnamed {number}" for number, column in enumerate(fields, 1)]
+    repeated = {column for column in columns if columns.count(column) > 1}
+    if repeated:
+        raise InputError(
+            f"{path}: several columns are named '{min(repeated)}'; rename all but one of them{header_hint(columns)}"
+        )
+    return columns
+
+
+def header_hint(columns: Sequence[str]) -> str:
+    """Return what to do if the names in the first line of a file seem to be data; empty if they do not."""
+    if not any(re.fullmatch(r"[-+]?\d+([.,]\d+)?", column) for column in columns):
+        return ""
+    return (
+        "; if the first line is data, name the columns in the schema: csv: {columns: [...]} ('lum schema' proposes it)"
+    )
+
+
 def not_utf8(path: Path, reason: str, encoding: str = "latin1") -> InputError:
     """Return the error for a file in another encoding."""
     return InputError(
-        f"{path}: the file is not UTF-8 ({reason}); convert it, for example: iconv -f {encoding} -t utf-8 OLD > NEW"
+        f"{path}: the file is not UTF-8 ({reason}); name its encoding in the schema, such as csv: {{encoding: {encoding}}}, or "
+        f"convert it, for example: iconv -f {encoding} -t utf-8 OLD > NEW"
     )
 
 
@@ -201,7 +268,8 @@ def _whole_rows(block: bytes) -> int:
 
 def _is_well_quoted(block: bytes, delimiter: bytes) -> bool:
     """Return whether every quote certainly begins a field, ends a field, or is doubled within a field."""
-    if b'""' in block and re.search(rb'(?:\A|[\r\n%b])(?:"")++(?!["\r\n%b]|\Z)' % (delimiter, delimiter), block):
+    escaped = re.escape(delimiter)
+    if b'""' in block and re.search(rb'(?:\A|[\r\n%b])(?:"")++(?!["\r\n%b]|\Z)' % (escaped, escaped), block):
         return False  # text after the quotes of an empty field
     parts = block.replace(b'""', b"").split(b'"')
     around = b"\r\n" + delimiter
@@ -244,6 +312,7 @@ class _RowByRow:
     def __init__(self, block: bytes, dialect: Dialect, columns: Sequence[str], line: int, ended: bool) -> None:
         self.block, self.line, self.ended = block, line, ended
         self.delimiter, self.width = dialect.delimiter.encode(), len(dialect.columns)
+        self.written_delimiter = dialect.written_delimiter.encode()
         self.requested = {name: dialect.columns.index(name) for name in columns}
         self.unquoted = re.compile(rb"[^\r\n%b]*" % re.escape(self.delimiter))
         self.values: dict[str, list[str | int | None]] = {name: [] for name in [*columns, *FAULT_TYPES]}
@@ -312,7 +381,7 @@ class _RowByRow:
     def _values(self, fields: list[bytes]) -> tuple[list[str | None], str]:
         """Return the requested values of a row, and its fault (empty if there is none)."""
         if len(fields) != self.width:
-            return [], f"malformed line: {len(fields)} field{'s' * (len(fields) > 1)} instead of {self.width}"
+            return [], f"{MALFORMED}{len(fields)} field{'s' * (len(fields) > 1)} instead of {self.width}"
         try:
             return [fields[index].decode() or None for index in self.requested.values()], ""
         except UnicodeDecodeError:
@@ -320,6 +389,7 @@ class _RowByRow:
 
     def _add(self, values: list[str | None], fault: str, text: bytes) -> None:
         """Add a row: its values, or its fault and the text of its line."""
+        text = text.replace(UNIT_SEPARATOR.encode(), self.written_delimiter)
         row: dict[str, str | None] = dict(zip(self.requested, values, strict=False))
         if fault:
             self.faults.append(fault)

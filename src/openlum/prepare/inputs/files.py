@@ -11,10 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openlum.errors import InputError
+from openlum.file_format import DEFAULT_CSV, CsvFormat
 from openlum.prepare.engines.column_names import check_names
 from openlum.prepare.inputs.column_types import common_types, fits, is_empty, plain_type
-from openlum.prepare.inputs.csv_rows import FAULT_TYPES, READ_ERRORS, open_csv
-from openlum.prepare.inputs.paths import find_files_of_schema, partition_columns
+from openlum.prepare.inputs.csv_rows import FAULT_TYPES, READ_ERRORS, header_hint, open_csv
+from openlum.prepare.inputs.paths import find_files_of_schema, is_parquet, partition_columns
+
+UNKNOWN = "???"
+"""What `lum schema` writes in place of a column that it could not guess."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,12 @@ class TableFiles:
 
 
 def find_table_files(
-    root: Path, path: str, columns: Sequence[str], scratch: Path, reserved: Collection[str] = ()
+    root: Path,
+    path: str,
+    columns: Sequence[str],
+    scratch: Path,
+    reserved: Collection[str] = (),
+    csv_format: CsvFormat = DEFAULT_CSV,
 ) -> TableFiles:
     """Find the files of a table and check that they fit together.
 
@@ -76,6 +85,7 @@ def find_table_files(
         columns: names that every file with rows, or its directories, must have.
         scratch: directory for Parquet files made from CSV.
         reserved: names, in lower case, that no column may have.
+        csv_format: the format of CSV files.
 
     Raises:
         InputError: a file is missing, damaged or lacks a column; two files have different types for a column; or there are no
@@ -85,9 +95,9 @@ def find_table_files(
     files, malformed = [], 0
     for number, file in enumerate(find_files_of_schema(root, path)):
         readable, malformed_lines = str(file), 0
-        if not file.name.lower().endswith(".parquet"):
+        if not is_parquet(file):
             readable = str(scratch / f"{number}.parquet")
-            malformed_lines = _csv_to_parquet(file, required, Path(readable))
+            malformed_lines = _csv_to_parquet(file, csv_format, required, Path(readable))
         files.append(_inspect(str(file), os.path.abspath(readable), required, reserved, internal=malformed_lines > 0))
         malformed += malformed_lines
     if not any(file.rows for file in files):
@@ -109,14 +119,14 @@ def read_error(file: DataFile) -> str:
     return ""
 
 
-def column_names(file: Path) -> list[str]:
+def column_names(file: Path, csv_format: CsvFormat = DEFAULT_CSV) -> list[str]:
     """Return the names of a file's columns.
 
     Raises:
         InputError: the file cannot be read.
     """
-    if not file.name.lower().endswith(".parquet"):
-        with open_csv(file) as opened:
+    if not is_parquet(file):
+        with open_csv(file, csv_format) as opened:
             return opened.dialect.columns
     try:
         return list(pq.read_schema(file).names)
@@ -127,11 +137,18 @@ def column_names(file: Path) -> list[str]:
 def check_columns(file: str, required: Sequence[str], present: Sequence[str]) -> None:
     """Raise an `InputError` if a file lacks a required column; the message names the most similar column."""
     for column in required:
+        if column == UNKNOWN:
+            raise InputError(
+                f"{file}: the schema has {UNKNOWN} in place of a column that 'lum schema' could not guess; replace it by one of "
+                f"{', '.join(present)}"
+            )
         if column not in present:
             same = [name for name in present if name.lower() == column.lower()]
             near = same or difflib.get_close_matches(column, present, n=1)
             hint = f"did you mean '{near[0]}'? The file" if near else "the file"
-            raise InputError(f"{file}: no column '{column}'; {hint} has the columns {', '.join(present)}")
+            raise InputError(
+                f"{file}: no column '{column}'; {hint} has the columns {', '.join(present)}{header_hint(present)}"
+            )
 
 
 def check_type(file: str, column: str, column_type: pa.DataType) -> None:
@@ -210,11 +227,11 @@ def _two_that_differ(files: Sequence[DataFile], column: str) -> tuple[DataFile, 
     return filled[0], next(file for file, column_type in zip(filled, kinds, strict=True) if column_type != kinds[0])
 
 
-def _csv_to_parquet(file: Path, columns: Sequence[str], out: Path) -> int:
+def _csv_to_parquet(file: Path, csv_format: CsvFormat, columns: Sequence[str], out: Path) -> int:
     """Write the rows of a CSV file as Parquet, as text and in their order; returns the number of malformed lines."""
     malformed = 0
     try:
-        with open_csv(file) as opened:
+        with open_csv(file, csv_format) as opened:
             in_file = [column for column in columns if column in opened.dialect.columns]
             check_columns(str(file), columns, [*opened.dialect.columns, *partition_columns(file)])
             out.parent.mkdir(parents=True, exist_ok=True)

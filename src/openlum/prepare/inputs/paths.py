@@ -8,7 +8,8 @@ from urllib.parse import unquote
 
 from openlum.errors import InputError
 
-ENDINGS = (".parquet", ".csv", ".csv.gz")
+ENDINGS = (".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+"""Endings of the files that a directory or an open pattern names. A file that is named by itself is CSV unless it is Parquet."""
 MARKS = "*?["
 """A path with one of these characters is a pattern, unless a file or directory has exactly that name."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -21,13 +22,15 @@ def find_files(root: Path, path: str) -> list[Path]:
     Names that begin with `_` or `.` are not data (drafts, checkpoints, logs of other tools), unless the path itself contains
     such a name. `_dt=2026-01-01` is the directory of a column, so it is data.
 
+    A file of another ending is read as CSV if the path names it (`u.data`), or names its ending (`log/*.txt`).
+
     Raises:
-        InputError: the path names no file, or names a file that is neither Parquet nor CSV.
+        InputError: the path names no file, or a pattern matches a file whose ending is neither of Parquet nor of CSV.
     """
     full_path = root / path
     if full_path.is_file():
-        files = [full_path]
-    elif full_path.is_dir():
+        return [full_path]
+    if full_path.is_dir():
         files = sorted(filter(_is_data, _below(full_path, set())))
         if not files:
             raise InputError(f"{full_path}: no file in this directory ends in {', '.join(ENDINGS)}")
@@ -42,9 +45,13 @@ def find_files(root: Path, path: str) -> list[Path]:
             raise InputError(f"{full_path}: no file matches this pattern")
     else:
         raise InputError(f"{full_path}: no such file")
+    named_ending = Path(path).suffix.lower()
     for file in files:
-        if not _is_data(file):
-            raise InputError(f"{file}: expected a file that ends in {', '.join(ENDINGS)}")
+        if not _is_data(file) and file.suffix.lower() != named_ending:
+            raise InputError(
+                f"{file}: expected a file that ends in {', '.join(ENDINGS)}; for other endings, name the file itself or a "
+                f"pattern with its ending, such as '*{file.suffix}'"
+            )
     return files
 
 
@@ -69,6 +76,11 @@ def partition_columns(file: str | Path) -> dict[str, str | None]:
     """Return the columns that a file's directories define (`dt=2026-01-01/`), with their values: text, or None where missing."""
     pairs = [name.split("=", 1) for name in Path(os.path.abspath(file)).parent.parts if "=" in name.lstrip("=")]
     return {unquote(name): None if value in ("", NO_VALUE) else unquote(value) for name, value in pairs}
+
+
+def is_parquet(file: Path) -> bool:
+    """Return whether a file is read as Parquet; every other file is CSV."""
+    return file.name.lower().endswith(".parquet")
 
 
 def _below(directory: Path, walked: set[str]) -> Iterator[Path]:

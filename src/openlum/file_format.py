@@ -1,0 +1,59 @@
+"""How the files of a table write their rows and their times, where `lum prepare` cannot see it from the files themselves."""
+
+import codecs
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from openlum.config import Settings
+
+TimeUnit = Literal["s", "ms", "us", "ns", "yyyymmdd"]
+DateOrder = Literal["dmy", "mdy"]
+
+
+class CsvFormat(Settings):
+    """The format of CSV files. Without these keys, the first line has the names of the columns, in UTF-8."""
+
+    columns: list[str] | None = Field(None, min_length=1)
+    """Names of all columns, in their order, for files whose first line is data."""
+    delimiter: str | None = Field(None, min_length=1, max_length=3)
+    """Text between two values, such as a tab (written "\\t"), `|` or `::`. By default the most frequent of comma, semicolon and
+    tab in the first line, or `|` if the line has none of them."""
+    encoding: str = "utf-8"
+    """Encoding of the text, such as `latin-1`, `cp1252` or `utf-16`."""
+    decimal: Literal[".", ","] = "."
+    """Decimal mark. With a comma, `1.234,5` and `1234,5` are the number 1234.5, in numbers and in categories."""
+
+    @field_validator("columns")
+    @classmethod
+    def _names_differ(cls, columns: list[str] | None) -> list[str] | None:
+        for name in columns or []:
+            if not name:
+                raise ValueError("a column has no name; name every column of the file, such as 'column_3'")
+            if (columns or []).count(name) > 1:
+                raise ValueError(f"the name '{name}' occurs twice; give every column of the file a name of its own")
+        return columns
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_a_delimiter(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and re.search(r'[\w"\r\n.+-]', delimiter):
+            raise ValueError(
+                f"{delimiter!r} cannot separate values; name the text between two values, such as ';', \"\\t\" or '::'"
+            )
+        return delimiter
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        try:
+            is_text = codecs.lookup(encoding)._is_text_encoding
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            raise ValueError(f"unknown encoding '{encoding}'; expected for example utf-8, latin-1, cp1252 or utf-16")
+        return encoding
+
+
+DEFAULT_CSV = CsvFormat()
