@@ -50,7 +50,7 @@ class Trial:
     def key(self, dataset: Path) -> str:
         """Return a key that changes with everything that the outcome depends on."""
         inputs = {"dataset": dataset} | ({"knowledge": self.knowledge} if self.knowledge else {})
-        unused = {"rankers", "seeds"} | (set() if self.knowledge else {"knowledge"})
+        unused = {"rankers", "seeds", "controls"} | (set() if self.knowledge else {"knowledge"})
         settings = self.settings.model_dump(exclude=unused) | RANKERS.sources([self.architecture])
         return fingerprint(step_key("bench ranking", [self.architecture, settings, self.seed], inputs))
 
