@@ -64,7 +64,7 @@ def test_an_array_has_no_names(data: RankingData, plain: Any) -> None:
 
 def test_it_is_cloned_and_has_parameters() -> None:
     fusion = KnowledgeFusion(scores=["similarity.click"])
-    assert clone(fusion).get_params() == {"scores": ["similarity.click"]}
+    assert clone(fusion).get_params() == {"scores": ["similarity.click"], "joining": "linear", "keep": "auc"}
     assert fusion.set_params(scores=None).scores is None
     assert "KnowledgeFusion" in repr(fusion)
     with pytest.raises(NotFittedError):

@@ -79,6 +79,28 @@ SUMMARY: dict[str, Any] = {
             {"by": "condition.scene", "rule": "scene", "segments": [segment(HTML, -0.0123)]},
         ],
     },
+    "fusion": {
+        "rankers": {
+            "dnn+knowledge": {"how": "late", "metric": "auc", "kept": [True], "gain": [0.09], "p_value": [1e-9]},
+            "din+knowledge": {"how": "early", "metric": "auc", "gain": [-0.02], "p_value": [0.01]},
+        },
+        "rows": {"new_items": 0.98, "median_history": 12.0},
+    },
+    "controls": {
+        "ranking": {"din+control:counters": ranker(0.71)},
+        "validation": {"din+control:counters": ranker(0.72)},
+        "kept": {"din+control:counters": [True, True, False]},
+        "comparisons": [
+            {
+                "a": "din+control:counters",
+                "b": "din",
+                "metric": "auc",
+                "difference": 0.009,
+                "ci95": [0.001, 0.017],
+                "p_value": 0.02,
+            }
+        ],
+    },
     "oracle": {"auc": 0.85},
     "retrieval": {"any": {"hr@10": 0.11, "ndcg@10": 0.06, "hr@50": 0.3, "ndcg@50": 0.1, "mrr": 0.05}},
     "retrieval_protocol": {"users": 990, "candidates": 1500, "seen_items": "left out"},
@@ -366,11 +388,32 @@ def test_gains_distinguish_improvement_harm_and_no_difference() -> None:
     assert verdicts == ["harms", "makes no significant difference to"]
 
 
-def test_summary_table_has_a_row_for_each_ranker_and_the_oracle() -> None:
+def test_summary_table_has_a_row_for_each_ranker_control_and_the_oracle() -> None:
     table = summary_table(SUMMARY)
-    assert table.row_count == 5
+    assert table.row_count == 6
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(table)
     text = console.export_text()
     for part in ("din+knowledge", "0.7563 ± 0.0012", "+0.0550, p = 0.0003", "0.8500"):
         assert part in text
+
+
+def test_the_page_and_the_table_show_controls_and_harm(tmp_path: Path) -> None:
+    fill(tmp_path)
+    page = write_report(tmp_path).read_text()
+    assert "KNOWLEDGE HARMS din" in page
+    assert "98 % of the validation rows&#39; items were not in the training period" in page
+    assert "control:counters" in page
+    console = Console(file=io.StringIO(), width=120)
+    console.print(summary_table(SUMMARY))
+    text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "KNOWLEDGE HARMS din" in text
+    assert "din+control:counters" in text
+    assert "+0.0090, p = 0.02" in text
+
+
+def test_knowledge_that_is_not_used_adds_nothing() -> None:
+    summary = copy.deepcopy(SUMMARY)
+    summary["fusion"]["rankers"]["dnn+knowledge"]["kept"] = [False, False]
+    gain = knowledge_gains(summary)[0]
+    assert (gain["b"], gain["verdict"], gain["used"]) == ("dnn", "adds nothing to", False)

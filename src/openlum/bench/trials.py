@@ -167,16 +167,14 @@ def _fit_late(
     trial: Trial, data: "RankingData", dataset: Path, store: Path
 ) -> tuple[np.ndarray, np.ndarray, int, float]:
     """Fit a late fusion on the stored predictions of the plain ranker, and return the same as `_fit`."""
-    from openlum.rank.fusion import cross_fit
-    from openlum.rank.rankers.late_fusion import late_fusion_inputs
+    from openlum.rank.rankers.late_fusion import fit_on_validation_rows, late_fusion_scores
 
     assert trial.plain is not None
     plain = _require_outcome(trial.plain.file(dataset, store))
-    config, rows = data.config(trial.architecture, True, trial.settings), data.rows["valid"]
-    valid_inputs = late_fusion_inputs(plain.valid, data, rows, config)
-    test_inputs = late_fusion_inputs(plain.test, data, data.rows["test"], config)
-    fusion, valid_probability = cross_fit(valid_inputs, rows.label.numpy(), rows.user.numpy())
-    return valid_probability, fusion(test_inputs), plain.best_epoch, plain.seconds
+    config = data.config(trial.architecture, True, trial.settings)
+    late, valid = fit_on_validation_rows(plain.valid, data, config)
+    test = late(plain.test, late_fusion_scores(data, data.rows["test"], config))
+    return valid, test, plain.best_epoch, plain.seconds
 
 
 def _require_outcome(file: Path) -> Outcome:

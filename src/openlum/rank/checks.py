@@ -9,8 +9,10 @@ from openlum.capacity import check_memory, check_training
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
 from openlum.rank.batches import check_questions, history_where_ids, plain_config
+from openlum.rank.boosted_trees import import_lightgbm
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankSettings
+from openlum.rank.tree_fusion import NEEDED_BY
 
 
 def check_ranking(dataset: Dataset, settings: RankSettings) -> None:
@@ -22,6 +24,8 @@ def check_ranking(dataset: Dataset, settings: RankSettings) -> None:
     """
     history_where_ids(dataset, settings.history_where)
     check_rows(dataset)
+    if settings.knowledge.joining == "trees":
+        import_lightgbm(NEEDED_BY)
     for architecture in settings.rankers:
         ranker = RANKERS.load(architecture)
         ranker.check_requirements()

@@ -26,10 +26,13 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
 from openlum.rank.earlier_trainings import EarlierTrainings
+from openlum.rank.controls import control_comparisons, control_predictions
 from openlum.rank.fusion import Calibration, calibration
+from openlum.rank.fusion_summary import fusion_summary
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
-from openlum.rank.rankers import Ranker, save_ranker
+from openlum.rank.rankers import AnyRanker, Ranker, save_ranker
+from openlum.rank.rankers.late_fusion import LateFusionRanker
 from openlum.rank.registry import RANKERS
 from openlum.rank.segments import segment_gains
 from openlum.rank.settings import RankerConfig, RankSettings
@@ -57,8 +60,9 @@ def rank(
         truth: Parquet file (row, probability) with the true label probabilities of the test rows, if they are known.
 
     Returns:
-        The `ranking`, `comparisons`, `calibration`, `segments`, `knowledge` and `oracle` parts of `summary.json`, with
-        `validation` (like `ranking`, on the validation rows) and `epochs` (the best epoch, by ranker and seed).
+        The `ranking`, `comparisons`, `calibration`, `segments`, `knowledge`, `fusion`, `controls` and `oracle` parts of
+        `summary.json`, with `validation` (like `ranking`, on the validation rows) and `epochs` (the best epoch, by ranker and
+        seed).
 
     Raises:
         InputError: dataset, knowledge and settings do not fit together.
@@ -79,7 +83,10 @@ def rank(
     oracle = {"oracle": _oracle(data.rows["test"], truth)} if truth else {}
     with whole_directory(out, "ranker") as directory:
         results = _train_all(configs, data, settings, directory, EarlierTrainings(out, data))
-        summary = _evaluate(results, data) | oracle | probe
+        rankers = {name: [trained.ranker for trained in by_seed] for name, by_seed in results.trained.items()}
+        summary = _evaluate(results, data) | oracle | probe | fusion_summary(rankers, results.valid, data)
+        if loaded is not None and settings.controls:
+            summary |= {"controls": _controls(results, data)}
         write_json(directory / "metrics.json", summary)
     return summary
 
@@ -123,6 +130,8 @@ def _train_all(
                 bar.remove_task(task)
                 valid_auc = auc(data.rows["valid"].label.numpy(), trained.valid)
                 note = " (trained before)" if reused else ""
+                if _passes_through(trained.ranker):
+                    note = ": knowledge adds nothing and is not used"
                 bar.console.print(f"{name}, seed {seed}: validation AUC {valid_auc:.4f}{note}", soft_wrap=True)
                 results.trained[name].append(trained)
                 results.valid[name].append(trained.valid)
@@ -138,6 +147,10 @@ def _train_all(
     write_json(directory / "curves.json", curves)
     earlier.save(directory)
     return results
+
+
+def _passes_through(ranker: AnyRanker) -> bool:
+    return isinstance(ranker, LateFusionRanker) and not ranker.late.decision.kept
 
 
 def _advance(bar: Progress, task: TaskID, note: str) -> None:
@@ -220,6 +233,14 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
     architectures = [name.removesuffix(WITH_KNOWLEDGE) for name in highlighted]
     pairs = [(name, name + WITH_KNOWLEDGE) for name in architectures if name + WITH_KNOWLEDGE in validation]
     return highlighted, (pairs[0] if pairs else None)
+
+
+def _controls(results: Results, data: RankingData) -> dict[str, Any]:
+    """Return the metrics of the controls, whether each was kept, and how they compare with the rankers, on the test rows."""
+    valid, test, kept = control_predictions(data, results.valid, results.test)
+    ranking, validation = evaluate(data, valid, test)
+    comparisons = control_comparisons(data, results.test, test)
+    return {"ranking": ranking, "validation": validation, "kept": kept, "comparisons": comparisons}
 
 
 def _calibration_curves(results: Results, data: RankingData, names: list[str]) -> dict[str, Any]:

@@ -20,7 +20,14 @@ class KnowledgeSettings(Settings):
     """`late`: the ranker is trained without knowledge. A logistic regression then joins its logit with similarities and feedback
     logits, fitted on the validation rows, which the Large User Model has not learned. Use it
     if the Large User Model was trained for several epochs on the period of the ranker's training rows.
+    Where the gain is not clear on these rows, the predictions stay those without knowledge (see `keep`).
     `early`: knowledge is an input of the ranker, as in the paper. Use it if the training rows are later than that period."""
+    keep: Literal["auc", "logloss", "always"] = "auc"
+    """late: the metric that must gain on the validation rows, beyond its error, for knowledge to be used. Otherwise the ranker's
+    predictions stay exactly as they are without knowledge. `always`: knowledge is used in any case."""
+    joining: Literal["linear", "trees"] = "linear"
+    """late: how knowledge joins the logit. `linear`: a logistic regression. `trees`: small trees on top (LightGBM), for effects
+    that are not linear, such as knowledge that counts more where the ranker is unsure. They need many validation rows."""
     direct: bool = True
     """early: whether the answers and the target item's embedding are inputs (trees read no vectors)."""
     direct_questions: list[str] | None = Field(None, min_length=1)
@@ -56,6 +63,9 @@ class KnowledgeSettings(Settings):
         return self
 
     def _check_early_inputs(self) -> "KnowledgeSettings":
+        for name in ("keep", "joining"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"fusion 'early' does not read '{name}': leave it out, or set fusion to 'late'")
         if not self.direct and not self.matching:
             raise ValueError("no knowledge would be an input: set direct or matching to true")
         for switch, questions in (("direct", self.direct_questions), ("matching", self.matching_questions)):
@@ -149,6 +159,9 @@ class RankSettings(Settings):
     """Training stops after this many epochs without a better validation AUC. The weights of the best epoch are kept."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
     """How knowledge enters a ranker."""
+    controls: list[Literal["counters"]] = ["counters"]
+    """What joins each ranker in place of knowledge, for comparison. `counters`: eight counters of the user, the item and the
+    scenario before the row. They show how much of a gain comes from counting alone. [] for none."""
     trees: TreeSettings = TreeSettings()
     """Settings of `lightgbm`."""
     sequence: SequenceSettings = SequenceSettings()
@@ -165,7 +178,7 @@ class RankSettings(Settings):
 
     def of_training(self, architecture: str, with_knowledge: bool) -> dict[str, Any]:
         """Return everything in these settings that the training of one ranker depends on, for a key."""
-        unused = {"rankers", "seeds"} | (set() if with_knowledge else {"knowledge"})
+        unused = {"rankers", "seeds", "controls"} | (set() if with_knowledge else {"knowledge"})
         return self.model_dump(exclude=unused) | RANKERS.sources([architecture])
 
     @field_validator("options")
@@ -181,7 +194,7 @@ class RankSettings(Settings):
             raise ValueError(str(error)) from None
         return options
 
-    @field_validator("rankers", "seeds")
+    @field_validator("rankers", "seeds", "controls")
     @classmethod
     def _check_no_duplicates(cls, values: list[object]) -> list[object]:
         if len(set(values)) < len(values):

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from openlum.artefact.json_file import read_json
 from openlum.errors import InputError
-from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.methods import WITH_CONTROL, WITH_KNOWLEDGE
+from openlum.report.knowledge_notes import knowledge_notes
 from openlum.report.plots import Curves, auc_plot, calibration_plots, curve_plot
 from openlum.report.rendering import format_number, terminal_table, write_page
 
@@ -51,6 +52,7 @@ def write_report(run_dir: str | Path) -> Path:
         summary=summary,
         metrics=METRICS,
         gains=knowledge_gains(summary),
+        notes=knowledge_notes(summary),
         auc_plot=auc_plot(summary),
         calibration_plots=calibration_plots(summary.get("calibration", {})),
         curve_plots=[curve_plot(name, metric) for name, metric in curves.items()],
@@ -69,9 +71,10 @@ def summary_table(summary: dict[str, Any]) -> Table:
     Args:
         summary: the content of `summary.json`.
     """
-    table = terminal_table("Test period, means over seeds", "Ranker", *METRICS.values(), "Knowledge adds")
+    table = terminal_table("Test period, means over seeds", "Ranker", *METRICS.values(), "Gain in AUC")
     gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
-    for ranker, metrics in summary.get("ranking", {}).items():
+    controls = control_gains(summary)
+    for ranker, metrics in (summary.get("ranking", {}) | summary.get("controls", {}).get("ranking", {})).items():
         other_metrics = [
             format_number(metrics[metric]["mean"]) if metric in metrics else "n/a"
             for metric in METRICS
@@ -79,25 +82,35 @@ def summary_table(summary: dict[str, Any]) -> Table:
         ]
         gain = gains.get(ranker)
         gain_in_words = f"{signed(gain['difference'])}, {p_value(gain['p_value'])}" if gain else ""
+        if gain and not gain["used"]:
+            gain_in_words = "nothing, not used"
+        if ranker in controls:
+            gain_in_words = f"{signed(controls[ranker]['difference'])}, {p_value(controls[ranker]['p_value'])}"
         style = "bold" if ranker.endswith(WITH_KNOWLEDGE) else ""
         table.add_row(Text(ranker), spread(metrics.get("auc")), *other_metrics, gain_in_words, style=style)
     if "oracle" in summary:
         ceiling = [format_number(summary["oracle"].get(metric), missing="") for metric in METRICS]
         table.add_row("oracle", *ceiling, "", style="italic")
+    notes = [Text(note.text, style="bold red" if note.warns else "") for note in knowledge_notes(summary)]
+    table.caption = Text("\n").join(notes) if notes else None
+    table.caption_justify = "left"
     return table
 
 
 def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the comparisons of a ranker's AUC with and without knowledge.
 
-    Each has a `verdict` in words, and `oracle_gap_share`: the gain as a share of the distance to the oracle's AUC. It is None
-    without an oracle or a significant gain.
+    Each has a `verdict` in words, `used` (whether late fusion uses knowledge for any seed), and `oracle_gap_share`: the gain as a
+    share of the distance to the oracle's AUC. It is None without an oracle or a significant gain.
     """
     gains = []
     for comparison in summary.get("comparisons", []):
         if comparison["a"] != comparison["b"] + WITH_KNOWLEDGE or comparison["metric"] != "auc":
             continue
-        if comparison["p_value"] >= SIGNIFICANT:
+        kept = summary.get("fusion", {}).get("rankers", {}).get(comparison["a"], {}).get("kept", [True])
+        if not any(kept):
+            verdict = "adds nothing to"
+        elif comparison["p_value"] >= SIGNIFICANT:
             verdict = "makes no significant difference to"
         else:
             verdict = "improves" if comparison["difference"] > 0 else "harms"
@@ -105,8 +118,14 @@ def knowledge_gains(summary: dict[str, Any]) -> list[dict[str, Any]]:
         ceiling = summary.get("oracle", {}).get("auc")
         room = ceiling - plain if ceiling is not None and plain is not None else 0
         oracle_gap_share = comparison["difference"] / room if room > 0 and verdict == "improves" else None
-        gains.append(comparison | {"verdict": verdict, "oracle_gap_share": oracle_gap_share})
+        gains.append(comparison | {"verdict": verdict, "used": any(kept), "oracle_gap_share": oracle_gap_share})
     return gains
+
+
+def control_gains(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each control, such as `din+control:counters`, with the comparison of its AUC with the plain ranker's."""
+    comparisons = summary.get("controls", {}).get("comparisons", [])
+    return {gain["a"]: gain for gain in comparisons if WITH_CONTROL in gain["a"]}
 
 
 def breakable(ranker: str) -> Markup:

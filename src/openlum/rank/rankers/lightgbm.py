@@ -10,29 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.errors import InputError
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.boosted_trees import import_lightgbm, tensor_to_text, text_to_tensor
 from openlum.rank.hand_features import HandFeatures
 from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
 
 PATIENCE = 50
 """Training stops after this many trees without a better validation AUC."""
-
-
-def import_lightgbm() -> Any:
-    """Return the module lightgbm.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import lightgbm
-    except ImportError:
-        raise InputError(
-            "the ranker 'lightgbm' needs LightGBM: run pip install '.[trees]' in the clone of openlum, or pip install lightgbm"
-        ) from None
-    return lightgbm
 
 
 class Trees(RankerDescription):
@@ -92,11 +77,11 @@ class Trees(RankerDescription):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the trees' text as bytes."""
-        return {"trees": torch.frombuffer(bytearray(self.text.encode()), dtype=torch.uint8)}
+        return {"trees": text_to_tensor(self.text)}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Load the tensors that `tensors()` returned."""
-        self.text = bytes(tensors["trees"].tolist()).decode()
+        self.text = tensor_to_text(tensors["trees"])
 
     def _dataset(self, data: RankingData, rows: Rows) -> Any:
         values, categories = self._features(data, rows)
