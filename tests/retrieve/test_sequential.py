@@ -14,7 +14,8 @@ from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import ModelSettings
 from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut, all_held_out
-from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
+from openlum.retrieve.sequential import SequentialModel, fit_sequential, sequential_ranks
+from openlum.retrieve.settings import SequentialSettings
 from tests.model.conftest import fill_zero_weights
 
 ENCODERS = ["transformer", "hstu"]

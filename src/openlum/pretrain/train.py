@@ -25,7 +25,7 @@ from openlum.artefact.directory import whole_directory
 from openlum.artefact.json_file import fingerprint, named_failures, write_json
 from openlum.artefact.keys import step_key
 from openlum.artefact.lock import locked
-from openlum.console import new_progress
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset
 from openlum.data.loader import TrainingLoader
 from openlum.data.packing import Spans, training_end, training_events
@@ -37,10 +37,12 @@ from openlum.pretrain.card import write_card
 from openlum.pretrain.checks import check_events, check_pretraining
 from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Losses, Objective
+from openlum.pretrain.plan import plan_for
+from openlum.pretrain.score import popularity_warning, validation_score
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.training_set import count_training_set
-from openlum.pretrain.validation import ValidationSet, validate, validation_set
+from openlum.pretrain.validation import POPULARITY, ValidationSet, validate, validation_set
 from openlum.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from openlum.training.memory import peak_memory_bytes
 from openlum.training.schedule import cosine_rate
@@ -86,7 +88,11 @@ def pretrain(
     initial_model = None
     if init_from:
         initial_model, model_settings = load_initial_model(init_from, dataset, model_settings, settings.protocol)
+    plan = plan_for(dataset, model_settings, settings)
+    model_settings, settings = plan.model, plan.settings
     check_pretraining(dataset, Processor.from_dataset(dataset), model_settings, settings, out)
+    console = new_console()
+    console.print(str(plan), soft_wrap=True)
     inputs = {"dataset": dataset_dir} | ({"init_from": init_from} if init_from else {})
     input_fingerprint = fingerprint(step_key("pretrain", [model_settings.model_dump(), settings.model_dump()], inputs))
     work = out.resolve().with_name(out.resolve().name + ".work") / input_fingerprint
@@ -105,6 +111,8 @@ def pretrain(
         trainer = Trainer(model, dataset, settings, work)
         trainer.run()
         summary = trainer.summary()
+        if "warning" in summary:
+            console.print(f"WARNING: {summary['warning']}", style="bold red", soft_wrap=True)
         with whole_directory(out, "model") as directory:
             model.save_pretrained(directory)
             write_card(directory, model, dataset.info, settings, summary)
@@ -155,13 +163,14 @@ class Trainer:
         self.validation: ValidationSet = validation_set(
             dataset, settings.protocol, model.config.settings.max_events, settings.validation_events, settings.seed
         )
+        self.popularity_recall = self.validation.popularity_recall(training_set.item_counts)
         self.optimizer = _optimizer(model, settings)
         self.total_steps = settings.epochs * training_set.steps_per_epoch
         self.progress = TrainingProgress()
         self.best: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def run(self, until: int | None = None) -> None:
-        """Train to the end. Afterwards the model has the weights with the best validation loss.
+        """Train to the end. Afterwards the model has the weights with the best validation score.
 
         Args:
             until: stop after this step, like an interruption. The model keeps the weights of this step.
@@ -174,8 +183,8 @@ class Trainer:
             _progress_bar() as bar,
         ):
             task = bar.add_task("pretrain", total=self.total_steps, completed=self.progress.step, note="")
-            if self.model.config.initialised_from and self.progress.best_loss is None:
-                self._validate(curves)  # the training must have a lower loss than the initial model
+            if self.model.config.initialised_from and self.progress.best_score is None:
+                self._validate(curves)  # the training must have a better score than the initial model
                 self._checkpoint()
             while self.progress.epoch < self.settings.epochs and self.progress.without_gain < self.settings.patience:
                 for batch in self._remaining_batches():
@@ -198,13 +207,15 @@ class Trainer:
 
     def summary(self) -> dict[str, Any]:
         """Return the section `pretrain` of `summary.json`: size, speed and validation metrics of the training."""
-        initial_model = self.model.config.initialised_from
-        return ({"initialised_from": initial_model} if initial_model else {}) | {
+        initial_model, validation = self.model.config.initialised_from, self.progress.best_validation
+        warning = popularity_warning(validation)
+        notes = {"initialised_from": initial_model} if initial_model else {}
+        return (notes | {"warning": warning} if warning else notes) | {
             "tokens_per_second": round(self._speed(), 1),
             "steps": self.progress.step,
             "epochs": self.progress.epoch,
             "seconds": round(self.progress.seconds, 1),
-            "validation": self.progress.best_validation,
+            "validation": validation,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "peak_memory_bytes": peak_memory_bytes(),
         }
@@ -263,13 +274,16 @@ class Trainer:
     def _validate(self, curves: "SummaryWriter") -> float:
         """Validate the current weights, keep a copy if they are the best, and return the validation loss."""
         metrics = validate(self.model, self.validation, self.settings.batch_events)
-        # Without validation events, the loss is lower at every step, so that the last weights are the best.
-        loss = self.settings.item_weight * metrics["item_loss"] if metrics else -float(self.progress.step)
+        if metrics:
+            metrics[POPULARITY] = self.popularity_recall
+        loss = self.settings.item_weight * metrics.get("item_loss", 0.0)
         loss += self.settings.feedback_contrast_weight * metrics.get("feedback_contrast_loss", 0.0)
         loss += self.settings.feedback_prediction_weight * metrics.get("feedback_prediction_loss", 0.0)
         self._log(curves, {"epoch": self.progress.epoch, "validation": {"loss": loss, **metrics}})
-        if self.progress.best_loss is None or loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_validation, self.progress.without_gain = loss, metrics, 0
+        score = validation_score(self.settings.protocol, metrics)
+        # Without validation events, the last weights are kept.
+        if score is None or self.progress.best_score is None or score > self.progress.best_score:
+            self.progress.best_score, self.progress.best_validation, self.progress.without_gain = score, metrics, 0
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         else:
             self.progress.without_gain += 1

@@ -28,6 +28,7 @@ from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
+from openlum.rank.plan import plan_ranking_for
 from openlum.rank.rankers import Ranker, save_ranker
 from openlum.rank.registry import RANKERS
 from openlum.rank.segments import segment_gains
@@ -67,6 +68,7 @@ def rank(
     prepared = Dataset(dataset)
     check_ranking(prepared, settings)
     loaded = None if knowledge_path is None else load_knowledge(knowledge_path, prepared, settings.knowledge.answers)
+    settings = plan_ranking_for(prepared, settings)
     data = RankingData(prepared, settings, loaded)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:

@@ -15,11 +15,9 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from openlum.capacity import check_training
-from openlum.config import Settings
 from openlum.data.dataset import Dataset
 from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
 from openlum.errors import InputError
@@ -33,27 +31,11 @@ from openlum.model.network import LARGEST_SCALE
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.retrieve.held_out import HeldOut, all_held_out
+from openlum.retrieve.plan import plan_sequential_for
+from openlum.retrieve.settings import SequentialSettings
 from openlum.training.schedule import cosine_rate
 
 WARMUP_STEPS = 200
-
-
-class SequentialSettings(Settings):
-    """Settings of a next-item model and of its training."""
-
-    model: ModelSettings = ModelSettings()
-    """Shape; `model.encoder` selects `transformer` (SASRec) or `hstu`."""
-    epochs: int = Field(30, ge=1, le=1_000_000)
-    """Largest number of passes over the events."""
-    batch_events: int = Field(2048, ge=16, le=10**8)
-    """Number of events in a training step."""
-    learning_rate: float = Field(2e-3, gt=0, le=10)
-    """Peak learning rate of AdamW: linear warm-up over 200 steps, then a cosine down to a tenth."""
-    weight_decay: float = Field(0.01, ge=0, le=100)
-    """Weight decay."""
-    patience: int = Field(3, ge=1, le=1_000_000)
-    """Training stops after this many epochs without a better NDCG@10 on the validation events. The weights of the best epoch are
-    kept."""
 
 
 class SequentialModel(nn.Module):
@@ -103,7 +85,8 @@ def check_sequential(dataset: Dataset, name: str, settings: SequentialSettings) 
     """
     if not training_end(dataset.sequences, dataset.info, "last").sum():
         raise InputError(f"{dataset.path}: every event is held out, so no event is left to train '{name}' on")
-    check_training(partial(SequentialModel, dataset, settings.model), f"'{name}'", "lower the widths of its 'model'")
+    shape = plan_sequential_for(dataset, settings).model
+    check_training(partial(SequentialModel, dataset, shape), f"'{name}'", "lower the widths of its 'model'")
 
 
 def fit_sequential(
@@ -125,6 +108,7 @@ def fit_sequential(
     Raises:
         InputError: the training diverges.
     """
+    settings = plan_sequential_for(dataset, settings)
     torch.manual_seed(seed)
     model = SequentialModel(dataset, settings.model).to(default_device())
     optimizer = torch.optim.AdamW(

@@ -2,7 +2,7 @@
 
 A checkpoint is a directory `NUMBER-step-STEP`; `lum pretrain` writes it under `OUT.work` (see `pretrain/train.py`). It has
 safetensors and JSON files, so loading a checkpoint runs no code. It contains the weights, the weights with the best validation
-loss, the optimizer's state by parameter, and `progress.json` with the checksums of these files.
+score, the optimizer's state by parameter, and `progress.json` with the checksums of these files.
 """
 
 import json
@@ -32,7 +32,7 @@ class TrainingProgress:
     """Number of finished epochs."""
     loader: dict[str, int] = field(default_factory=dict)
     """Position of the next batch: the state of the loader."""
-    best_loss: float | None = None
+    best_score: float | None = None
     best_validation: dict[str, float] = field(default_factory=dict)
     without_gain: int = 0
     """Number of validations since the best one."""
@@ -54,7 +54,7 @@ def save_checkpoint(
         directory: directory of this training's checkpoints.
         model: whose weights to save.
         optimizer: whose state to save.
-        best: the weights with the best validation loss so far.
+        best: the weights with the best validation score so far.
         progress: progress of the training.
     """
     previous = _checkpoints(directory)

@@ -1,0 +1,41 @@
+"""The plan of rankers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openlum.data.dataset import Dataset
+from openlum.rank.batches import plain_config
+from openlum.rank.plan import plan_ranking
+from openlum.rank.settings import RankSettings, SequenceSettings, TreeSettings
+
+
+@given(rows=st.integers(1, 10**10), events=st.integers(1, 10**11))
+def test_every_number_of_rows_gets_a_complete_plan(rows: int, events: int) -> None:
+    planned = plan_ranking(rows, events, RankSettings())
+    content = planned.model_dump()
+    assert "auto" not in [*content.values(), *content["trees"].values(), *content["sequence"].values()]
+    assert plan_ranking(1, 1, planned) == planned
+
+
+def test_large_logs_have_the_settings_of_the_benchmarks() -> None:
+    planned = plan_ranking(800_000, 1_000_000, RankSettings())
+    assert planned == RankSettings().with_plan({})
+
+
+@pytest.mark.parametrize("rows", [10_000, 25_000, 60_000, 150_000])
+def test_small_logs_get_a_thousand_steps(rows: int) -> None:
+    planned = plan_ranking(rows, rows, RankSettings())
+    assert planned.max_epochs * rows / planned.batch_size >= 1000
+
+
+def test_the_keys_of_the_user_stay() -> None:
+    chosen = RankSettings(batch_size=77, trees=TreeSettings(leaves=5), sequence=SequenceSettings(batch_events=99))
+    planned = plan_ranking(1000, 1000, chosen)
+    assert (planned.batch_size, planned.trees.leaves, planned.sequence.batch_events) == (77, 5, 99)
+    assert planned.trees.min_rows == 20
+
+
+def test_the_configuration_of_a_ranker_has_numbers(small_dataset: Dataset) -> None:
+    settings = plain_config(small_dataset, "dnn", RankSettings()).settings
+    assert "auto" not in settings.model_dump().values()
