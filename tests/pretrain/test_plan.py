@@ -85,6 +85,7 @@ def test_the_model_and_its_summary_have_the_numbers_of_the_plan(
     assert str(plan_for(small_dataset, TINY, settings)) in printed
     content = json.loads((tmp_path / "model" / "config.json").read_text())
     assert "auto" not in content["settings"].values()
+    assert "auto" not in json.loads((tmp_path / "model" / "training.json").read_text()).values()
     assert LargeUserModel.load(tmp_path / "model").config.settings.width == 16
     assert 0 <= summary["validation"]["recall@10 popularity"] <= 1
     assert read_json(tmp_path / "model" / "pretrain.json", "lum pretrain") == summary

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import plain_config
-from openlum.rank.plan import plan_ranking
+from openlum.rank.plan import plan_in_words, plan_ranking
 from openlum.rank.settings import RankSettings, SequenceSettings, TreeSettings
 
 
@@ -18,15 +18,26 @@ def test_every_number_of_rows_gets_a_complete_plan(rows: int, events: int) -> No
     assert plan_ranking(1, 1, planned) == planned
 
 
-def test_large_logs_have_the_settings_of_the_benchmarks() -> None:
-    planned = plan_ranking(800_000, 1_000_000, RankSettings())
-    assert planned == RankSettings().with_plan({})
+def test_large_logs_have_the_settings_in_the_code() -> None:
+    planned, code = plan_ranking(2_000_000, 2_000_000, RankSettings()), RankSettings().with_plan({})
+    assert planned.model_copy(update={"trees": code.trees, "sequence": code.sequence}) == code
+    assert (planned.trees.leaves, planned.trees.min_rows, planned.sequence.batch_events) == (63, 100, 2048)
+
+
+def test_trees_have_more_leaves_with_more_rows() -> None:
+    leaves = [plan_ranking(rows, rows, RankSettings()).trees.leaves for rows in (1000, 10**5, 5 * 10**5, 10**7)]
+    assert leaves == [15, 15, 31, 63]
 
 
 @pytest.mark.parametrize("rows", [10_000, 25_000, 60_000, 150_000])
-def test_small_logs_get_a_thousand_steps(rows: int) -> None:
+def test_small_logs_get_hundreds_of_steps(rows: int) -> None:
     planned = plan_ranking(rows, rows, RankSettings())
-    assert planned.max_epochs * rows / planned.batch_size >= 1000
+    assert planned.max_epochs * rows / planned.batch_size >= 600
+
+
+def test_a_plan_is_said_in_one_line() -> None:
+    assert plan_in_words(1000, RankSettings(batch_size=300, max_epochs=2)) == "1,000 rows: at most 8 steps of 300 rows"
+    assert plan_in_words(10, RankSettings(batch_size=300, max_epochs=2)) == "10 rows: at most 2 steps of 10 rows"
 
 
 def test_the_keys_of_the_user_stay() -> None:

@@ -117,6 +117,7 @@ def pretrain(
             model.save_pretrained(directory)
             write_card(directory, model, dataset.info, settings, summary)
             write_json(directory / "pretrain.json", summary)
+            write_json(directory / "training.json", settings.model_dump())
             (directory / "metrics.jsonl").write_bytes((work / "metrics.jsonl").read_bytes())
         shutil.rmtree(work / "checkpoints")
     return summary

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 from openlum.arguments.values import as_path, as_path_or_none, check_kind
 from openlum.artefact.directory import whole_directory
 from openlum.artefact.json_file import write_json
-from openlum.console import new_progress
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.evaluation.comparison import compare_auc
@@ -28,7 +28,7 @@ from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
-from openlum.rank.plan import plan_ranking_for
+from openlum.rank.plan import plan_in_words, plan_ranking_for
 from openlum.rank.rankers import Ranker, save_ranker
 from openlum.rank.registry import RANKERS
 from openlum.rank.segments import segment_gains
@@ -69,6 +69,7 @@ def rank(
     check_ranking(prepared, settings)
     loaded = None if knowledge_path is None else load_knowledge(knowledge_path, prepared, settings.knowledge.answers)
     settings = plan_ranking_for(prepared, settings)
+    new_console().print(plan_in_words(prepared.info.impressions["train"], settings), soft_wrap=True)
     data = RankingData(prepared, settings, loaded)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:
