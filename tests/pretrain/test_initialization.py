@@ -132,7 +132,6 @@ def test_a_resumed_training_validates_the_initial_model_once(
     small_dataset: Dataset, initial_dir: Path, tmp_path: Path
 ) -> None:
     def trainer(name: str) -> Trainer:
-        (tmp_path / name / "checkpoints").mkdir(parents=True, exist_ok=True)
         return Trainer(initialised_model(small_dataset, initial_dir), small_dataset, SHORT, tmp_path / name)
 
     uninterrupted = trainer("uninterrupted")

@@ -45,6 +45,8 @@ class SequentialSettings(PlannedSettings):
     """Largest number of passes over the events. `auto`: from the number of steps that a log of this size needs."""
     batch_events: int = Field(2048, ge=16, le=10**8)
     """Number of events in a training step. `auto`: from the number of training events."""
+    buffer_events: int = Field(2**21, ge=1, le=10**12)
+    """Events of the shards of the dataset that are in memory at a time. A batch has users of these shards only."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW: linear warm-up over 200 steps, then a cosine down to a tenth. `auto`: from the width."""
     weight_decay: float = Field(0.01, ge=0, le=100)
