@@ -94,7 +94,7 @@ class PlannedSettings(Settings):
     def with_plan(self, plan: Mapping[str, Any]) -> Self:
         """Return settings in which every key is set: by the user, otherwise by `plan`, otherwise by the default in the code."""
         planned = {key: value for key, value in plan.items() if self.is_auto(key)}
-        return type(self).model_validate(dict(self) | planned)
+        return self.model_copy(update=dict(self) | planned)
 
 
 S = TypeVar("S", bound=Settings)

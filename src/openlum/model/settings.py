@@ -110,6 +110,7 @@ class ModelConfig(Settings):
     @classmethod
     def _has_numbers(cls, settings: ModelSettings) -> ModelSettings:
         """Return the settings with all keys set: a model has numbers, and never `auto`."""
+        check_heads(settings.width, settings.heads)
         return settings.with_plan({})
 
     @property
