@@ -157,7 +157,7 @@ class Trainer(TrainingLoop):
             epochs=settings.epochs,
             patience=settings.patience,
             higher_is_better=False,
-            learning_rate_key="pretrain.learning_rate",
+            remedy="lower pretrain.learning_rate",
             validates_first=bool(model.config.initialised_from),  # its loss must become lower than the initial model's
             checkpoint_steps=settings.checkpoint_steps,
             gradient_clip=settings.gradient_clip,
