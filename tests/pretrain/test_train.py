@@ -72,6 +72,8 @@ def test_a_resumed_training_on_several_buffers_of_shards_equals_an_uninterrupted
     assert_same_weights(uninterrupted.model, resumed.model)
     assert uninterrupted.progress.best == resumed.progress.best
     assert uninterrupted.progress.step == resumed.progress.step > interruption
+    bar = resumed.bar.tasks[0]  # epochs differ by some steps
+    assert bar.completed == bar.total == resumed.progress.step
 
 
 def test_the_number_of_parts_changes_no_training_that_fits_into_one_buffer(

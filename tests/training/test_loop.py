@@ -64,7 +64,7 @@ class LinearTraining(TrainingLoop):
             "epochs": 3,
             "patience": 9,
             "higher_is_better": False,
-            "learning_rate_key": "the key",
+            "remedy": "lower the key",
             "checkpoint_steps": 2,
         }
         model = nn.Linear(2, 1)

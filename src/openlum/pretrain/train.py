@@ -167,10 +167,8 @@ class Trainer(TrainingLoop):
             epochs=settings.epochs,
             patience=settings.patience,
             higher_is_better=True,
-            learning_rate_key="pretrain.learning_rate",
-            validates_first=bool(
-                model.config.initialised_from
-            ),  # its score must become higher than the initial model's
+            remedy="lower pretrain.learning_rate",
+            validates_first=bool(model.config.initialised_from),  # the initial model's score must be beaten
             checkpoint_steps=settings.checkpoint_steps,
             gradient_clip=settings.gradient_clip,
         )

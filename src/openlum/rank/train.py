@@ -133,7 +133,7 @@ class _NetworkTraining(TrainingLoop):
         peak = (settings.sequence if self.rate_by_epoch else settings).learning_rate
         optimizer = torch.optim.AdamW(ranker.parameters(), peak, weight_decay=settings.weight_decay)
         limits = LoopSettings(
-            settings.max_epochs, settings.patience, higher_is_better=True, learning_rate_key=ranker.learning_rate_key
+            settings.max_epochs, settings.patience, higher_is_better=True, remedy=f"lower {ranker.learning_rate_key}"
         )
         super().__init__(ranker, optimizer, limits, directory)
 

@@ -125,6 +125,7 @@ class _SequentialTraining(TrainingLoop):
     """The training of a next-item model. The arguments are those of `fit_sequential`, and a directory for the best weights."""
 
     model: SequentialModel
+    loader: TrainingLoader
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class _SequentialTraining(TrainingLoop):
         directory: Path,
     ) -> None:
         self.dataset, self.epoch_done = dataset, epoch_done
-        self.events = TrainingLoader(
+        loader = TrainingLoader(
             dataset,
             lambda sequences: training_end(sequences, dataset.info, "last"),
             max_events=settings.model.max_events,
@@ -144,7 +145,7 @@ class _SequentialTraining(TrainingLoop):
             buffer_events=settings.buffer_events,
             seed=seed,
         )
-        training_set = count_training_set(self.events, model.item_encoder.rows)
+        training_set = count_training_set(loader, model.item_encoder.rows)
         self.total_steps = settings.epochs * training_set.steps_per_epoch
         model.item_encoder.set_trained_items(torch.from_numpy(training_set.item_counts > 0))
         self.catalogue = model.item_encoder.candidates()
@@ -154,18 +155,18 @@ class _SequentialTraining(TrainingLoop):
             settings.epochs,
             settings.patience,
             higher_is_better=True,
-            learning_rate_key="its learning_rate",
+            remedy="lower its learning_rate",
             gradient_clip=1.0,
         )
-        super().__init__(model, optimizer, limits, directory)
+        super().__init__(model, optimizer, limits, directory, loader)
 
     def batches(self, epoch: int) -> Iterator[Spans]:
         """Yield the batches of the epoch, with spans of the sequences that the loader has open."""
-        return self.events.epoch_batches()
+        return self.loader.epoch_batches()
 
     def loss(self, batch: Spans) -> BatchLoss:
         """Return the cross-entropy of the next item over the catalogue; no loss if no event of the batch has a next item."""
-        item, offsets = _items(self.events.sequences, batch)
+        item, offsets = _items(self.loader.sequences, batch)
         item = torch.searchsorted(self.catalogue.cpu(), item)
         e = self.model.items(self.catalogue)  # (C, E)
         prediction = self.model(e, item, offsets)  # (L, E)

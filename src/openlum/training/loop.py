@@ -32,8 +32,8 @@ class LoopSettings:
     """The training ends after this number of consecutive validations without a better score."""
     higher_is_better: bool
     """Whether a higher score of a validation is better; otherwise a lower one is."""
-    learning_rate_key: str
-    """The setting to lower if the training diverges, for the message."""
+    remedy: str
+    """What to do if the training diverges, for the message, such as "lower pretrain.learning_rate"."""
     steps: int | None = None
     """Maximum number of steps."""
     validation_steps: int | None = None
@@ -265,5 +265,4 @@ class TrainingLoop:
     def _check_finite(self, name: str, value: float) -> None:
         """Raise a `DivergedError` for a number that is not finite."""
         if not math.isfinite(value):
-            message = f"the {name} is {value} at step {self.progress.step}; lower {self.limits.learning_rate_key}"
-            raise DivergedError(message)
+            raise DivergedError(f"the {name} is {value} at step {self.progress.step}; {self.limits.remedy}")
