@@ -115,7 +115,6 @@ def _train(bench: Bench, dataset: Dataset, users: np.ndarray, epochs: int, befor
     settings = bench.experiment.pretrain.model_copy(update={"epochs": epochs, "patience": epochs})
     model = build_model(dataset, bench.experiment.model, settings.seed, settings.protocol)
     with tempfile.TemporaryDirectory() as work:
-        (Path(work) / "checkpoints").mkdir()
         trained = dataset.sequences.user[users]
 
         def end(sequences: Sequences) -> np.ndarray:

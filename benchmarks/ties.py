@@ -260,9 +260,9 @@ def _speed(experiment: Experiment, dataset: Dataset) -> float:
     with tempfile.TemporaryDirectory() as work:
         trainer = _trainer(experiment, dataset, "order", 0, Path(work))
         speeds = []
-        for batch in itertools.islice(trainer._remaining_batches(), STEPS):
+        for batch in itertools.islice(trainer.batches(0), STEPS):
             began = time.process_time()
-            trainer._step(batch)
+            trainer.step(batch)
             speeds.append(2 * int((batch.end - batch.start).sum()) / (time.process_time() - began))
     return float(np.median(speeds[3:]))  # without the warm-up
 

@@ -15,7 +15,7 @@ from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment, step_settings
 from openlum.pretrain.settings import PretrainSettings
 from openlum.rank.settings import RankSettings, TreeSettings
-from openlum.retrieve.sequential import SequentialSettings
+from openlum.retrieve.settings import SequentialSettings
 from openlum.yaml_file import Document, dump_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -194,3 +194,30 @@ def test_every_step_takes_overrides(command: str, tmp_path: Path) -> None:
     assert f"(--set {command}.colour=red)" in str(done.exception)
     done = CliRunner().invoke(app, [command, *words])
     assert "no such" in str(done.exception), "without overrides, the missing dataset is the mistake"
+
+
+def test_a_planned_key_is_auto_until_it_is_planned() -> None:
+    settings = PretrainSettings(epochs=3)
+    content = settings.model_dump()
+    assert (content["epochs"], content["batch_events"], content["weight_decay"]) == (3, "auto", 0.01)
+    assert "batch_events='auto'" in repr(settings)
+    assert parse_settings(content, PretrainSettings, "python") == settings
+    assert parse_settings(content, PretrainSettings, "python").is_auto("batch_events")
+    planned = settings.with_plan({"epochs": 9, "batch_events": 64})
+    assert (planned.epochs, planned.batch_events) == (3, 64)
+    assert "auto" not in planned.model_dump().values()
+    assert planned.with_plan({"batch_events": 128}) == planned
+
+
+def test_auto_is_written_like_a_number(tmp_path: Path) -> None:
+    file = experiment(tmp_path, "pretrain: {epochs: auto, batch_events: 64}")
+    settings = load_settings(file, Experiment).pretrain
+    assert settings.is_auto("epochs")
+    assert not settings.is_auto("batch_events")
+    assert load_settings(file, Experiment, ["pretrain.batch_events=auto"]).pretrain.is_auto("batch_events")
+
+
+@pytest.mark.parametrize("key", ["weight_decay", "seed"])
+def test_only_planned_keys_may_be_auto(key: str) -> None:
+    with pytest.raises(InputError, match=f"key '{key}': "):
+        parse_settings({key: "auto"}, PretrainSettings, "python")

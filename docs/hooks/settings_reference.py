@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from openlum.config import AUTO, PlannedSettings
+
 PAGE = "reference/settings.md"
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 """Name of a constraint to the words of the page."""
@@ -82,15 +84,16 @@ def models_in(annotation: Any, path: str) -> list[tuple[type[BaseModel], str]]:
 def section(model: type[BaseModel], paths: list[str]) -> str:
     """Return heading, docstring and table of one model; `paths` are the keys that lead to it, none for a whole file."""
     heading = f"### {', '.join(f'`{path}`' for path in paths)} {{ #{anchor(model)} }}\n\n" if paths else ""
-    rows = [row(name, field) for name, field in model.model_fields.items()]
+    planned = model.planned_keys if issubclass(model, PlannedSettings) else frozenset()
+    rows = [row(name, field, name in planned) for name, field in model.model_fields.items()]
     table = "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
     return f"{heading}{one_line(model.__doc__ or '')}\n\n{table}\n"
 
 
-def row(name: str, field: FieldInfo) -> str:
-    """Return one row of a table."""
-    kind = type_in_words(field.annotation) + bounds(field)
-    cells = [f"`{name}`", kind, default(field), one_line(field.description or "")]
+def row(name: str, field: FieldInfo, is_planned: bool) -> str:
+    """Return one row of a table. The default of a planned key is `auto`."""
+    kind = type_in_words(field.annotation) + bounds(field) + f", or `{AUTO}`" * is_planned
+    cells = [f"`{name}`", kind, f"`{AUTO}`" if is_planned else default(field), one_line(field.description or "")]
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 

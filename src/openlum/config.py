@@ -6,17 +6,29 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from openlum.errors import InputError
 from openlum.yaml_file import Document, Key, parse_value, read_yaml
 
 MAX_MISTAKES = 5
 """A message names at most this many mistakes."""
+AUTO = "auto"
+"""Value of a key whose number is planned from the data."""
 MAX_DIGITS = 100
 """Longest number in a message, in digits. Python refuses to print thousands of digits."""
 
@@ -47,6 +59,42 @@ class Settings(BaseModel):
         if isinstance(value, list | tuple):
             return [_number(element, _element(annotation)) for element in value]
         return _number(value, annotation)
+
+
+class PlannedSettings(Settings):
+    """Base of settings with keys that are planned from the data unless the user sets them.
+
+    The value of such a key is `auto` in files and in `model_dump()`. As an attribute it is the default in the code until
+    `with_plan` replaces it, so that a part that is used without a dataset has a number too.
+    """
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset()
+    """The keys that may be `auto`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_auto(cls, content: Any) -> Any:
+        """Treat a key that is `auto` as a key that is not set."""
+        if not isinstance(content, Mapping):
+            return content
+        is_auto = {key for key in cls.planned_keys if isinstance(content.get(key), str) and content[key] == AUTO}
+        return {key: value for key, value in content.items() if key not in is_auto}
+
+    @model_serializer(mode="wrap")
+    def _write_auto(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: AUTO if self.is_auto(key) else value for key, value in serialize(self).items()}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(key, AUTO if key and self.is_auto(key) else value) for key, value in super().__repr_args__()]
+
+    def is_auto(self, key: str) -> bool:
+        """Return whether the value of a key is still to be planned."""
+        return key in self.planned_keys and key not in self.model_fields_set
+
+    def with_plan(self, plan: Mapping[str, Any]) -> Self:
+        """Return settings in which every key is set: by the user, otherwise by `plan`, otherwise by the default in the code."""
+        planned = {key: value for key, value in plan.items() if self.is_auto(key)}
+        return self.model_copy(update=dict(self) | planned)
 
 
 S = TypeVar("S", bound=Settings)

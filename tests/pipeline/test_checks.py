@@ -21,8 +21,8 @@ from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import pretrain
 from openlum.rank.settings import RankSettings
 from openlum.retrieve.evaluate import retrieve
-from openlum.retrieve.sequential import SequentialSettings, check_sequential
-from openlum.retrieve.settings import RetrieveSettings
+from openlum.retrieve.sequential import check_sequential
+from openlum.retrieve.settings import RetrieveSettings, SequentialSettings
 
 VALID: dict[str, Any] = {
     "name": "x",

@@ -26,7 +26,6 @@ def losses(directory: Path) -> dict[str, list[float]]:
     schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), directory / "log")
     prepare(schema, directory / "dataset")
     dataset = Dataset(directory / "dataset")
-    (directory / "work" / "checkpoints").mkdir(parents=True)
     settings = PretrainSettings(epochs=40, batch_events=256, patience=40)
     Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
     lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())

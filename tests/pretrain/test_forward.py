@@ -24,7 +24,6 @@ from . import golden
 
 
 def new_trainer(dataset: Dataset, work: Path, full_softmax_items: int = 50_000) -> Trainer:
-    (work / "checkpoints").mkdir(parents=True)
     settings = PretrainSettings(full_softmax_items=full_softmax_items, negatives=8)
     return Trainer(build_model(dataset, golden.SHAPE, 0), dataset, settings, work)
 

@@ -25,7 +25,6 @@ SETTINGS = PretrainSettings(
 def trainer(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """A trainer after 20 steps, so that answers depend on the history. Its objective has every question for every event."""
     work: Path = tmp_path_factory.mktemp("objective")
-    (work / "checkpoints").mkdir()
     started = Trainer(build_model(small_dataset, golden.SHAPE, 0), small_dataset, SETTINGS, work)
     started.run(until=20)
     started.model.eval()

@@ -151,7 +151,6 @@ def test_negatives_come_from_the_pool_only(dataset: Dataset, monkeypatch: pytest
 
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
 def test_negatives_of_training_are_training_events_only(dataset: Dataset, tmp_path: Path, protocol: Protocol) -> None:
-    (tmp_path / "checkpoints").mkdir()
     settings = PretrainSettings(protocol=protocol)
     trainer = Trainer(build_model(dataset, SHAPE, 0, protocol), dataset, settings, tmp_path)
     end = training_end(dataset.sequences, dataset.info, protocol)
@@ -192,7 +191,6 @@ def test_resumed_training_equals_an_uninterrupted_one(
     dataset = sharded if buffer_events == 500 else dataset
 
     def trainer(work: Path) -> Trainer:
-        (work / "checkpoints").mkdir(parents=True, exist_ok=True)
         return Trainer(build_model(dataset, SHAPE, 0), dataset, settings, work)
 
     uninterrupted = trainer(tmp_path / "uninterrupted")
@@ -202,15 +200,14 @@ def test_resumed_training_equals_an_uninterrupted_one(
     resumed.run()
     for name, tensor in uninterrupted.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    assert uninterrupted.progress.best_validation == resumed.progress.best_validation
+    assert uninterrupted.progress.best == resumed.progress.best
 
 
 def test_negatives_come_from_the_open_buffer(sharded: Dataset, tmp_path: Path) -> None:
     settings = PretrainSettings(epochs=1, batch_events=256, protocol="time", buffer_events=500)
-    (tmp_path / "checkpoints").mkdir()
     trainer = Trainer(build_model(sharded, SHAPE, 0), sharded, settings, tmp_path)
     seen = set()
-    for batch in trainer._remaining_batches():
+    for batch in trainer.batches(0):
         negatives, sequences = trainer.objective.time_matched_negatives, trainer.loader.sequences
         assert negatives is not None
         assert negatives.sequences is sequences

@@ -15,8 +15,8 @@ from openlum.model import History, LargeUserModel
 from openlum.pretrain.initialization import build_model
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer, pretrain
-from openlum.pretrain.training_set import count_training_set
 from openlum.pretrain.validation import validate, validation_set
+from openlum.training.training_set import count_training_set
 
 from . import golden
 from .copies import original_events
@@ -25,7 +25,6 @@ SETTINGS = PretrainSettings(epochs=3, batch_events=64, checkpoint_steps=4, patie
 
 
 def new_trainer(dataset: Dataset, work: Path, settings: PretrainSettings = SETTINGS) -> Trainer:
-    (work / "checkpoints").mkdir(parents=True, exist_ok=True)
     return Trainer(build_model(dataset, golden.SHAPE, settings.seed), dataset, settings, work)
 
 
@@ -54,7 +53,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
     assert_same_weights(uninterrupted.model, resumed.model)
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("uninterrupted", "resumed")]
     assert len(logs[0]) == len(logs[1])
-    assert uninterrupted.progress.best_validation == resumed.progress.best_validation
+    assert uninterrupted.progress.best == resumed.progress.best
 
 
 @pytest.mark.parametrize("interruption", [2, 5, 7, 13])
@@ -71,8 +70,10 @@ def test_a_resumed_training_on_several_buffers_of_shards_equals_an_uninterrupted
     resumed = new_trainer(Dataset(sharded_dataset.path), tmp_path / "resumed", settings)
     resumed.run()
     assert_same_weights(uninterrupted.model, resumed.model)
-    assert uninterrupted.progress.best_validation == resumed.progress.best_validation
+    assert uninterrupted.progress.best == resumed.progress.best
     assert uninterrupted.progress.step == resumed.progress.step > interruption
+    bar = resumed.bar.tasks[0]  # epochs differ by some steps
+    assert bar.completed == bar.total == resumed.progress.step
 
 
 def test_the_number_of_parts_changes_no_training_that_fits_into_one_buffer(
@@ -82,7 +83,7 @@ def test_the_number_of_parts_changes_no_training_that_fits_into_one_buffer(
     one.run()
     five.run()
     assert_same_weights(one.model, five.model)
-    assert one.progress.best_validation == five.progress.best_validation
+    assert one.progress.best == five.progress.best
     assert one.total_steps == five.total_steps
 
 
@@ -104,7 +105,7 @@ def test_the_first_pass_counts_all_training_events(
     trainer.loader.load_state({"epoch": 0, "buffer": 0, "batch": 0})
     trainer.run()
     assert trainer.progress.step == counted.steps_per_epoch == trainer.total_steps
-    assert trainer.progress.events == counted.events
+    assert trainer.progress.size == counted.events
 
 
 @pytest.mark.parametrize("protocol", ["time", "last", "both"])
@@ -124,7 +125,7 @@ def test_the_validation_set_does_not_depend_on_the_parts(
 def test_training_lowers_the_loss(small_dataset: Dataset, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"epochs": 15, "learning_rate": 0.01})
     trainer = new_trainer(small_dataset, tmp_path, settings)
-    batch = next(trainer._remaining_batches())
+    batch = next(trainer.batches(0))
 
     def loss() -> float:
         torch.manual_seed(0)
@@ -142,7 +143,7 @@ def test_training_with_sampled_negatives_has_a_finite_loss(small_dataset: Datase
     settings = SETTINGS.model_copy(update={"full_softmax_items": 1, "negatives": 8})
     trainer = new_trainer(small_dataset, tmp_path, settings)
     trainer.run()
-    assert np.isfinite(trainer.progress.best_loss)
+    assert trainer.progress.best.metrics
 
 
 @pytest.mark.parametrize("full_softmax_items", [50_000, 1])
@@ -153,7 +154,7 @@ def test_a_batch_without_known_items_has_finite_gradients(
     trainer = new_trainer(
         small_dataset, tmp_path, SETTINGS.model_copy(update={"full_softmax_items": full_softmax_items})
     )
-    history = History.gather(small_dataset.sequences, next(trainer._remaining_batches()))
+    history = History.gather(small_dataset.sequences, next(trainer.batches(0)))
     losses = trainer.objective(trainer.model.network, replace(history, item=torch.zeros_like(history.item)))
     assert float(losses.item.detach()) == 0
     trainer.objective.total(losses).backward()

@@ -9,20 +9,20 @@ import torch
 from openlum.data.dataset import Dataset
 from openlum.model.pointer import Copies
 from openlum.pretrain.initialization import build_model
-from openlum.pretrain.validation import _recall_and_loss, validate, validation_set
+from openlum.pretrain.validation import _rank_and_loss, validate, validation_set
 
 from .golden import SHAPE
 
 NO_COPIES = Copies(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
 
 
-def test_recall_and_loss_equal_plain_computations() -> None:
+def test_rank_and_loss_equal_plain_computations() -> None:
     torch.manual_seed(0)
     o, e, target = torch.randn(200, 8), torch.randn(60, 8), torch.randint(1, 60, (200,))
-    recall, loss = _recall_and_loss(o, e, target, torch.tensor(2.0), NO_COPIES)
+    rank, loss = _rank_and_loss(o, e, target, torch.tensor(2.0), NO_COPIES)
     logits = 2 * o @ e[1:].T
     best = logits.topk(10).indices + 1
-    assert float(recall.mean()) == pytest.approx(float((best == target[:, None]).any(1).float().mean()))
+    assert ((rank <= 10) == (best == target[:, None]).any(1)).all()
     plain = torch.nn.functional.cross_entropy(logits, target - 1)
     assert float(loss.mean()) == pytest.approx(float(plain), rel=1e-5)
 
@@ -32,19 +32,19 @@ def test_copies_raise_items_of_the_history_in_every_chunk(monkeypatch: pytest.Mo
     torch.manual_seed(0)
     o, e, target = torch.randn(50, 8), torch.randn(60, 8), torch.randint(1, 60, (50,))
     copies = Copies(torch.arange(50).repeat(2), torch.cat([target, torch.randint(1, 60, (50,))]), torch.randn(100) + 9)
-    recall, loss = _recall_and_loss(o, e, target, torch.tensor(2.0), copies)
+    rank, loss = _rank_and_loss(o, e, target, torch.tensor(2.0), copies)
     weights = (2 * o @ e.T).exp()
     weights.index_put_((copies.question, copies.item), copies.score.exp(), accumulate=True)
     plain = -(weights[:, 1:] / weights[:, 1:].sum(1, keepdim=True)).log().gather(1, target[:, None] - 1)[:, 0]
     torch.testing.assert_close(loss, plain)
-    assert float(recall.mean()) > 0.9
+    assert float((rank <= 10).float().mean()) > 0.9
 
 
-def test_recall_and_loss_of_no_events_are_empty() -> None:
-    recall, loss = _recall_and_loss(
+def test_rank_and_loss_of_no_events_are_empty() -> None:
+    rank, loss = _rank_and_loss(
         torch.empty(0, 8), torch.randn(6, 8), torch.empty(0, dtype=torch.int64), torch.tensor(1.0), NO_COPIES
     )
-    assert len(recall) == len(loss) == 0
+    assert len(rank) == len(loss) == 0
 
 
 def test_the_order_of_events_in_a_second_changes_no_metric(small_dataset: Dataset) -> None:
@@ -77,4 +77,4 @@ def test_without_feedback_there_are_no_feedback_metrics(small_dataset: Dataset) 
     dataset = Dataset(small_dataset.path)
     dataset.sequences.condition["rating"][:] = 0
     metrics = validate(build_model(small_dataset, SHAPE, seed=0), validation_set(dataset, "time", 64, 100, 0), 64)
-    assert set(metrics) == {"item_loss", "recall@10", "recall@10 any"}
+    assert set(metrics) == {"item_loss", "recall@10", "recall@10 any", "ndcg@10", "ndcg@10 any"}

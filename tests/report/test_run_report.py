@@ -272,6 +272,16 @@ SECTIONS = [
 ]
 
 
+def test_report_shows_the_warning_of_the_pre_training(run: Path) -> None:
+    warned = copy.deepcopy(SUMMARY)
+    warned["pretrain"]["warning"] = "popularity <b>wins</b>"
+    jsonschema.validate(warned, SCHEMA)
+    (run / "summary.json").write_text(json.dumps(warned))
+    page = write_report(run).read_text()
+    assert page.count("popularity &lt;b&gt;wins&lt;/b&gt;") == 1
+    assert 'role="alert"' in page
+
+
 def test_contents_are_the_sections_and_tables_scroll(run: Path) -> None:
     splits = {"train": 0.7, "valid": 0.6, "test": 0.6}
     complete = SUMMARY | {"knowledge": {"all": splits, "questions": {HTML: splits}, "gap": 0.1}}

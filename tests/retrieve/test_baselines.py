@@ -8,6 +8,7 @@ import pytest
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import WINDOWS, ItemActivity, refreshed
 from openlum.model import ModelSettings
+from openlum.prepare.run import prepare
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import pretrain
 from openlum.retrieve.baselines import baseline_ranks
@@ -15,7 +16,6 @@ from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.held_out import HeldOut, excludes_seen
 from openlum.retrieve.settings import POPULARITY, RECENT_POPULARITY, REPEAT, RetrieveSettings
 from tests.prepare.logs import write_log
-from openlum.prepare.run import prepare
 
 ITEMS = 21
 """V of the small data set."""

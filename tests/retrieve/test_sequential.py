@@ -12,9 +12,10 @@ from openlum.data.packing import Spans
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import ModelSettings
-from openlum.retrieve import sequential
 from openlum.retrieve.held_out import HeldOut, all_held_out
-from openlum.retrieve.sequential import SequentialModel, SequentialSettings, fit_sequential, sequential_ranks
+from openlum.retrieve.sequential import SequentialModel, _SequentialTraining, fit_sequential, sequential_ranks
+from openlum.retrieve.settings import SequentialSettings
+from openlum.training.loop import BatchLoss
 from tests.model.conftest import fill_zero_weights
 
 ENCODERS = ["transformer", "hstu"]
@@ -60,14 +61,14 @@ def test_untrained_ranks_equal_a_loop_over_users(
     fill_zero_weights(model)  # type: ignore[arg-type]  # initial blocks are the identity
     held_out = all_held_out(small_dataset, split, model.item_encoder.rows, exclude_seen)  # type: ignore[arg-type]
     assert held_out.cut.max() > settings.model.max_events
-    assert sequential_ranks(model, small_dataset, held_out, batch_users=3).tolist() == loop(
-        model, small_dataset, held_out
-    )
+    ranks = sequential_ranks(model, small_dataset, split, exclude_seen, batch_users=3)  # type: ignore[arg-type]
+    assert ranks.tolist() == loop(model, small_dataset, held_out)
 
 
 def test_trained_ranks_equal_a_loop_over_users(planted: Dataset, trained: SequentialModel) -> None:
     held_out = all_held_out(planted, "test", trained.item_encoder.rows, exclude_seen=False)
-    assert sequential_ranks(trained, planted, held_out, batch_users=7).tolist() == loop(trained, planted, held_out)
+    ranks = sequential_ranks(trained, planted, "test", exclude_seen=False, batch_users=7)
+    assert ranks.tolist() == loop(trained, planted, held_out)
 
 
 def test_the_next_item_is_learned(planted: Dataset, trained: SequentialModel) -> None:
@@ -77,7 +78,7 @@ def test_the_next_item_is_learned(planted: Dataset, trained: SequentialModel) ->
     counts = np.bincount(sequences.item, minlength=trained.item_encoder.rows)
     popular = torch.from_numpy(counts).float().repeat(len(held_out.user_index), 1)
     popularity = retrieval_metrics(held_out.rank(held_out.batches(1000)[0], popular), [1])
-    learned = retrieval_metrics(sequential_ranks(trained, planted, held_out), [1])
+    learned = retrieval_metrics(sequential_ranks(trained, planted, "test"), [1])
     assert popularity["hr@1"] < 0.3
     assert learned["hr@1"] > 0.9
 
@@ -118,8 +119,7 @@ def test_the_test_event_does_not_choose_the_epoch(small_dataset: Dataset, settin
 def test_the_best_epoch_is_kept(small_dataset: Dataset, settings: SequentialSettings) -> None:
     longer, curve = settings.model_copy(update={"epochs": 6, "patience": 2}), []
     model = fit_sequential(small_dataset, longer, 0, lambda epoch, ndcg: curve.append(ndcg))
-    held_out = all_held_out(small_dataset, "valid", model.item_encoder.rows, exclude_seen=True)
-    ndcg = retrieval_metrics(sequential_ranks(model, small_dataset, held_out), [10])["ndcg@10"]
+    ndcg = retrieval_metrics(sequential_ranks(model, small_dataset, "valid"), [10])["ndcg@10"]
     assert ndcg == pytest.approx(max(curve))
     assert len(curve) == min(1 + int(np.argmax(curve)) + 2, 6)
 
@@ -135,13 +135,13 @@ def test_an_item_of_held_out_events_only_is_not_a_negative_and_has_no_id(
     new = int(sequences.item.max())
     sequences.item[:] = np.where(held_out, new, np.where(sequences.item == new, 1, sequences.item))
     catalogues: list[Tensor] = []
-    loss = sequential._loss
+    loss = _SequentialTraining.loss
 
-    def recorded_loss(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
-        catalogues.append(catalogue)
-        return loss(model, dataset, batch, catalogue)
+    def recorded_loss(training: _SequentialTraining, batch: Spans) -> BatchLoss:
+        catalogues.append(training.catalogue)
+        return loss(training, batch)
 
-    monkeypatch.setattr(sequential, "_loss", recorded_loss)
+    monkeypatch.setattr(_SequentialTraining, "loss", recorded_loss)
     model = fit_sequential(dataset, settings, seed=0)
     assert all(new not in catalogue for catalogue in catalogues)
     trained = sequences.item[~held_out]
@@ -151,5 +151,29 @@ def test_an_item_of_held_out_events_only_is_not_a_negative_and_has_no_id(
 
 
 def test_a_training_that_diverges_is_refused(small_dataset: Dataset, settings: SequentialSettings) -> None:
-    with pytest.raises(InputError, match=r"diverged, the loss is .* in epoch \d; lower its learning_rate"):
+    with pytest.raises(InputError, match=r"the training loss is (nan|inf) at step \d+; lower its learning_rate"):
         fit_sequential(small_dataset, settings.model_copy(update={"learning_rate": 1e30, "epochs": 5}), seed=0)
+
+
+def test_the_number_of_parts_changes_no_training_that_fits_into_one_buffer(
+    small_dataset: Dataset, sharded_dataset: Dataset, settings: SequentialSettings
+) -> None:
+    assert same(weights(small_dataset, settings), weights(sharded_dataset, settings))
+
+
+def test_a_training_and_its_ranks_never_read_all_events_at_once(
+    small_dataset: Dataset, sharded_dataset: Dataset, settings: SequentialSettings
+) -> None:
+    dataset = Dataset(sharded_dataset.path)
+    dataset.cache_events = 100
+
+    def refuse(names: list[str]) -> None:
+        assert len(names) < len(dataset.shards())
+        return read(names)
+
+    read, dataset._read_sequences = dataset._read_sequences, refuse
+    model = fit_sequential(dataset, settings.model_copy(update={"buffer_events": 130}), seed=0)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    ranks = sequential_ranks(model, dataset, "test")
+    assert "sequences" not in vars(dataset)
+    assert ranks.tolist() == sequential_ranks(model, small_dataset, "test").tolist()

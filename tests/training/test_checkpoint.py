@@ -9,47 +9,79 @@ import torch
 from torch import nn
 
 from openlum.errors import InputError
-from openlum.training.checkpoint import PARTS, PROGRESS, TrainingProgress, load_checkpoint, save_checkpoint
+from openlum.training.checkpoint import (
+    PARTS,
+    PROGRESS,
+    TrainingProgress,
+    delete_outdated_weights,
+    load_best,
+    load_checkpoint,
+    save_best,
+    save_checkpoint,
+)
 
-Training = tuple[nn.Module, torch.optim.Optimizer, dict[str, torch.Tensor]]
+BEST = "best-step-2.safetensors"
+
+Training = tuple[nn.Module, torch.optim.Optimizer]
 
 
 def training(seed: int = 0, width: int = 3) -> Training:
-    """Return a model with a trained and an untrained layer, its optimizer after `seed` steps, and other weights as the best."""
+    """Return a model with a trained and an untrained layer, and its optimizer after `seed` steps."""
     torch.manual_seed(seed)
     model = nn.ModuleDict({"used": nn.Linear(2, width), "unused": nn.Linear(2, 2)})
-    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     groups = [{"params": [model["unused"].weight, model["used"].bias]}, {"params": [model["used"].weight]}]
     optimizer = torch.optim.AdamW(groups, lr=0.1)
     for _ in range(seed):
         model["used"](torch.randn(4, 2)).square().sum().backward()
         optimizer.step()
-    return model, optimizer, best
+    return model, optimizer
 
 
 def all_tensors(training_state: Training) -> dict[str, torch.Tensor]:
-    model, optimizer, best = training_state
+    model, optimizer = training_state
     state = {
         f"{index} {key}": value
         for index, entry in optimizer.state_dict()["state"].items()
         for key, value in entry.items()
     }
-    return model.state_dict() | {f"best {name}": tensor for name, tensor in best.items()} | state
+    return model.state_dict() | state
+
+
+def progress_with_best(directory: Path) -> TrainingProgress:
+    """Return a progress whose best weights, of another step, are in the directory."""
+    return TrainingProgress(step=3, best=save_best(directory, training(seed=2)[0], 2, 0.1, {"loss": 0.1}))
 
 
 @pytest.fixture
 def checkpoint_dir(tmp_path: Path) -> Path:
-    """A directory with one checkpoint."""
-    save_checkpoint(tmp_path, *training(seed=3), TrainingProgress(step=3, best_validation={"loss": 0.1}))
+    """A directory with one checkpoint and the best weights."""
+    save_checkpoint(tmp_path, *training(seed=3), progress_with_best(tmp_path))
     return tmp_path
 
 
-def test_a_loaded_checkpoint_equals_the_saved_one(checkpoint_dir: Path) -> None:
+def test_a_loaded_checkpoint_equals_the_saved_one(checkpoint_dir: Path, tmp_path_factory) -> None:
     loaded = training()
-    assert load_checkpoint(checkpoint_dir, *loaded) == TrainingProgress(step=3, best_validation={"loss": 0.1})
-    expected, tensors = all_tensors(training(seed=3)), all_tensors(loaded)
-    assert expected.keys() == tensors.keys()
-    assert all(torch.equal(expected[name], tensors[name]) for name in expected)
+    progress = load_checkpoint(checkpoint_dir, *loaded)
+    assert progress == progress_with_best(tmp_path_factory.mktemp("other"))
+    assert same_tensors(all_tensors(training(seed=3)), all_tensors(loaded))
+    load_best(checkpoint_dir, loaded[0], progress.best)
+    assert same_tensors(training(seed=2)[0].state_dict(), loaded[0].state_dict())
+
+
+def same_tensors(expected: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> bool:
+    return expected.keys() == tensors.keys() and all(torch.equal(expected[name], tensors[name]) for name in expected)
+
+
+def test_only_the_named_best_weights_stay(checkpoint_dir: Path) -> None:
+    progress = load_checkpoint(checkpoint_dir, *training())
+    progress.best = save_best(checkpoint_dir, training(seed=4)[0], 4, 0.0, {})
+    (checkpoint_dir / ".best-step-3.safetensors").touch()  # the draft of a killed training
+    names = {"best-step-2.safetensors", "best-step-4.safetensors", ".best-step-3.safetensors"}
+    assert {file.name for file in checkpoint_dir.glob("*best*")} == names
+    delete_outdated_weights(checkpoint_dir, progress)
+    assert [file.name for file in checkpoint_dir.glob("*best*")] == ["best-step-4.safetensors"]
+    delete_outdated_weights(checkpoint_dir, TrainingProgress())
+    assert not list(checkpoint_dir.glob("*best*"))
 
 
 def test_load_checkpoint_returns_none_without_a_checkpoint(tmp_path: Path) -> None:
@@ -58,7 +90,7 @@ def test_load_checkpoint_returns_none_without_a_checkpoint(tmp_path: Path) -> No
 
 def test_a_new_checkpoint_replaces_the_previous_one_also_at_the_same_step(checkpoint_dir: Path) -> None:
     save_checkpoint(checkpoint_dir, *training(seed=3), TrainingProgress(step=3, epoch=1))
-    assert len(list(checkpoint_dir.iterdir())) == 1
+    assert len(list(checkpoint_dir.iterdir())) == 2
     assert load_checkpoint(checkpoint_dir, *training()) == TrainingProgress(step=3, epoch=1)
 
 
@@ -70,15 +102,15 @@ def test_a_killed_writer_leaves_the_previous_checkpoint(checkpoint_dir: Path, mo
         patch.setattr("os.replace", die)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(checkpoint_dir, *training(seed=4), TrainingProgress(step=4))
-    assert load_checkpoint(checkpoint_dir, *training()) == TrainingProgress(step=3, best_validation={"loss": 0.1})
+    assert load_checkpoint(checkpoint_dir, *training()).step == 3
     save_checkpoint(checkpoint_dir, *training(seed=5), TrainingProgress(step=5))
-    assert len(list(checkpoint_dir.iterdir())) == 1
+    assert len(list(checkpoint_dir.iterdir())) == 2
 
 
-@pytest.mark.parametrize("name", [*PARTS, PROGRESS])
+@pytest.mark.parametrize("name", [*PARTS, BEST, PROGRESS])
 @pytest.mark.parametrize("damage", ["flipped", "halved", "empty", "deleted"])
 def test_the_message_names_a_damaged_file(checkpoint_dir: Path, name: str, damage: str) -> None:
-    file = next(checkpoint_dir.glob(f"*/{name}"))
+    file = next(checkpoint_dir.rglob(name))
     content = bytearray(file.read_bytes())
     content[-20] ^= 4
     file.write_bytes({"flipped": content, "halved": content[: len(content) // 2]}.get(damage, b""))
@@ -89,7 +121,7 @@ def test_the_message_names_a_damaged_file(checkpoint_dir: Path, name: str, damag
 
 
 def test_the_checkpoint_of_another_model_is_refused(checkpoint_dir: Path) -> None:
-    with pytest.raises(InputError, match=r"best\.safetensors: does not fit"):
+    with pytest.raises(InputError, match=r"model\.safetensors: does not fit"):
         load_checkpoint(checkpoint_dir, *training(width=4))
 
 

@@ -158,8 +158,7 @@ def _train_opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, 
         console.print(f"  epoch {epoch}: validation NDCG@10 {ndcg:.4f}", style="dim")
 
     model = fit_sequential(prepared, bench.opponents[name], seed, epoch_done)
-    held_out = all_held_out(prepared, "test", model.item_encoder.rows, bench.retrieve.exclude_seen)
-    ranks = sequential_ranks(model, prepared, held_out)
+    ranks = sequential_ranks(model, prepared, "test", bench.retrieve.exclude_seen)
     return {
         "metrics": retrieval_metrics(ranks, bench.retrieve.at),
         "ranks": ranks.tolist(),

@@ -13,8 +13,7 @@ from openlum.pipeline.experiment import Experiment
 from openlum.pretrain.settings import PretrainSettings
 from openlum.rank.registry import RankerName
 from openlum.rank.settings import Seed
-from openlum.retrieve.sequential import SequentialSettings
-from openlum.retrieve.settings import RetrieveSettings
+from openlum.retrieve.settings import RetrieveSettings, SequentialSettings
 
 DATASETS = Path(__file__).with_name("datasets")
 """Directory of the shipped benchmarks."""

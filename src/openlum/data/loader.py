@@ -106,6 +106,17 @@ class TrainingLoader:
                 yield batch
         self.skip_buffer()
 
+    def epoch_batches(self, open_buffer: Callable[[], None] | None = None) -> Iterator[Spans]:
+        """Yield the remaining batches of the epoch, with spans of `sequences`.
+
+        Args:
+            open_buffer: called before the batches of every buffer; by default `open`, which it must call.
+        """
+        epoch = self.epoch
+        while self.epoch == epoch:
+            (open_buffer or self.open)()
+            yield from self.batches()
+
     def skip_buffer(self) -> None:
         """Go to the next buffer, or to the next epoch."""
         self.buffer, self.batch = self.buffer + 1, 0

@@ -1,11 +1,11 @@
 """The settings and the configuration of a Large User Model."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from openlum.artefact.manifest import FORMAT
-from openlum.config import Settings
+from openlum.config import PlannedSettings, Settings
 from openlum.data.packing import Protocol
 from openlum.model.encoders import EncoderName
 from openlum.schema import FieldSpec, TimeField
@@ -35,8 +35,12 @@ def check_heads(width: int, heads: int) -> None:
         raise ValueError(f"width ({width}) must be a multiple of twice heads ({heads})")
 
 
-class ModelSettings(Settings):
-    """Hyperparameters of the model that the user sets."""
+class ModelSettings(PlannedSettings):
+    """Hyperparameters of the model. A key that is `auto` is planned from the log when the training starts."""
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset(
+        {"size", "width", "layers", "heads", "embedding_width", "dropout"}
+    )
 
     encoder: EncoderName = "transformer"
     """Architecture of the user encoder's blocks: `transformer`, `hstu`, or an encoder of an installed package (entry points of
@@ -44,18 +48,22 @@ class ModelSettings(Settings):
     conditions: bool = True
     """Whether the model reads the condition fields. Without them, it is a next-item model: the condition of a question does not
     change the answer."""
+    size: int | None = Field(None, ge=100, le=10**12)
+    """Number of parameters of the user encoder, without embeddings. Layers, width, heads, embedding width and learning rate
+    follow from it, unless they are set. From 20,000 on, the shape meets it to a few percent. `auto`: from the number of training
+    events."""
     width: int = Field(64, ge=8, le=65_536)
-    """D: width of the user encoder."""
+    """D: width of the user encoder. `auto`: from `size`."""
     layers: int = Field(2, ge=1, le=1000)
-    """Number of blocks of the user encoder."""
+    """Number of blocks of the user encoder. `auto`: from `size`."""
     heads: int = Field(4, ge=1, le=4096)
-    """Number of attention heads. `width` must be a multiple of twice this number."""
+    """Number of attention heads. `width` must be a multiple of twice this number. `auto`: from `width`."""
     embedding_width: int = Field(64, ge=4, le=65_536)
-    """E: width of item embeddings and answers."""
+    """E: width of item embeddings and answers. `auto`: from `width`."""
     field_width: int = Field(16, ge=1, le=65_536)
     """Width of one field's embedding, before the fields are projected to one vector. An item id has `embedding_width`."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    """Dropout on the residual branches."""
+    """Dropout on the residual branches. `auto`: from the number of training events."""
     id_dropout: float = Field(0.1, ge=0, lt=1)
     """Probability that an item's id is hidden in a training step, if items have fields. Above 0, an untrained item (one without
     training events) is encoded from its fields only. With 0, its embedding also contains the random initial embedding of its id,
@@ -65,7 +73,8 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelSettings":
-        check_heads(self.width, self.heads)
+        if not (self.is_auto("width") or self.is_auto("heads")):
+            check_heads(self.width, self.heads)
         return self
 
 
@@ -96,6 +105,13 @@ class ModelConfig(Settings):
     """Whether the model was trained to predict the feedback to an item."""
     valid_time: int | None = None
     """First second of the validation period, which the protocols `time` and `both` hold out of training."""
+
+    @field_validator("settings")
+    @classmethod
+    def _has_numbers(cls, settings: ModelSettings) -> ModelSettings:
+        """Return the settings with all keys set: a model has numbers, and never `auto`."""
+        check_heads(settings.width, settings.heads)
+        return settings.with_plan({})
 
     @property
     def feedback(self) -> list[FieldSpec]:

@@ -15,6 +15,7 @@ from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor
 from openlum.model.settings import feedback_targets
 from openlum.pretrain.checks import check_pretraining
+from openlum.pretrain.plan import plan_for
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.checks import check_knowledge_fits
 from openlum.query.questions import QuestionSet, feedback_column_names
@@ -54,6 +55,8 @@ def check_before_training(
         InputError: a step would fail. The message names the key, the directory or the part of the dataset.
     """
     processor, specs = Processor.from_dataset(dataset), dataset.specs("condition")
+    plan = plan_for(dataset, model, pretrain)
+    model, pretrain = plan.model, plan.settings
     for name, kind in ARTEFACTS.items():
         check_replaceable(directory / name, kind)
     with _named_section("example"):

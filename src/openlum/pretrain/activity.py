@@ -58,9 +58,7 @@ def set_activity_weights(
     return {"gain": fit.gain, "error": fit.error, "weights": weights if fit.weights.any() else None}
 
 
-def fit_activity(
-    scored: ValidationScores, candidates: np.ndarray, activity: ItemActivity, seed: int
-) -> ActivityFit:
+def fit_activity(scored: ValidationScores, candidates: np.ndarray, activity: ItemActivity, seed: int) -> ActivityFit:
     """Return the weights of the item activity.
 
     Args:

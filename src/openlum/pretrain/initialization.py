@@ -14,7 +14,7 @@ from openlum.model.batch import to_tensors
 from openlum.model.compatibility import check_fields
 from openlum.model.encoders import ENCODERS
 
-SHAPE = ("encoder", "conditions", "width", "layers", "heads", "embedding_width", "field_width")
+SHAPE = ("encoder", "conditions", "size", "width", "layers", "heads", "embedding_width", "field_width")
 """Settings that determine the shapes and the meaning of the weights; for `hstu`, with a bias per position, also `max_events`."""
 REMEDY = "extend the dataset with 'lum prepare --append', which keeps fields and scales, or train without --init-from"
 

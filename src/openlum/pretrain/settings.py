@@ -1,13 +1,19 @@
 """The settings of pre-training."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
-from openlum.config import Settings
+from openlum.config import PlannedSettings
 from openlum.data.packing import Protocol
 
 
-class PretrainSettings(Settings):
-    """Settings of `lum pretrain`."""
+class PretrainSettings(PlannedSettings):
+    """Settings of `lum pretrain`. A key that is `auto` is planned from the log and the device when the training starts."""
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset(
+        {"epochs", "batch_events", "learning_rate", "warmup", "patience"}
+    )
 
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the weights, the order of the users, dropout and sampling."""
@@ -15,18 +21,20 @@ class PretrainSettings(Settings):
     """Which events are held out of training: `time`, events from the start of the validation period on (for ranking); `last`,
     each user's last two events (for retrieval); `both`, the events of either kind."""
     epochs: int = Field(10, ge=1, le=1_000_000)
-    """Maximum number of passes over the training events. Validation may stop the training earlier."""
+    """Maximum number of passes over the training events. Validation may stop the training earlier. `auto`: from the number of
+    steps that a log of this size needs."""
     batch_events: int = Field(4096, ge=16, le=10**8)
-    """Events per step. Each event is two tokens."""
+    """Events per step. Each event is two tokens. `auto`: from the number of training events."""
     buffer_events: int = Field(2**21, ge=1, le=10**12)
     """Events of the shards of the dataset that are in memory at a time, about 30 bytes each. A batch has users of these shards
     only, in random order. With more memory and a fast device, larger buffers are read less often."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW. `auto`: from the width of the model and `batch_events`."""
     weight_decay: float = Field(0.01, ge=0, le=100)
     """Weight decay of the weight matrices of linear layers."""
     warmup: float = Field(0.05, ge=0, lt=1)
-    """Fraction of the steps in which the learning rate rises. Afterwards it falls along a cosine to a tenth of the peak."""
+    """Fraction of the steps in which the learning rate rises. Afterwards it falls along a cosine to a tenth of the peak.
+    `auto`: from the number of steps."""
     gradient_clip: float = Field(1.0, gt=0, le=1e6)
     """Maximum norm of the gradient."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
@@ -53,7 +61,8 @@ class PretrainSettings(Settings):
     item_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the next-condition-item InfoNCE loss."""
     patience: int = Field(2, ge=1, le=1_000_000)
-    """Training stops after this number of consecutive validations without a lower loss."""
+    """Training stops after this number of consecutive validations without a better score. The score is NDCG@10 with the protocol
+    `last`, the AUC of the predicted feedback with `time`, and the geometric mean of both with `both`. `auto`: from `epochs`."""
     validation_events: int = Field(20_000, ge=1, le=10**9)
     """Approximate number of events that each validation evaluates."""
     checkpoint_steps: int = Field(500, ge=1, le=10**9)

@@ -13,6 +13,7 @@ from torch import Tensor
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Spans, batches, copy_spans, events_before
 from openlum.data.sequences import Sequences, join_sequences
+from openlum.evaluation.retrieval_metrics import rank_of_target
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
 from openlum.model.losses import positions_per_chunk
@@ -21,7 +22,14 @@ from openlum.model.settings import TAKEN
 from openlum.pretrain.objective import feedback_contrast_questions, feedback_prediction_questions
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
-RECALL_AT = 10
+TOP = 10
+"""Recall and NDCG count the items up to this rank."""
+NDCG_ANY = f"ndcg@{TOP} any"
+"""Name of the NDCG of the question "what next?", in the metrics."""
+PREDICTED = " predicted"
+"""End of the name of the AUC of a feedback prediction, in the metrics."""
+POPULARITY = f"recall@{TOP} popularity"
+"""Name of the recall of the most popular training items, in the metrics."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,18 @@ class ValidationSet:
     """(B,) index of the first evaluated event in the user's events in `sequences`."""
     time_matched_negatives: TimeMatchedNegatives
     """Negatives from the evaluated events, for logs without feedback."""
+
+    def popularity_recall(self, item_counts: np.ndarray) -> float:
+        """Return the recall of the items with the most training events, whatever the history; 0 without evaluated events.
+
+        Args:
+            item_counts: (V,) number of training events of each item.
+        """
+        spans = Spans(self.spans.user_index, self.first_evaluated, self.spans.end)
+        item = self.sequences.item[spans.events(self.sequences)[0]]
+        item = item[item > 0]
+        most_popular = np.argsort(-item_counts[1:], kind="stable")[:TOP] + 1
+        return float(np.isin(item, most_popular).mean()) if len(item) else 0.0
 
 
 def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events: int, seed: int) -> ValidationSet:
@@ -113,9 +133,12 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
     same negatives are drawn in every call.
 
     Returns:
-        `item_loss` and `recall@10` under each event's condition, and `recall@10 any` with all fields *any*. From the contrast of
-        feedback values, `feedback_contrast_loss` (summed over the fields) and `auc FIELD`. From feedback prediction,
-        `feedback_prediction_loss` and `auc FIELD predicted`. Empty without evaluated events.
+        `item_loss`, `recall@10` and `ndcg@10` under each event's condition, and `recall@10 any` and `ndcg@10 any` with all fields
+        *any*. From the contrast of feedback values, `feedback_contrast_loss` (summed over the fields) and `auc FIELD`. From
+        feedback prediction, `feedback_prediction_loss` and `auc FIELD predicted`. Empty without evaluated events.
+
+    Raises:
+        InputError: an answer is not-a-number, as in a model that diverged.
     """
     if not len(validation.spans):
         return {}
@@ -131,6 +154,8 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
         )
         for name, values in _batch_outputs(model, e, history, positions, contrast).items():
             outputs.setdefault(name, []).append(values.cpu())
+    if not sum(len(part) for part in outputs["item_loss"]):  # all items are unknown
+        return {}
     return _metrics(model, {name: torch.cat(parts) for name, parts in outputs.items()})
 
 
@@ -195,8 +220,9 @@ def _batch_outputs(
         contrast: for logs without feedback: questions about the events' items and about negatives, and their labels.
 
     Returns:
-        `recall@10`, `recall@10 any` and `item_loss`, (N,) each. For each feedback field and its n events with feedback:
-        `value:FIELD`, (n,) index of the observed value; `score:FIELD` and `feedback_prediction:FIELD`, (n, R) logits.
+        `recall@10`, `recall@10 any`, `ndcg@10`, `ndcg@10 any` and `item_loss`, (N,) each. For each feedback
+        field and its n events with feedback: `value:FIELD`, (n,) index of the observed value; `score:FIELD` and
+        `feedback_prediction:FIELD`, (n, R) logits.
     """
     config, state = model.config, model.encode_history(history.to(model.device))
     has_feedback = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
@@ -220,7 +246,10 @@ def _batch_outputs(
     scale = model.network.scale("item")
     for name, group, answer in zip(("", " any"), questions, answers, strict=False):
         copies = model.network.copies(state, group.to(model.device), answer)
-        outputs[f"recall@{RECALL_AT}{name}"], loss = _recall_and_loss(answer.vectors, e, target, scale, copies)
+        rank, loss = _rank_and_loss(answer.vectors, e, target, scale, copies)
+        hit = (rank <= TOP).float()
+        outputs[f"recall@{TOP}{name}"] = hit
+        outputs[f"ndcg@{TOP}{name}"] = hit / (1 + rank).log2()
         if not name:
             outputs["item_loss"] = loss
     for spec, answer in zip(config.feedback, answers[2:], strict=True):
@@ -250,18 +279,18 @@ def _item_questions(config: ModelConfig, history: History, positions: Tensor) ->
     return Questions({name: field[positions] for name, field in history.condition.items()}, user_index, prefix)
 
 
-def _recall_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor, copies: Copies) -> tuple[Tensor, Tensor]:
-    """Return whether the target is among the top items and its loss, (N,) each, for answers (N, E) and all items (V, E)."""
-    recall, loss = [o.new_zeros(0)], [o.new_zeros(0)]
+def _rank_and_loss(o: Tensor, e: Tensor, target: Tensor, scale: Tensor, copies: Copies) -> tuple[Tensor, Tensor]:
+    """Return the rank of the target, from 1, and its loss, (N,) each, for answers (N, E) and all items (V, E)."""
+    rank, loss = [target.new_zeros(0)], [o.new_zeros(0)]
     chunk_size = positions_per_chunk(e)
     for begin in range(0, len(o), chunk_size):
         chunk_target = target[begin : begin + chunk_size, None]
         logits = scale * (o[begin : begin + chunk_size] @ e.T)  # (n, V)
         add_copies(logits, copies, begin)
         target_logit = logits.gather(1, chunk_target)
-        recall.append(((logits > target_logit).sum(1) < RECALL_AT).float())
+        rank.append(rank_of_target(logits, chunk_target.squeeze(1)))
         loss.append(logits.logsumexp(1) - target_logit.squeeze(1))
-    return torch.cat(recall), torch.cat(loss)
+    return torch.cat(rank), torch.cat(loss)
 
 
 def _metrics(model: LargeUserModel, outputs: dict[str, Tensor]) -> dict[str, float]:
@@ -273,7 +302,7 @@ def _metrics(model: LargeUserModel, outputs: dict[str, Tensor]) -> dict[str, flo
             continue
         for kind, loss_name, auc_name in (
             ("score", "feedback_contrast_loss", f"auc {spec.name}"),
-            ("feedback_prediction", "feedback_prediction_loss", f"auc {spec.name} predicted"),
+            ("feedback_prediction", "feedback_prediction_loss", f"auc {spec.name}{PREDICTED}"),
         ):
             logits = outputs.get(f"{kind}:{spec.name}")
             if logits is not None:

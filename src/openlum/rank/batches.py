@@ -17,6 +17,7 @@ from openlum.model.batch import Fields, to_device, to_tensors
 from openlum.rank.behaviours import CollectedRows, collect
 from openlum.rank.fusion import multi_value_feedback
 from openlum.rank.knowledge import KnowledgeArrays
+from openlum.rank.plan import plan_ranking_for
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import KnowledgeSettings, KnowledgeShape, RankerConfig, RankSettings
 from openlum.schema import FieldSpec
@@ -295,13 +296,13 @@ def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
 
 
 def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) -> RankerConfig:
-    """Return the configuration of a ranker without knowledge."""
+    """Return the configuration of a ranker without knowledge. Its settings have a number for every key."""
     info = dataset.info
     row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
     kinds = (("user", info.user), ("condition", row_condition), ("context", info.context))
     return RankerConfig(
         architecture=architecture,
-        settings=settings,
+        settings=plan_ranking_for(dataset, settings),
         features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
         item=info.item,
         behaviour=behaviour_specs(dataset),

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeR
 from openlum.arguments.values import as_path, as_path_or_none, check_kind
 from openlum.artefact.directory import whole_directory
 from openlum.artefact.json_file import write_json
-from openlum.console import new_progress
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.evaluation.comparison import compare_auc
@@ -25,12 +25,13 @@ from openlum.evaluation.metrics import auc, metrics, seed_statistics
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
-from openlum.rank.earlier_trainings import EarlierTrainings
 from openlum.rank.controls import control_comparisons, control_predictions
+from openlum.rank.earlier_trainings import EarlierTrainings
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.fusion_summary import fusion_summary
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.knowledge_probe import knowledge_probe
+from openlum.rank.plan import plan_in_words, plan_ranking_for
 from openlum.rank.rankers import AnyRanker, Ranker, save_ranker
 from openlum.rank.rankers.late_fusion import LateFusionRanker
 from openlum.rank.registry import RANKERS
@@ -73,6 +74,8 @@ def rank(
     prepared = Dataset(dataset)
     check_ranking(prepared, settings)
     loaded = None if knowledge_path is None else load_knowledge(knowledge_path, prepared, settings.knowledge.answers)
+    settings = plan_ranking_for(prepared, settings)
+    new_console().print(plan_in_words(prepared.info.impressions["train"], settings), soft_wrap=True)
     data = RankingData(prepared, settings, loaded)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:

@@ -1,10 +1,10 @@
 """Settings of rankers and of their training."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from openlum.config import RawValue, Settings, parse_settings
+from openlum.config import PlannedSettings, RawValue, Settings, parse_settings
 from openlum.errors import InputError
 from openlum.model.settings import check_heads
 from openlum.rank.registry import RANKERS, RankerName
@@ -74,8 +74,10 @@ class KnowledgeSettings(Settings):
         return self
 
 
-class SequenceSettings(Settings):
+class SequenceSettings(PlannedSettings):
     """The generative rankers: an item and an action token per event, the label's probability at the item (Zhai et al. 2024)."""
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset({"batch_events"})
 
     width: int = Field(64, ge=8, le=65_536)
     """Width of the transformer; a multiple of twice `heads`."""
@@ -89,7 +91,7 @@ class SequenceSettings(Settings):
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on the residual branches."""
     batch_events: int = Field(2048, ge=16, le=10**8)
-    """Number of events in a training step; a row counts as half an event."""
+    """Number of events in a training step; a row counts as half an event. `auto`: from the number of events."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
     """Peak learning rate of AdamW; it falls to a tenth over `rank.max_epochs`."""
 
@@ -99,21 +101,25 @@ class SequenceSettings(Settings):
         return self
 
 
-class TreeSettings(Settings):
+class TreeSettings(PlannedSettings):
     """`lightgbm`: gradient-boosted trees on hand-made features."""
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset({"leaves", "min_rows"})
 
     learning_rate: float = Field(0.05, gt=0, le=10)
     """Shrinkage of each tree."""
     leaves: int = Field(63, ge=2, le=131_072)
-    """Largest number of leaves of a tree."""
+    """Largest number of leaves of a tree. `auto`: from the number of training rows."""
     min_rows: int = Field(100, ge=1, le=10**9)
-    """Fewest training rows in a leaf."""
+    """Fewest training rows in a leaf. `auto`: from the number of training rows."""
     rounds: int = Field(1000, ge=1, le=1_000_000)
     """Largest number of trees. Training stops earlier if the validation AUC has not risen for 50 trees."""
 
 
-class RankSettings(Settings):
-    """Settings of `lum rank`."""
+class RankSettings(PlannedSettings):
+    """Settings of `lum rank`. A key that is `auto` is planned from the number of training rows."""
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset({"batch_size", "learning_rate", "max_epochs", "patience"})
 
     rankers: list[RankerName] = Field(default=["dnn", "din"], min_length=1)
     """`dnn` (embeddings and an MLP, no history), `dcnv2` (feature crosses), `din` (target attention over the history), `dien`
@@ -146,17 +152,18 @@ class RankSettings(Settings):
     """din, dien, sim: condition fields and raw values; an event is a behaviour if each field has one of its values. By default
     all events are behaviours."""
     batch_size: int = Field(1024, ge=1, le=10**8)
-    """Number of rows in a training step."""
+    """Number of rows in a training step. `auto`: from the number of training rows."""
     learning_rate: float = Field(3e-3, gt=0, le=10)
-    """Learning rate of AdamW."""
+    """Learning rate of AdamW. `auto`: from `batch_size`."""
     weight_decay: float = Field(1e-2, ge=0, le=100)
     """Weight decay of all parameters."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout after the MLP's hidden layers."""
     max_epochs: int = Field(8, ge=1, le=1_000_000)
-    """Largest number of passes over the training rows."""
+    """Largest number of passes over the training rows. `auto`: from the number of training rows."""
     patience: int = Field(2, ge=1, le=1_000_000)
-    """Training stops after this many epochs without a better validation AUC. The weights of the best epoch are kept."""
+    """Training stops after this many epochs without a better validation AUC. The weights of the best epoch are kept.
+    `auto`: from `max_epochs`."""
     knowledge: KnowledgeSettings = KnowledgeSettings()
     """How knowledge enters a ranker."""
     controls: list[Literal["counters"]] = ["counters"]

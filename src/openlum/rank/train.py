@@ -3,10 +3,12 @@
 Shapes: B rows of a batch, I rows of a split.
 """
 
-import copy
+import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from openlum.rank.rankers.generative import GenerativeRanker
 from openlum.rank.rankers.late_fusion import LateFusionRanker
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankerConfig
+from openlum.training.loop import BatchLoss, DivergedError, LoopSettings, TrainingLoop, Validation
 from openlum.training.schedule import cosine_rate
 
 StepCallback = Callable[[str], None]
@@ -101,82 +104,79 @@ def fit(
         return TrainedRanker(self_trained, steps_kept, self_trained.predict(data, data.rows["valid"]))
     ranker = build_ranker(config, data, seed)
     torch.manual_seed(seed)  # makes dropout independent of the draws of the initialisation
-    steps = (
-        _SequenceSteps(ranker, data, seed) if isinstance(ranker, GenerativeRanker) else _RowSteps(ranker, data, seed)
-    )
-    return _train_network(ranker, steps, data, step_done)
+    with tempfile.TemporaryDirectory() as directory:
+        training = _NetworkTraining(ranker, data, seed, step_done, Path(directory))
+        try:
+            training.run()
+        except DivergedError as error:
+            if not training.result.epochs:
+                raise InputError(f"{config.architecture}: diverged in its first epoch, {error}") from None
+            training.load_best()
+    return training.result
 
 
-def _train_network(
-    ranker: Ranker | GenerativeRanker, steps: "_RowSteps | _SequenceSteps", data: RankingData, step_done: StepCallback
-) -> TrainedRanker:
-    settings, valid = ranker.config.settings, data.rows["valid"]
-    result, best, state = TrainedRanker(ranker, 0, np.empty(0, np.float32)), -np.inf, ranker.state_dict()
-    for number in range(1, settings.max_epochs + 1):
-        began, total, rows = time.perf_counter(), 0.0, 0
-        ranker.train()
-        for logits, label in steps.epoch(number):
-            loss = F.binary_cross_entropy_with_logits(logits, label.to(logits.device))
-            steps.optimizer.zero_grad()
-            loss.backward()
-            steps.optimizer.step()
-            total, rows = total + float(loss.detach()) * len(label), rows + len(label)
-            best_so_far = f", best validation AUC {best:.4f}" if result.epochs else ""
-            step_done(f"epoch {number}, loss {float(loss.detach()):.4f}{best_so_far}")
-        prediction, valid_label = ranker.predict(data, valid), valid.label.numpy()
-        if not (np.isfinite(total) and np.isfinite(prediction).all()):  # diverged: the best earlier epoch is kept
-            break
-        valid_auc = auc(valid_label, prediction)
-        seconds = time.perf_counter() - began
-        result.epochs.append(Epoch(total / max(rows, 1), valid_auc, log_loss(valid_label, prediction), seconds))
-        if not valid_auc <= best:  # also true for not-a-number (one class only): then the last epoch is kept
-            best, state = valid_auc, copy.deepcopy(ranker.state_dict())
-            result.best_epoch, result.valid = number, prediction
-        if number - result.best_epoch >= settings.patience:
-            break
-    if not result.best_epoch:
-        raise InputError(
-            f"{ranker.config.architecture}: diverged in its first epoch, its loss is not finite; lower {ranker.learning_rate_key}"
-        )
-    ranker.load_state_dict(state)
-    ranker.eval()
-    return result
+class _NetworkTraining(TrainingLoop):
+    """The training of a network on rows, or on windows of histories with all rows that look back into them."""
 
+    model: Ranker | GenerativeRanker
 
-class _RowSteps:
-    """Training steps of rankers that read rows, in random order."""
-
-    def __init__(self, ranker: Ranker, data: RankingData, seed: int) -> None:
-        self.ranker, self.data = ranker, data
+    def __init__(
+        self, ranker: Ranker | GenerativeRanker, data: RankingData, seed: int, step_done: StepCallback, directory: Path
+    ) -> None:
         settings = ranker.config.settings
-        self.optimizer = torch.optim.AdamW(
-            ranker.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        self.data, self.settings, self.seed, self.step_done = data, settings, seed, step_done
         self.order = torch.Generator().manual_seed(seed)
-
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield logits and labels, (B,) each, of every batch."""
-        train = self.data.rows["train"]
-        order = torch.randperm(len(train), generator=self.order)
-        for batch, label in self.data.batches(train, order, self.ranker.config):
-            yield self.ranker(batch), label
-
-
-class _SequenceSteps:
-    """Training steps of generative rankers: windows of histories, with all rows that look back into them."""
-
-    def __init__(self, ranker: GenerativeRanker, data: RankingData, seed: int) -> None:
-        self.ranker, self.data, self.seed = ranker, data, seed
-        self.rate = ranker.config.settings.sequence.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            ranker.parameters(), self.rate, weight_decay=ranker.config.settings.weight_decay
+        self.prediction = np.empty(0, np.float32)
+        self.result = TrainedRanker(ranker, 0, self.prediction)
+        self.epoch_start = time.perf_counter()
+        self.rate_by_epoch = isinstance(ranker, GenerativeRanker)
+        peak = (settings.sequence if self.rate_by_epoch else settings).learning_rate
+        optimizer = torch.optim.AdamW(ranker.parameters(), peak, weight_decay=settings.weight_decay)
+        limits = LoopSettings(
+            settings.max_epochs, settings.patience, higher_is_better=True, remedy=f"lower {ranker.learning_rate_key}"
         )
+        super().__init__(ranker, optimizer, limits, directory)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield logits and labels, (B,) each, of every batch."""
-        train, epochs = self.data.rows["train"], self.ranker.config.settings.max_epochs
-        rate = cosine_rate((number - 1) / max(epochs - 1, 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * rate
-        for index, logits in self.ranker.batch_logits(self.data, train, np.random.default_rng((self.seed, number))):
-            yield logits, train.label[index]
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield logits and labels, (B,) each, of every batch in random order."""
+        train = self.data.rows["train"]
+        if isinstance(self.model, GenerativeRanker):
+            rng = np.random.default_rng((self.seed, epoch + 1))
+            for index, logits in self.model.batch_logits(self.data, train, rng):
+                yield logits, train.label[index]
+        else:
+            order = torch.randperm(len(train), generator=self.order)
+            for batch, label in self.data.batches(train, order, self.model.config):
+                yield self.model(batch), label
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> BatchLoss:
+        """Return the binary cross-entropy of logits and labels, (B,) each."""
+        logits, label = batch
+        return BatchLoss(F.binary_cross_entropy_with_logits(logits, label.to(logits.device)), len(label))
+
+    def validate(self) -> Validation:
+        """Return the AUC on the validation rows as the score; no score if all rows have the same label."""
+        valid = self.data.rows["valid"]
+        label, self.prediction = valid.label.numpy(), self.model.predict(self.data, valid)
+        if not np.isfinite(self.prediction).all():
+            return Validation(math.nan)
+        metrics = {"auc": auc(label, self.prediction), "logloss": log_loss(label, self.prediction)}
+        return Validation(metrics["auc"] if math.isfinite(metrics["auc"]) else None, metrics)
+
+    def rate(self, position: int) -> float:
+        """Return the learning rate as a fraction of the peak: constant, or for a generative ranker a cosine over the epochs."""
+        return cosine_rate(position / max(self.settings.max_epochs - 1, 1)) if self.rate_by_epoch else 1.0
+
+    def on_step(self, metrics: dict[str, float]) -> None:
+        """Report the loss and the best AUC so far."""
+        best = self.progress.best
+        note = f", best validation AUC {best.metrics['auc']:.4f}" if best else ""
+        self.step_done(f"epoch {self.progress.epoch + 1}, loss {metrics['loss']:.4f}{note}")
+
+    def on_validation(self, validation: Validation, is_best: bool) -> None:
+        """Add an epoch to the result."""
+        seconds, self.epoch_start = time.perf_counter() - self.epoch_start, time.perf_counter()
+        auc_and_logloss = validation.metrics["auc"], validation.metrics["logloss"]
+        self.result.epochs.append(Epoch(self.mean_loss, *auc_and_logloss, seconds))
+        if is_best:
+            self.result.best_epoch, self.result.valid = self.progress.epoch, self.prediction

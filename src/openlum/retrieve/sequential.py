@@ -4,24 +4,25 @@
 transformer blocks. Everything else is the same as in the Large User Model: item fields, cosine over a learned temperature, flat
 runs of tokens, the optimiser.
 
-Shapes: B users, L events of all users end to end, n users, D width, E width of an item, V items.
+Shapes: B users, L events of all users end to end, n users, D width, E width of an item, V items, C items to predict.
 """
 
-import copy
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from openlum.capacity import check_training
-from openlum.config import Settings
 from openlum.data.dataset import Dataset
-from openlum.data.packing import Spans, batches, training_end, training_events, training_spans
+from openlum.data.loader import TrainingLoader
+from openlum.data.packing import Spans, training_end
+from openlum.data.sequences import Sequences
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model.batch import to_tensors
@@ -32,28 +33,14 @@ from openlum.model.losses import full_softmax_loss
 from openlum.model.network import LARGEST_SCALE
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
-from openlum.retrieve.held_out import HeldOut, all_held_out
+from openlum.retrieve.held_out import HeldOut, Split, no_held_out_event
+from openlum.retrieve.plan import plan_sequential_for
+from openlum.retrieve.settings import SequentialSettings
+from openlum.training.loop import BatchLoss, LoopSettings, TrainingLoop, Validation
 from openlum.training.schedule import cosine_rate
+from openlum.training.training_set import count_training_set
 
 WARMUP_STEPS = 200
-
-
-class SequentialSettings(Settings):
-    """Settings of a next-item model and of its training."""
-
-    model: ModelSettings = ModelSettings()
-    """Shape; `model.encoder` selects `transformer` (SASRec) or `hstu`."""
-    epochs: int = Field(30, ge=1, le=1_000_000)
-    """Largest number of passes over the events."""
-    batch_events: int = Field(2048, ge=16, le=10**8)
-    """Number of events in a training step."""
-    learning_rate: float = Field(2e-3, gt=0, le=10)
-    """Peak learning rate of AdamW: linear warm-up over 200 steps, then a cosine down to a tenth."""
-    weight_decay: float = Field(0.01, ge=0, le=100)
-    """Weight decay."""
-    patience: int = Field(3, ge=1, le=1_000_000)
-    """Training stops after this many epochs without a better NDCG@10 on the validation events. The weights of the best epoch are
-    kept."""
 
 
 class SequentialModel(nn.Module):
@@ -101,9 +88,10 @@ def check_sequential(dataset: Dataset, name: str, settings: SequentialSettings) 
     Raises:
         InputError: every event is held out, or the model does not fit.
     """
-    if not training_end(dataset.sequences, dataset.info, "last").sum():
+    if not any(training_end(sequences, dataset.info, "last").any() for sequences in dataset.groups_of_sequences()):
         raise InputError(f"{dataset.path}: every event is held out, so no event is left to train '{name}' on")
-    check_training(partial(SequentialModel, dataset, settings.model), f"'{name}'", "lower the widths of its 'model'")
+    shape = plan_sequential_for(dataset, settings).model
+    check_training(partial(SequentialModel, dataset, shape), f"'{name}'", "lower the widths of its 'model'")
 
 
 def fit_sequential(
@@ -125,82 +113,123 @@ def fit_sequential(
     Raises:
         InputError: the training diverges.
     """
+    settings = plan_sequential_for(dataset, settings)
     torch.manual_seed(seed)
     model = SequentialModel(dataset, settings.model).to(default_device())
-    optimizer = torch.optim.AdamW(
-        model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    end, longest = training_end(dataset.sequences, dataset.info, "last"), settings.model.max_events
-    trained = torch.zeros(model.item_encoder.rows, dtype=torch.bool)  # (V,)
-    trained[torch.from_numpy(dataset.sequences.item[training_events(dataset.sequences, end)])] = True
-    model.item_encoder.set_trained_items(trained)
-    catalogue = model.item_encoder.candidates()
-    held_out = all_held_out(dataset, "valid", model.item_encoder.rows, exclude_seen=True)
-    per_epoch = len(list(batches(training_spans(end, longest, np.random.default_rng(seed)), settings.batch_events)))
-    best, best_epoch, state, step = -1.0, 0, model.state_dict(), 0
-    for epoch in range(1, settings.epochs + 1):
-        model.train()
-        spans = training_spans(end, longest, np.random.default_rng((seed, epoch)))
-        for batch in batches(spans, settings.batch_events):
-            for group in optimizer.param_groups:
-                rate = min((step + 1) / WARMUP_STEPS, cosine_rate(min(step / (settings.epochs * per_epoch), 1)))
-                group["lr"] = settings.learning_rate * rate
-            loss = _loss(model, dataset, batch, catalogue)
-            optimizer.zero_grad()
-            if loss is not None:
-                if not loss.isfinite():
-                    raise InputError(
-                        f"{settings.model.encoder}: diverged, the loss is {float(loss.detach())} in epoch {epoch}; "
-                        "lower its learning_rate"
-                    )
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-            step += 1
-        valid_ndcg = retrieval_metrics(sequential_ranks(model, dataset, held_out), [10])["ndcg@10"]
-        epoch_done(epoch, valid_ndcg)
-        if valid_ndcg > best:
-            best, best_epoch, state = valid_ndcg, epoch, copy.deepcopy(model.state_dict())
-        if epoch - best_epoch >= settings.patience:
-            break
-    model.load_state_dict(state)
-    return model.eval()
+    with tempfile.TemporaryDirectory() as directory:
+        _SequentialTraining(model, dataset, settings, seed, epoch_done, Path(directory)).run()
+    return model
+
+
+class _SequentialTraining(TrainingLoop):
+    """The training of a next-item model. The arguments are those of `fit_sequential`, and a directory for the best weights."""
+
+    model: SequentialModel
+    loader: TrainingLoader
+
+    def __init__(
+        self,
+        model: SequentialModel,
+        dataset: Dataset,
+        settings: SequentialSettings,
+        seed: int,
+        epoch_done: Callable[[int, float], None],
+        directory: Path,
+    ) -> None:
+        self.dataset, self.epoch_done = dataset, epoch_done
+        loader = TrainingLoader(
+            dataset,
+            lambda sequences: training_end(sequences, dataset.info, "last"),
+            max_events=settings.model.max_events,
+            batch_events=settings.batch_events,
+            buffer_events=settings.buffer_events,
+            seed=seed,
+        )
+        training_set = count_training_set(loader, model.item_encoder.rows)
+        self.total_steps = settings.epochs * training_set.steps_per_epoch
+        model.item_encoder.set_trained_items(torch.from_numpy(training_set.item_counts > 0))
+        self.catalogue = model.item_encoder.candidates()
+        rate, decay = settings.learning_rate, settings.weight_decay
+        optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=decay)
+        limits = LoopSettings(
+            settings.epochs,
+            settings.patience,
+            higher_is_better=True,
+            remedy="lower its learning_rate",
+            gradient_clip=1.0,
+        )
+        super().__init__(model, optimizer, limits, directory, loader)
+
+    def batches(self, epoch: int) -> Iterator[Spans]:
+        """Yield the batches of the epoch, with spans of the sequences that the loader has open."""
+        return self.loader.epoch_batches()
+
+    def loss(self, batch: Spans) -> BatchLoss:
+        """Return the cross-entropy of the next item over the catalogue; no loss if no event of the batch has a next item."""
+        item, offsets = _items(self.loader.sequences, batch)
+        item = torch.searchsorted(self.catalogue.cpu(), item)
+        e = self.model.items(self.catalogue)  # (C, E)
+        prediction = self.model(e, item, offsets)  # (L, E)
+        has_next = torch.ones(len(item), dtype=torch.bool)
+        has_next[offsets[1:] - 1] = False
+        event = has_next.nonzero().squeeze(1)
+        event = event[item[event + 1] > 0]
+        if not len(event):
+            return BatchLoss(None, len(item))
+        scale = self.model.log_scale.exp().clamp(max=LARGEST_SCALE)
+        loss = full_softmax_loss(prediction[event.to(e.device)], e, item[event + 1].to(e.device), scale)
+        return BatchLoss(loss, len(item))
+
+    def validate(self) -> Validation:
+        """Return NDCG@10 on each user's second-to-last event."""
+        return Validation(retrieval_metrics(sequential_ranks(self.model, self.dataset, "valid"), [10])["ndcg@10"])
+
+    def rate(self, position: int) -> float:
+        """Return the learning rate at a step as a fraction of the peak."""
+        return min((position + 1) / WARMUP_STEPS, cosine_rate(min(position / self.total_steps, 1)))
+
+    def on_validation(self, validation: Validation, is_best: bool) -> None:
+        """Report the epoch."""
+        assert validation.score is not None
+        self.epoch_done(self.progress.epoch, validation.score)
+
+
+def sequential_ranks(
+    model: SequentialModel, dataset: Dataset, split: Split, exclude_seen: bool = True, batch_users: int = 256
+) -> np.ndarray:
+    """Return the rank of every user's held-out item, (n,) by user id. The shards are read some at a time.
+
+    Raises:
+        InputError: no user has a held-out event.
+    """
+    users, ranks = [], []
+    for sequences in dataset.groups_of_sequences():
+        held_out = HeldOut(sequences, split, model.item_encoder.rows, exclude_seen)
+        users.append(held_out.user)
+        ranks.append(_ranks(model, held_out, batch_users))
+        del held_out, sequences  # leave the memory before the next group is read
+    if not sum(map(len, users)):
+        raise no_held_out_event(dataset)
+    return np.concatenate(ranks)[np.argsort(np.concatenate(users))]
 
 
 @torch.inference_mode()
-def sequential_ranks(model: SequentialModel, dataset: Dataset, held_out: HeldOut, batch_users: int = 256) -> np.ndarray:
-    """Return the rank of every user's held-out item, (n,)."""
+def _ranks(model: SequentialModel, held_out: HeldOut, batch_users: int) -> np.ndarray:
+    """Return the rank of the held-out item of every user of a group, (n,)."""
     model.eval()
     e = model.items()
-    ranks = []
+    ranks = [np.empty(0, np.int64)]
     for batch in held_out.batches(batch_users):
         user_index, cut = held_out.user_index[batch], held_out.cut[batch]
         start = np.maximum(cut - model.settings.max_events, 0)
-        item, offsets = _items(dataset, Spans(user_index, start, cut))
+        item, offsets = _items(held_out.sequences, Spans(user_index, start, cut))
         last_event = offsets[1:].to(e.device) - 1  # every held-out event has an event before it
         prediction = model(e, item, offsets)[last_event]  # (n, E)
         ranks.append(held_out.rank(batch, prediction @ e.T))
     return np.concatenate(ranks)
 
 
-def _loss(model: SequentialModel, dataset: Dataset, batch: Spans, catalogue: Tensor) -> Tensor | None:
-    """Return the cross-entropy of the next item over the catalogue, ids (C,), or None if no event of the batch has a next
-    item."""
-    item, offsets = _items(dataset, batch)
-    item = torch.searchsorted(catalogue.cpu(), item)
-    e = model.items(catalogue)
-    prediction = model(e, item, offsets)  # (L, E)
-    has_next = torch.ones(len(item), dtype=torch.bool)
-    has_next[offsets[1:] - 1] = False
-    event = has_next.nonzero().squeeze(1)
-    event = event[item[event + 1] > 0]
-    if not len(event):
-        return None
-    scale = model.log_scale.exp().clamp(max=LARGEST_SCALE)
-    return full_softmax_loss(prediction[event.to(e.device)], e, item[event + 1].to(e.device), scale)
-
-
-def _items(dataset: Dataset, spans: Spans) -> tuple[Tensor, Tensor]:
+def _items(sequences: Sequences, spans: Spans) -> tuple[Tensor, Tensor]:
     """Return the items of spans, (L,), and the start of each span, (B + 1,)."""
-    index, offsets = spans.events(dataset.sequences)
-    return torch.from_numpy(dataset.sequences.item[index].astype(np.int64)), torch.from_numpy(offsets)
+    index, offsets = spans.events(sequences)
+    return torch.from_numpy(sequences.item[index].astype(np.int64)), torch.from_numpy(offsets)

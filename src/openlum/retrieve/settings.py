@@ -1,10 +1,11 @@
-"""Settings of the evaluation of retrieval."""
+"""Settings of retrieval: of its evaluation, and of the next-item models that it is compared with."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from openlum.config import Question, Settings
+from openlum.config import PlannedSettings, Question, Settings
+from openlum.model.settings import ModelSettings
 
 BASELINES = POPULARITY, RECENT_POPULARITY, REPEAT = "popularity", "recent popularity", "repeat last"
 """Names of the baselines in retrieval tables."""
@@ -39,3 +40,24 @@ class RetrieveSettings(Settings):
         if len(set(self.at)) < len(self.at):
             raise ValueError(f"at: duplicate cut-off in {self.at}; list every cut-off once")
         return self
+
+
+class SequentialSettings(PlannedSettings):
+    """Settings of a next-item model and of its training. A key that is `auto` is planned from the log and the device."""
+
+    planned_keys: ClassVar[frozenset[str]] = frozenset({"epochs", "batch_events", "learning_rate", "patience"})
+    model: ModelSettings = ModelSettings()
+    """Shape; `model.encoder` selects `transformer` (SASRec) or `hstu`."""
+    epochs: int = Field(30, ge=1, le=1_000_000)
+    """Largest number of passes over the events. `auto`: from the number of steps that a log of this size needs."""
+    batch_events: int = Field(2048, ge=16, le=10**8)
+    """Number of events in a training step. `auto`: from the number of training events."""
+    buffer_events: int = Field(2**21, ge=1, le=10**12)
+    """Events of the shards of the dataset that are in memory at a time. A batch has users of these shards only."""
+    learning_rate: float = Field(2e-3, gt=0, le=10)
+    """Peak learning rate of AdamW: linear warm-up over 200 steps, then a cosine down to a tenth. `auto`: from the width."""
+    weight_decay: float = Field(0.01, ge=0, le=100)
+    """Weight decay."""
+    patience: int = Field(3, ge=1, le=1_000_000)
+    """Training stops after this many epochs without a better NDCG@10 on the validation events. The weights of the best epoch are
+    kept. `auto`: from `epochs`."""

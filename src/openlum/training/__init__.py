@@ -1,1 +1,1 @@
-"""The parts that all training loops share: learning-rate schedule, checkpoints, peak memory."""
+"""The training loop of the Large User Model, the network rankers and the next-item models, and its parts."""

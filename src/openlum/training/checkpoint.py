@@ -1,8 +1,9 @@
-"""Checkpoints for resuming a training.
+"""The files of a training: the weights of the best validation, and checkpoints for resuming.
 
-A checkpoint is a directory `NUMBER-step-STEP`; `lum pretrain` writes it under `OUT.work` (see `pretrain/train.py`). It has
-safetensors and JSON files, so loading a checkpoint runs no code. It contains the weights, the weights with the best validation
-loss, the optimizer's state by parameter, and `progress.json` with the checksums of these files.
+The best weights are the file `best-step-STEP.safetensors`, written once when a validation is the best. A checkpoint is a
+directory `NUMBER-step-STEP` beside it; `lum pretrain` writes both under `OUT.work` (see `pretrain/train.py`). It has the weights,
+the optimizer's state by parameter, and `progress.json` with the name of the best weights and the checksums of all these files.
+Every file appears whole. All are safetensors and JSON, so loading them runs no code.
 """
 
 import json
@@ -19,8 +20,22 @@ from openlum.artefact.json_file import fingerprint, write_json
 from openlum.artefact.tensors import read_tensors, write_tensors
 from openlum.errors import InputError
 
-PARTS = ("model.safetensors", "best.safetensors", "optimizer.safetensors")
+PARTS = ("model.safetensors", "optimizer.safetensors")
 PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class BestValidation:
+    """The best validation so far, and the file of its weights."""
+
+    step: int
+    score: float | None
+    """None if nothing could be measured."""
+    metrics: dict[str, float]
+    file: str
+    """Name of the file in the directory of the training."""
+    sha256: str
+    """Checksum of the file."""
 
 
 @dataclass
@@ -28,33 +43,71 @@ class TrainingProgress:
     """The progress of a training."""
 
     step: int = 0
+    """Number of steps done."""
     epoch: int = 0
     """Number of finished epochs."""
-    loader: dict[str, int] = field(default_factory=dict)
-    """Position of the next batch: the state of the loader."""
-    best_loss: float | None = None
-    best_validation: dict[str, float] = field(default_factory=dict)
+    epoch_steps: int = 0
+    """Number of steps of the current epoch that are done."""
+    position: dict[str, int] = field(default_factory=dict)
+    """Position of the next batch: the state of the source of the batches."""
+    best: BestValidation | None = None
+    """The best validation; None before the first one."""
     without_gain: int = 0
     """Number of validations since the best one."""
-    events: int = 0
+    validated_step: int | None = None
+    """The step of the last validation."""
+    loss_sum: float = 0.0
+    """Sum of the losses since the last validation, each times the size of its batch."""
+    loss_size: int = 0
+    """Sum of these sizes."""
+    size: int = 0
+    """Sum of the sizes of all batches: events or rows."""
     seconds: float = 0.0
     """Time of all training steps, without validation."""
 
 
+def save_best(
+    directory: Path, model: nn.Module, step: int, score: float | None, metrics: dict[str, float]
+) -> BestValidation:
+    """Write the weights of a validation that is the best so far, and return their description.
+
+    The previous best weights stay until `delete_outdated_weights` is called, because a checkpoint may name them.
+    """
+    file = directory / f"best-step-{step}.safetensors"
+    draft = file.with_name(f".{file.name}")
+    write_tensors(model.state_dict(), draft)
+    sha256 = sha256_of(draft)
+    os.replace(draft, file)
+    return BestValidation(step, score, metrics, file.name, sha256)
+
+
+def load_best(directory: Path, model: nn.Module, best: BestValidation) -> None:
+    """Load the weights of the best validation into `model`.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    remedy = _remedy(directory)
+    _check_content(directory / best.file, best.sha256, remedy)
+    model.load_state_dict(read_tensors(directory / best.file, remedy))
+
+
+def delete_outdated_weights(directory: Path, progress: TrainingProgress) -> None:
+    """Delete all weights of validations, and all drafts of such files, but the weights that `progress` names."""
+    for file in (*directory.glob("best-step-*.safetensors"), *directory.glob(".best-step-*.safetensors")):
+        if progress.best is None or file.name != progress.best.file:
+            file.unlink()
+
+
 def save_checkpoint(
-    directory: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    progress: TrainingProgress,
+    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: TrainingProgress
 ) -> None:
     """Write a checkpoint, then delete the previous one.
 
     Args:
-        directory: directory of this training's checkpoints.
+        directory: directory of this training's files.
         model: whose weights to save.
         optimizer: whose state to save.
-        best: the weights with the best validation loss so far.
         progress: progress of the training.
     """
     previous = _checkpoints(directory)
@@ -63,24 +116,23 @@ def save_checkpoint(
     draft = directory / f".{target.name}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    for name, tensors in zip(PARTS, (model.state_dict(), best, _state_by_name(model, optimizer)), strict=True):
+    for name, tensors in zip(PARTS, (model.state_dict(), _state_by_name(model, optimizer)), strict=True):
         write_tensors(tensors, draft / name)
     content = {"progress": asdict(progress), "sha256": {name: sha256_of(draft / name) for name in PARTS}}
     write_json(draft / PROGRESS, content | {"fingerprint": fingerprint(content)})
     os.replace(draft, target)
-    for outdated in (*previous, *directory.glob(".*-step-*")):  # including drafts of killed trainings
+    for outdated in (*previous, *directory.glob(".[0-9]*-step-*")):  # including drafts of killed trainings
         shutil.rmtree(outdated)
 
 
-def load_checkpoint(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
-) -> TrainingProgress | None:
-    """Load the newest checkpoint into `model`, `optimizer` and `best` and return its progress, or None without a checkpoint.
+def load_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingProgress | None:
+    """Load the newest checkpoint into `model` and `optimizer` and return its progress, or None without a checkpoint.
 
     Raises:
-        InputError: if the checkpoint is damaged, does not fit the model, or is of a version whose checkpoints could contain code.
+        InputError: if the checkpoint or the best weights that it names are damaged, or if the checkpoint does not fit the model
+            or is of a version whose checkpoints could contain code.
     """
-    remedy = f"delete {directory} to train from the start"
+    remedy = _remedy(directory)
     if any(directory.glob("step-*")):
         raise InputError(
             f"{directory}: has a checkpoint of an earlier version, which is not loaded because it could run code; {remedy}"
@@ -90,17 +142,14 @@ def load_checkpoint(
         return None
     newest = checkpoints[-1]
     progress = _verified_progress(newest, remedy)
-    weights, best_weights, state = (read_tensors(newest / name, remedy) for name in PARTS)
-    part = PARTS[1]
+    weights, state = (read_tensors(newest / name, remedy) for name in PARTS)
+    part = PARTS[0]
     try:
-        model.load_state_dict(best_weights)
-        part = PARTS[0]
         model.load_state_dict(weights)
-        part = PARTS[2]
+        part = PARTS[1]
         _set_state_by_name(model, optimizer, state)
     except (RuntimeError, LookupError, ValueError):
         raise InputError(f"{newest / part}: does not fit the model of this training; {remedy}") from None
-    best.update({name: tensor.to(best[name].device) for name, tensor in best_weights.items()})
     return progress
 
 
@@ -116,16 +165,33 @@ def _verified_progress(checkpoint: Path, remedy: str) -> TrainingProgress:
         if expected != fingerprint(content):
             raise ValueError("its content has changed since it was written")
         progress, checksums = TrainingProgress(**content["progress"]), content["sha256"]
+        if progress.best is not None:
+            progress.best = BestValidation(**content["progress"]["best"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{checkpoint / PROGRESS}: damaged ({error}); {remedy}") from None
     for name in PARTS:
-        try:
-            intact = sha256_of(checkpoint / name) == checksums[name]
-        except OSError as error:
-            raise InputError(f"{checkpoint / name}: cannot be read ({error.strerror}); {remedy}") from None
-        if not intact:
-            raise InputError(f"{checkpoint / name}: damaged, its content has changed since it was written; {remedy}")
+        _check_content(checkpoint / name, checksums[name], remedy)
+    if progress.best is not None:
+        _check_content(checkpoint.with_name(progress.best.file), progress.best.sha256, remedy)
     return progress
+
+
+def _check_content(file: Path, sha256: str, remedy: str) -> None:
+    """Compare the content of a file with its checksum.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        intact = sha256_of(file) == sha256
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); {remedy}") from None
+    if not intact:
+        raise InputError(f"{file}: damaged, its content has changed since it was written; {remedy}")
+
+
+def _remedy(directory: Path) -> str:
+    return f"delete {directory} to train from the start"
 
 
 def _checkpoints(directory: Path) -> list[Path]:

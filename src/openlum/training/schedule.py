@@ -1,4 +1,4 @@
-"""The learning-rate schedule that all training loops share."""
+"""Shapes of learning-rate schedules: the learning rate as a fraction of its peak. `LambdaLR` of torch calls them."""
 
 import math
 
@@ -7,5 +7,13 @@ FINAL_RATE = 0.1
 
 
 def cosine_rate(progress: float) -> float:
-    """Return the learning rate as a fraction of the peak: a cosine from 1 to `FINAL_RATE` as `progress` goes from 0 to 1."""
+    """Return a cosine that falls from 1 to `FINAL_RATE` as `progress` goes from 0 to 1."""
     return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_cosine_rate(step: int, warmup: float, steps: int) -> float:
+    """Return a linear rise to 1 in the first `warmup` of all `steps`, then `cosine_rate` over the other steps."""
+    warmup = max(warmup, 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    return cosine_rate(min((step - warmup) / max(steps - warmup, 1), 1))

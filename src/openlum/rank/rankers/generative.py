@@ -46,7 +46,7 @@ class GenerativeRanker(nn.Module, RankerDescription):
         sequence = config.settings.sequence
         shape = ModelSettings(
             encoder=self.encoder_name,
-            **sequence.model_dump(include={"width", "layers", "heads", "max_events", "dropout"}),
+            **{name: getattr(sequence, name) for name in ("width", "layers", "heads", "max_events", "dropout")},
         )
         width, field_width = sequence.width, config.settings.embedding_width
         self.items = ItemEncoder(config.item, config.items, field_width, width, config.settings.item_id_dropout)
