@@ -18,13 +18,15 @@ from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_with_progress
 from openlum.console import metrics_in_words, new_console
 from openlum.data.dataset import Dataset
+from openlum.data.item_activity import ItemActivity
 from openlum.errors import InputError
 from openlum.evaluation.comparison import compare_means
 from openlum.evaluation.retrieval_metrics import retrieval_metrics, user_metrics
 from openlum.pipeline.summary import environment
 from openlum.pretrain.train import pretrain
+from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.evaluate import question_ranks
-from openlum.retrieve.held_out import HeldOut, all_held_out, protocol_description
+from openlum.retrieve.held_out import HeldOut, all_held_out, excludes_seen, protocol_description
 from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
 
 Training = tuple[str, int]
@@ -54,10 +56,18 @@ def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> 
             check_sequential(prepared, name, settings.opponents[name])
         except InputError as error:
             raise InputError(f"{context.file}: retrieval.opponents.{name}: {error}") from None
+    items = len(prepared.vocabulary("items"))
+    exclude_seen = excludes_seen(prepared, items, settings.retrieve.exclude_seen)
+    held_out = all_held_out(prepared, "test", items, exclude_seen)
+    activity = ItemActivity(prepared.groups_of_sequences())
+    baselines = baseline_ranks(prepared, items, exclude_seen, activity, settings.retrieve.batch_users)
+    baseline_metrics = {name: retrieval_metrics(rank, settings.retrieve.at) for name, rank in baselines.items()}
     results, seeds = _train_all(dataset, settings, opponents, context), context.seeds
-    by_seed: list[Metrics] = [_by_method(results, seed, opponents, "metrics") for seed in seeds]
-    ranks: list[Ranks] = [_by_method(results, seed, opponents, "ranks") for seed in seeds]
-    held_out = all_held_out(prepared, "test", len(prepared.vocabulary("items")), settings.retrieve.exclude_seen)
+    by_seed: list[Metrics] = [_by_method(results, seed, opponents, "metrics") | baseline_metrics for seed in seeds]
+    ranks: list[Ranks] = [
+        _by_method(results, seed, opponents, "ranks") | {name: rank.tolist() for name, rank in baselines.items()}
+        for seed in seeds
+    ]
     return {
         "retrieval": {
             name: {
@@ -66,9 +76,9 @@ def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> 
             }
             for name in by_seed[0]
         },
-        "comparisons": _comparisons(ranks, held_out, settings, opponents),
+        "comparisons": _comparisons(ranks, held_out, settings, [*opponents, *baselines]),
         "retrieval_protocol": protocol_description(
-            prepared.info, held_out.target, held_out.items, settings.retrieve.exclude_seen, "last"
+            prepared.info, held_out.target, held_out.items, exclude_seen, "last"
         ),
         "bench": {
             "dataset": bench.experiment.name,
@@ -158,7 +168,8 @@ def _train_opponent(dataset: Path, bench: RetrievalBench, name: str, seed: int, 
         console.print(f"  epoch {epoch}: validation NDCG@10 {ndcg:.4f}", style="dim")
 
     model = fit_sequential(prepared, bench.opponents[name], seed, epoch_done)
-    ranks = sequential_ranks(model, prepared, "test", bench.retrieve.exclude_seen)
+    exclude_seen = excludes_seen(prepared, model.item_encoder.rows, bench.retrieve.exclude_seen)
+    ranks = sequential_ranks(model, prepared, "test", exclude_seen)
     return {
         "metrics": retrieval_metrics(ranks, bench.retrieve.at),
         "ranks": ranks.tolist(),
@@ -197,7 +208,7 @@ def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
 def _comparisons(
     ranks: list[Ranks], held_out: HeldOut, bench: RetrievalBench, opponents: list[str]
 ) -> list[dict[str, Any]]:
-    """Return the paired comparisons of every question with every end-to-end model, by each metric, on the same users."""
+    """Return the paired comparisons of every question with every opponent and baseline, by each metric, on the same users."""
     by_seed = [
         {name: user_metrics(rank, bench.retrieve.at) for name, rank in seed_ranks.items()} for seed_ranks in ranks
     ]  # one dictionary per seed: method to metric to (n,)

@@ -109,5 +109,5 @@ def _fit(x: Tensor, is_target: Tensor, used: Tensor) -> Tensor:
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     return (weights * used).detach()

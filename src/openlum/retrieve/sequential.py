@@ -33,7 +33,7 @@ from openlum.model.losses import full_softmax_loss
 from openlum.model.network import LARGEST_SCALE
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
-from openlum.retrieve.held_out import HeldOut, Split, no_held_out_event
+from openlum.retrieve.held_out import HeldOut, Split, excludes_seen, no_held_out_event
 from openlum.retrieve.plan import plan_sequential_for
 from openlum.retrieve.settings import SequentialSettings
 from openlum.training.loop import BatchLoss, LoopSettings, TrainingLoop, Validation
@@ -137,6 +137,7 @@ class _SequentialTraining(TrainingLoop):
         directory: Path,
     ) -> None:
         self.dataset, self.epoch_done = dataset, epoch_done
+        self.exclude_seen = excludes_seen(dataset, model.item_encoder.rows, None)
         loader = TrainingLoader(
             dataset,
             lambda sequences: training_end(sequences, dataset.info, "last"),
@@ -182,7 +183,8 @@ class _SequentialTraining(TrainingLoop):
 
     def validate(self) -> Validation:
         """Return NDCG@10 on each user's second-to-last event."""
-        return Validation(retrieval_metrics(sequential_ranks(self.model, self.dataset, "valid"), [10])["ndcg@10"])
+        ranks = sequential_ranks(self.model, self.dataset, "valid", self.exclude_seen)
+        return Validation(retrieval_metrics(ranks, [10])["ndcg@10"])
 
     def rate(self, position: int) -> float:
         """Return the learning rate at a step as a fraction of the peak."""
