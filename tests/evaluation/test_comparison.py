@@ -3,7 +3,15 @@ import pytest
 from scipy.stats import binom, ttest_1samp, ttest_rel
 from sklearn.metrics import roc_auc_score
 
-from openlum.evaluation.comparison import _WeightedAuc, bootstrap_auc_interval, compare_auc, compare_means
+from openlum.errors import InputError
+from openlum.evaluation.comparison import (
+    Comparison,
+    _WeightedAuc,
+    bootstrap_auc_interval,
+    compare_auc,
+    compare_means,
+    mean_comparison,
+)
 from openlum.evaluation.metrics import auc
 
 
@@ -263,3 +271,38 @@ def test_weighted_auc_equals_an_independent_implementation(seed: int, decimals: 
     weighted_auc = _WeightedAuc(label, prediction)
     for weight in (np.ones(200), rng.integers(0, 4, 200).astype(float), rng.random(200)):
         assert weighted_auc(weight) == pytest.approx(roc_auc_score(label, prediction, sample_weight=weight))
+
+
+def logs_without_gain(rng: np.random.Generator, logs: int, spread: float) -> list[Comparison]:
+    """Return the comparisons of two equal methods on logs of their own; the gain differs from log to log with mean 0."""
+    comparisons = []
+    for gain in spread * rng.normal(size=logs):
+        a, b = rng.normal(size=(2, 400))
+        comparisons.append(compare_means(np.arange(400), np.arange(400), [a + gain], [b]))
+    return comparisons
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_a_mean_over_logs_rejects_a_true_null_at_about_the_nominal_rate(spread: float) -> None:
+    rng, runs = np.random.default_rng(3), 400
+    rejected = sum(mean_comparison(logs_without_gain(rng, 3, spread)).p_value < 0.05 for _ in range(runs))
+    assert rejected <= binom.ppf(0.999, runs, 0.07)
+    if not spread:
+        assert rejected >= binom.ppf(0.001, runs, 0.03)
+
+
+def test_a_mean_over_logs_has_the_interval_of_their_average() -> None:
+    low, high = (Comparison(gain, (gain - 0.02, gain + 0.02), 0.1) for gain in (0.01, 0.02))
+    mean = mean_comparison([low, high, low, high])
+    assert mean.difference == pytest.approx(0.015)
+    assert mean.ci95 == pytest.approx((0.005, 0.025))  # half as wide as the intervals of four logs
+    assert mean_comparison([low]) == low
+    far = mean_comparison([low, Comparison(0.5, (0.48, 0.52), 0.0)])
+    assert far.p_value > 0.05  # two logs that differ so much prove no gain on a third
+    same = Comparison(0.0, (0.0, 0.0), 1.0)
+    assert mean_comparison([same, same]) == same
+
+
+def test_no_comparisons_have_no_mean() -> None:
+    with pytest.raises(InputError, match="no comparisons"):
+        mean_comparison([])

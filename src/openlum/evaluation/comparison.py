@@ -114,6 +114,37 @@ def compare_means(user: np.ndarray, item: np.ndarray, a: Sequence[np.ndarray], b
     return _t_test(seed_differences.mean(1), [np.ones(len(user), bool)], user, item, variance)
 
 
+def mean_comparison(comparisons: Sequence[Comparison]) -> Comparison:
+    """Test the mean difference of the same two methods over independent data sets, such as logs of several simulation seeds.
+
+    The variance is the mean variance within a data set or, if it is larger, the variance of the differences between the data
+    sets (random effects, DerSimonian and Laird 1986). The degrees of freedom are combined as in Satterthwaite (1946).
+
+    Args:
+        comparisons: S comparisons, one per data set. One alone is returned as it is.
+    """
+    from scipy import stats
+
+    if not comparisons:
+        raise InputError("there are no comparisons to average")
+    if len(comparisons) == 1:
+        return comparisons[0]
+    differences = np.array([comparison.difference for comparison in comparisons])  # (S,)
+    # A small data set has a wide interval of Student's t, so this error is rather too large than too small.
+    errors = (
+        np.array([comparison.ci95[1] - comparison.ci95[0] for comparison in comparisons]) / 2 / stats.norm.ppf(0.975)
+    )
+    within, between = float((errors**2).mean()), float(differences.var(ddof=1))
+    difference, total, excess = float(differences.mean()), max(within, between), max(between - within, 0.0)
+    if not total:
+        return Comparison(difference, (difference, difference), 1.0 if difference == 0 else 0.0)
+    freedom = (total / excess) ** 2 * (len(comparisons) - 1) if excess else np.inf
+    error = float(np.sqrt(total / len(comparisons)))
+    half_width = float(stats.t.ppf(0.975, freedom)) * error
+    p_value = float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return Comparison(difference, (max(difference - half_width, -1.0), min(difference + half_width, 1.0)), p_value)
+
+
 def bootstrap_auc_interval(
     label: np.ndarray,
     user: np.ndarray,
