@@ -215,13 +215,13 @@ def summarise(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _means(by_row: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return method to metric to the mean over rows; None for a metric that is undefined in a row."""
+    """Return method to metric to the mean over rows; None for a metric that is undefined in a row. A method that a row does not
+    have, such as repeating the last item where seen items are excluded, is left out."""
     means: dict[str, dict[str, Any]] = {}
     for method, metrics in by_row[0].items():
-        values = {metric: [row[method][metric] for row in by_row] for metric in metrics}
-        means[method] = {
-            metric: None if None in numbers else float(np.mean(numbers)) for metric, numbers in values.items()
-        }
+        if all(method in row for row in by_row):
+            values = {metric: [row[method][metric] for row in by_row] for metric in metrics}
+            means[method] = {name: None if None in one else float(np.mean(one)) for name, one in values.items()}
     return means
 
 

@@ -101,6 +101,7 @@ def test_a_summary_has_the_means_over_the_seeds_of_a_world(row: dict[str, Any]) 
     other["ranking"]["din"]["auc"] += 0.1
     other["ranking"]["din"]["gauc"] = None  # no user has rows of both labels
     other["retrieval_comparisons"][0] |= {"difference": -1.0, "ci95": [-1.0, -1.0], "p_value": 0.0}
+    other["retrieval"]["repeat last"] = row["retrieval"]["any"]  # a method that the other row does not have
     shop = row | {"world": "shop"}
     summary = worlds.summarise([row, other, shop])
     assert list(summary) == ["news", "shop"]
@@ -113,6 +114,7 @@ def test_a_summary_has_the_means_over_the_seeds_of_a_world(row: dict[str, Any]) 
     assert news["retrieval_comparisons"][0]["difference"] == pytest.approx(
         (row["retrieval_comparisons"][0]["difference"] - 1) / 2
     )
+    assert set(news["retrieval"]) == set(row["retrieval"])
     assert summary["shop"]["comparisons"] == row["comparisons"]
     assert summary["shop"]["best"]["difference"] == row["best"]["difference"]
 
