@@ -63,7 +63,7 @@ def test_a_missing_file_is_named() -> None:
             "dien: [{}, {learning_rat: 0.001}",
             "tune.dien, setting 2: unknown key 'learning_rat'",
         ),
-        ("lightgbm: [{}, {trees: {leaves: 31}}", "lightgbm: [{}, {trees: 31}", "tune.lightgbm, setting 2: key 'trees'"),
+        ("{trees: {leaves: 63}}, {trees: {leaves: 31}}", "{}, {trees: 31}", "tune.lightgbm, setting 2: key 'trees'"),
         ("    dnn: [{}, {learning_rate: 0.001}, {dropout: 0.2}]", "    dnn: []", "key 'ranking.tune.dnn'"),
         (
             "    dnn: [{}, {learning_rate: 0.001}, {dropout: 0.2}]",
@@ -81,7 +81,7 @@ def test_a_missing_file_is_named() -> None:
             "ablation 'early fusion, answers': knowledge cannot enter the ranker 'hstu'",
         ),
         (
-            "  rank:\n    history_where: {feedback: [click]}",
+            "  rank:\n    history_where: {feedback: [click]}\n    max_epochs: 8\n    patience: 2",
             "  rank: null",
             "'ranking' and 'ablations' need the experiment's 'query' and 'rank'",
         ),

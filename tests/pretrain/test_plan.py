@@ -36,7 +36,7 @@ def test_every_log_gets_a_complete_plan(events: int, gpu: bool) -> None:
 
 @pytest.mark.parametrize("events", [10_000, 30_000, 100_000, 300_000, 1_000_000])
 def test_a_log_of_any_usual_size_gets_thousands_of_steps(events: int) -> None:
-    assert 2000 <= plan(events).steps <= 6000
+    assert 1800 <= plan(events).steps <= 6000
 
 
 def test_larger_logs_get_larger_batches_and_fewer_epochs() -> None:

@@ -29,7 +29,7 @@ class PretrainSettings(PlannedSettings):
     """Events of the shards of the dataset that are in memory at a time, about 30 bytes each. A batch has users of these shards
     only, in random order. With more memory and a fast device, larger buffers are read less often."""
     learning_rate: float = Field(2e-3, gt=0, le=10)
-    """Peak learning rate of AdamW. `auto`: from the width of the model and `batch_events`."""
+    """Peak learning rate of AdamW. `auto`: from the width of the model."""
     weight_decay: float = Field(0.01, ge=0, le=100)
     """Weight decay of the weight matrices of linear layers."""
     warmup: float = Field(0.05, ge=0, lt=1)

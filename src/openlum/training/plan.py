@@ -15,7 +15,7 @@ from openlum.data.packing import Protocol, training_end, training_events
 from openlum.model.settings import ModelSettings
 from openlum.model.size import shape_of
 
-STEPS = 3000
+STEPS = 2000
 """Steps of a training on a log of up to `SMALL_LOG` events."""
 SMALL_LOG = 200_000
 LARGEST_BATCH = {"cpu": 2048, "gpu": 16_384}
@@ -67,7 +67,7 @@ def plan_batch(log: LogSize, gpu: bool) -> int:
 
 def plan_steps(log: LogSize) -> int:
     """Return the number of steps that a log needs: `STEPS`, and slowly more for more than `SMALL_LOG` events."""
-    return round(STEPS * max(log.events / SMALL_LOG, 1.0) ** 0.15)
+    return round(STEPS * max(log.events / SMALL_LOG, 1.0) ** 0.35)
 
 
 def plan_learning_rate(width: int) -> float:

@@ -12,7 +12,10 @@ def cosine_rate(progress: float) -> float:
 
 
 def warmup_cosine_rate(step: int, warmup: float, steps: int) -> float:
-    """Return a linear rise to 1 in the first `warmup` of all `steps`, then `cosine_rate` over the other steps."""
+    """Return a linear rise to 1 in the first `warmup` of all `steps`, then `cosine_rate` over the other steps.
+
+    If `warmup` is not a whole number, the last step of the rise is above 1, by less than 1 / `warmup`.
+    """
     warmup = max(warmup, 1)
     if step < warmup:
         return (step + 1) / warmup
