@@ -60,6 +60,11 @@ def by_key_then_time(key: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     return (key.astype(np.int64) << 33) | seconds
 
 
+def seconds_of(pairs: np.ndarray) -> np.ndarray:
+    """Return the seconds, (n,) int64, of pairs from `by_key_then_time`."""
+    return pairs & ((1 << 33) - 1)
+
+
 def moment_starts(time: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return for each event the index of the first event of the same user in the same second.
 

@@ -26,7 +26,7 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
 from openlum.rank.fusion import Calibration, calibration
-from openlum.rank.knowledge import load_knowledge
+from openlum.rank.knowledge import StoredKnowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.rankers import Ranker, save_ranker
 from openlum.rank.registry import RANKERS
@@ -66,7 +66,7 @@ def rank(
     check_kind("settings", settings, RankSettings)
     prepared = Dataset(dataset)
     check_ranking(prepared, settings)
-    loaded = None if knowledge_path is None else load_knowledge(knowledge_path, prepared, settings.knowledge.answers)
+    loaded = None if knowledge_path is None else StoredKnowledge(knowledge_path, prepared, settings.knowledge.answers)
     data = RankingData(prepared, settings, loaded)
     configs: dict[str, RankerConfig] = {}
     for architecture in settings.rankers:

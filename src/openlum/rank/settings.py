@@ -137,6 +137,9 @@ class RankSettings(Settings):
     all events are behaviours."""
     batch_size: int = Field(1024, ge=1, le=10**8)
     """Number of rows in a training step."""
+    buffer_rows: int = Field(2**22, ge=1, le=10**12)
+    """Events and rows of the shards of the dataset that are in memory at a time, about 20 bytes each, and more if answers are
+    inputs. A batch has rows of these shards only, in random order. Data with fewer events and rows are read once and kept."""
     learning_rate: float = Field(3e-3, gt=0, le=10)
     """Learning rate of AdamW."""
     weight_decay: float = Field(1e-2, ge=0, le=100)
