@@ -15,8 +15,10 @@ from openlum.model.batch import Fields
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.event_index import EventsBefore, feedback_fields, index_events
 from openlum.rank.settings import RankerConfig
-from openlum.schema import FieldSpec
+from openlum.schema import SECONDS, FieldSpec
 
+WINDOWS = {"hour": 3600, "day": 86_400, "week": 604_800}
+"""Seconds of the windows in which events of an item are counted."""
 MAX_INDICATORS = 64
 """Multi fields with more values get no indicator column per value, only counts and shares."""
 
@@ -56,6 +58,7 @@ class HandFeatures:
     def __init__(self, data: RankingData, config: RankerConfig) -> None:
         self.data, self.config = data, config
         self.feedback = feedback_fields(data.dataset)
+        self.unit = SECONDS[data.dataset.info.data_schema.gap_unit]
 
     def __call__(self, rows: Rows) -> FeatureMatrix:
         """Return the features of rows."""
@@ -89,8 +92,12 @@ class HandFeatures:
         user, item = rows.user.numpy().astype(np.int64), rows.item.numpy()
         event_user = np.repeat(sequences.user.astype(np.int64), np.diff(sequences.offsets))  # (N,)
         time = rows.time.numpy()
-        self._add_history(table, "user", event_user[:, None], user[:, None], sequences, time)
+        last = self._add_history(table, "user", event_user[:, None], user[:, None], sequences, time)
         table.columns |= {name: column[index] for name, column in item_columns.items()}
+        event_keys = _user_value_keys(event_user, sequences.item[:, None], self.config.items)
+        row_keys = _user_value_keys(user, item[:, None], self.config.items)
+        last_with_item = self._add_history(table, "user_item", event_keys, row_keys, sequences, time)
+        table.columns["user_item_last"] = last_with_item == last
         for spec in self.config.item:
             if spec.type in ("categorical", "multi"):
                 item_values = self.data.item_features[spec.name].numpy()
@@ -102,8 +109,8 @@ class HandFeatures:
 
     def _item_columns(self, before: EventsBefore) -> dict[str, np.ndarray]:
         """Return the columns about the item of each row, (I,) float32 each."""
-        columns = {"item_events": before.count()}
-        columns |= {f"item_{name}": share for name, share in before.shares().items()}
+        columns = self._counts("item", before) | {"item_age": self._gap(before.first_time(), before.time)}
+        columns |= {f"item_events_{name}": before.count_within(seconds) for name, seconds in WINDOWS.items()}
         return {name: column.astype(np.float32) for name, column in columns.items()}
 
     def _add_field(self, table: FeatureTable, spec: FieldSpec, values: Tensor) -> None:
@@ -129,8 +136,8 @@ class HandFeatures:
         row_keys: np.ndarray,
         sequences: Sequences,
         time: np.ndarray,
-    ) -> None:
-        """Add the number of events before each row with one of the row's keys, and the share of each feedback value in them.
+    ) -> np.ndarray:
+        """Add the columns of `_counts` about the events before each row with one of the row's keys.
 
         Args:
             table: gets the columns.
@@ -139,12 +146,28 @@ class HandFeatures:
             row_keys: (I, M) keys of the rows; -1 is no key.
             sequences: the events.
             time: (I,) times of the rows.
+
+        Returns:
+            The time of the last of these events, (I,); NaN without events.
         """
         before = index_events(event_keys, sequences, self.feedback).before(row_keys, time)
-        table.columns[f"{name}_events"] = before.count()
-        table.columns |= {f"{name}_{feedback}": share for feedback, share in before.shares().items()}
+        table.columns |= self._counts(name, before)
+        return before.last_time()
+
+    def _counts(self, name: str, before: EventsBefore) -> dict[str, np.ndarray]:
+        """Return the number of events before each row, the share of each feedback value, and the gap since the last one."""
+        columns = {f"{name}_events": before.count()}
+        columns |= {f"{name}_{feedback}": share for feedback, share in before.shares().items()}
+        return columns | {f"{name}_gap": self._gap(before.last_time(), before.time)}
+
+    def _gap(self, earlier: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Return the time since earlier times, (I,), in whole units of the schema's `gap_unit`; NaN for NaN.
+
+        On MovieLens-1M, seconds make trees worse (docs/experiments/ml-1m.md). The schema states which times mean something.
+        """
+        return time // self.unit - earlier // self.unit
 
 
 def _user_value_keys(user: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """Return one key for each pair of a user (n,) and a value (n, M); value 0 has the key -1."""
+    """Return one key for each pair of a user (n,) and a value (n, M); value 0 (unknown) has the key -1."""
     return np.where(values > 0, user[:, None] * size + values, -1)

@@ -90,7 +90,8 @@ class SequenceSettings(Settings):
 
 
 class TreeSettings(Settings):
-    """`lightgbm`: gradient-boosted trees on hand-made features."""
+    """`lightgbm`: gradient-boosted trees on hand-made features: the row's fields, and counts, feedback shares and recencies of
+    earlier events of the user, of the item, of the user with the item, and of the user with each value of the item's fields."""
 
     learning_rate: float = Field(0.05, gt=0, le=10)
     """Shrinkage of each tree."""
