@@ -31,7 +31,7 @@ from openlum.evaluation.metrics import auc
 from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
-from openlum.rank.knowledge import load_knowledge
+from openlum.rank.knowledge import StoredKnowledge
 from openlum.rank.rankers.late_fusion import late_fusion_inputs
 from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, terminal_table
@@ -68,7 +68,7 @@ def main() -> None:
     trial_outcomes = run_with_progress(trials, "read", context)
     outcomes = {name: [trial_outcomes[trial] for trial in trials if trial.name == name] for name in summary["tuning"]}
     model_data = [
-        RankingData(dataset, settings, load_knowledge(model_knowledge.path, dataset, []))
+        RankingData(dataset, settings, StoredKnowledge(model_knowledge.path, dataset, []))
         for model_knowledge in knowledge
     ]
     rows = [

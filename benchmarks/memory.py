@@ -1,11 +1,12 @@
-"""Peak memory of pre-training and querying by the size of the log.
+"""Peak memory of pre-training, querying and ranking by the size of the log.
 
     python benchmarks/memory.py --before OLD_CHECKOUT --json OUT.json
     python benchmarks/memory.py --events 2e6 --steps 0 --parts 0    # a whole epoch, and all parts
 
 The simulated market is prepared once for each size. Each measurement has its own process: it trains for `--steps` steps, or
 queries `--parts` parts after reading all shards, and reports the largest resident memory that it had. Both cuts come
-after all events were read, and the first part of a query has the peak. The peak of a training rises a little in its first steps,
+after all events were read, and the first part of a query has the peak. `din` reads the batches of one epoch and trains on every
+hundredth; `lightgbm` grows two trees. Neither reads knowledge. The peak of a training rises a little in its first steps,
 because batches differ and the allocator keeps memory. With `--before`, the same dataset is trained and
 queried with the code of another checkout. That code reads everything at the start, so its first part has the peak as well.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+KINDS = ["pretrain", "query", "din", "lightgbm"]
 QUESTIONS: dict[str, Any] = {"click": {"feedback": "click", "*": "$row"}, "home": {"scenario": "home"}, "any": {}}
 
 
@@ -82,6 +84,38 @@ def query(dataset: Path, work: Path, parts: int) -> None:
         bulk.query(dataset, work / "model", work / "knowledge", QuerySettings(questions=QUESTIONS))
 
 
+def rank_din(dataset: Path) -> None:
+    """Read all batches of an epoch of `din`, train on every hundredth, and predict the validation rows."""
+    import torch
+
+    from openlum.data.dataset import Dataset
+    from openlum.rank.batches import RankingData
+    from openlum.rank.rankers import new_ranker
+    from openlum.rank.settings import RankSettings
+
+    data = RankingData(Dataset(dataset), RankSettings())
+    ranker: Any = new_ranker(data.config("din", False))
+    optimizer = torch.optim.AdamW(ranker.parameters())
+    rows = data.rows["train"]
+    for number, (batch, label) in enumerate(data.batches(rows, torch.randperm(len(rows)), ranker.config)):
+        if number % 100 == 0:
+            torch.nn.functional.binary_cross_entropy_with_logits(ranker(batch), label).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    ranker.predict(data, data.rows["valid"])
+
+
+def rank_lightgbm(dataset: Path) -> None:
+    """Grow two trees and predict the test rows."""
+    from openlum.data.dataset import Dataset
+    from openlum.rank.batches import RankingData
+    from openlum.rank.settings import RankSettings, TreeSettings
+    from openlum.rank.train import fit
+
+    data = RankingData(Dataset(dataset), RankSettings(trees=TreeSettings(rounds=2)))
+    fit(data.config("lightgbm", False), data, 0).ranker.predict(data, data.rows["test"])
+
+
 class _EnoughPartsError(Exception):
     """The parts to measure are written."""
 
@@ -121,7 +155,7 @@ def measure(kind: str, dataset: Path, source: Path, args: argparse.Namespace) ->
         environment = os.environ | {"PYTHONPATH": str(source / "src")}
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(f"{dataset.parent.name:>16} {kind:8} {source.name:8} {figures}", file=sys.stderr, flush=True)
+    print(f"{dataset.parent.name:>16} {kind:13} {source.name:8} {figures}", file=sys.stderr, flush=True)
     return figures
 
 
@@ -131,6 +165,7 @@ def main() -> None:
     parser.add_argument("--events", nargs="+", type=float, default=[5e5, 2e6, 8e6])
     parser.add_argument("--steps", type=int, default=20, help="steps of each training; 0 for an epoch (default: 20)")
     parser.add_argument("--parts", type=int, default=1, help="parts to query; 0 for all (default: 1)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what is measured (default: all)")
     parser.add_argument("--before", type=Path, help="also measure the code of this checkout")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "lum-memory")
     parser.add_argument("--json", type=Path)
@@ -141,11 +176,17 @@ def main() -> None:
 
         kind, dataset, out = args.one[0], Path(args.one[1]), Path(args.one[2])
         began = time.perf_counter()
-        train(dataset, out, args.steps) if kind == "pretrain" else query(dataset, out, args.parts)
+        runs: dict[str, Callable[[], None]] = {
+            "pretrain": lambda: train(dataset, out, args.steps),
+            "query": lambda: query(dataset, out, args.parts),
+            "din": lambda: rank_din(dataset),
+            "lightgbm": lambda: rank_lightgbm(dataset),
+        }
+        runs[kind]()
         seconds = round(time.perf_counter() - began, 1)
         print(json.dumps({"peak_memory_bytes": peak_memory_bytes(), "seconds": seconds}))
         return
-    from openlum.artefact.directory import read_json, write_json
+    from openlum.artefact.json_file import read_json, write_json
     from openlum.pipeline.summary import environment
 
     args.work.mkdir(parents=True, exist_ok=True)
@@ -156,12 +197,12 @@ def main() -> None:
         dataset = build(int(events), args.work)
         counts = read_json(dataset / "dataset.json", "lum prepare")["counts"]
         size: dict[str, Any] = {"events": counts["events"], "impressions": counts["impressions"]}
-        for kind in ("pretrain", "query"):
+        for kind in args.kinds:
             size[kind] = {name: measure(kind, dataset, source, args) for name, source in sources.items()}
         sizes.append(size)
-    print(f"{'events':>12} " + " ".join(f"{kind} {name:>8}" for kind in ("pretrain", "query") for name in sources))
+    print(f"{'events':>12} " + " ".join(f"{kind} {name:>8}" for kind in args.kinds for name in sources))
     for size in sizes:
-        peaks = [size[kind][name]["peak_memory_bytes"] for kind in ("pretrain", "query") for name in sources]
+        peaks = [size[kind][name]["peak_memory_bytes"] for kind in args.kinds for name in sources]
         print(f"{size['events']:>12,} " + " ".join(f"{peak / 1e9:>14.2f} GB" for peak in peaks))
     if args.json:
         settings = {"steps": args.steps, "parts": args.parts, "questions": QUESTIONS}

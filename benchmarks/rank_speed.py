@@ -69,7 +69,8 @@ def main() -> None:
     for directory in arguments.datasets:
         data = RankingData(Dataset(directory), RankSettings())
         name, rows = data.dataset.info.data_schema.name, data.rows["train"]
-        length = (rows.history_stop - rows.history_start).clamp(max=data.settings.long_history).float()  # (I,)
+        activity = data.batch(rows, torch.arange(len(rows)), data.config("dnn", False)).activity
+        length = activity.expm1().clamp(max=data.settings.long_history)  # (I,)
         figures = results[name] = {"behaviours": round(float(length.mean()), 1)}
         for ranker in RANKERS:
             row = figures[ranker] = measure(ranker, data, arguments.steps)

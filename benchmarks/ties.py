@@ -50,7 +50,7 @@ from openlum.pretrain.train import Trainer
 from openlum.pretrain.validation import validate
 from openlum.query.bulk import query
 from openlum.rank.batches import RankingData
-from openlum.rank.knowledge import load_knowledge
+from openlum.rank.knowledge import StoredKnowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.train import TrainedRanker, fit
 from openlum.report.rendering import terminal_table
@@ -205,7 +205,7 @@ def _knowledge(
     assert experiment.rank is not None
     if not (directory / "knowledge").exists():
         query(dataset.path, directory / "model", directory / "knowledge", experiment.query)
-    data = RankingData(dataset, experiment.rank, load_knowledge(directory / "knowledge", dataset))
+    data = RankingData(dataset, experiment.rank, StoredKnowledge(directory / "knowledge", dataset))
     if seed not in plain:
         plain[seed] = fit(data.config("din", with_knowledge=False), data, seed)
     late = fit(data.config("din", with_knowledge=True), data, seed, plain=plain[seed])

@@ -19,7 +19,7 @@ COLOURS = ["red", "green", "blue"]
 USERS, ITEMS, ROUNDS = 75, 30, 80
 
 
-def write_planted_dataset(directory: Path, seed: int = 0) -> Path:
+def write_planted_dataset(directory: Path, seed: int = 0, events_per_part: int = 2**20) -> Path:
     """Write a log in which every user sees one item each hour, prepare it, and return the dataset directory."""
     rng = np.random.default_rng(seed)
     user = np.tile(np.arange(USERS), ROUNDS)
@@ -55,6 +55,7 @@ def write_planted_dataset(directory: Path, seed: int = 0) -> Path:
         items={"path": "items.parquet", "id": "item", "features": {"colour": {}}},
         users={"path": "users.parquet", "id": "user", "features": {"age": {}}},
         splits={"valid": 0.6, "test": 0.8},
+        engine={"events_per_part": events_per_part},
     )
     prepare(log, directory / "dataset")
     return directory / "dataset"

@@ -53,11 +53,11 @@ def test_an_unknown_question_is_named(knowledge_dir: Path, dataset: Dataset) -> 
     [
         ({"dataset": "0123"}, "another dataset"),
         ({"form": "user"}, "per impression"),
-        ({"rows": 7}, "do not hold the 7 rows"),
+        ({"rows": 7}, "knowledge.json has 7;"),
         ({"width": 3}, "has no vectors of width 3"),
         ({"width": "wide"}, "key .width.: .*valid integer"),
         ({"questions": 5}, "key .questions.: expected a list"),
-        ({"rows": 10**6}, "do not hold the 1000000 rows"),
+        ({"rows": 10**6}, "knowledge.json has 1,000,000;"),
     ],
 )
 def test_knowledge_that_does_not_fit_is_refused(

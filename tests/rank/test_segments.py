@@ -16,7 +16,7 @@ FIELD = "condition.scene"
 @pytest.fixture(scope="module")
 def scene(data: RankingData) -> np.ndarray:
     """Return the raw scene of every test row."""
-    ids = data.rows["test"].features[FIELD].numpy()
+    ids = data.column(data.rows["test"], FIELD).numpy()
     return np.array(data.dataset.vocabulary(FIELD).decode(ids))
 
 
@@ -134,11 +134,13 @@ def test_rare_values_share_a_segment_and_missing_values_another(data: RankingDat
     rows = data.rows["test"]
     value = torch.arange(len(rows)) % 11
     value[value == 10] = 1
-    changed = with_test_rows(data, features=rows.features | {FIELD: value})
+    changed = copy.copy(data)
+    changed.column = lambda rows, name: value  # type: ignore[method-assign]
     changed.dataset = copy.copy(data.dataset)
     changed.dataset.vocabularies = lambda kind: {"scene": TenValues()}  # type: ignore[method-assign,dict-item,return-value]
     names = [segment.name for segment in segment_groups(changed)[2].segments]
     assert names[0] == "v1"
     assert names[LARGEST_VALUES:] == ["3 other values", "(unknown)"]
-    blank = with_test_rows(data, features=rows.features | {FIELD: torch.zeros(len(rows), dtype=torch.int64)})
+    blank = copy.copy(data)
+    blank.column = lambda rows, name: torch.zeros(len(rows), dtype=torch.int32)  # type: ignore[method-assign]
     assert [group.by for group in segment_groups(blank)] == ["user", "item"]

@@ -20,7 +20,7 @@ from openlum.evaluation.methods import WITH_KNOWLEDGE
 from openlum.evaluation.metrics import auc
 from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.knowledge import load_knowledge
+from openlum.rank.knowledge import StoredKnowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.registry import is_end_to_end
 from openlum.rank.run import Predictions, evaluate
@@ -117,7 +117,7 @@ def seed_trials(
 
 def probe_knowledge(knowledge: ModelKnowledge, settings: RankSettings, dataset: Dataset) -> dict[str, Any]:
     """Return the knowledge probe of one training of the Large User Model; see `knowledge_probe`."""
-    return knowledge_probe(RankingData(dataset, settings, load_knowledge(knowledge.path, dataset, [])))
+    return knowledge_probe(RankingData(dataset, settings, StoredKnowledge(knowledge.path, dataset, [])))
 
 
 def _all_settings(bench: Bench, rankers: list[str]) -> list[RankSettings]:

@@ -137,14 +137,14 @@ def _train(trial: Trial, dataset: Path, store: Path) -> None:
 def _data(trial: Trial, dataset: Path) -> "RankingData":
     from openlum.data.dataset import Dataset
     from openlum.rank.batches import RankingData
-    from openlum.rank.knowledge import load_knowledge
+    from openlum.rank.knowledge import StoredKnowledge
 
     answers = trial.settings.knowledge.answers
-    key = f"{dataset} {trial.knowledge} {answers} {trial.settings.history_where}"
+    key = f"{dataset} {trial.knowledge} {answers} {trial.settings.history_where} {trial.settings.buffer_rows}"
     if _loaded.get("key") != key:
         _loaded.clear()
         prepared = Dataset(dataset)
-        knowledge = None if trial.knowledge is None else load_knowledge(trial.knowledge, prepared, answers)
+        knowledge = None if trial.knowledge is None else StoredKnowledge(trial.knowledge, prepared, answers)
         _loaded.update(key=key, data=RankingData(prepared, trial.settings, knowledge))
     data = _loaded["data"]
     assert isinstance(data, RankingData)

@@ -15,7 +15,16 @@ from openlum.arguments.frames import like, to_arrow, to_pandas, to_polars
 from openlum.arguments.values import as_path
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json
-from openlum.artefact.parts import damaged, part_files
+from openlum.artefact.parts import (
+    TypeCheck,
+    damaged,
+    is_integer,
+    is_list_of,
+    is_number,
+    is_text,
+    part_files,
+    read_parts,
+)
 from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
 from openlum.notebook import html_table
@@ -23,6 +32,17 @@ from openlum.notebook import html_table
 MADE_BY = "lum query"
 ROW = "row"
 """The column with the row id of the impression."""
+TYPES: dict[str, TypeCheck] = {
+    "id": is_integer,
+    ROW: is_integer,
+    "user": is_text,
+    "item": is_text,
+    "embedding": is_list_of(is_number),
+    "answer": is_list_of(is_number),
+    "similarity": is_number,
+    "feedback": is_number,
+}
+"""The type of each column, by the part of its name before the first dot. Columns of other names may have any type."""
 
 
 class KnowledgeInfo(Settings):
@@ -117,16 +137,39 @@ class Knowledge:
             if name not in all_columns:
                 raise InputError(f"{self.path}: has no column '{name}'; choose from {', '.join(all_columns)}")
         names = all_columns if columns is None else list(dict.fromkeys([ROW, *columns]))
-        tables = []
-        for file in knowledge_files(self.path):
-            with _damage_named(file):
-                tables.append(pq.read_table(file, columns=names))
+        tables = [self.read_part(file, names) for file in self.part_rows()]
         if not tables:
             return pa.table({ROW: pa.array([], pa.int64())})
         table = pa.concat_tables(tables)
-        if len(table) != self.info.rows:
-            raise damaged(self.path, f"has {len(table):,} rows, but knowledge.json has {self.info.rows:,}", MADE_BY)
         return table.take(pc.sort_indices(table[ROW]))
+
+    def read_part(self, file: Path, columns: Sequence[str]) -> pa.Table:
+        """Return columns of one file of the knowledge, in the order of the file's rows.
+
+        Args:
+            file: of `part_rows`, or the folder of the item embeddings.
+            columns: names of the columns.
+
+        Raises:
+            InputError: the file is damaged, or lacks a column.
+        """
+        checks = {name: TYPES.get(name.split(".")[0], lambda kind: True) for name in columns}
+        return read_parts(file, checks, MADE_BY).select(list(columns))
+
+    def part_rows(self) -> dict[Path, int]:
+        """Return the files with the answers about impressions, in order, and their numbers of rows.
+
+        Raises:
+            InputError: a file is damaged, or the files together do not have the rows that `knowledge.json` states.
+        """
+        rows: dict[Path, int] = {}
+        for file in knowledge_files(self.path):
+            with _damage_named(file):
+                rows[file] = int(pq.read_metadata(file).num_rows)
+        if sum(rows.values()) != self.info.rows:
+            folder, found = self.path / "impressions", sum(rows.values())
+            raise damaged(folder, f"its parts have {found:,} rows, but knowledge.json has {self.info.rows:,}", MADE_BY)
+        return rows
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
         """Return the table as a pandas frame; an answer is a NumPy array. `columns` as in `to_arrow`."""
@@ -173,11 +216,9 @@ class Knowledge:
                 table = table.append_column(matched.schema.field(name), matched[name])
         return like(table, impressions)
 
-    def items(self) -> pa.Table:
+    def items(self, columns: Sequence[str] = ("id", "item", "embedding")) -> pa.Table:
         """Return the item embeddings: `id` (id in the dataset), `item` (raw id) and `embedding`."""
-        file = self.path / "items"
-        with _damage_named(file):
-            return pq.read_table(file)
+        return self.read_part(self.path / "items", columns)
 
     def _schema(self, file: Path) -> pa.Schema:
         with _damage_named(file):

@@ -1,26 +1,29 @@
 """The inputs of rankers, read from `dataset/` and `knowledge/`. Every input of a row lies strictly before the row's time.
 
-Shapes: I rows of a split, B rows of a batch, L behaviours of a history, Q questions, E width of an answer, V items.
+Shapes: I rows of a split, B rows of a batch, i rows of a buffer, L behaviours of a history, Q questions, E width of an answer, V
+items.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Split
+from openlum.data.sequences import Impressions, Sequences
+from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model.batch import Fields, to_device, to_tensors
-from openlum.rank.behaviours import CollectedRows, collect
+from openlum.rank.buffer import Buffer, Rows, SeeShard, in_buffers, row_index, shard_rows
+from openlum.rank.event_index import EventIndex, index_by_item
 from openlum.rank.fusion import multi_value_feedback
-from openlum.rank.knowledge import KnowledgeArrays
-from openlum.rank.plan import plan_ranking_for
+from openlum.rank.inputs import behaviour_specs, history_where_ids, plain_config, select_questions
+from openlum.rank.knowledge import RowKnowledge
 from openlum.rank.registry import RANKERS
-from openlum.rank.settings import KnowledgeSettings, KnowledgeShape, RankerConfig, RankSettings
-from openlum.schema import FieldSpec
+from openlum.rank.settings import KnowledgeShape, RankerConfig, RankSettings
 
 
 @dataclass
@@ -102,46 +105,11 @@ class Batch:
         )
 
 
-@dataclass
-class Rows:
-    """The rows of one split: the impressions with a label."""
-
-    row: Tensor
-    """(I,) row ids."""
-    user: Tensor
-    """(I,) user ids."""
-    item: Tensor
-    """(I,) target item ids."""
-    label: Tensor
-    """(I,) float32."""
-    features: Fields
-    """condition.FIELD and context.FIELD to (I, ...). Ids are int32."""
-    history_start: Tensor
-    """(I,) index into `RankingData.behaviours` of the user's first behaviour."""
-    history_stop: Tensor
-    """(I,) index one past the last behaviour that lies before the row."""
-    prefix: Tensor
-    """(I,) number of the user's events that lie before the row."""
-    time: Tensor
-    """(I,) int64 seconds since 1970."""
-    knowledge_index: Tensor | None
-    """(I,) index of the row in the arrays of `KnowledgeArrays`; None without knowledge."""
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def take(self, index: Tensor) -> "Rows":
-        """Return the rows at `index`."""
-        features = {name: values[index] for name, values in self.features.items()}
-        names = ("row", "user", "item", "label", "history_start", "history_stop", "prefix", "time")
-        knowledge_index = None if self.knowledge_index is None else self.knowledge_index[index]
-        return Rows(
-            **{name: getattr(self, name)[index] for name in names}, features=features, knowledge_index=knowledge_index
-        )
-
-
 class RankingData:
-    """All data that rankers are trained and evaluated on, in memory.
+    """The data that rankers are trained and evaluated on.
+
+    The rows of every split are in memory, without their fields. Fields, behaviours and knowledge are in memory for a buffer of
+    shards at a time (`rank.buffer_rows`). If all shards fit into one buffer, they are read once and kept.
 
     Args:
         dataset: from `lum prepare`.
@@ -149,31 +117,43 @@ class RankingData:
         knowledge: about the same dataset; None for plain rankers only.
     """
 
-    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: KnowledgeArrays | None = None) -> None:
+    def __init__(self, dataset: Dataset, settings: RankSettings, knowledge: RowKnowledge | None = None) -> None:
         self.dataset, self.settings, self.knowledge = dataset, settings, knowledge
         self.behaviour_specs = behaviour_specs(dataset)
-        self.behaviours = collect(
-            dataset,
-            [spec.name for spec in self.behaviour_specs],
-            history_where_ids(dataset, settings.history_where),
-            len(dataset.vocabulary("items")),
-        )
         self.user_features = to_tensors(dataset.user_features())
         self.item_features = to_tensors(dataset.item_features())
+        self._where = history_where_ids(dataset, settings.history_where)
+        self._shards = dict(enumerate(dataset.shards()))
+        self._sizes = np.array([shard.events for shard in self._shards.values()])
+        self._trained = np.zeros((2, len(dataset.vocabulary("items"))), bool)
+        self._whole: Buffer | None = None
+        self.rows: dict[Split, Rows] = self._read_rows()
         if knowledge is not None:
-            self.answers = torch.from_numpy(knowledge.answers)
-            self.scores = torch.from_numpy(knowledge.scores)
-            self.embeddings = torch.from_numpy(knowledge.items)
-        self.rows: dict[Split, Rows] = {split: self._rows(self.behaviours.rows.pop(split)) for split in SPLITS}
+            self._embeddings = torch.from_numpy(knowledge.items)
+            self._row_ids = {split: rows.row.numpy() for split, rows in self.rows.items()}
+            index = knowledge.index_of(np.concatenate(list(self._row_ids.values())))
+            lengths = [len(ids) for ids in self._row_ids.values()]
+            self._knowledge_index = dict(zip(self._row_ids, np.split(index, np.cumsum(lengths)[:-1]), strict=True))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all shards are in one buffer."""
+        return self._whole is not None
+
+    @cached_property
+    def item_events(self) -> EventIndex:
+        """The events of all users by item and time. They stay in memory: 8 bytes an event, and one or more a feedback field."""
+        return index_by_item(self.dataset)
 
     def trained_items(self, config: RankerConfig) -> Tensor:
         """Return the items that the training of the ranker `config` sees, as targets or in histories, (V,) bool."""
         trained = torch.zeros(config.items, dtype=torch.bool)
-        trained[self.rows["train"].item] = True
+        trained[self.rows["train"].item.long()] = True
+        behaviours, events = torch.from_numpy(self._trained)
         if config.history_length:
-            trained |= self.behaviours.trained_items
+            trained |= behaviours
         elif RANKERS.load(config.architecture).end_to_end:
-            trained |= self.behaviours.trained_items_of_events
+            trained |= events
         return trained
 
     def config(self, architecture: str, with_knowledge: bool, settings: RankSettings | None = None) -> RankerConfig:
@@ -200,28 +180,77 @@ class RankingData:
             )
         return plain_config(self.dataset, architecture, settings).model_copy(update={"knowledge": shape})
 
-    def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
-        """Return the inputs of the ranker `config` for the rows of a split at `index`, (B,)."""
-        user, item = rows.user[index], rows.item[index]
-        features = self.fields(rows, index)
-        behaviours = rows.history_stop[index] - rows.history_start[index]  # (B,)
-        batch = Batch(user, item, features, behaviours.float().log1p())
-        if config.history_length:
-            batch.history = self._history(rows.history_stop[index], behaviours, config.history_length)
-        if config.knowledge is not None:
-            knowledge_index = self._knowledge_index(rows, config)[index]
-            answers, scores = self._knowledge_columns(config.knowledge)
-            batch.knowledge = KnowledgeInput(
-                self.answers[knowledge_index][:, answers],
-                self.embeddings[item],
-                self.scores[knowledge_index][:, scores],
-            )
-        return batch
+    def buffers(self, rows: Rows, order: Tensor) -> Iterator[tuple[Buffer, Tensor]]:
+        """Yield the rows of a split at the indices `order`, (n,), buffer by buffer.
 
-    def fields(self, rows: Rows, index: Tensor) -> Fields:
+        Shards come in the order of their first rows in `order`. The indices of a buffer, (m,), keep their order, so that a random
+        order is random within each buffer. A buffer can be used until the next one is read.
+        """
+        if self._whole is not None:
+            yield self._whole, order
+            return
+        shard = rows.shard[order]
+        for numbers in in_buffers(shard, self._sizes, self.settings.buffer_rows):
+            buffer = self._read(numbers, [rows.split])
+            yield buffer, order[torch.isin(shard, torch.tensor(numbers, dtype=torch.int32))]
+            buffer.clear()
+
+    def by_shard(self, rows: Rows) -> Iterator[tuple[Buffer, Shard, Tensor]]:
+        """Yield the shards that have rows of a split, with a buffer that has the shard, and the indices of its rows, (m,)."""
+        for number in rows.shard.unique().tolist() or [0]:
+            index = (rows.shard == number).nonzero().squeeze(1)
+            buffer = self._whole or self._read([number], [rows.split])
+            yield buffer, self._shards[number], index
+            if buffer is not self._whole:
+                buffer.clear()
+
+    def batch(self, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
+        """Return the inputs of the ranker `config` for rows of a split at `index`, (B,). For many rows, `batches` is faster."""
+        numbers = rows.shard[index].unique().tolist() or [0]
+        return self._batch(self._whole or self._read(numbers, [rows.split]), rows, index, config)
+
+    def batches(self, rows: Rows, order: Tensor, config: RankerConfig) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield batches of rows with their labels (B,), in an order, buffer by buffer; see `buffers`."""
+        for index, batch in self.indexed_batches(rows, order, config):
+            yield batch, rows.label[index]
+
+    def indexed_batches(self, rows: Rows, order: Tensor, config: RankerConfig) -> Iterator[tuple[Tensor, Batch]]:
+        """Yield the same batches with the indices of their rows, (B,)."""
+        for buffer, buffer_order in self.buffers(rows, order):
+            for index in buffer_order.split(config.settings.batch_size):
+                yield index, self._batch(buffer, rows, index, config)
+
+    def fields(self, buffer: Buffer, rows: Rows, index: Tensor) -> Fields:
         """Return user, condition and context fields of the rows at `index`, (B,): KIND.FIELD to (B, ...)."""
-        features = {f"user.{name}": values[rows.user[index]] for name, values in self.user_features.items()}
-        return features | {name: with_long_ids(values[index]) for name, values in rows.features.items()}
+        user, place = rows.user[index].long(), buffer.index(rows, index)
+        features = {f"user.{name}": values[user] for name, values in self.user_features.items()}
+        return features | {
+            name: with_long_ids(values[place]) for name, values in buffer.rows[rows.split].features.items()
+        }
+
+    def column(self, rows: Rows, name: str) -> Tensor:
+        """Return one condition or context field of all rows, (I, ...); `name` is KIND.FIELD. Ids are int32."""
+        parts, order = [], []
+        for buffer, index in self.buffers(rows, torch.arange(len(rows))):
+            parts.append(buffer.rows[rows.split].features[name][buffer.index(rows, index)])
+            order.append(index)
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    def scores(self, rows: Rows, names: list[str]) -> np.ndarray:
+        """Return similarities and feedback logits of rows by name, (I, Q) float32. There must be knowledge."""
+        assert self.knowledge is not None
+        columns = [self.knowledge.score_names.index(name) for name in names]
+        scores = np.empty((len(rows), len(columns)), np.float32)
+        for buffer, index in self.buffers(rows, torch.arange(len(rows))):
+            scores[index.numpy()] = buffer.knowledge(rows.split)[1][buffer.index(rows, index)][:, columns]
+        return scores
+
+    def buffer_scores(self, buffer: Buffer, rows: Rows, index: Tensor, config: RankerConfig) -> np.ndarray:
+        """Return the same as `knowledge_scores` for the rows of a buffer at `index`, (B, Q)."""
+        assert config.knowledge is not None
+        self._check_knowledge(config)
+        scores = buffer.knowledge(rows.split)[1][buffer.index(rows, index)]
+        return scores[:, self._knowledge_columns(config.knowledge)[1]].numpy()
 
     def knowledge_scores(self, rows: Rows, config: RankerConfig) -> np.ndarray:
         """Return the similarities and feedback logits of rows that the ranker `config` reads, (I, Q) float32.
@@ -230,19 +259,67 @@ class RankingData:
             InputError: there is no knowledge.
         """
         assert config.knowledge is not None
-        knowledge_index = self._knowledge_index(rows, config)
-        return self.scores[knowledge_index][:, self._knowledge_columns(config.knowledge)[1]].numpy()
+        self._check_knowledge(config)
+        return self.scores(rows, config.knowledge.similarities)
 
-    def _knowledge_index(self, rows: Rows, config: RankerConfig) -> Tensor:
-        """Return the index of each row in the arrays of `KnowledgeArrays`, (I,)."""
-        if rows.knowledge_index is None:
+    def _read_rows(self) -> dict[Split, Rows]:
+        """Read all shards once, and return the rows of each split, by row id. The buffer stays open if it has all shards."""
+        parts: dict[Split, list[Rows]] = {split: [] for split in SPLITS}
+
+        def see(number: int, sequences: Sequences, mask: np.ndarray, impressions: dict[Split, Impressions]) -> None:
+            early = sequences.time < self.dataset.info.valid_time
+            self._trained[0, sequences.item[mask & early]] = self._trained[1, sequences.item[early]] = True
+            for split, split_impressions in impressions.items():
+                parts[split].append(shard_rows(number, split, split_impressions))
+                self._sizes[number] += len(split_impressions)
+
+        if self._sizes.sum() + sum(self.dataset.info.impressions.values()) <= self.settings.buffer_rows:
+            self._whole = self._read(list(self._shards), SPLITS, see)
+        else:
+            for number in self._shards:
+                self._read([number], SPLITS, see)
+        return {split: row_index(parts.pop(split)) for split in SPLITS}
+
+    def _read(self, numbers: list[int], splits: Sequence[Split], see: SeeShard = lambda *shard: None) -> Buffer:
+        shards = {number: self._shards[number] for number in numbers}
+        names = [spec.name for spec in self.behaviour_specs]
+        return Buffer(self.dataset, shards, splits, names, self._where, self._knowledge_of_rows, see)
+
+    def _knowledge_of_rows(self, split: Split, row: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return answers (i, Q, E) and scores (i, Q) of rows by id, (i,)."""
+        assert self.knowledge is not None
+        index = self._knowledge_index[split][np.searchsorted(self._row_ids[split], row)]
+        answers, scores = self.knowledge.read(index)
+        return torch.from_numpy(answers), torch.from_numpy(scores)
+
+    def _batch(self, buffer: Buffer, rows: Rows, index: Tensor, config: RankerConfig) -> Batch:
+        """Return the inputs of the ranker `config` for rows of a buffer at `index`, (B,)."""
+        place, buffer_rows = buffer.index(rows, index), buffer.rows[rows.split]
+        stop = buffer_rows.history_stop[place]
+        behaviours = stop - buffer_rows.history_start[place]  # (B,)
+        item = rows.item[index].long()
+        features = self.fields(buffer, rows, index)
+        batch = Batch(rows.user[index].long(), item, features, behaviours.float().log1p())
+        if config.history_length:
+            batch.history = _history(buffer, stop, behaviours, config.history_length)
+        if config.knowledge is not None:
+            self._check_knowledge(config)
+            answers, scores = buffer.knowledge(rows.split)
+            answer_columns, score_columns = self._knowledge_columns(config.knowledge)
+            batch.knowledge = KnowledgeInput(
+                answers[place][:, answer_columns], self._embeddings[item], scores[place][:, score_columns]
+            )
+        return batch
+
+    def _check_knowledge(self, config: RankerConfig) -> None:
+        """Raise an `InputError` if there is no knowledge."""
+        if self.knowledge is None:
             raise InputError(
                 f"the ranker '{config.architecture}' reads knowledge, and this data has none; give the output of 'lum query'"
             )
-        return rows.knowledge_index
 
     def _knowledge_columns(self, shape: KnowledgeShape) -> tuple[slice | list[int], slice | list[int]]:
-        """Return the columns of `answers` and of `scores` that a ranker reads."""
+        """Return the columns of answers and of scores that a ranker reads."""
         assert self.knowledge is not None
         needed = (
             (self.knowledge.answer_names, shape.answers),
@@ -253,109 +330,17 @@ class RankingData:
         )
         return answers, scores
 
-    def batches(self, rows: Rows, order: Tensor, config: RankerConfig) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield batches of rows in an order, with their labels (B,)."""
-        for index in order.split(config.settings.batch_size):
-            yield self.batch(rows, index, config), rows.label[index]
 
-    def _history(self, stop: Tensor, behaviours: Tensor, max_length: int) -> Behaviours:
-        """Return the last `max_length` behaviours before the index `stop`, (B,). `behaviours`, (B,), is their number."""
-        length = min(max_length, int(behaviours.max()) if len(behaviours) else 0)
-        back = torch.arange(1, length + 1)  # (L,)
-        mask = back <= behaviours[:, None]  # (B, L)
-        index = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
-        condition = {name: with_long_ids(values[index]) for name, values in self.behaviours.condition.items()}
-        return Behaviours(self.behaviours.item[index].long(), condition, mask)
-
-    def _rows(self, rows: CollectedRows) -> Rows:
-        impressions = rows.impressions
-        features = {f"condition.{name}": values for name, values in impressions.condition.items()}
-        features |= {f"context.{name}": values for name, values in impressions.context.items()}
-        knowledge_index = None if self.knowledge is None else torch.from_numpy(self.knowledge.index_of(impressions.row))
-        return Rows(
-            row=torch.from_numpy(impressions.row),
-            user=torch.from_numpy(impressions.user.astype(np.int64)),
-            item=torch.from_numpy(impressions.item.astype(np.int64)),
-            label=torch.from_numpy(impressions.label),
-            features={name: torch.from_numpy(values) for name, values in features.items()},
-            history_start=torch.from_numpy(rows.history_start),
-            history_stop=torch.from_numpy(rows.history_stop),
-            prefix=torch.from_numpy(impressions.prefix),
-            time=torch.from_numpy(impressions.time),
-            knowledge_index=knowledge_index,
-        )
-
-
-def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
-    """Return the condition fields of a behaviour, without time fields.
-
-    Time fields make end-to-end models worse (docs/experiments/several-sets.md), so they are left out for every ranker.
-    """
-    times = dataset.info.data_schema.time_fields
-    return [spec for spec in dataset.specs("condition") if spec.name not in times]
-
-
-def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) -> RankerConfig:
-    """Return the configuration of a ranker without knowledge. Its settings have a number for every key."""
-    info = dataset.info
-    row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
-    kinds = (("user", info.user), ("condition", row_condition), ("context", info.context))
-    return RankerConfig(
-        architecture=architecture,
-        settings=plan_ranking_for(dataset, settings),
-        features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
-        item=info.item,
-        behaviour=behaviour_specs(dataset),
-        items=len(dataset.vocabulary("items")),
-        users=len(dataset.vocabulary("users")),
-    )
-
-
-def select_questions(questions: list[str], names: list[str] | None) -> list[str]:
-    """Return the questions whose names are in `names`, in the order of `questions`; all questions if `names` is None.
-
-    Raises:
-        InputError: the knowledge has no question of a name.
-    """
-    unknown = sorted(set(names or []) - set(questions))
-    if unknown:
-        raise InputError(
-            f"rank.knowledge: the knowledge has no question '{unknown[0]}'; choose from {', '.join(questions)}"
-        )
-    return [name for name in questions if names is None or name in names]
-
-
-def check_questions(settings: KnowledgeSettings, questions: list[str], feedback_names: list[str]) -> None:
-    """Check that knowledge with these questions and feedback predictions has everything that the settings name.
-
-    Raises:
-        InputError: a named question or feedback prediction is missing.
-    """
-    select_questions([*questions, *feedback_names], settings.matching_questions)
-    select_questions(questions, settings.direct_questions)
+def _history(buffer: Buffer, stop: Tensor, behaviours: Tensor, max_length: int) -> Behaviours:
+    """Return the last `max_length` behaviours before the index `stop`, (B,). `behaviours`, (B,), is their number."""
+    length = min(max_length, int(behaviours.max()) if len(behaviours) else 0)
+    back = torch.arange(1, length + 1)  # (L,)
+    mask = back <= behaviours[:, None]  # (B, L)
+    index = (stop[:, None] - back).masked_fill_(~mask, 0)  # (B, L)
+    condition = {name: with_long_ids(values[index]) for name, values in buffer.condition.items()}
+    return Behaviours(buffer.item[index].long(), condition, mask)
 
 
 def with_long_ids(values: Tensor) -> Tensor:
     """Return a field with int64 ids in place of int32 ids, which embedding tables read; numbers stay the same."""
     return values if values.is_floating_point() else values.long()
-
-
-def history_where_ids(dataset: Dataset, where: dict[str, list[Any]] | None) -> dict[str, np.ndarray]:
-    """Return the condition fields of `rank.history_where` and the ids of their values.
-
-    Raises:
-        InputError: `where` names a field or a value that the dataset does not have.
-    """
-    vocabularies = dataset.vocabularies("condition") if where else {}
-    ids: dict[str, np.ndarray] = {}
-    for name, values in (where or {}).items():
-        if name not in vocabularies:
-            fields = ", ".join(vocabularies) or "none"
-            raise InputError(
-                f"rank.history_where: '{name}' is not a categorical condition field of the dataset; its fields: {fields}"
-            )
-        ids[name] = vocabularies[name].encode(values)
-        if (ids[name] == 0).any():
-            value, examples = values[int(np.argmin(ids[name]))], ", ".join(vocabularies[name].values[:8])
-            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'; it has {examples} ...")
-    return ids

@@ -8,8 +8,8 @@ from torch import nn
 from openlum.capacity import check_memory, check_training
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
-from openlum.rank.batches import check_questions, history_where_ids, plain_config
 from openlum.rank.boosted_trees import import_lightgbm
+from openlum.rank.inputs import check_questions, history_where_ids, plain_config
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankSettings
 from openlum.rank.tree_fusion import NEEDED_BY
@@ -53,11 +53,11 @@ def check_knowledge(
     check_questions(settings.knowledge, list(questions), list(feedback_names))
     answers = settings.knowledge.answers
     answer_count = len(questions) if answers is None else len(answers)
-    rows = sum(dataset.info.impressions.values())
+    rows = min(sum(dataset.info.impressions.values()), settings.buffer_rows)
     check_memory(
         rows * (answer_count * width * 2 + (len(questions) + len(feedback_names)) * 4),
         f"knowledge of {rows:,} impressions",
-        "name fewer rank.knowledge.direct_questions, or lower model.embedding_width",
+        "name fewer rank.knowledge.direct_questions, or lower rank.buffer_rows or model.embedding_width",
     )
 
 

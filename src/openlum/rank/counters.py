@@ -50,7 +50,7 @@ def _columns(data: RankingData, rows: Rows) -> tuple[np.ndarray, ...]:
         for spec in data.dataset.specs("condition")
         if spec.type == "categorical" and not spec.feedback and spec.name not in times
     ]
-    scenario = rows.features[f"condition.{fields[0]}"].numpy() if fields else np.zeros(len(rows))
+    scenario = data.column(rows, f"condition.{fields[0]}").numpy() if fields else np.zeros(len(rows))
     ids = (column.astype(np.int64) for column in (rows.user.numpy(), rows.item.numpy(), rows.time.numpy()))
     return *ids, rows.label.numpy(), scenario.astype(np.int64)
 

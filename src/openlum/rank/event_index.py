@@ -87,21 +87,21 @@ class EventsBefore:
                 shares[f"{name}_{value}"] = np.where(count > 0, share, np.nan)
         return shares
 
-    def seconds_since_last(self) -> np.ndarray:
-        """Return the seconds since the last event, (I,); NaN without events."""
-        return _nan_without_events(self._seconds_since(self.last - 1, np.inf).min(1))
+    def last_time(self) -> np.ndarray:
+        """Return the time of the last event before each row, (I,) float64; NaN without events."""
+        return self._times(self.last - 1, -np.inf).max(1)
 
-    def seconds_since_first(self) -> np.ndarray:
-        """Return the seconds since the first event, (I,); NaN without events."""
-        return _nan_without_events(self._seconds_since(self.first, -np.inf).max(1))
+    def first_time(self) -> np.ndarray:
+        """Return the time of the first event before each row, (I,) float64; NaN without events."""
+        return self._times(self.first, np.inf).min(1)
 
-    def _seconds_since(self, event: np.ndarray, without: float) -> np.ndarray:
-        """Return the seconds since events, by index (I, M), or `without` for keys without events, (I, M) float64."""
-        events = self.index.sorted
+    def _times(self, event: np.ndarray, without: float) -> np.ndarray:
+        """Return the times of events by index, (I, M): `without` for keys without events, NaN if no key of the row has any."""
+        events, has_events = self.index.sorted, self.last > self.first
         if not len(events):
-            return np.full(event.shape, without)
-        seconds = self.time[:, None] - self.index.begins - seconds_of(events[event.clip(0, len(events) - 1)])
-        return np.where(self.last > self.first, seconds, without)
+            return np.full(event.shape, np.nan)
+        times = self.index.begins + seconds_of(events[event.clip(0, len(events) - 1)])
+        return np.where(has_events, times, np.where(has_events.any(1, keepdims=True), without, np.nan))
 
 
 def index_events(keys: np.ndarray, sequences: Sequences, feedback: list[FieldSpec]) -> EventIndex:
@@ -159,7 +159,3 @@ def _sorted_index(
         name: column[order].astype(np.min_scalar_type(sizes[name]), copy=False) for name, column in values.items()
     }
     return EventIndex(begins, keys, pairs[order], sorted_values, sizes)
-
-
-def _nan_without_events(seconds: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(seconds), seconds, np.nan)

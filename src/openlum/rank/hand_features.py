@@ -1,8 +1,8 @@
-"""Hand-made features for trees: the row's fields, and counts and feedback shares of earlier events.
+"""Hand-made features for trees: the row's fields, and counts, feedback shares and recencies of earlier events.
 
 All features of a row lie strictly before the row's second.
 
-Shapes: I rows, N events, M values of a multi field, R feedback values, V items.
+Shapes: I rows, X features, N events of a shard, M values of a multi field, V items.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from openlum.data.time_fields import by_key_then_time
+from openlum.data.sequences import Sequences
+from openlum.model.batch import Fields
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.event_index import EventsBefore, feedback_fields, index_events
 from openlum.rank.settings import RankerConfig
-from openlum.schema import FieldSpec
+from openlum.schema import SECONDS, FieldSpec
 
+WINDOWS = {"hour": 3600, "day": 86_400, "week": 604_800}
+"""Seconds of the windows in which events of an item are counted."""
 MAX_INDICATORS = 64
 """Multi fields with more values get no indicator column per value, only counts and shares."""
 
@@ -29,8 +33,22 @@ class FeatureTable:
     """Names of categorical columns."""
 
 
+@dataclass(frozen=True)
+class FeatureMatrix:
+    """The features of rows."""
+
+    values: np.ndarray
+    """(I, X) float32."""
+    names: list[str]
+    """Names of the X columns."""
+    categories: list[int]
+    """Indices of categorical columns."""
+
+
 class HandFeatures:
-    """A function from rows to hand-made features.
+    """A function from rows to hand-made features and, with knowledge, knowledge scores.
+
+    Features of one user are computed shard by shard. Features of an item over all users come from `RankingData.item_events`.
 
     Args:
         data: the rows and events from which features are made.
@@ -39,40 +57,61 @@ class HandFeatures:
 
     def __init__(self, data: RankingData, config: RankerConfig) -> None:
         self.data, self.config = data, config
-        sequences = data.dataset.sequences
-        self.user = np.repeat(sequences.user.astype(np.int64), np.diff(sequences.offsets))  # (N,)
-        self.events = sequences
-        self.begins = int(
-            min(sequences.time.min(initial=0), *(int(r.time.min()) if len(r) else 0 for r in data.rows.values()))
-        )
-        feedback = [spec for spec in data.dataset.specs("condition") if spec.feedback and spec.type == "categorical"]
-        self.has_feedback = {
-            f"{spec.name}_{value}": (sequences.condition[spec.name] == value).astype(np.float64)
-            for spec in feedback
-            for value in range(1, spec.size)
-        }  # FIELD_VALUE to (N,)
+        self.feedback = feedback_fields(data.dataset)
+        self.unit = SECONDS[data.dataset.info.data_schema.gap_unit]
 
-    def __call__(self, rows: Rows) -> FeatureTable:
+    def __call__(self, rows: Rows) -> FeatureMatrix:
         """Return the features of rows."""
+        item = rows.item.numpy().astype(np.int64)[:, None]
+        item_columns = self._item_columns(self.data.item_events.before(item, rows.time.numpy()))
+        values, names, categories = np.empty((len(rows), 0), np.float32), [], []  # type: ignore[var-annotated]
+        for buffer, shard, index in self.data.by_shard(rows):
+            fields = self.data.fields(buffer, rows, index)
+            table = self._features(rows.take(index), fields, shard.sequences, item_columns, index.numpy())
+            if self.config.knowledge is not None:
+                scores = self.data.buffer_scores(buffer, rows, index, self.config)  # (I, Q)
+                table.columns |= {f"similarity.{number}": score for number, score in enumerate(scores.T)}
+            if not names:
+                names = list(table.columns)
+                categories = [number for number, name in enumerate(names) if name in table.categories]
+                values = np.empty((len(rows), len(names)), np.float32)
+            for number, column in enumerate(table.columns.values()):
+                values[index.numpy(), number] = column
+        return FeatureMatrix(values, names, categories)
+
+    def _features(
+        self, rows: Rows, fields: Fields, sequences: Sequences, item_columns: dict[str, np.ndarray], index: np.ndarray
+    ) -> FeatureTable:
+        """Return the features of the rows of one shard, whose events are `sequences`."""
         table = FeatureTable()
-        user, item, time = rows.user.numpy(), rows.item.numpy(), rows.time.numpy()
         for spec in self.config.features:
-            kind, name = spec.name.split(".", 1)
-            values = self.data.user_features[name][rows.user] if kind == "user" else rows.features[spec.name]
-            self._add_field(table, spec, values)
+            self._add_field(table, spec, fields[spec.name])
         for spec in self.config.item:
             item_spec = spec.model_copy(update={"name": f"item.{spec.name}"})
-            self._add_field(table, item_spec, self.data.item_features[spec.name][rows.item])
-        self._add_history(table, "user", self.user[:, None], user[:, None], time)
-        self._add_history(table, "item", self.events.item[:, None], item[:, None], time)
+            self._add_field(table, item_spec, self.data.item_features[spec.name][rows.item.long()])
+        user, item = rows.user.numpy().astype(np.int64), rows.item.numpy()
+        event_user = np.repeat(sequences.user.astype(np.int64), np.diff(sequences.offsets))  # (N,)
+        time = rows.time.numpy()
+        last = self._add_history(table, "user", event_user[:, None], user[:, None], sequences, time)
+        table.columns |= {name: column[index] for name, column in item_columns.items()}
+        event_keys = _user_value_keys(event_user, sequences.item[:, None], self.config.items)
+        row_keys = _user_value_keys(user, item[:, None], self.config.items)
+        last_with_item = self._add_history(table, "user_item", event_keys, row_keys, sequences, time)
+        table.columns["user_item_last"] = last_with_item == last
         for spec in self.config.item:
             if spec.type in ("categorical", "multi"):
                 item_values = self.data.item_features[spec.name].numpy()
                 item_values = item_values.reshape(len(item_values), -1)  # (V, M)
-                event_keys = _user_value_keys(self.user, item_values[self.events.item], spec.size)
+                event_keys = _user_value_keys(event_user, item_values[sequences.item], spec.size)
                 row_keys = _user_value_keys(user, item_values[item], spec.size)
-                self._add_history(table, f"user_{spec.name}", event_keys, row_keys, time)
+                self._add_history(table, f"user_{spec.name}", event_keys, row_keys, sequences, time)
         return table
+
+    def _item_columns(self, before: EventsBefore) -> dict[str, np.ndarray]:
+        """Return the columns about the item of each row, (I,) float32 each."""
+        columns = self._counts("item", before) | {"item_age": self._gap(before.first_time(), before.time)}
+        columns |= {f"item_events_{name}": before.count_within(seconds) for name, seconds in WINDOWS.items()}
+        return {name: column.astype(np.float32) for name, column in columns.items()}
 
     def _add_field(self, table: FeatureTable, spec: FieldSpec, values: Tensor) -> None:
         array = values.numpy()
@@ -90,37 +129,45 @@ class HandFeatures:
                 table.columns[f"{spec.name}_{index}"] = array[:, index]
 
     def _add_history(
-        self, table: FeatureTable, name: str, event_keys: np.ndarray, row_keys: np.ndarray, time: np.ndarray
-    ) -> None:
-        """Add the number of events before each row with one of the row's keys, and the share of each feedback value in them.
+        self,
+        table: FeatureTable,
+        name: str,
+        event_keys: np.ndarray,
+        row_keys: np.ndarray,
+        sequences: Sequences,
+        time: np.ndarray,
+    ) -> np.ndarray:
+        """Add the columns of `_counts` about the events before each row with one of the row's keys.
 
         Args:
             table: gets the columns.
             name: prefix of the columns.
             event_keys: (N, M) keys of the events; -1 is no key.
             row_keys: (I, M) keys of the rows; -1 is no key.
+            sequences: the events.
             time: (I,) times of the rows.
+
+        Returns:
+            The time of the last of these events, (I,); NaN without events.
         """
-        event, column = np.nonzero(event_keys >= 0)
-        distinct, key = np.unique(event_keys[event, column], return_inverse=True)
-        event_time = self.events.time[event] - self.begins
-        order = np.lexsort((event_time, key))
-        event = event[order]
-        sorted_keys = by_key_then_time(key[order], event_time[order])
-        key_index = np.searchsorted(distinct, row_keys)  # (I, M)
-        has_events = key_index < len(distinct)
-        has_events[has_events] = distinct[key_index[has_events]] == row_keys[has_events]
-        first = np.searchsorted(sorted_keys, by_key_then_time(key_index, np.zeros_like(key_index)))
-        last = np.searchsorted(sorted_keys, by_key_then_time(key_index, (time - self.begins)[:, None]))
-        last = np.where(has_events, last, first)
-        count = (last - first).sum(1)
-        table.columns[f"{name}_events"] = count
-        for feedback, has_value in self.has_feedback.items():
-            total = np.concatenate([[0], np.cumsum(has_value[event])])
-            share = (total[last] - total[first]).sum(1) / np.maximum(count, 1)
-            table.columns[f"{name}_{feedback}"] = np.where(count > 0, share, np.nan)
+        before = index_events(event_keys, sequences, self.feedback).before(row_keys, time)
+        table.columns |= self._counts(name, before)
+        return before.last_time()
+
+    def _counts(self, name: str, before: EventsBefore) -> dict[str, np.ndarray]:
+        """Return the number of events before each row, the share of each feedback value, and the gap since the last one."""
+        columns = {f"{name}_events": before.count()}
+        columns |= {f"{name}_{feedback}": share for feedback, share in before.shares().items()}
+        return columns | {f"{name}_gap": self._gap(before.last_time(), before.time)}
+
+    def _gap(self, earlier: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Return the time since earlier times, (I,), in whole units of the schema's `gap_unit`; NaN for NaN.
+
+        On MovieLens-1M, seconds make trees worse (docs/experiments/ml-1m.md). The schema states which times mean something.
+        """
+        return time // self.unit - earlier // self.unit
 
 
 def _user_value_keys(user: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    """Return one key for each pair of a user (n,) and a value (n, M); value 0 has the key -1."""
+    """Return one key for each pair of a user (n,) and a value (n, M); value 0 (unknown) has the key -1."""
     return np.where(values > 0, user[:, None] * size + values, -1)

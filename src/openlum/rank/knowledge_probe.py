@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from openlum.data.dataset import SPLITS
 from openlum.evaluation.metrics import auc
-from openlum.rank.batches import RankingData, select_questions
+from openlum.rank.batches import RankingData
 from openlum.rank.fusion import fit_fusion, multi_value_feedback, with_probabilities
+from openlum.rank.inputs import select_questions
 
 
 def knowledge_probe(data: RankingData) -> dict[str, Any]:
@@ -29,12 +29,9 @@ def knowledge_probe(data: RankingData) -> dict[str, Any]:
     assert data.knowledge is not None
     all_names = data.knowledge.score_names
     names = select_questions(all_names, data.settings.knowledge.matching_questions)
-    columns = [all_names.index(name) for name in names]
-    splits = {}
-    for split in SPLITS:
-        rows = data.rows[split]
-        assert rows.knowledge_index is not None
-        splits[split] = data.scores[rows.knowledge_index][:, columns].numpy(), rows.label.numpy()  # (I, Q), (I,)
+    splits = {
+        split: (data.scores(rows, names), rows.label.numpy()) for split, rows in data.rows.items()
+    }  # (I, Q), (I,)
     probability_names = multi_value_feedback(names, all_names)
     inputs = {split: with_probabilities(scores, names, probability_names) for split, (scores, _) in splits.items()}
     fusion = fit_fusion(inputs["train"], splits["train"][1])

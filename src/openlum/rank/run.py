@@ -29,7 +29,7 @@ from openlum.rank.controls import control_comparisons, control_predictions
 from openlum.rank.earlier_trainings import EarlierTrainings
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.fusion_summary import fusion_summary
-from openlum.rank.knowledge import load_knowledge
+from openlum.rank.knowledge import StoredKnowledge
 from openlum.rank.knowledge_probe import knowledge_probe
 from openlum.rank.plan import plan_in_words, plan_ranking_for
 from openlum.rank.rankers import AnyRanker, Ranker, save_ranker
@@ -73,7 +73,7 @@ def rank(
     check_kind("settings", settings, RankSettings)
     prepared = Dataset(dataset)
     check_ranking(prepared, settings)
-    loaded = None if knowledge_path is None else load_knowledge(knowledge_path, prepared, settings.knowledge.answers)
+    loaded = None if knowledge_path is None else StoredKnowledge(knowledge_path, prepared, settings.knowledge.answers)
     settings = plan_ranking_for(prepared, settings)
     new_console().print(plan_in_words(prepared.info.impressions["train"], settings), soft_wrap=True)
     data = RankingData(prepared, settings, loaded)

@@ -116,7 +116,7 @@ def _condition_groups(data: RankingData) -> list[SegmentGroup]:
     ]
     groups = []
     for name in fields:
-        vocabulary, value = vocabularies[name], rows.features[f"condition.{name}"].numpy()  # (I,)
+        vocabulary, value = vocabularies[name], data.column(rows, f"condition.{name}").numpy()  # (I,)
         counts = np.bincount(value, minlength=len(vocabulary))
         if len(vocabulary) - 1 > MAX_VALUES or not counts[1:].any():
             continue

@@ -102,7 +102,8 @@ class SequenceSettings(PlannedSettings):
 
 
 class TreeSettings(PlannedSettings):
-    """`lightgbm`: gradient-boosted trees on hand-made features."""
+    """`lightgbm`: gradient-boosted trees on hand-made features: the row's fields, and counts, feedback shares and recencies of
+    earlier events of the user, of the item, of the user with the item, and of the user with each value of the item's fields."""
 
     planned_keys: ClassVar[frozenset[str]] = frozenset({"leaves", "min_rows"})
 
@@ -153,6 +154,9 @@ class RankSettings(PlannedSettings):
     all events are behaviours."""
     batch_size: int = Field(1024, ge=1, le=10**8)
     """Number of rows in a training step. `auto`: from the number of training rows."""
+    buffer_rows: int = Field(2**22, ge=1, le=10**12)
+    """Events and rows of the shards of the dataset that are in memory at a time, about 20 bytes each, and more if answers are
+    inputs. A batch has rows of these shards only, in random order. Data with fewer events and rows are read once and kept."""
     learning_rate: float = Field(3e-3, gt=0, le=10)
     """Learning rate of AdamW. `auto`: from `batch_size`."""
     weight_decay: float = Field(1e-2, ge=0, le=100)

@@ -123,9 +123,10 @@ class Ranker(nn.Module, RankerDescription):
     def predict(self, data: RankingData, rows: Rows) -> np.ndarray:
         """Return predicted probabilities of rows, (I,) float32."""
         self.eval()
-        order = torch.arange(len(rows))
-        parts = [self(batch).sigmoid().cpu() for batch, _ in data.batches(rows, order, self.config)]
-        return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
+        probability = torch.empty(len(rows))
+        for index, batch in data.indexed_batches(rows, torch.arange(len(rows)), self.config):
+            probability[index] = self(batch).sigmoid().cpu()
+        return probability.numpy()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights."""

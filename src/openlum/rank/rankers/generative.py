@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openlum.data.packing import Spans, batches, question_windows
+from openlum.data.packing import batches, question_windows
 from openlum.model.batch import Fields, History, to_device
 from openlum.model.fields import Field, ItemEncoder
 from openlum.model.settings import ModelSettings
 from openlum.model.user_encoder import UserEncoder
 from openlum.rank.batches import RankingData, Rows
+from openlum.rank.buffer import Buffer
 from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
 from openlum.schema import FieldSpec
@@ -108,11 +109,20 @@ class GenerativeRanker(nn.Module, RankerDescription):
             rows: the rows of a split.
             rng: shuffles the windows; None for no shuffling.
         """
-        settings = self.config.settings.sequence
-        user, prefix = rows.user.numpy(), rows.prefix.numpy()
-        sequences = data.dataset.sequences
+        order = torch.arange(len(rows))
+        if rng is not None and not data.is_whole:  # one buffer needs no order of the shards
+            order = torch.from_numpy(rng.permutation(len(rows)))
+        for buffer, index in data.buffers(rows, order):
+            yield from self._buffer_logits(data, buffer, rows, index.sort().values.numpy(), rng)
+
+    def _buffer_logits(
+        self, data: RankingData, buffer: Buffer, rows: Rows, index: np.ndarray, rng: np.random.Generator | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the same for the rows of one buffer at `index`, (I,)."""
+        settings, sequences = self.config.settings.sequence, buffer.sequences
+        prefix = rows.prefix.numpy()[index].astype(np.int64)
         windows, order, sizes = question_windows(
-            sequences, user, prefix, settings.max_events, 2 * settings.batch_events
+            sequences, rows.user.numpy()[index], prefix, settings.max_events, 2 * settings.batch_events
         )
         first = np.cumsum(sizes) - sizes
         window_order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
@@ -122,13 +132,13 @@ class GenerativeRanker(nn.Module, RankerDescription):
             batch_first, batch_sizes = first[start : start + len(batch)], sizes[start : start + len(batch)]
             start += len(batch)
             members = np.concatenate([np.arange(f, f + n) for f, n in zip(batch_first, batch_sizes, strict=True)])
-            index = order[members]
-            window_prefix = torch.from_numpy(prefix[index] - np.repeat(batch.start, batch_sizes))
+            members = order[members]
+            window_prefix = torch.from_numpy(prefix[members] - np.repeat(batch.start, batch_sizes))
             window = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
-            yield (
-                torch.from_numpy(index),
-                self._logits(data, rows, batch, torch.from_numpy(index), window, window_prefix),
-            )
+            row = torch.from_numpy(index[members])
+            history = History.gather(sequences, batch)
+            fields = data.fields(buffer, rows, row)
+            yield row, self(history, rows.item[row].long(), fields, window, window_prefix)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights."""
@@ -138,13 +148,6 @@ class GenerativeRanker(nn.Module, RankerDescription):
         """Load the weights that `tensors()` returned, and switch to prediction."""
         self.load_state_dict(tensors)
         self.eval()
-
-    def _logits(
-        self, data: RankingData, rows: Rows, windows: Spans, index: Tensor, window: Tensor, prefix: Tensor
-    ) -> Tensor:
-        """Return logits of the rows at `index`, (n,), from each row's window (n,) and its prefix in the window (n,)."""
-        history = History.gather(data.dataset.sequences, windows)
-        return self(history, rows.item[index], data.fields(rows, index), window, prefix)
 
 
 class SasRec(GenerativeRanker):

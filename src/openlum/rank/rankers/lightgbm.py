@@ -73,7 +73,7 @@ class Trees(RankerDescription):
         if not len(rows):
             return np.empty(0, np.float32)
         booster = import_lightgbm().Booster(model_str=self.text)
-        return np.asarray(booster.predict(self._features(data, rows)[0]), np.float32)
+        return np.asarray(booster.predict(HandFeatures(data, self.config)(rows).values), np.float32)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the trees' text as bytes."""
@@ -84,14 +84,6 @@ class Trees(RankerDescription):
         self.text = tensor_to_text(tensors["trees"])
 
     def _dataset(self, data: RankingData, rows: Rows) -> Any:
-        values, categories = self._features(data, rows)
-        return import_lightgbm().Dataset(values, rows.label.numpy(), categorical_feature=categories, free_raw_data=True)
-
-    def _features(self, data: RankingData, rows: Rows) -> tuple[np.ndarray, list[int]]:
-        """Return values (I, X) float32, and the indices of categorical columns."""
-        table = HandFeatures(data, self.config)(rows)
-        if self.config.knowledge is not None:
-            scores = data.knowledge_scores(rows, self.config)  # (I, Q)
-            table.columns |= {f"similarity.{index}": scores[:, index] for index in range(scores.shape[1])}
-        categories = [index for index, name in enumerate(table.columns) if name in table.categories]
-        return np.stack([np.asarray(column, np.float32) for column in table.columns.values()], 1), categories
+        features = HandFeatures(data, self.config)(rows)
+        names = {"categorical_feature": features.categories, "free_raw_data": True}
+        return import_lightgbm().Dataset(features.values, rows.label.numpy(), **names)

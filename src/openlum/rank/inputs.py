@@ -1,0 +1,81 @@
+"""The inputs that rankers have by the settings and by the fields of a dataset."""
+
+from typing import Any
+
+import numpy as np
+
+from openlum.data.dataset import Dataset
+from openlum.errors import InputError
+from openlum.rank.plan import plan_ranking_for
+from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
+from openlum.schema import FieldSpec
+
+
+def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
+    """Return the condition fields of a behaviour, without time fields.
+
+    Time fields make end-to-end models worse (docs/experiments/several-sets.md), so they are left out for every ranker.
+    """
+    times = dataset.info.data_schema.time_fields
+    return [spec for spec in dataset.specs("condition") if spec.name not in times]
+
+
+def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) -> RankerConfig:
+    """Return the configuration of a ranker without knowledge. Its settings have a number for every key."""
+    info = dataset.info
+    row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
+    kinds = (("user", info.user), ("condition", row_condition), ("context", info.context))
+    return RankerConfig(
+        architecture=architecture,
+        settings=plan_ranking_for(dataset, settings),
+        features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
+        item=info.item,
+        behaviour=behaviour_specs(dataset),
+        items=len(dataset.vocabulary("items")),
+        users=len(dataset.vocabulary("users")),
+    )
+
+
+def select_questions(questions: list[str], names: list[str] | None) -> list[str]:
+    """Return the questions whose names are in `names`, in the order of `questions`; all questions if `names` is None.
+
+    Raises:
+        InputError: the knowledge has no question of a name.
+    """
+    unknown = sorted(set(names or []) - set(questions))
+    if unknown:
+        raise InputError(
+            f"rank.knowledge: the knowledge has no question '{unknown[0]}'; choose from {', '.join(questions)}"
+        )
+    return [name for name in questions if names is None or name in names]
+
+
+def check_questions(settings: KnowledgeSettings, questions: list[str], feedback_names: list[str]) -> None:
+    """Check that knowledge with these questions and feedback predictions has everything that the settings name.
+
+    Raises:
+        InputError: a named question or feedback prediction is missing.
+    """
+    select_questions([*questions, *feedback_names], settings.matching_questions)
+    select_questions(questions, settings.direct_questions)
+
+
+def history_where_ids(dataset: Dataset, where: dict[str, list[Any]] | None) -> dict[str, np.ndarray]:
+    """Return the condition fields of `rank.history_where` and the ids of their values.
+
+    Raises:
+        InputError: `where` names a field or a value that the dataset does not have.
+    """
+    vocabularies = dataset.vocabularies("condition") if where else {}
+    ids: dict[str, np.ndarray] = {}
+    for name, values in (where or {}).items():
+        if name not in vocabularies:
+            fields = ", ".join(vocabularies) or "none"
+            raise InputError(
+                f"rank.history_where: '{name}' is not a categorical condition field of the dataset; its fields: {fields}"
+            )
+        ids[name] = vocabularies[name].encode(values)
+        if (ids[name] == 0).any():
+            value, examples = values[int(np.argmin(ids[name]))], ", ".join(vocabularies[name].values[:8])
+            raise InputError(f"rank.history_where.{name}: the dataset has no value '{value}'; it has {examples} ...")
+    return ids
