@@ -113,6 +113,8 @@ class Impressions:
     """Field name to values, (I,), (I, M) or (I, W); feedback fields are *any*, because they are not known yet."""
     context: dict[str, np.ndarray]
     """Field name to values, as in `condition`."""
+    request: np.ndarray | None = None
+    """(I,) int64: equal for rows of one user that were candidates together; None if the log does not name requests."""
 
     def __len__(self) -> int:
         """Return I."""
@@ -139,6 +141,8 @@ def _by_column(combine: Callable[[list[np.ndarray]], np.ndarray], parts: Sequenc
         name: combine([getattr(part, name) for part in parts])
         for name in ("row", "user", "time", "item", "label", "prefix")
     }
+    if requests := [part.request for part in parts if part.request is not None]:
+        columns["request"] = combine(requests)
     for kind in ("condition", "context"):
         names = getattr(parts[0], kind)
         columns[kind] = {name: combine([getattr(part, kind)[name] for part in parts]) for name in names}

@@ -21,7 +21,7 @@ DAY = 86_400 * SECOND
 TICKS = {"s": SECOND, "ms": 1_000, "us": 1}
 """Microseconds in each time unit of the schema."""
 _LARGEST_NUMBER = 1e37  # fits into float32
-_LATEST_TIME = 9e15  # microseconds; still exact as a float, and centuries in the future
+_LATEST_TIME = 9 * 10**15  # microseconds; still exact as a float, and centuries in the future
 
 _EXPECTED = {
     "identity": "a single value (text or a number)",
@@ -66,7 +66,7 @@ class Column:
     @property
     def is_key(self) -> bool:
         """Whether a row is rejected if its value is missing."""
-        return "." not in self.role and self.role not in ("title", "label")
+        return "." not in self.role and self.role not in ("title", "label", "request")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
                 truth = canonical_expression(raw)
                 raw = ibis.cases((truth == "true", "1"), (truth == "false", "0"), else_=raw)
             value, invalid = _number(raw)
-            return value, invalid | ~value.isin([0.0, 1.0]), None
+            wrong = ~value.isin([0.0, 1.0])
+            return value, wrong if invalid is None else invalid | wrong, None
         case "row" if raw_type.is_integer() or raw_type.is_decimal() or raw_type.is_floating() or raw_type.is_string():
             raw = raw.strip() if raw_type.is_string() else raw
             text = canonical_expression(raw)
@@ -172,10 +173,12 @@ def _identity(raw: Any) -> Any:
 
 
 def _number(raw: Any) -> tuple[Any, Any]:
-    """Return float64 (null where missing or not finite), and where a value is present but not a finite number."""
+    """Return float64 (null where missing or not finite), and where a value is present but not a finite number (None: nowhere)."""
+    if raw.type().is_integer():
+        return raw.cast("float64"), None
     present = raw.nullif("") if raw.type().is_string() else raw
     value = present.try_cast("float64")
-    usable = value.notnull() & ~value.isnan() & (value.abs() <= _LARGEST_NUMBER)
+    usable = value.abs() <= _LARGEST_NUMBER  # engines order NaN above every number
     return ibis.ifelse(usable, value, ibis.null("float64")), present.notnull() & ~usable.fill_null(False)
 
 
@@ -192,13 +195,20 @@ def _time(raw: Any, ticks: int) -> tuple[Any, Any]:
     """Return microseconds since 1970, and where a value is present but not a time; a number counts `ticks` microseconds."""
     if raw.type().is_timestamp() or raw.type().is_date():
         return epoch_us(raw.cast("timestamp")), None
+    if raw.type().is_integer():
+        return _clip(raw, _LATEST_TIME // ticks).cast("int64") * ticks, None
     number, invalid = _number(raw)
-    time = (number * ticks).clip(-_LATEST_TIME, _LATEST_TIME).round().cast("int64")
+    time = _clip(number * ticks, float(_LATEST_TIME)).round().cast("int64")
     if not raw.type().is_string():
         return time, invalid
     # A cast to a type with a time zone reads the offset in the text; text without an offset is UTC, the engine's session zone.
     from_text = epoch_us(raw.try_cast("timestamp('UTC')").cast("timestamp"))
     return ibis.coalesce(time, from_text), invalid & from_text.isnull()
+
+
+def _clip(number: Any, limit: float) -> Any:
+    """Return a number between -limit and limit; null stays null. Ibis's `clip` repeats its argument eight times."""
+    return ibis.cases((number > limit, limit), (number < -limit, -limit), else_=number)
 
 
 @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))

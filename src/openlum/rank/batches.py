@@ -125,6 +125,8 @@ class Rows:
     """(I,) int64 seconds since 1970."""
     knowledge_index: Tensor | None
     """(I,) index of the row in the arrays of `KnowledgeArrays`; None without knowledge."""
+    request: Tensor | None = None
+    """(I,) int64: equal for rows that were candidates together; None if the log does not name requests."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -135,7 +137,10 @@ class Rows:
         names = ("row", "user", "item", "label", "history_start", "history_stop", "prefix", "time")
         knowledge_index = None if self.knowledge_index is None else self.knowledge_index[index]
         return Rows(
-            **{name: getattr(self, name)[index] for name in names}, features=features, knowledge_index=knowledge_index
+            **{name: getattr(self, name)[index] for name in names},
+            features=features,
+            knowledge_index=knowledge_index,
+            request=None if self.request is None else self.request[index],
         )
 
 
@@ -282,6 +287,7 @@ class RankingData:
             prefix=torch.from_numpy(impressions.prefix),
             time=torch.from_numpy(impressions.time),
             knowledge_index=knowledge_index,
+            request=None if impressions.request is None else torch.from_numpy(impressions.request),
         )
 
 
