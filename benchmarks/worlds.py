@@ -27,6 +27,7 @@ from rich.table import Table
 from openlum.artefact.json_file import read_json, write_json
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
+from openlum.data.item_activity import ItemActivity
 from openlum.errors import InputError
 from openlum.evaluation.comparison import Comparison, compare_auc, compare_means, mean_comparison
 from openlum.evaluation.methods import WITH_KNOWLEDGE
@@ -38,6 +39,7 @@ from openlum.rank.settings import RankSettings
 from openlum.report.rendering import format_number, terminal_table
 from openlum.report.run_report import SIGNIFICANT, p_value, signed
 from openlum.results import Ranking
+from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import all_held_out
 from openlum.retrieve.sequential import SequentialSettings, check_sequential, fit_sequential, sequential_ranks
@@ -157,7 +159,10 @@ def held_out_ranks(dataset: Dataset, model: Path, settings: RetrieveSettings) ->
     """Return the ranks of the held-out items, (n,) by user id, by each method of `lum retrieve`, and whether items of the history
     are excluded."""
     ranks, protocol = question_ranks(dataset.path, model, settings)
-    return ranks, protocol["seen_items"] == "left out"
+    exclude_seen = protocol["seen_items"] == "left out"
+    activity = ItemActivity(dataset.groups_of_sequences())
+    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, activity, settings.batch_users)
+    return ranks, exclude_seen
 
 
 def sasrec_ranks(dataset: Dataset, seed: int, exclude_seen: bool, console: Console) -> np.ndarray:

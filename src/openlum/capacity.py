@@ -62,6 +62,15 @@ def check_memory(needed: float, task: str, remedy: str) -> None:
         raise InputError(f"{task} needs at least {_size(needed)} of memory, and {device} has {_size(size)}; {remedy}")
 
 
+def check_machine_memory(needed: float, task: str, remedy: str) -> None:
+    """Check that a task fits into the memory of the machine. The arguments and the error are those of `check_memory`."""
+    size = machine_memory()
+    if size is not None and needed > size:
+        raise InputError(
+            f"{task} needs at least {_size(needed)} of memory, and this machine has {_size(size)}; {remedy}"
+        )
+
+
 def check_training(build: Callable[[], "nn.Module"], network: str, remedy: str, activations: int = 0) -> int:
     """Check that the training of a network fits into memory.
 
@@ -105,12 +114,17 @@ def device_memory() -> tuple[str, int | None]:
 
     if torch.cuda.is_available():
         return "the GPU", torch.cuda.get_device_properties(0).total_memory
+    return "this machine", machine_memory()
+
+
+def machine_memory() -> int | None:
+    """Return the memory of this machine or its container in bytes; None if it is unknown."""
     try:
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return "this machine", None
+        return None
     limits = [Path(file).read_text().strip() for file in LIMITS if Path(file).exists()]
-    return "this machine", min([physical, *(int(limit) for limit in limits if limit.isdigit())])
+    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def _size(size: float) -> str:

@@ -14,13 +14,12 @@ from openlum.artefact.parts import damaged
 from openlum.data.dataset import Dataset
 from openlum.data.knowledge import Knowledge
 from openlum.errors import InputError
+from openlum.evaluation.methods import shown_metrics
 from openlum.notebook import html_rows
 
 if TYPE_CHECKING:
     from openlum.model.large_user_model import LargeUserModel
     from openlum.rank.rankers.contract import AnyRanker
-
-METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "log loss", "ne": "NE"}
 
 
 class Ranking:
@@ -81,11 +80,12 @@ class Ranking:
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""
+        shown = shown_metrics(self.metrics["ranking"].values())
         rows = [
-            [name, *(metrics[metric]["mean"] if metric in metrics else "" for metric in METRICS)]
+            [name, *(metrics[metric]["mean"] if metric in metrics else "" for metric in shown)]
             for name, metrics in self.metrics["ranking"].items()
         ]
-        return html_rows("Rankers on the test rows", ["", *METRICS.values()], rows, self.path)
+        return html_rows("Rankers on the test rows", ["", *shown.values()], rows, self.path)
 
 
 class Retrieval:

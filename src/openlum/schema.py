@@ -163,17 +163,51 @@ class ImpressionTable(Settings):
     row: str | None = None
     """Column of a unique integer row id, by which predictions and knowledge are joined to your table; by default, rows are
     numbered from 0 in the order of the files."""
+    request: str | None = None
+    """Column of the id of the request: the rows of a user with the same value were candidates together (one page, one list). With
+    it, rankers are also evaluated within each request. A row without a value is a request of its own."""
     context: dict[Name, Feature] = {}
     """Further features of the impression that are known when it is ranked (position on the page, device)."""
 
 
-class ImpressionRule(Settings):
-    """The rule that turns events into impressions if there is no impression log: the label comes from a condition field."""
+NegativeRule = Literal["same time", "popularity", "uniform"]
 
-    field: str
+
+class ImpressionRule(Settings):
+    """The rule that turns events into impressions if there is no impression log. Either a condition field labels the events
+    (`field` and `at_least`), or every event has label 1 and items without an event of the user are sampled for label 0
+    (`negatives`)."""
+
+    field: str | None = None
     """A condition field of the event log."""
-    at_least: float
+    at_least: float | None = None
     """The label is 1 where the field's value is at least this number."""
+    negatives: int | None = Field(None, ge=1, le=1000)
+    """For every event, this many rows with label 0 and other items. None of these items ever occurs with the user in the log."""
+    how: NegativeRule = "same time"
+    """How negatives are drawn. `same time`: items of events at the event's time or soon after, so that neither popularity nor age
+    reveals the label. `popularity`: items of any events of the log. `uniform`: every item with events has the same
+    probability."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of the draws of negatives."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "ImpressionRule":
+        by_field = [key for key in ("field", "at_least") if getattr(self, key) is not None]
+        if self.negatives is not None and by_field:
+            raise ValueError(
+                f"'negatives' and '{by_field[0]}' exclude each other: with 'negatives', every event has label 1; remove one of "
+                "them"
+            )
+        if self.negatives is None:
+            if len(by_field) < 2:
+                raise ValueError(
+                    "name 'field' and 'at_least' to label events, or 'negatives' to sample items for label 0"
+                )
+            for key in ("how", "seed"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"'{key}' applies only to sampled negatives; add 'negatives', or remove '{key}'")
+        return self
 
 
 class Holdout(Settings):
@@ -262,6 +296,12 @@ class Schema(Settings):
     engine: EngineSettings = EngineSettings()
     """The engine that computes tables: `duckdb`, `spark`, or a mapping with more settings."""
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether impressions belong to requests: the impression log names them, or an event and its negatives are one."""
+        rule = self.impressions_from_events
+        return bool(self.impressions and self.impressions.request) or bool(rule and rule.negatives)
+
     @field_validator("max_rejected", mode="before")
     @classmethod
     def _percentage(cls, value: Any) -> Any:
@@ -297,18 +337,24 @@ class Schema(Settings):
         if self.impressions and self.impressions_from_events:
             raise ValueError("'impressions' and 'impressions_from_events' exclude each other; remove one of them")
         for key, rule in (("impressions_from_events", self.impressions_from_events), ("holdout", self.holdout)):
-            if rule and rule.field not in self.events.condition:
+            if rule and rule.field is not None and rule.field not in self.events.condition:
                 raise ValueError(
                     f"'{key}.field' names '{rule.field}', which is not a condition field of 'events'; name a field of 'condition'"
                 )
         self._check_types_of_rules()
-        if self.impressions_from_events and not self.events.condition[self.impressions_from_events.field].feedback:
+        labelled_by = self.impressions_from_events.field if self.impressions_from_events else None
+        if labelled_by is not None and not self.events.condition[labelled_by].feedback:
             raise ValueError(
-                f"'impressions_from_events.field' names '{self.impressions_from_events.field}', which models would see before "
-                f"they predict the label; set 'feedback: true' for '{self.impressions_from_events.field}' in 'events'"
+                f"'impressions_from_events.field' names '{labelled_by}', which models would see before "
+                f"they predict the label; set 'feedback: true' for '{labelled_by}' in 'events'"
             )
         if self.impressions:
             inputs = {name: field for name, field in self.events.condition.items() if not field.feedback}
+            if self.impressions.label is not None and self.impressions.request == self.impressions.label:
+                raise ValueError(
+                    f"'impressions.request' names '{self.impressions.label}', the label of 'impressions'; name the column of the "
+                    "request's id, or remove 'request'"
+                )
             for name, feature in (inputs | self.impressions.context).items():
                 if (feature.column or name) == self.impressions.label:
                     raise ValueError(
@@ -327,7 +373,8 @@ class Schema(Settings):
 
     def _check_types_of_rules(self) -> None:
         """Raise a `ValueError` if a rule names a field of a type that the rule cannot use."""
-        if rule := self.impressions_from_events:
+        rule = self.impressions_from_events
+        if rule and rule.field is not None:
             kind = self.events.condition[rule.field].type
             if kind in ("multi", "vector"):
                 raise ValueError(

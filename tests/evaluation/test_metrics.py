@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss as sklearn_log_loss
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import ndcg_score, roc_auc_score
 
-from openlum.evaluation.metrics import auc, gauc, log_loss, metrics, normalised_entropy
+from openlum.evaluation.metrics import NDCG_AT, auc, gauc, log_loss, metrics, normalised_entropy, request_metrics
 
 
 def draw(seed: int, n: int = 300, users: int = 25, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,6 +30,25 @@ def test_metrics_equal_an_independent_implementation(seed: int, ties: bool) -> N
             total += rows.sum() * roc_auc_score(label[rows], prediction[rows])
             weight += rows.sum()
     assert gauc(label, prediction, user) == pytest.approx(total / weight)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("requests", [12, 60])
+def test_metrics_within_a_request_equal_an_independent_implementation(seed: int, ties: bool, requests: int) -> None:
+    label, prediction, request = draw(seed, users=requests, ties=ties)
+    chosen = [request == number for number in np.unique(request) if len(set(label[request == number])) == 2]
+    figures = metrics(label, prediction, np.zeros(len(label)), prediction, request)
+    assert list(figures)[:2] == ["request_gauc", "request_ndcg"]
+    expected = [roc_auc_score(label[rows], prediction[rows]) for rows in chosen]
+    assert figures["request_gauc"] == pytest.approx(np.mean(expected))
+    expected = [ndcg_score(label[None, rows], prediction[None, rows], k=NDCG_AT) for rows in chosen]
+    assert figures["request_ndcg"] == pytest.approx(np.mean(expected))
+
+
+def test_requests_without_both_labels_have_no_metrics() -> None:
+    figures = request_metrics(np.array([1, 1, 0]), np.array([0.1, 0.2, 0.3]), np.array(["a", "a", "b"]))
+    assert np.isnan(list(figures.values())).all()
 
 
 def test_normalised_entropy_of_the_mean_is_one() -> None:

@@ -26,6 +26,7 @@ from tests.prepare.logs import random_events, write_log
 from tests.prepare.test_append import SCHEMA, log
 from tests.prepare.test_files import rows, write_compatible_types
 from tests.prepare.test_impressions import odd_names
+from tests.prepare.test_sampled_impressions import EVENTS, IMPRESSIONS, requests
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="needs PySpark: pip install '.[spark]'"),
@@ -66,6 +67,18 @@ def assert_same(first: Path, second: Path) -> None:
 
 def test_the_market_dataset_is_the_same_in_both(tmp_path: Path) -> None:
     schema = write_market(MarketSettings(users=150, items=120, sessions=4), tmp_path / "log")
+    prepare(schema, tmp_path / "duckdb")
+    prepare(with_spark(schema), tmp_path / "spark")
+    assert_same(tmp_path / "duckdb", tmp_path / "spark")
+
+
+@pytest.mark.parametrize("source", ["sampled negatives", "an impression log with requests"])
+def test_requests_are_the_same_in_both(tmp_path: Path, source: str) -> None:
+    events, shown = requests()
+    by_source = {"impressions_from_events": {"negatives": 2}}
+    if source != "sampled negatives":
+        by_source = {"impressions": IMPRESSIONS | {"request": "page"}}
+    schema = write_log(tmp_path / "log", {"events": events, "shown": shown}, events=EVENTS, **by_source)
     prepare(schema, tmp_path / "duckdb")
     prepare(with_spark(schema), tmp_path / "spark")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")

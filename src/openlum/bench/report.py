@@ -7,11 +7,11 @@ import numpy as np
 from rich.table import Table
 
 from openlum.bench.stacking import STACKED
-from openlum.evaluation.methods import WITH_KNOWLEDGE
+from openlum.evaluation.methods import WITH_KNOWLEDGE, shown_metrics
 from openlum.evaluation.metrics import seed_statistics
 from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, new_plot, terminal_table
-from openlum.report.run_report import METRICS, p_value, signed, spread
+from openlum.report.run_report import p_value, signed, spread
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 """Colours of text and plain rankers, of generative rankers (and stacked ones), of grid lines, and of rankers with knowledge."""
@@ -22,10 +22,11 @@ HELD_OUT = "last event held out, all items ranked"
 def ranking_table(result: dict[str, Any]) -> Table:
     """Return a table of every method's metrics on the test rows."""
     dataset = result["bench"]["dataset"]
-    table = terminal_table(f"{dataset}: test rows, mean ± std over seeds", "Ranker", *METRICS.values())
+    shown = shown_metrics(result["ranking"].values())
+    table = terminal_table(f"{dataset}: test rows, mean ± std over seeds", "Ranker", *shown.values())
     for name, metrics in result["ranking"].items():
         style = "bold" if name.endswith(WITH_KNOWLEDGE) else "italic" if _is_baseline(name) else ""
-        table.add_row(_with_break(name), *(spread(metrics[metric]) for metric in METRICS), style=style)
+        table.add_row(_with_break(name), *(spread(metrics[metric]) for metric in shown), style=style)
     return table
 
 

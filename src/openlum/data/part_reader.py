@@ -127,7 +127,8 @@ def read_impressions(paths: Sequence[Path], info: DatasetInfo, sequences: Sequen
         InputError: a part is damaged.
     """
     stored = [spec for spec in logged_fields(info) if not spec.feedback]
-    columns = dict.fromkeys(("row", "user", "time", "item", "prefix"), is_integer) | {"label": is_number}
+    requests = ["request"] if info.data_schema.has_requests else []
+    columns = dict.fromkeys(("row", "user", "time", "item", "prefix", *requests), is_integer) | {"label": is_number}
     columns |= {f"condition.{spec.name}": column_type(spec) for spec in stored}
     columns |= {f"context.{spec.name}": column_type(spec) for spec in info.context}
     tables = [read_parts(part, columns, MADE_BY) for part in paths]
@@ -161,6 +162,7 @@ def read_impressions(paths: Sequence[Path], info: DatasetInfo, sequences: Sequen
         prefix=prefix,
         condition=condition | sequences.row_time_fields(user, time, prefix),
         context={s.name: to_numpy(table[f"context.{s.name}"].combine_chunks(), s, path) for s in info.context},
+        request=table["request"].to_numpy().astype(np.int64) if requests else None,
     )
 
 

@@ -3,7 +3,7 @@
 Shapes: U users, N events, I impressions, n any number of events or rows, M values of a multi field, W width of a vector.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +64,15 @@ class Sequences:
         return {name: values.astype(np.int32) for name, values in ids.items()}
 
 
+def event_mask(sequences: Sequences, where: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return which events have one of these ids in each of these condition fields, (N,) bool."""
+    mask = np.ones(len(sequences.item), bool)
+    for name, ids in where.items():
+        matches = np.isin(sequences.condition[name], ids)
+        mask &= matches.any(-1) if matches.ndim > 1 else matches
+    return mask
+
+
 def join_sequences(parts: list[Sequences]) -> Sequences:
     """Return sequences of different users as one, with the users in ascending order.
 
@@ -113,6 +122,8 @@ class Impressions:
     """Field name to values, (I,), (I, M) or (I, W); feedback fields are *any*, because they are not known yet."""
     context: dict[str, np.ndarray]
     """Field name to values, as in `condition`."""
+    request: np.ndarray | None = None
+    """(I,) int64: equal for rows of one user that were candidates together; None if the log does not name requests."""
 
     def __len__(self) -> int:
         """Return I."""
@@ -139,6 +150,8 @@ def _by_column(combine: Callable[[list[np.ndarray]], np.ndarray], parts: Sequenc
         name: combine([getattr(part, name) for part in parts])
         for name in ("row", "user", "time", "item", "label", "prefix")
     }
+    if requests := [part.request for part in parts if part.request is not None]:
+        columns["request"] = combine(requests)
     for kind in ("condition", "context"):
         names = getattr(parts[0], kind)
         columns[kind] = {name: combine([getattr(part, kind)[name] for part in parts]) for name in names}

@@ -1,4 +1,4 @@
-"""Metrics of predictions: AUC, GAUC, log loss and normalised entropy.
+"""Metrics of predictions: AUC, GAUC, AUC and NDCG within a request, log loss and normalised entropy.
 
 Every metric is computed over all rows, never over a sample.
 
@@ -8,16 +8,30 @@ Arrays may come from any library and have any number format. Labels are 0 or 1, 
 Shapes: n rows.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from openlum.arguments.arrays import groups, labels, probabilities, scores
 
+NDCG_AT = 10
+"""Ranks that count in the NDCG within a request, as in the evaluation of MIND (Wu et al. 2020)."""
 
-def metrics(label: np.ndarray, prediction: np.ndarray, user: np.ndarray, calibrated: np.ndarray) -> dict[str, float]:
-    """Return AUC and GAUC of predictions (n,), and log loss and normalised entropy of the calibrated probabilities (n,)."""
-    return {
+
+def metrics(
+    label: np.ndarray,
+    prediction: np.ndarray,
+    user: np.ndarray,
+    calibrated: np.ndarray,
+    request: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Return AUC and GAUC of predictions (n,), and log loss and normalised entropy of the calibrated probabilities (n,).
+
+    With the requests of the rows, (n,), the result begins with the AUC and the NDCG within a request.
+    """
+    within = {} if request is None else request_metrics(label, prediction, request)
+    return within | {
         "auc": auc(label, prediction),
         "gauc": gauc(label, prediction, user),
         "logloss": log_loss(label, calibrated),
@@ -52,27 +66,91 @@ def gauc(label: np.ndarray, prediction: np.ndarray, user: np.ndarray) -> float:
 
     Users with labels of one class only have no AUC and are left out. If no user has an AUC, the result is not-a-number.
     """
+    group = _ranked_groups(label, prediction, "user", user)
+    user_auc, rows = group.auc()
+    return float(np.average(user_auc, weights=rows)) if len(rows) else float("nan")
+
+
+def request_metrics(label: np.ndarray, prediction: np.ndarray, request: np.ndarray) -> dict[str, float]:
+    """Return `request_gauc` and `request_ndcg`: the AUC and the NDCG at 10 within a request, as means over requests.
+
+    The rows of a request, numbers or texts (n,), were candidates together. Requests with labels of one class only are left out,
+    and every other request counts the same, as in the evaluation of MIND (Wu et al. 2020). Candidates with equal predictions
+    share the mean of their discounts. If no request has both labels, the results are not-a-number.
+    """
+    group = _ranked_groups(label, prediction, "request", request)
+    request_auc, rows = group.auc()
+    if not len(rows):
+        return {"request_gauc": float("nan"), "request_ndcg": float("nan")}
+    return {"request_gauc": float(request_auc.mean()), "request_ndcg": float(group.ndcg(NDCG_AT).mean())}
+
+
+@dataclass(frozen=True)
+class _RankedGroups:
+    """Rows by group, and by ascending prediction within a group. G groups; H of them have labels of both classes."""
+
+    positive: np.ndarray
+    """(n,) whether the label is 1."""
+    group: np.ndarray
+    """(n,) groups numbered from 0."""
+    first: np.ndarray
+    """(n,) index of the first row of the same group with the same prediction."""
+    last: np.ndarray
+    """(n,) index one past the last of these rows."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(G,) number of rows."""
+        return np.bincount(self.group)
+
+    @property
+    def positives(self) -> np.ndarray:
+        """(G,) number of positive rows."""
+        return np.bincount(self.group, self.positive)
+
+    @property
+    def has_both_classes(self) -> np.ndarray:
+        """(G,) whether a group has positive and negative rows."""
+        return (self.positives > 0) & (self.positives < self.rows)
+
+    def auc(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the AUC (H,) and the number of rows (H,) of the groups with both classes."""
+        start = np.cumsum(self.rows) - self.rows  # (G,)
+        # Ranks within the group, from 1; tied rows share their mean rank.
+        ranks = (self.first + self.last + 1) / 2 - start[self.group]
+        positives, chosen = self.positives, self.has_both_classes
+        ordered_pairs = np.bincount(self.group, ranks * self.positive) - positives * (positives + 1) / 2
+        pairs = positives * (self.rows - positives)
+        return ordered_pairs[chosen] / pairs[chosen], self.rows[chosen]
+
+    def ndcg(self, at: int) -> np.ndarray:
+        """Return the NDCG at a rank of the groups with both classes, (H,)."""
+        discount = 1 / np.log2(2 + np.arange(max(self.rows.max(), at)))
+        discount[at:] = 0
+        up_to = np.concatenate([[0], np.cumsum(discount)])  # sum of the discounts of the first ranks
+        stop = np.cumsum(self.rows)[self.group]  # the best prediction of a group is its last row
+        mean_discount = (up_to[stop - self.first] - up_to[stop - self.last]) / (self.last - self.first)
+        chosen = self.has_both_classes
+        gain = np.bincount(self.group, mean_discount * self.positive)
+        return gain[chosen] / up_to[self.positives[chosen].astype(int)]
+
+
+def _ranked_groups(label: np.ndarray, prediction: np.ndarray, name: str, group: np.ndarray) -> _RankedGroups:
+    """Return checked rows in the order of their groups and predictions; `name` is the argument of the groups, for messages."""
     label = labels(label)
-    prediction, user = scores("prediction", prediction, len(label)), groups("user", user, len(label))
-    order = np.lexsort((prediction, user))
-    user, prediction, positive = user[order], prediction[order], label[order] > 0
-    n = len(user)
-    new_user = np.concatenate([[True], user[1:] != user[:-1]])
-    new_value = new_user | np.concatenate([[True], prediction[1:] != prediction[:-1]])
-    first = np.flatnonzero(new_value)
-    last = np.concatenate([first[1:], [n]])
-    user_index = np.cumsum(new_user) - 1  # (n,) users numbered from 0
-    # Ranks within the user, from 1; tied rows share their mean rank.
-    ranks = ((first + last + 1) / 2)[np.cumsum(new_value) - 1] - np.flatnonzero(new_user)[user_index]
-    rows = np.bincount(user_index)
-    positives = np.bincount(user_index, positive)
-    pairs = positives * (rows - positives)
-    ordered_pairs = np.bincount(user_index, ranks * positive) - positives * (positives + 1) / 2
-    has_both_classes = pairs > 0
-    if not has_both_classes.any():
-        return float("nan")
-    user_auc = ordered_pairs[has_both_classes] / pairs[has_both_classes]
-    return float(np.average(user_auc, weights=rows[has_both_classes]))
+    prediction, group = scores("prediction", prediction, len(label)), groups(name, group, len(label))
+    order = np.lexsort((prediction, group))
+    group, prediction = group[order], prediction[order]
+    new_group = np.concatenate([[True], group[1:] != group[:-1]])
+    new_value = new_group | np.concatenate([[True], prediction[1:] != prediction[:-1]])
+    start = np.flatnonzero(new_value)
+    value = np.cumsum(new_value) - 1  # (n,) distinct predictions of groups, numbered from 0
+    return _RankedGroups(
+        positive=label[order] > 0,
+        group=np.cumsum(new_group) - 1,
+        first=start[value],
+        last=np.concatenate([start[1:], [len(group)]])[value],
+    )
 
 
 def log_loss(label: np.ndarray, prediction: np.ndarray) -> float:

@@ -31,7 +31,7 @@ TICKS = {"s": SECOND, "ms": 1_000, "us": 1, "ns": 0.001}
 """Microseconds in each time unit of the schema that counts from 1970."""
 _WITH_DECIMALS = ("numeric", "categorical", "label", "row_time")
 _LARGEST_NUMBER = 1e37  # fits into float32
-_LATEST_TIME = 9e15  # microseconds; still exact as a float, and centuries in the future
+_LATEST_TIME = 9 * 10**15  # microseconds; still exact as a float, and centuries in the future
 
 _EXPECTED = {
     "identity": "a single value (text or a number)",
@@ -84,7 +84,7 @@ class Column:
     @property
     def is_key(self) -> bool:
         """Whether a row is rejected if its value is missing."""
-        return "." not in self.role and self.role not in ("title", "label")
+        return "." not in self.role and self.role not in ("title", "label", "request")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,8 @@ def _convert(raw: Any, column: Column) -> tuple[Any, Any, Any]:
                 truth = canonical_expression(raw)
                 raw = ibis.cases((truth == "true", "1"), (truth == "false", "0"), else_=raw)
             value, invalid = _number(raw)
-            return value, invalid | ~value.isin([0.0, 1.0]), None
+            wrong = ~value.isin([0.0, 1.0])
+            return value, wrong if invalid is None else invalid | wrong, None
         case "row" if raw_type.is_integer() or raw_type.is_decimal() or raw_type.is_floating() or raw_type.is_string():
             raw = raw.strip() if raw_type.is_string() else raw
             text = canonical_expression(raw)
@@ -197,10 +198,12 @@ def _identity(raw: Any) -> Any:
 
 
 def _number(raw: Any) -> tuple[Any, Any]:
-    """Return float64 (null where missing or not finite), and where a value is present but not a finite number."""
+    """Return float64 (null where missing or not finite), and where a value is present but not a finite number (None: nowhere)."""
+    if raw.type().is_integer():
+        return raw.cast("float64"), None
     present = raw.nullif("") if raw.type().is_string() else raw
     value = present.try_cast("float64")
-    usable = value.notnull() & ~value.isnan() & (value.abs() <= _LARGEST_NUMBER)
+    usable = value.abs() <= _LARGEST_NUMBER  # engines order NaN above every number
     return ibis.ifelse(usable, value, ibis.null("float64")), present.notnull() & ~usable.fill_null(False)
 
 
@@ -223,8 +226,11 @@ def _time(raw: Any, column: Column) -> tuple[Any, Any]:
         number = time_of_number(canonical_expression(raw))
         present = (raw.nullif("") if raw.type().is_string() else raw).notnull()
     else:
+        ticks = TICKS[column.time_unit]
+        if raw.type().is_integer() and isinstance(ticks, int):
+            return _clip(raw, _LATEST_TIME // ticks).cast("int64") * ticks, None
         number, invalid = _number(raw)
-        number = (number * TICKS[column.time_unit]).clip(-_LATEST_TIME, _LATEST_TIME).round().cast("int64")
+        number = _clip(number * ticks, float(_LATEST_TIME)).round().cast("int64")
         present = invalid | number.notnull()
     patterns = [pattern for pattern in column.spellings if column.date_order or pattern != DAY_FIRST]
     time = ibis.coalesce(number, time_of_text(raw, patterns)) if raw.type().is_string() else number
@@ -238,3 +244,8 @@ def _with_decimal_point(raw: Any) -> Any:
         (raw.re_search(r"^[-+]?\d*,\d+$"), raw.replace(",", ".")),
         else_=raw,
     )
+
+
+def _clip(number: Any, limit: float) -> Any:
+    """Return a number between -limit and limit; null stays null. Ibis's `clip` repeats its argument eight times."""
+    return ibis.cases((number > limit, limit), (number < -limit, -limit), else_=number)

@@ -44,9 +44,11 @@ def data_quality_notes(
         notes["impressions without a label (not used for training or evaluation; `lum query` answers them)"] = (
             impression_counts.unlabelled
         )
-    if schema.impressions_from_events:
-        notes["events without a label (not turned into impressions)"] = count(events) - sum(
-            impression_counts.rows.values()
+    if rule := schema.impressions_from_events:
+        positives = sum(impression_counts.rows.values()) // ((rule.negatives or 0) + 1)
+        note = "events at the same time as another event of the same user and item (one impression for both)"
+        notes[note if rule.negatives else "events without a label (not turned into impressions)"] = (
+            count(events) - positives
         )
     for entities in entity_sets:
         if entities.table is not None:

@@ -99,8 +99,8 @@ class Preparation:
         self.report_progress("assigning ids to users and items", 0.15)
         items, users = self._entities("item", logs, item_table), self._entities("user", logs, user_table)
         self.report_progress("dividing the log by user", 0.25)
-        self._write_logs(logs, items, users)
-        log = Log.read(self.engine, self.schema, self.draft / "log")
+        parts = self._write_logs(logs, items, users)
+        log = Log.read(self.engine, self.schema, self.draft / "log", parts, self.scratch)
         self.report_progress("building vocabularies", 0.6)
         boundaries = split_boundaries(self.engine, log.events, self.schema.splits)
         training_counts = self._training_event_counts(log, boundaries)
@@ -110,7 +110,7 @@ class Preparation:
         self.report_progress("computing statistics of the data set", 0.95)
         notes = data_quality_notes(self.engine, self.schema, log, impression_counts, [items, users])
         profile = profile_log(self.engine, log, boundaries, encoders, impression_counts, [item_table, user_table])
-        return self._info(boundaries, encoders, impression_counts, profile, notes)
+        return self._info(log, boundaries, encoders, impression_counts, profile, notes)
 
     def _copy_earlier_rejected(self) -> None:
         """Create `rejected/` with the rejected rows of earlier preparations."""
@@ -177,10 +177,11 @@ class Preparation:
         earlier_ids = self.earlier.vocabulary(f"{role}s") if self.earlier else None
         return Entities(role, assign_ids(self.engine, f"{role}s", occurrences, earlier_ids), table)
 
-    def _write_logs(self, logs: Mapping[str, CheckedTable], items: Entities, users: Entities) -> None:
-        """Write the accepted rows to `log/`, and the rejected rows to `rejected/`."""
+    def _write_logs(self, logs: Mapping[str, CheckedTable], items: Entities, users: Entities) -> int:
+        """Write the accepted rows to `log/`, and the rejected rows to `rejected/`. Return the number of parts by user."""
         names = ["events"] + (["impressions"] if self.schema.impressions else [])
         total = max(self.earlier_counts.get(name, 0) + self.checker.counts.get(name, 0) for name in names)
+        number_of_parts = self.engine.number_of_parts(total)
         for name in names:
             checked = logs.get(name)
             tables = [with_user_and_item_ids(self.engine, checked, users.ids, items.ids)] if checked else []
@@ -191,7 +192,7 @@ class Preparation:
                 reject_duplicates="row" not in tables[0].columns,
                 max_user_events=self.schema.max_user_events if name == "events" else None,
             )
-            parts = write_user_parts(self.engine, name, tables, self.engine.number_of_parts(total), self.scratch)
+            parts = write_user_parts(self.engine, name, tables, number_of_parts, self.scratch)
             unknown = self._rows_of_unknown_items(checked, items.ids)
             rejected = [unknown] if unknown is not None else []
             expected = self.earlier_counts.get(name, 0)
@@ -209,6 +210,7 @@ class Preparation:
             if checked:
                 self.checker.write_rejected(checked, rejected, self._rejected_path(name))
         self._require_events()
+        return number_of_parts
 
     def _rows_of_unknown_items(self, checked: CheckedTable | None, items: ir.Table) -> ir.Table | None:
         """Return the rows of items that are not in the item table, if the table must be complete."""
@@ -307,6 +309,7 @@ class Preparation:
 
     def _info(
         self,
+        log: Log,
         boundaries: SplitBoundaries,
         encoders: Encoders,
         impression_counts: ImpressionCounts,
@@ -339,7 +342,7 @@ class Preparation:
             valid_time=boundaries.valid_time,
             test_time=boundaries.test_time,
             impressions=impression_counts.rows,
-            label_rule=label_rule(schema),
+            label_rule=label_rule(schema, log.item_fields),
             profile=profile,
             preparations=self.earlier_preparations + 1,
             # The files determine the content, except for rows that were in the future when they were read. The counts show these.

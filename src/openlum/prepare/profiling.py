@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 
 from openlum.data.dataset import SPLITS, Split
@@ -52,13 +53,14 @@ def profile_log(
     """Return the profile of a dataset, computed from its log and from its item and user tables (`tables`)."""
     events = log.events
     lengths = _sizes(engine, events, "user")
+    total = sum(size * holders for size, holders in lengths)
     hashed = [encoder for encoders_of_kind in encoders.values() for encoder in encoders_of_kind if encoder.spec.hashed]
     return Profile(
         length_quantiles=_quantiles(lengths),
         lengths=_bins(lengths),
         popularity=_popularity_by_rank(_sizes(engine, events, "item")),
         days=_days(engine, events),
-        conditions={encoder.spec.name: _field(engine, events, encoder) for encoder in encoders["condition"]},
+        conditions={encoder.spec.name: _field(engine, events, encoder, total) for encoder in encoders["condition"]},
         splits=_splits(engine, events, boundaries, impression_counts),
         collisions={
             encoder.role: _collisions(engine, table, encoder)
@@ -113,9 +115,8 @@ def _days(engine: Engine, events: ir.Table) -> dict[str, int]:
     return {_iso(int(row["day"]) * DAY // SECOND)[:10]: row["n"] for row in rows}
 
 
-def _field(engine: Engine, events: ir.Table, encoder: Encoder) -> FieldProfile:
+def _field(engine: Engine, events: ir.Table, encoder: Encoder, total: int) -> FieldProfile:
     column, spec = events[encoder.role], encoder.spec
-    total = engine.fetch_value(events.count())
     if spec.type in ("numeric", "vector") or spec.edges is not None:
         return FieldProfile(known=engine.fetch_value(column.count()) / total)
     values = events.select(value=column)
@@ -126,30 +127,36 @@ def _field(engine: Engine, events: ir.Table, encoder: Encoder) -> FieldProfile:
     in_vocabulary = counts if encoder.vocabulary is None else counts.semi_join(encoder.vocabulary, "value")
     # A list is known if it has any value.
     known = engine.fetch_value((column.length() > 0).sum() if spec.type == "multi" else in_vocabulary["n"].sum()) or 0
-    top = engine.fetch_rows(counts.order_by([counts["n"].desc(), "value"]).limit(MAX_LISTED_VALUES))
+    # The window is computed before the limit.
+    ranked = counts.mutate(distinct=counts.count().over(ibis.window()))
+    top = engine.fetch_rows(ranked.order_by([ranked["n"].desc(), "value"]).limit(MAX_LISTED_VALUES))
     return FieldProfile(
         known=known / total,
         values={row["value"]: row["n"] for row in top},
-        distinct=engine.fetch_value(counts.count()),
+        distinct=top[0]["distinct"] if top else 0,
     )
 
 
 def _splits(
     engine: Engine, events: ir.Table, boundaries: SplitBoundaries, impression_counts: ImpressionCounts
 ) -> dict[str, SplitProfile]:
-    seconds = events.mutate(time=events["time"] // SECOND)
-    profiles: dict[str, SplitProfile] = {}
-    for name, part in boundaries.split(seconds).items():
-        row = engine.fetch_rows(part.aggregate(n=part.count(), first=part["time"].min(), last=part["time"].max()))[0]
-        begin = {"train": row["first"], "valid": boundaries.valid_time, "test": boundaries.test_time}[name]
-        profiles[name] = SplitProfile(
-            begin=_iso(int(begin)),
-            end=_iso(int(max(row["last"] or begin, impression_counts.last[name]))),
-            events=row["n"],
+    second = events["time"] // SECOND
+    figures: dict[str, Any] = {}
+    for name, period in boundaries.conditions(second).items():
+        figures[f"{name} n"] = period.sum()
+        figures |= {f"{name} first": second.min(where=period), f"{name} last": second.max(where=period)}
+    row = engine.fetch_rows(events.aggregate(**figures))[0]
+    begin = {"train": row["train first"], "valid": boundaries.valid_time, "test": boundaries.test_time}
+    return {
+        name: SplitProfile(
+            begin=_iso(int(begin[name])),
+            end=_iso(int(max(row[f"{name} last"] or begin[name], impression_counts.last[name]))),
+            events=row[f"{name} n"],
             impressions=impression_counts.rows[name],
             positives=impression_counts.positives[name],
         )
-    return profiles
+        for name in SPLITS
+    }
 
 
 def _collisions(engine: Engine, table: ir.Table, encoder: Encoder) -> float:

@@ -118,18 +118,32 @@ class RowChecker:
             self.notes[f"{name}: files in the directory that are neither Parquet nor CSV (ignored)"] = other_files
         earlier_rows = self._earlier_counts.get(f"{name}_in", 0)
         raw = raw_table(self._engine, name, files, columns, earlier_rows)
-        converted = {column: self._convert(raw, column, path) for column in columns}
-        values = {column.role: conversion.value for column, conversion in converted.items()}
+        conversions = {column: self._convert(raw, column, path) for column in columns}
+        invalid = [(column.role, *fault) for column, c in conversions.items() for fault in c.faults]
+        cut = {f"cut {column.name}": c.cut for column, c in conversions.items() if c.cut is not None}
+        # A view, because Ibis would repeat every conversion wherever its value is used.
+        converted = self._engine.view(
+            f"{name} converted",
+            raw.select(
+                *[POSITION, *([FAULT] if files.malformed else [])],
+                **{column.role: conversion.value for column, conversion in conversions.items()},
+                **{f"invalid {number}": where for number, (_, where, _) in enumerate(invalid)},
+                **cut,
+            ),
+        )
+        values = {column.role: converted[column.role] for column in columns}
         # An invalid value is converted to null, so the fault "invalid" must come before the fault "missing".
-        faults = [(where, text, column.role) for column, c in converted.items() for where, text in c.faults]
+        faults = [(converted[f"invalid {number}"], text, role) for number, (role, _, text) in enumerate(invalid)]
         faults += [(values[c.role].isnull(), f"no {c.role}", c.role) for c in columns if c.is_key]
         faults += self._time_faults(name, values) if "time" in values else []
         reason = ibis.cases(*[(where.fill_null(False), text) for where, text, _ in faults])
-        reason = ibis.coalesce(raw[FAULT], reason) if files.malformed else reason
-        rows = self._engine.view(name, raw.select(POSITION, **values, reason=reason))
+        reason = ibis.coalesce(converted[FAULT], reason) if files.malformed else reason
+        checked_rows = self._engine.view(
+            name, converted.select(POSITION, **values, reason=reason, **{column: converted[column] for column in cut})
+        )
+        rows = checked_rows.drop(*cut) if cut else checked_rows
         checked = CheckedTable(name, files, raw, rows, {text: role for _, text, role in faults})
-        cut = {f"cut {column.name}": c.cut for column, c in converted.items() if c.cut is not None}
-        self._count(checked, raw.select(POSITION, reason=reason, **cut))
+        self._count(checked, checked_rows)
         return checked
 
     def note_doubtful_ids(self, name: str, ids: ir.Table) -> None:

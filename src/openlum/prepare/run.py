@@ -1,5 +1,6 @@
 """`prepare`, `append` and `check`: from an event log to `dataset/`. The module `openlum.data.dataset` describes its layout."""
 
+import gc
 import re
 import shutil
 import tempfile
@@ -147,10 +148,20 @@ def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
 
 
 def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str, written: Mapping[str, Path]) -> DatasetInfo:
-    with open_engine(inputs.schema.engine, scratch) as engine, _progress_bar() as report_progress:
+    with _frozen_imports(), open_engine(inputs.schema.engine, scratch) as engine, _progress_bar() as report_progress:
         sources: list[TableFiles] = []
         with _explained_failures(engine, sources, written, where):
             return Preparation(engine, inputs, draft, scratch, report_progress, sources).run()
+
+
+@contextmanager
+def _frozen_imports() -> Iterator[None]:
+    """Keep the garbage collector from objects that exist now: it would search the modules of Ibis for garbage again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

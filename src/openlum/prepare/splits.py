@@ -27,11 +27,14 @@ class SplitBoundaries:
 
     def split(self, table: ir.Table) -> dict[Split, ir.Table]:
         """Return the rows of each period; `time` is in seconds."""
-        time = table["time"]
+        return {name: table.filter(condition) for name, condition in self.conditions(table["time"]).items()}
+
+    def conditions(self, second: Any) -> dict[Split, Any]:
+        """Return where a time in seconds lies in each period."""
         return {
-            "train": table.filter(time < self.valid_time),
-            "valid": table.filter(time >= self.valid_time, time < self.test_time),
-            "test": table.filter(time >= self.test_time),
+            "train": second < self.valid_time,
+            "valid": (second >= self.valid_time) & (second < self.test_time),
+            "test": second >= self.test_time,
         }
 
 
@@ -43,13 +46,17 @@ def split_boundaries(engine: Engine, events: ir.Table, splits: Splits) -> SplitB
     Raises:
         SchemaError: the training period would be empty.
     """
-    hours = _counts_by_unit(engine, events, events["time"] // HOUR)
-    count = sum(row["n"] for row in hours)
+    hours = _counts_by_unit(engine, events, HOUR)
+    count = sum(number for _, number in hours)
     # The small term prevents int(0.29 * 100) from becoming 28.
+    places = [_unit_of_rank(hours, int(part * count + 1e-9)) for part in (splits.valid, splits.test)]
+    # First the hours of the two events, then their seconds: a long log has many seconds.
+    within = events.filter((events["time"] // HOUR).isin({hour for hour, _ in places}))
+    seconds = _counts_by_unit(engine, within, SECOND)
     valid_time, test_time = (
-        _second_of_rank(engine, events, hours, int(part * count + 1e-9)) for part in (splits.valid, splits.test)
+        _unit_of_rank([(at, n) for at, n in seconds if at * SECOND // HOUR == hour], rank)[0] for hour, rank in places
     )
-    if valid_time == engine.fetch_value(events["time"].min()) // SECOND:
+    if places[0][0] == hours[0][0] and valid_time == seconds[0][0]:
         raise SchemaError(
             f"the first {splits.valid:.0%} of the events all happened in one second, so the training period would be empty; "
             "check the time column and 'time_unit'"
@@ -57,21 +64,16 @@ def split_boundaries(engine: Engine, events: ir.Table, splits: Splits) -> SplitB
     return SplitBoundaries(valid_time, test_time)
 
 
-def _second_of_rank(engine: Engine, events: ir.Table, hours: list[dict[str, Any]], rank: int) -> int:
-    """Return the second of the event with a rank in the order of time: first find its hour, then the second in that hour."""
-    hour, rank_in_hour = _unit_of_rank(hours, rank)
-    within = events.filter(events["time"] // HOUR == hour)
-    return _unit_of_rank(_counts_by_unit(engine, within, within["time"] // SECOND), rank_in_hour)[0]
+def _counts_by_unit(engine: Engine, events: ir.Table, unit: int) -> list[tuple[int, int]]:
+    """Return the units of time, in `unit` microseconds, that have events, in ascending order, and their numbers of events."""
+    rows = engine.fetch_rows(events.group_by(at=events["time"] // unit).agg(n=events.count()).order_by("at"))
+    return [(int(row["at"]), row["n"]) for row in rows]
 
 
-def _counts_by_unit(engine: Engine, events: ir.Table, unit: ir.Value) -> list[dict[str, Any]]:
-    return engine.fetch_rows(events.group_by(at=unit).agg(n=events.count()).order_by("at"))
-
-
-def _unit_of_rank(counts: list[dict[str, Any]], rank: int) -> tuple[int, int]:
+def _unit_of_rank(counts: list[tuple[int, int]], rank: int) -> tuple[int, int]:
     """Return the unit that contains a rank, and the rank within that unit."""
-    for row in counts:
-        if rank < row["n"]:
-            break
-        rank -= row["n"]
-    return int(row["at"]), rank
+    for unit, number in counts:
+        if rank < number:
+            return unit, rank
+        rank -= number
+    raise ValueError("the rank is not below the number of events")

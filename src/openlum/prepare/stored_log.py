@@ -13,8 +13,14 @@ import ibis.expr.types as ir
 
 from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.engines.engine import Engine
-from openlum.prepare.impressions import check_label_rule, check_row_ids, impressions_of_events
+from openlum.prepare.impressions import (
+    check_label_rule,
+    check_row_ids,
+    condition_without_feedback,
+    impressions_of_events,
+)
 from openlum.prepare.row_checks import ALREADY_IN_DATASET, LATE_LABEL, POSITION, CheckedTable
+from openlum.prepare.sampled_impressions import SampledImpressions
 from openlum.schema import Schema
 
 MISSING_ITEM = "item not in the item table"
@@ -39,9 +45,10 @@ class Log:
 
     Attributes:
         events: all events.
-        impressions: all impressions, with label, context and optionally row. They come from the impression log, or from events by
-            the schema's rule; without both, the table is empty.
+        impressions: all impressions, with label, context and optionally row and request. They come from the impression log, or
+            from events by the schema's rule; without both, the table is empty.
         parts: names of the parts, `part=0` and so on.
+        sampled: the candidates of every event, if the schema's rule samples negatives.
     """
 
     engine: Engine
@@ -50,32 +57,50 @@ class Log:
     events: ir.Table
     impressions: ir.Table
     parts: list[str]
+    sampled: SampledImpressions | None
 
     @classmethod
-    def read(cls, engine: Engine, schema: Schema, directory: Path) -> "Log":
+    def read(cls, engine: Engine, schema: Schema, directory: Path, parts: int, scratch: Path) -> "Log":
         """Read a log that `clean_part` wrote.
 
+        Args:
+            engine: the engine that computes tables.
+            schema: the schema of the log.
+            directory: the directory of the log.
+            parts: number of parts into which users are divided.
+            scratch: a directory for intermediate files.
+
         Raises:
-            SchemaError: the schema makes impressions of events, and the rule's field holds values that are not numbers.
-            InputError: a row id of the impression log repeats.
+            SchemaError: the schema makes impressions of events, and the rule's field holds values that are not numbers, or the
+                log has too few items for its number of negatives.
+            InputError: a row id of the impression log repeats, or the memory is too small to sample negatives.
         """
-        events = engine.read("events", directory / "events")
+        events, sampled, rule = engine.read("events", directory / "events"), None, schema.impressions_from_events
         if schema.impressions:
             impressions = engine.read("impressions", directory / "impressions")
         else:
-            if schema.impressions_from_events:
-                check_label_rule(engine, events, schema.impressions_from_events)
-            impressions = engine.view("impressions of events", impressions_of_events(events, schema))
+            if rule and rule.negatives:
+                fields = [f"condition.{name}" for name in condition_without_feedback(schema)]
+                sampled = SampledImpressions.draw(engine, events, rule, fields, parts, scratch / "candidates")
+            elif rule:
+                check_label_rule(engine, events, rule)
+            impressions = engine.view("impressions of events", impressions_of_events(events, schema, sampled))
         if schema.impressions and schema.impressions.row:
             check_row_ids(engine, impressions, schema.impressions)
         names = {part.name for part in directory.glob("*/part=*")}
-        return cls(engine, schema, directory, events, impressions, sorted(names, key=_part_number))
+        return cls(engine, schema, directory, events, impressions, sorted(names, key=_part_number), sampled)
+
+    @property
+    def item_fields(self) -> list[str]:
+        """The condition fields in which a sampled negative has the value of its own item."""
+        return [role.removeprefix("condition.") for role in self.sampled.item_fields] if self.sampled else []
 
     def part(self, name: str) -> tuple[ir.Table, ir.Table]:
         """Return the events and the impressions of the users of one part."""
         events = self._part_rows("events", name, self.events)
-        impressions = self._part_rows("impressions", name, self.impressions)
-        return events, impressions if self.schema.impressions else impressions_of_events(events, self.schema)
+        if not self.schema.impressions:
+            return events, impressions_of_events(events, self.schema, self.sampled, name)
+        return events, self._part_rows("impressions", name, self.impressions)
 
     def _part_rows(self, table: str, part: str, all_rows: ir.Table) -> ir.Table:
         directory = self.directory / table / part
@@ -123,7 +148,7 @@ def write_user_parts(engine: Engine, name: str, tables: list[ir.Table], parts: i
     """Write the rows of tables into `parts` parts by user, and return the directory of each part that has rows."""
     columns = tables[0].columns
     rows = ibis.union(*[table.select(columns) for table in tables]) if len(tables) > 1 else tables[0]
-    engine.write_parts(rows.mutate(part=(rows["user"] % parts).cast("int32")), scratch / name)
+    engine.write_parts(rows.mutate(part=(rows["user"] % parts).cast("int32")), scratch / name, range(parts))
     return sorted((scratch / name).glob("part=*"), key=lambda part: _part_number(part.name))
 
 
@@ -165,7 +190,7 @@ def clean_part(engine: Engine, part: Path, rules: RejectionRules, out: Path) -> 
         shutil.move(part, out / part.name)
         return None
     number = _part_number(part.name)
-    engine.write_parts(accepted.mutate(part=ibis.literal(number, "int32")), out)
+    engine.write_parts(accepted.mutate(part=ibis.literal(number, "int32")), out, [number])
     shutil.rmtree(part)
     return ibis.union(*rejected) if len(rejected) > 1 else rejected[0]
 

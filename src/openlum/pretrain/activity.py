@@ -11,7 +11,6 @@ Shapes: n events, C candidates, A activity features, E embedding width.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ class ActivityFit:
 
 def set_activity_weights(
     model: LargeUserModel, dataset: Dataset, validation: ValidationSet, settings: PretrainSettings
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Fit the weights of the item activity, set them in the model, and return what they gain, for `summary.json`."""
     generator = torch.Generator().manual_seed(settings.seed)
     candidates = 1 + torch.randperm(model.config.items - 1, generator=generator)[:CANDIDATES]
@@ -55,7 +54,7 @@ def set_activity_weights(
     fit = fit_activity(scored, candidates.numpy(), ItemActivity(dataset.groups_of_sequences()), settings.seed)
     model.network.activity_weights.copy_(torch.from_numpy(fit.weights))
     weights = {name: float(weight) for name, weight in zip(ACTIVITY, fit.weights, strict=True)}
-    return {"gain": fit.gain, "error": fit.error, "weights": weights if fit.weights.any() else None}
+    return {"gain": fit.gain, "error": fit.error} | (weights if fit.weights.any() else {})
 
 
 def fit_activity(scored: ValidationScores, candidates: np.ndarray, activity: ItemActivity, seed: int) -> ActivityFit:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import Dataset, Split
-from openlum.data.sequences import Impressions, Sequences, concatenate
+from openlum.data.sequences import Impressions, Sequences, concatenate, event_mask
 from openlum.data.shard import Shard
 from openlum.model.batch import Fields
 
@@ -45,20 +45,25 @@ class Rows:
     """(I,) int32: number of the shard that has the row."""
     place: Tensor
     """(I,) int32: index of the row among the shard's rows of the split."""
+    request: Tensor | None = None
+    """(I,) int64: equal for rows of one user that were candidates together; None if the log does not name requests."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, index: Tensor) -> "Rows":
         """Return the rows at `index`."""
-        names = ("row", "user", "item", "label", "prefix", "time", "shard", "place")
-        return Rows(self.split, **{name: getattr(self, name)[index] for name in names})
+        return Rows(self.split, **{name: column[index] for name, column in self.columns().items()})
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return the columns that the log has, (I,) each."""
+        return {name: column for name, column in vars(self).items() if isinstance(column, Tensor)}
 
 
 def row_index(parts: list["Rows"]) -> Rows:
     """Return the rows of several shards as one, by row id."""
-    names = [name for name in vars(parts[0]) if name != "split"]
-    joined = Rows(parts[0].split, **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    names = parts[0].columns()
+    joined = Rows(parts[0].split, **{name: torch.cat([part.columns()[name] for part in parts]) for name in names})
     return joined.take(joined.row.argsort(stable=True))
 
 
@@ -108,7 +113,7 @@ class Buffer:
         number = 0
         for shard_number, shard in self._shards.items():
             sequences = shard.sequences
-            mask = behaviour_mask(sequences, where)
+            mask = event_mask(sequences, where)
             before = number + np.concatenate([[0], np.cumsum(mask)])  # (N + 1,)
             item.append(sequences.item[mask])
             for name, values in condition.items():
@@ -185,16 +190,8 @@ def shard_rows(number: int, split: Split, impressions: Impressions) -> Rows:
         time=torch.from_numpy(impressions.time),
         shard=torch.full((len(impressions),), number, dtype=torch.int32),
         place=torch.arange(len(impressions), dtype=torch.int32),
+        request=None if impressions.request is None else torch.from_numpy(impressions.request),
     )
-
-
-def behaviour_mask(sequences: Sequences, where: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return which events are behaviours, (N,) bool; `where` is that of `Buffer`."""
-    mask = np.ones(len(sequences.item), bool)
-    for name, ids in where.items():
-        matches = np.isin(sequences.condition[name], ids)
-        mask &= matches.any(-1) if matches.ndim > 1 else matches
-    return mask
 
 
 def in_buffers(shard: Tensor, sizes: np.ndarray, buffer_rows: int) -> Iterator[list[int]]:

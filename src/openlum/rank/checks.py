@@ -69,6 +69,14 @@ def check_rows(dataset: Dataset) -> None:
     for split in SPLITS:
         labels = dataset.labels(split)
         if not labels:
+            schema = dataset.info.data_schema
+            if schema.impressions is None and schema.impressions_from_events is None:
+                raise InputError(
+                    f"{dataset.path}: the log has no impressions, so there is nothing to rank; name a file as 'impressions' in "
+                    "the schema, or make impressions of events: 'impressions_from_events: {negatives: 4}' ranks each event among "
+                    "items sampled for it, '{field: FIELD, at_least: NUMBER}' labels events by their feedback; then run "
+                    "'lum prepare' again. Or leave rankers out ('rank: null' in an experiment file)"
+                )
             unlabelled = dataset.info.counts.get("impressions_unlabelled", 0)
             detail = f" ({unlabelled:,} impressions have no label)" if unlabelled else ""
             raise InputError(f"{dataset.path}: has no {split} impressions with a label{detail}; {remedy}")

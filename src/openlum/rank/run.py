@@ -193,14 +193,15 @@ def evaluate(data: RankingData, valid: Predictions, test: Predictions) -> tuple[
 
 def _figures(rows: Rows, predictions: list[np.ndarray], calibrations: list[Calibration]) -> dict[str, dict[str, Any]]:
     label, user = rows.label.numpy(), rows.user.numpy()
+    request = None if rows.request is None else rows.request.numpy()
     by_seed = [
-        metrics(label, prediction, user, calibrate(prediction))
+        metrics(label, prediction, user, calibrate(prediction), request)
         for prediction, calibrate in zip(predictions, calibrations, strict=True)
     ]
     figures = {}
     for metric in by_seed[0]:
         values = [seed_metrics[metric] for seed_metrics in by_seed]
-        # GAUC is undefined if no user has both labels.
+        # GAUC is undefined if no user (or request) has both labels.
         undefined = {"mean": None, "std": None, "seeds": [None] * len(values)}
         figures[metric] = seed_statistics(values) if np.isfinite(values).all() else undefined
     return figures

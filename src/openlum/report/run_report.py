@@ -13,12 +13,11 @@ from rich.text import Text
 
 from openlum.artefact.json_file import read_json
 from openlum.errors import InputError
-from openlum.evaluation.methods import WITH_CONTROL, WITH_KNOWLEDGE
+from openlum.evaluation.methods import WITH_CONTROL, WITH_KNOWLEDGE, shown_metrics
 from openlum.report.knowledge_notes import knowledge_notes
 from openlum.report.plots import Curves, auc_plot, calibration_plots, curve_plot
 from openlum.report.rendering import format_number, terminal_table, write_page
 
-METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "Log loss", "ne": "NE"}
 SIGNIFICANT = 0.05
 
 
@@ -50,7 +49,7 @@ def write_report(run_dir: str | Path) -> Path:
         name=run.resolve().name,
         written=dt.datetime.now(dt.UTC),
         summary=summary,
-        metrics=METRICS,
+        metrics=shown_metrics(summary.get("ranking", {}).values()),
         gains=knowledge_gains(summary),
         notes=knowledge_notes(summary),
         auc_plot=auc_plot(summary),
@@ -71,15 +70,14 @@ def summary_table(summary: dict[str, Any]) -> Table:
     Args:
         summary: the content of `summary.json`.
     """
-    table = terminal_table("Test period, means over seeds", "Ranker", *METRICS.values(), "Gain in AUC")
+    rankings = summary.get("ranking", {}) | summary.get("controls", {}).get("ranking", {})
+    shown = shown_metrics(rankings.values())
+    table = terminal_table("Test period, means over seeds", "Ranker", *shown.values(), "Gain in AUC")
     gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
     controls = control_gains(summary)
-    for ranker, metrics in (summary.get("ranking", {}) | summary.get("controls", {}).get("ranking", {})).items():
-        other_metrics = [
-            format_number(metrics[metric]["mean"]) if metric in metrics else "n/a"
-            for metric in METRICS
-            if metric != "auc"
-        ]
+    for ranker, metrics in rankings.items():
+        means = {metric: format_number(metrics[metric]["mean"]) if metric in metrics else "n/a" for metric in shown}
+        means["auc"] = spread(metrics.get("auc"))
         gain = gains.get(ranker)
         gain_in_words = f"{signed(gain['difference'])}, {p_value(gain['p_value'])}" if gain else ""
         if gain and not gain["used"]:
@@ -87,9 +85,9 @@ def summary_table(summary: dict[str, Any]) -> Table:
         if ranker in controls:
             gain_in_words = f"{signed(controls[ranker]['difference'])}, {p_value(controls[ranker]['p_value'])}"
         style = "bold" if ranker.endswith(WITH_KNOWLEDGE) else ""
-        table.add_row(Text(ranker), spread(metrics.get("auc")), *other_metrics, gain_in_words, style=style)
+        table.add_row(Text(ranker), *means.values(), gain_in_words, style=style)
     if "oracle" in summary:
-        ceiling = [format_number(summary["oracle"].get(metric), missing="") for metric in METRICS]
+        ceiling = [format_number(summary["oracle"].get(metric), missing="") for metric in shown]
         table.add_row("oracle", *ceiling, "", style="italic")
     notes = [Text(note.text, style="bold red" if note.warns else "") for note in knowledge_notes(summary)]
     table.caption = Text("\n").join(notes) if notes else None

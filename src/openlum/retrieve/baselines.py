@@ -3,13 +3,15 @@
 Shapes: n users, V items.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import WINDOWS, ItemActivity, moments
 from openlum.evaluation.retrieval_metrics import user_metrics
-from openlum.retrieve.held_out import HeldOut
+from openlum.retrieve.held_out import HeldOut, eligible_ids
 from openlum.retrieve.settings import POPULARITY, RECENT_POPULARITY, REPEAT
 
 
@@ -20,7 +22,7 @@ def baseline_ranks(
 
     `popularity` counts all events before the moment, `recent popularity` those of the last hour, day or week, whichever has the
     best NDCG@10 on the validation events. `repeat last` puts the user's own items first, the last one at the top, and the most
-    popular other items after them; it is left out if items of the history are excluded from the ranking.
+    popular other items after them; where `holdout` names the events that can be held out, only these events count; it is left out if items of the history are excluded from the ranking.
 
     Args:
         dataset: whose events are held out.
@@ -29,7 +31,7 @@ def baseline_ranks(
         activity: of the dataset.
         batch_users: number of users per batch.
     """
-    users = [np.empty(0, np.int32)]
+    users, eligible = [np.empty(0, np.int32)], eligible_ids(dataset)
     ranks: dict[str, list[np.ndarray]] = {}
     for sequences in dataset.groups_of_sequences():
         valid, test = (HeldOut(sequences, split, items, exclude_seen) for split in ("valid", "test"))
@@ -38,7 +40,7 @@ def baseline_ranks(
         group |= {f"test {window}": _ranks(test, activity, batch_users, s) for window, s in WINDOWS.items()}
         group[POPULARITY] = _ranks(test, activity, batch_users)
         if not exclude_seen:
-            group[REPEAT] = _ranks(test, activity, batch_users, repeat=True)
+            group[REPEAT] = _ranks(test, activity, batch_users, repeat=eligible)
         for name, rank in group.items():
             ranks.setdefault(name, []).append(rank)
     order = np.argsort(np.concatenate(users))
@@ -55,17 +57,24 @@ def _ndcg(rank: np.ndarray) -> float:
 
 
 def _ranks(
-    held_out: HeldOut, activity: ItemActivity, batch_users: int, seconds: int | None = None, repeat: bool = False
+    held_out: HeldOut,
+    activity: ItemActivity,
+    batch_users: int,
+    seconds: int | None = None,
+    repeat: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Return the rank of every held-out item, (n,), by the number of events in the last `seconds`, or in all time."""
+    """Return the rank of every held-out item, (n,), by the number of events in the last `seconds`, or in all time.
+
+    With `repeat`, the user's own items come first: those of the events that have one of these ids in each of these fields.
+    """
     ranks = [np.empty(0, np.int64)]
     for batch in held_out.batches(batch_users):
         scores = np.empty((len(batch), held_out.items), np.float32)
         items = np.arange(held_out.items)
         for moment, rows in moments(held_out.time[batch]):
             scores[rows] = activity.counts(items, np.full(held_out.items, moment), seconds)
-        if repeat:
-            user, item, distance = held_out.history(batch)
+        if repeat is not None:
+            user, item, distance = held_out.history(batch, repeat)
             own = np.full(scores.shape, np.inf, np.float32)
             np.minimum.at(own, (user, item), distance)  # events since the user's last event with the item
             largest = scores.max(initial=0) + 1 + distance.max(initial=0)

@@ -3,6 +3,7 @@
 Shapes: n users, V items.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from openlum.data.dataset import Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Spans, eligible_events, kept_from_training
-from openlum.data.sequences import Sequences
+from openlum.data.sequences import Sequences, event_mask
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import exclude_items, rank_of_target
 from openlum.model.fields import known_ids
@@ -57,8 +58,14 @@ class HeldOut:
         """(n,) times of the held-out events, in seconds since 1970."""
         return self.sequences.time[self.sequences.offsets[self.user_index] + self.cut]
 
-    def history(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def history(
+        self, batch: np.ndarray, where: Mapping[str, np.ndarray] = MappingProxyType({})
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the events before the held-out events of a batch of users, end to end.
+
+        Args:
+            batch: indices of users.
+            where: only events that have one of these ids in each of these condition fields.
 
         Returns:
             Index of the user in the batch, item (0 if the model does not know it), and number of later events before the
@@ -68,7 +75,8 @@ class HeldOut:
         events, offsets = Spans(self.user_index[batch], np.zeros_like(cut), cut).events(self.sequences)
         rows = np.repeat(np.arange(len(batch)), np.diff(offsets))
         items = known_ids(torch.from_numpy(self.sequences.item[events].astype(np.int64)), self.items).numpy()
-        return rows, items, offsets[1:][rows] - 1 - np.arange(len(rows))
+        chosen = event_mask(self.sequences, where)[events] if where else np.ones(len(events), bool)
+        return rows[chosen], items[chosen], (offsets[1:][rows] - 1 - np.arange(len(rows)))[chosen]
 
     @property
     def user(self) -> np.ndarray:
@@ -125,6 +133,14 @@ def excludes_seen(dataset: Dataset, items: int, setting: bool | None) -> bool:
         events += len(held_out)
         repeats += len(np.unique(rows[seen == held_out.target[rows]]))
     return repeats < REPEATING_SHARE * events
+
+
+def eligible_ids(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return the condition field and its ids that an event must have to be held out; empty if any event can be held out."""
+    holdout = dataset.info.data_schema.holdout
+    if holdout is None:
+        return {}
+    return {holdout.field: dataset.vocabularies("condition")[holdout.field].encode(holdout.values)}
 
 
 def no_held_out_event(dataset: Dataset) -> InputError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
+import pyarrow as pa
 
 FILE_NUMBER = "__lum_file"
 """Column that `Engine.scan` adds: the number of the row's file, from 0, in the order of the `files` argument."""
@@ -47,8 +48,14 @@ class Engine(ABC):
         """Compute a table once, and return the stored result."""
 
     @abstractmethod
-    def write_parts(self, table: ir.Table, directory: Path) -> None:
-        """Write rows as Parquet by the column `part`: rows of part 3 go to `directory/part=3/`, in any order."""
+    def write_parts(self, table: ir.Table, directory: Path, parts: Sequence[int]) -> None:
+        """Write rows as Parquet by the column `part`: rows of part 3 go to `directory/part=3/`, in any order.
+
+        Args:
+            table: the rows.
+            directory: the directory of the parts.
+            parts: the numbers that `part` may be.
+        """
 
     @abstractmethod
     def number_of_parts(self, events: int) -> int:
@@ -62,13 +69,17 @@ class Engine(ABC):
         """Return a named view of a table, without computing it; expressions built on the view compile faster."""
         return self._connection.create_view(re.sub(r"\W", "_", f"view {name}"), table, overwrite=True)
 
+    @abstractmethod
+    def fetch(self, table: ir.Table) -> pa.Table:
+        """Compute a table of this engine that fits into memory, and return its rows."""
+
     def fetch_value(self, expression: Any) -> Any:
         """Compute an expression and return its single number or text."""
-        return self._connection.to_pyarrow(expression).as_py()
+        return self.fetch(expression.as_table()).column(0)[0].as_py()
 
     def fetch_rows(self, table: ir.Table) -> list[dict[str, Any]]:
         """Compute a small table and return its rows."""
-        rows: list[dict[str, Any]] = self._connection.to_pyarrow(table).to_pylist()
+        rows: list[dict[str, Any]] = self.fetch(table).to_pylist()
         return rows
 
     @abstractmethod

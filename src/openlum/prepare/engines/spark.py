@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -120,25 +119,20 @@ class SparkEngine(Engine):
         self._frame(table).write.mode("overwrite").parquet(_file_uri(path))
         return self.read(name, path)
 
-    def fetch_value(self, expression: Any) -> Any:
-        """See `Engine.fetch_value`."""
-        return self._frame(expression.as_table()).toArrow().column(0)[0].as_py()
-
-    def fetch_rows(self, table: ir.Table) -> list[dict[str, Any]]:
-        """See `Engine.fetch_rows`."""
-        rows: list[dict[str, Any]] = self._frame(table).toArrow().to_pylist()
-        return rows
+    def fetch(self, table: ir.Table) -> pa.Table:
+        """See `Engine.fetch`."""
+        return self._frame(table).toArrow()
 
     def write(self, table: ir.Table, path: Path) -> None:
         """See `Engine.write`; the table is collected on the driver."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self._frame(table).toArrow(), path)
+        pq.write_table(self.fetch(table), path)
 
     def write_rows(self, table: ir.Table, path: Path) -> None:
         """See `Engine.write_rows`: the workers write a directory."""
         self._frame(table).write.parquet(_file_uri(path))
 
-    def write_parts(self, table: ir.Table, directory: Path) -> None:
+    def write_parts(self, table: ir.Table, directory: Path, parts: Sequence[int]) -> None:
         """See `Engine.write_parts`."""
         self._frame(table).write.mode("append").partitionBy("part").parquet(_file_uri(directory))
 

@@ -211,6 +211,7 @@ items:                            # the articles
 impressions:                      # the ranker is trained on these: articles that were candidates of one request
   path: impressions.parquet       # relative to this file
   row: row                        # unique id of the impression
+  request: request_id             # id of the request: rows that were candidates together
   user: user_id                   # column of the user
   item: item_id                   # column of the article
   time: time                      # column of the time

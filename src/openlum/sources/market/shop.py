@@ -130,6 +130,7 @@ items:                            # the item table
 impressions:                      # the ranker is trained on these: an item taken and items considered in the same visit
   path: impressions.parquet       # relative to this file
   row: row                        # unique id of the impression
+  request: request_id             # id of the request: rows that were candidates together
   user: user_id                   # column of the user
   item: item_id                   # column of the item
   time: time                      # column of the time

@@ -328,6 +328,7 @@ users:                            # the user table
 impressions:                      # the ranker is trained on these: hotels that were candidates of one search
   path: impressions.parquet       # relative to this file
   row: row                        # unique id of the impression
+  request: request_id             # id of the request: rows that were candidates together
   user: user_id                   # column of the user
   item: item_id                   # column of the hotel
   time: time                      # column of the time

@@ -1,5 +1,7 @@
 """Sampled negatives: properties for every log; neither popularity nor trend nor age reveals the label."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from openlum.errors import InputError
-from openlum.sources.public.negatives import WINDOW, sample_negatives
+from openlum.prepare.negatives import WINDOW, sample_negatives
+from openlum.schema import NegativeRule
 
+HOW = st.sampled_from(get_args(NegativeRule))
 LOGS = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 30), st.integers(0, 8)), min_size=1, max_size=150, unique=True
 )
@@ -20,29 +24,31 @@ def columns(rows: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, n
     return user, item, time
 
 
-@given(LOGS, st.integers(1, 6), st.integers(0, 3))
+@given(LOGS, st.integers(1, 6), st.integers(0, 3), HOW)
 @settings(deadline=None)
-def test_a_negative_is_an_item_that_the_user_never_has(rows: list[tuple[int, int, int]], n: int, seed: int) -> None:
+def test_a_negative_is_an_item_that_the_user_never_has(
+    rows: list[tuple[int, int, int]], n: int, seed: int, how: NegativeRule
+) -> None:
     user, item, time = columns(rows)
     remaining = {u: set(item.tolist()) - set(item[user == u].tolist()) for u in set(user.tolist())}
     if min(map(len, remaining.values())) < n:
         with pytest.raises(InputError, match=rf"leaves fewer than {n} negatives; use fewer negatives"):
-            sample_negatives(user, item, time, n, seed)
+            sample_negatives(user, item, time, n, seed, how)
         return
-    negatives = sample_negatives(user, item, time, n, seed)
+    negatives = sample_negatives(user, item, time, n, seed, how)
     assert negatives.shape == (len(rows), n)
     for u, items in zip(user.tolist(), negatives.tolist(), strict=True):
         assert len(set(items)) == n
         assert set(items) <= remaining[u]
 
 
-@given(LOGS, st.integers(0, 3))
+@given(LOGS, st.integers(0, 3), HOW)
 @settings(deadline=None)
-def test_the_order_of_the_rows_has_no_influence(rows: list[tuple[int, int, int]], seed: int) -> None:
+def test_the_order_of_the_rows_has_no_influence(rows: list[tuple[int, int, int]], seed: int, how: NegativeRule) -> None:
     rows = [*rows, *((6 + item, item, 3) for item in range(40, 43))]  # so that no user has all items
     order = np.random.default_rng(seed).permutation(len(rows))
-    negatives = sample_negatives(*columns(rows), 2)
-    assert np.array_equal(negatives[order], sample_negatives(*columns([rows[index] for index in order]), 2))
+    negatives = sample_negatives(*columns(rows), 2, how=how)
+    assert np.array_equal(negatives[order], sample_negatives(*columns([rows[index] for index in order]), 2, how=how))
 
 
 def test_the_negatives_depend_on_the_seed() -> None:
@@ -59,6 +65,32 @@ def test_negatives_come_from_the_catalogue_if_the_window_has_only_the_users_own_
     negatives = sample_negatives(user, item, item, 4)
     assert np.isin(negatives[: len(own_items)], other_items).all()
     assert np.isin(negatives[len(own_items) :], own_items).all()
+
+
+def test_negatives_of_the_same_time_are_items_of_the_next_events() -> None:
+    user, item, time = log_with_trends()
+    negatives = sample_negatives(user, item, time, 4)
+    order = np.argsort(time, kind="stable")
+    position = np.arange(len(time))
+    size = 4 * WINDOW
+    for row in np.random.default_rng(0).choice(len(time), 200, replace=False):
+        begin = min(np.searchsorted(time[order], time[row]), len(time) - size)
+        end = max(np.searchsorted(time[order], time[row], "right"), begin + size)
+        # At the end of the window, which rows of one time belong to it is random.
+        last = position[: len(time)][time[order] <= time[order][end - 1]][-1]
+        assert np.isin(negatives[row], item[order][begin : last + 1]).all()
+
+
+def test_popularity_draws_items_by_their_events_and_uniform_draws_every_item_equally() -> None:
+    rng = np.random.default_rng(0)
+    item = np.concatenate([np.zeros(600, int), rng.integers(1, 101, 1400)])  # item 0 has 30 % of the events
+    user = np.arange(2000)
+    time = rng.integers(1000, size=2000)
+    share = {
+        how: (sample_negatives(user, item, time, 1, how=how)[item > 0] == 0).mean() for how in ("popularity", "uniform")
+    }
+    assert share["popularity"] == pytest.approx(0.3, abs=0.05)
+    assert share["uniform"] == pytest.approx(1 / 101, abs=0.01)
 
 
 def log_with_trends() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
