@@ -42,8 +42,8 @@ from openlum.results import Ranking
 from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import all_held_out
-from openlum.retrieve.sequential import SequentialSettings, check_sequential, fit_sequential, sequential_ranks
-from openlum.retrieve.settings import RetrieveSettings
+from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
+from openlum.retrieve.settings import RetrieveSettings, SequentialSettings
 from openlum.sources.market.settings import WorldName, world_of_size
 from openlum.sources.market.write import write_market
 
@@ -174,8 +174,7 @@ def sasrec_ranks(dataset: Dataset, seed: int, exclude_seen: bool, console: Conso
         console.print(f"{SASREC}, epoch {epoch}: validation NDCG@10 {ndcg:.4f}", style="dim")
 
     model = fit_sequential(dataset, settings, seed, epoch_done)
-    held_out = all_held_out(dataset, "test", model.item_encoder.rows, exclude_seen)
-    return sequential_ranks(model, dataset, held_out)
+    return sequential_ranks(model, dataset, "test", exclude_seen)
 
 
 def retrieval_comparisons(dataset: Dataset, ranks: dict[str, np.ndarray], exclude_seen: bool) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ def baseline_ranks(
 
     `popularity` counts all events before the moment, `recent popularity` those of the last hour, day or week, whichever has the
     best NDCG@10 on the validation events. `repeat last` puts the user's own items first, the last one at the top, and the most
-    popular other items after them; where `holdout` names the events that can be held out, only these events count; it is left out if items of the history are excluded from the ranking.
+    popular other items after them; where `holdout` names the events that can be held out, only these events count. It is left
+    out if items of the history are excluded from the ranking.
 
     Args:
         dataset: whose events are held out.

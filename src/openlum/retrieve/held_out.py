@@ -59,7 +59,7 @@ class HeldOut:
         return self.sequences.time[self.sequences.offsets[self.user_index] + self.cut]
 
     def history(
-        self, batch: np.ndarray, where: Mapping[str, np.ndarray] = MappingProxyType({})
+        self, batch: np.ndarray, where: Mapping[str, np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the events before the held-out events of a batch of users, end to end.
 
