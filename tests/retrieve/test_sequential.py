@@ -12,7 +12,7 @@ from openlum.data.packing import Spans
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import ModelSettings
-from openlum.retrieve.held_out import HeldOut, all_held_out
+from openlum.retrieve.held_out import HeldOut, all_held_out, excludes_seen
 from openlum.retrieve.sequential import SequentialModel, _SequentialTraining, fit_sequential, sequential_ranks
 from openlum.retrieve.settings import SequentialSettings
 from openlum.training.loop import BatchLoss
@@ -119,7 +119,8 @@ def test_the_test_event_does_not_choose_the_epoch(small_dataset: Dataset, settin
 def test_the_best_epoch_is_kept(small_dataset: Dataset, settings: SequentialSettings) -> None:
     longer, curve = settings.model_copy(update={"epochs": 6, "patience": 2}), []
     model = fit_sequential(small_dataset, longer, 0, lambda epoch, ndcg: curve.append(ndcg))
-    ndcg = retrieval_metrics(sequential_ranks(model, small_dataset, "valid"), [10])["ndcg@10"]
+    exclude_seen = excludes_seen(small_dataset, model.item_encoder.rows, None)
+    ndcg = retrieval_metrics(sequential_ranks(model, small_dataset, "valid", exclude_seen), [10])["ndcg@10"]
     assert ndcg == pytest.approx(max(curve))
     assert len(curve) == min(1 + int(np.argmax(curve)) + 2, 6)
 
