@@ -32,7 +32,7 @@ from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.rankers.late_fusion import late_fusion_inputs
+from openlum.rank.rankers.late_fusion import late_fusion_scores
 from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, terminal_table
 
@@ -146,9 +146,11 @@ def _log_odds(outcome: Outcome) -> Inputs:
 def _late_inputs(name: str, outcome: Outcome, data: RankingData) -> Inputs:
     """Return the inputs of a late fusion: a ranker's log-odds and knowledge scores."""
     config = data.config(name, True)  # type: ignore[arg-type]
-    return late_fusion_inputs(outcome.valid, data, data.rows["valid"], config), late_fusion_inputs(
-        outcome.test, data, data.rows["test"], config
+    valid, test = (
+        fused_inputs(probability, late_fusion_scores(data, rows, config))
+        for rows, probability in ((data.rows["valid"], outcome.valid), (data.rows["test"], outcome.test))
     )
+    return valid, test
 
 
 def _average(inputs: Sequence[Inputs]) -> Inputs:
