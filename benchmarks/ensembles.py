@@ -31,8 +31,8 @@ from openlum.evaluation.metrics import auc
 from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
-from openlum.rank.knowledge import StoredKnowledge
-from openlum.rank.rankers.late_fusion import late_fusion_inputs
+from openlum.rank.knowledge import load_knowledge
+from openlum.rank.rankers.late_fusion import late_fusion_scores
 from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, terminal_table
 
@@ -68,7 +68,7 @@ def main() -> None:
     trial_outcomes = run_with_progress(trials, "read", context)
     outcomes = {name: [trial_outcomes[trial] for trial in trials if trial.name == name] for name in summary["tuning"]}
     model_data = [
-        RankingData(dataset, settings, StoredKnowledge(model_knowledge.path, dataset, []))
+        RankingData(dataset, settings, load_knowledge(model_knowledge.path, dataset, []))
         for model_knowledge in knowledge
     ]
     rows = [
@@ -146,9 +146,11 @@ def _log_odds(outcome: Outcome) -> Inputs:
 def _late_inputs(name: str, outcome: Outcome, data: RankingData) -> Inputs:
     """Return the inputs of a late fusion: a ranker's log-odds and knowledge scores."""
     config = data.config(name, True)  # type: ignore[arg-type]
-    return late_fusion_inputs(outcome.valid, data, data.rows["valid"], config), late_fusion_inputs(
-        outcome.test, data, data.rows["test"], config
+    valid, test = (
+        fused_inputs(probability, late_fusion_scores(data, rows, config))
+        for rows, probability in ((data.rows["valid"], outcome.valid), (data.rows["test"], outcome.test))
     )
+    return valid, test
 
 
 def _average(inputs: Sequence[Inputs]) -> Inputs:

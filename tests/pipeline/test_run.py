@@ -51,6 +51,8 @@ def test_summary_matches_its_schema(finished: Path) -> None:
         "calibration",
         "segments",
         "knowledge",
+        "fusion",
+        "controls",
         "oracle",
         "retrieval",
         "retrieval_protocol",
