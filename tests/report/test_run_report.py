@@ -374,3 +374,15 @@ def test_summary_table_has_a_row_for_each_ranker_and_the_oracle() -> None:
     text = console.export_text()
     for part in ("din+knowledge", "0.7563 ± 0.0012", "+0.0550, p = 0.0003", "0.8500"):
         assert part in text
+
+
+def test_metrics_within_a_request_come_first_where_they_exist(run: Path) -> None:
+    within = {"request_gauc": metric(0.6123), "request_ndcg": metric(0.4567)}
+    ranking = {name: within | metrics for name, metrics in SUMMARY["ranking"].items()}
+    names = [str(column.header) for column in summary_table(SUMMARY | {"ranking": ranking}).columns]
+    assert names[:4] == ["Ranker", "AUC in request", "NDCG@10 in request", "AUC"]
+    assert "in request" not in " ".join(str(column.header) for column in summary_table(SUMMARY).columns)
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"ranking": ranking}))
+    page = write_report(run).read_text()
+    assert page.index("<th>AUC in request</th>") < page.index("<th>AUC</th>")
+    assert "0.4567" in page
