@@ -1,20 +1,24 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from openlum.artefact.manifest import MANIFEST
 from openlum.data.dataset import Dataset, Split
 from openlum.errors import InputError
+from openlum.evaluation.metrics import request_metrics
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.knowledge import load_knowledge
 from openlum.rank.rankers import load_ranker
 from openlum.rank.rankers.base import Ranker
-from openlum.rank.run import rank, rankers_to_highlight
+from openlum.rank.run import evaluate, rank, rankers_to_highlight
 from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
 from tests.rank.planted import true_probability
@@ -179,3 +183,19 @@ def test_splits_without_both_labels_are_refused(
         pq.write_table(rows.set_column(rows.column_names.index("label"), "label", label), file)
     with pytest.raises(InputError, match=message):
         rank(copied, None, tmp_path / "ranker", settings)
+
+
+def test_metrics_within_requests_come_first_where_rows_have_requests(data: RankingData) -> None:
+    rows = {split: data.rows[split] for split in ("valid", "test")}
+    rng = np.random.default_rng(0)
+    predictions = {split: {"din": [rng.random(len(part))]} for split, part in rows.items()}
+    assert next(iter(evaluate(data, predictions["valid"], predictions["test"])[0]["din"])) == "auc"
+    in_requests = {split: replace(part, request=torch.arange(len(part)) // 10) for split, part in rows.items()}
+    with mock.patch.object(data, "rows", in_requests):
+        figures = evaluate(data, predictions["valid"], predictions["test"])[0]["din"]
+    assert list(figures) == ["request_gauc", "request_ndcg", "auc", "gauc", "logloss", "ne"]
+    label, request = in_requests["test"].label.numpy(), in_requests["test"].request
+    assert request is not None
+    expected = request_metrics(label, predictions["test"]["din"][0], request.numpy())
+    assert figures["request_gauc"]["mean"] == expected["request_gauc"]
+    assert len(in_requests["test"].take(torch.arange(3)).request) == 3

@@ -278,7 +278,7 @@ def test_report_shows_the_warning_of_the_pre_training(run: Path) -> None:
     jsonschema.validate(warned, SCHEMA)
     (run / "summary.json").write_text(json.dumps(warned))
     page = write_report(run).read_text()
-    assert page.count("popularity &lt;b&gt;wins&lt;/b&gt;") == 1
+    assert page.count("popularity &lt;b&gt;wins&lt;/b&gt;") == 2  # also as a reason why knowledge adds nothing
     assert 'role="alert"' in page
 
 
@@ -401,13 +401,14 @@ def test_gains_distinguish_improvement_harm_and_no_difference() -> None:
 def test_summary_table_has_a_row_for_each_ranker_control_and_the_oracle() -> None:
     table = summary_table(SUMMARY)
     assert table.row_count == 6
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(table)
     text = console.export_text()
     for part in ("din+knowledge", "0.7563 ± 0.0012", "+0.0550, p = 0.0003", "0.8500"):
         assert part in text
 
 
+<<<<<<< HEAD
 def test_the_page_and_the_table_show_controls_and_harm(tmp_path: Path) -> None:
     fill(tmp_path)
     page = write_report(tmp_path).read_text()
@@ -427,3 +428,15 @@ def test_knowledge_that_is_not_used_adds_nothing() -> None:
     summary["fusion"]["rankers"]["dnn+knowledge"]["kept"] = [False, False]
     gain = knowledge_gains(summary)[0]
     assert (gain["b"], gain["verdict"], gain["used"]) == ("dnn", "adds nothing to", False)
+=======
+def test_metrics_within_a_request_come_first_where_they_exist(run: Path) -> None:
+    within = {"request_gauc": metric(0.6123), "request_ndcg": metric(0.4567)}
+    ranking = {name: within | metrics for name, metrics in SUMMARY["ranking"].items()}
+    names = [str(column.header) for column in summary_table(SUMMARY | {"ranking": ranking}).columns]
+    assert names[:4] == ["Ranker", "AUC in request", "NDCG@10 in request", "AUC"]
+    assert "in request" not in " ".join(str(column.header) for column in summary_table(SUMMARY).columns)
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"ranking": ranking}))
+    page = write_report(run).read_text()
+    assert page.index("<th>AUC in request</th>") < page.index("<th>AUC</th>")
+    assert "0.4567" in page
+>>>>>>> 27-prepare

@@ -138,7 +138,7 @@ def check(schema: str | Path) -> DatasetInfo:
 
 
 def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
-    with whole_directory(out, "dataset") as draft:
+    with _frozen_imports(), whole_directory(out, "dataset") as draft:
         scratch_setting = inputs.schema.engine.scratch
         scratch = Path(tempfile.mkdtemp(prefix="lum-", dir=scratch_setting)) if scratch_setting else draft / ".scratch"
         info = _compute(inputs, draft, scratch, where, {str(out): draft, scratch_setting or str(out): scratch})
@@ -148,7 +148,7 @@ def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
 
 
 def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str, written: Mapping[str, Path]) -> DatasetInfo:
-    with _frozen_imports(), open_engine(inputs.schema.engine, scratch) as engine, _progress_bar() as report_progress:
+    with open_engine(inputs.schema.engine, scratch) as engine, _progress_bar() as report_progress:
         sources: list[TableFiles] = []
         with _explained_failures(engine, sources, written, where):
             return Preparation(engine, inputs, draft, scratch, report_progress, sources).run()
