@@ -67,7 +67,7 @@ def main() -> None:
     trial_outcomes = run_with_progress(trials, "read", context)
     outcomes = {name: [trial_outcomes[trial] for trial in trials if trial.name == name] for name in summary["tuning"]}
     model_data = [
-        RankingData(dataset, settings, load_knowledge(model_knowledge.path, dataset, []))
+        RankingData(dataset, settings, StoredKnowledge(model_knowledge.path, dataset, []))
         for model_knowledge in knowledge
     ]
     rows = [

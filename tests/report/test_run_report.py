@@ -408,7 +408,6 @@ def test_summary_table_has_a_row_for_each_ranker_control_and_the_oracle() -> Non
         assert part in text
 
 
-<<<<<<< HEAD
 def test_the_page_and_the_table_show_controls_and_harm(tmp_path: Path) -> None:
     fill(tmp_path)
     page = write_report(tmp_path).read_text()
@@ -428,7 +427,8 @@ def test_knowledge_that_is_not_used_adds_nothing() -> None:
     summary["fusion"]["rankers"]["dnn+knowledge"]["kept"] = [False, False]
     gain = knowledge_gains(summary)[0]
     assert (gain["b"], gain["verdict"], gain["used"]) == ("dnn", "adds nothing to", False)
-=======
+
+
 def test_metrics_within_a_request_come_first_where_they_exist(run: Path) -> None:
     within = {"request_gauc": metric(0.6123), "request_ndcg": metric(0.4567)}
     ranking = {name: within | metrics for name, metrics in SUMMARY["ranking"].items()}
@@ -439,4 +439,3 @@ def test_metrics_within_a_request_come_first_where_they_exist(run: Path) -> None
     page = write_report(run).read_text()
     assert page.index("<th>AUC in request</th>") < page.index("<th>AUC</th>")
     assert "0.4567" in page
->>>>>>> 27-prepare
