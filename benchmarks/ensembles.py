@@ -31,6 +31,7 @@ from openlum.evaluation.metrics import auc
 from openlum.pipeline.summary import environment
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import cross_fit, fused_inputs
+from openlum.rank.knowledge import StoredKnowledge
 from openlum.rank.rankers.late_fusion import late_fusion_scores
 from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, terminal_table

@@ -25,11 +25,11 @@ import torch
 
 from openlum.artefact.json_file import write_json
 from openlum.data.vocabulary import Vocabulary
+from openlum.field_spec import FieldSpec
 from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
 from openlum.pipeline.summary import environment
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.settings import PretrainSettings
-from openlum.schema import FieldSpec
 from openlum.training.memory import peak_memory_bytes
 
 SIZES = {"D=64, 2 layers": (64, 2, 4), "D=256, 4 layers": (256, 4, 8)}

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from datetime import UTC, date, datetime, time
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -57,3 +58,19 @@ class CsvFormat(Settings):
 
 
 DEFAULT_CSV = CsvFormat()
+
+
+def parse_time(text: str, time_of_day: time) -> int:
+    """Return a date or time (ISO 8601, UTC without an offset) in microseconds since 1970; `time_of_day` completes a date.
+
+    Raises:
+        ValueError: the text is neither a date nor a time.
+    """
+    try:
+        try:
+            instant = datetime.combine(date.fromisoformat(text), time_of_day)
+        except ValueError:
+            instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a date; expected a date such as 2025-12-31 or 2025-12-31T23:59:59") from None
+    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000_000)

@@ -2,20 +2,16 @@
 
 import math
 import re
-from datetime import UTC, date, datetime, time
+from datetime import date, time
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from openlum.config import RawValue, Settings
-from openlum.file_format import DEFAULT_CSV, CsvFormat, DateOrder, TimeUnit
+from openlum.field_spec import TimeField
+from openlum.file_format import DEFAULT_CSV, CsvFormat, DateOrder, TimeUnit, parse_time
 
 FeatureType = Literal["categorical", "multi", "numeric", "vector", "time"]
-FieldType = Literal["categorical", "multi", "numeric", "vector"]
-TimeField = Literal["hour", "weekday", "gap"]
-
-SECONDS = {"s": 1, "h": 3600, "d": 86400}
-GAP_BUCKETS = 32
 
 KEYS_OF_TYPES = {
     "min_count": ("categorical", "multi"),
@@ -399,60 +395,3 @@ def _is_number(value: str | int | float) -> bool:
         return math.isfinite(float(value))
     except (ValueError, OverflowError):
         return False
-
-
-class FieldSpec(Settings):
-    """A field as the models see it, after preparation."""
-
-    name: str
-    """Name of the field in the schema."""
-    type: FieldType
-    """Type of the encoded values. Times become `numeric`, and numbers in buckets `categorical`."""
-    size: int = 0
-    """categorical, multi: rows of the embedding table, including id 0 (any/unknown)."""
-    hashed: bool = False
-    """categorical, multi: ids are hashes of the values (`data/vocabulary.py: hashed_id`); there is no vocabulary."""
-    edges: list[float] | None = None
-    """categorical: the largest value of each bucket except the last, ascending, if the field is a number in buckets. The id is
-    1 + the number of edges below the value."""
-    width: int = 1
-    """multi: values kept in a row; vector: number of elements; otherwise 1."""
-    feedback: bool = False
-    """The condition field is the user's reaction."""
-    mean: float = 0.0
-    """numeric: models see (raw value - mean) / std."""
-    std: float = 1.0
-    """numeric: see `mean`."""
-    unit: str = ""
-    """gap: the unit in which it is counted; time: `days since 1970`."""
-
-    @property
-    def in_vocabulary(self) -> bool:
-        """Whether the ids stand for the values of a vocabulary. This is also true for time fields, which have no vocabulary."""
-        return self.type in ("categorical", "multi") and not self.hashed and self.edges is None
-
-
-def parse_time(text: str, time_of_day: time) -> int:
-    """Return a date or time (ISO 8601, UTC without an offset) in microseconds since 1970; `time_of_day` completes a date.
-
-    Raises:
-        ValueError: the text is neither a date nor a time.
-    """
-    try:
-        try:
-            instant = datetime.combine(date.fromisoformat(text), time_of_day)
-        except ValueError:
-            instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"'{text}' is not a date; expected a date such as 2025-12-31 or 2025-12-31T23:59:59") from None
-    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1_000_000)
-
-
-def time_field_specs(schema: Schema) -> list[FieldSpec]:
-    """Return the condition fields that `schema.time_fields` adds; all are categorical."""
-    sizes = {"hour": 24 + 1, "weekday": 7 + 1, "gap": GAP_BUCKETS + 2}
-    units = {"gap": schema.gap_unit}
-    return [
-        FieldSpec(name=name, type="categorical", size=sizes[name], unit=units.get(name, ""))
-        for name in schema.time_fields
-    ]

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from openlum.data.vocabulary import Vocabulary
+from openlum.field_spec import GAP_BUCKETS, FieldSpec, TimeField
 from openlum.model import History, LargeUserModel, ModelConfig, ModelSettings, Processor
-from openlum.schema import GAP_BUCKETS, FieldSpec, TimeField
 
 CONDITION = [
     FieldSpec(name="scenario", type="categorical", size=4),

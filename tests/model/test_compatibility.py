@@ -8,10 +8,10 @@ import torch
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model import History, LargeUserModel, ModelSettings, Questions
 from openlum.model.compatibility import check_fields
 from openlum.pretrain.initialization import build_model
-from openlum.schema import FieldSpec
 from tests.recode import recode
 
 from .conftest import CONDITION, ITEMS, causal_answers, random_fields, random_history

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from openlum.data.packing import window_start
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Fields
-from openlum.schema import FieldSpec
 
 from .conftest import CONDITION, causal_answers, random_fields, random_history, to_double
 

@@ -9,8 +9,8 @@ import pytest
 
 from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model import Processor
-from openlum.schema import FieldSpec
 
 QUERY = FieldSpec(name="query", type="categorical", size=11, hashed=True)
 WORDS = FieldSpec(name="words", type="multi", size=11, width=3, hashed=True)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model import LargeUserModel, ModelConfig, ModelSettings, Processor
-from openlum.schema import FieldSpec
 
 from .conftest import ITEMS, TIME_SIZES, fill_zero_weights, small_model
 

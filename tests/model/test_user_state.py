@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from openlum.artefact.tensors import tensors_from_bytes, tensors_to_bytes
 from openlum.data.packing import window_start
 from openlum.errors import InputError
+from openlum.field_spec import TimeField
 from openlum.model import LargeUserModel, UserState
-from openlum.schema import TimeField
 
 from .conftest import ITEMS, small_model
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from openlum.data.vocabulary import Vocabulary
+from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.query.questions import feedback_column_names
-from openlum.schema import FieldSpec
 
 
 def test_every_feedback_value_has_a_name_also_for_buckets() -> None:

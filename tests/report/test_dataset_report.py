@@ -13,10 +13,11 @@ from rich.console import Console
 
 from openlum.data.dataset import DatasetInfo
 from openlum.data.profile import FieldProfile, Profile, SplitProfile
+from openlum.field_spec import FieldSpec
 from openlum.report.dataset_plots import BARS, events_over_time
 from openlum.report.dataset_report import dataset_summary, write_dataset_report
 from openlum.report.rendering import format_count, format_share, one_line
-from openlum.schema import FieldSpec, Schema
+from openlum.schema import Schema
 from tests.report.page import Page, check_layout
 
 HTML = "<script src='https://example.org/x.js'>alert(1)</script> & \"[bold]shoes"

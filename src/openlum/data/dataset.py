@@ -39,8 +39,8 @@ from openlum.data.sequences import Impressions, Sequences, join_sequences
 from openlum.data.shard import Shard
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.notebook import html_table
-from openlum.schema import FieldSpec
 
 __all__ = [
     "KINDS",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number
-from openlum.schema import FieldSpec
+from openlum.field_spec import FieldSpec
 
 MADE_BY = "lum prepare"
 

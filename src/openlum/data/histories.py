@@ -12,7 +12,7 @@ import numpy as np
 from openlum.arguments.values import shown
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
-from openlum.schema import FieldSpec
+from openlum.field_spec import FieldSpec
 
 
 class RawDataset(Protocol):

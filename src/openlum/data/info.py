@@ -4,7 +4,8 @@ from typing import Literal
 
 from openlum.config import Settings
 from openlum.data.profile import Profile
-from openlum.schema import FieldSpec, Schema
+from openlum.field_spec import FieldSpec
+from openlum.schema import Schema
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

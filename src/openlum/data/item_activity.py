@@ -11,7 +11,7 @@ import numpy as np
 
 from openlum.data.sequences import Sequences
 from openlum.data.time_fields import by_key_then_time
-from openlum.schema import SECONDS
+from openlum.field_spec import SECONDS
 
 WINDOWS = {"hour": SECONDS["h"], "day": SECONDS["d"], "week": 7 * SECONDS["d"]}
 """Length of each window in seconds."""

@@ -12,7 +12,7 @@ from openlum.data.encoded import check_ids, column_type, event_offsets, to_numpy
 from openlum.data.info import MADE_BY, DatasetInfo
 from openlum.data.sequences import Impressions, Sequences
 from openlum.data.time_fields import moment_starts
-from openlum.schema import FieldSpec
+from openlum.field_spec import FieldSpec
 
 
 def logged_fields(info: DatasetInfo) -> list[FieldSpec]:

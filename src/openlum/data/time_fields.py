@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from openlum.schema import GAP_BUCKETS, SECONDS
+from openlum.field_spec import GAP_BUCKETS, SECONDS
 
 FIRST_EVENT = 1
 """The id of `gap` if there is no earlier event."""

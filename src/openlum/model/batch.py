@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openlum.data.packing import Spans
 from openlum.data.sequences import Sequences
-from openlum.schema import FieldSpec
+from openlum.field_spec import FieldSpec
 
 Fields = dict[str, Tensor]
 """Field name to (n,) ids or numbers, (n, M) ids padded with 0, or (n, W) vectors."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model.processor import Processor
 from openlum.model.settings import ModelConfig
-from openlum.schema import FieldSpec
 
 
 def check_fields(kind: str, model_specs: list[FieldSpec], dataset_specs: list[FieldSpec], remedy: str) -> None:

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openlum.field_spec import FieldSpec
 from openlum.model.batch import Fields
 from openlum.model.initialisation import constant_tokens, unit_rows_, zero_
-from openlum.schema import FieldSpec
 
 MAX_NUMBER = 6e4
 """Numbers are clamped to this absolute value, which half precision can hold. Sums of far larger numbers would overflow."""

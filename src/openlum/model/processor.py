@@ -23,9 +23,9 @@ from openlum.data.dataset import Dataset
 from openlum.data.time_fields import utc_seconds
 from openlum.data.vocabulary import Vocabulary, hashed_id
 from openlum.errors import InputError
+from openlum.field_spec import SECONDS, FieldSpec
 from openlum.model.batch import Fields, blank
 from openlum.model.settings import TAKEN, TAKEN_VALUES
-from openlum.schema import SECONDS, FieldSpec
 
 DAYS = "days since 1970"
 """`FieldSpec.unit` of a time. The raw value may be a number, a date or ISO 8601 text."""

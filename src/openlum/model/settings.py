@@ -7,8 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from openlum.artefact.manifest import FORMAT
 from openlum.config import PlannedSettings, Settings
 from openlum.data.packing import Protocol
+from openlum.field_spec import FieldSpec, TimeField
 from openlum.model.encoders import EncoderName
-from openlum.schema import FieldSpec, TimeField
 
 TAKEN = FieldSpec(name="taken", type="categorical", size=3)
 """The feedback that is predicted if a log has no feedback field: whether the user took the item (`yes`), rather than an item

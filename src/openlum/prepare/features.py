@@ -8,8 +8,9 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
+from openlum.field_spec import FieldSpec
 from openlum.prepare.engines.engine import Engine
-from openlum.schema import Feature, FieldSpec
+from openlum.schema import Feature
 
 MAX_STANDARDISED = 1e30
 """Standardised numbers are clipped to this size, so that they fit into float32."""

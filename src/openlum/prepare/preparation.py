@@ -14,6 +14,7 @@ from openlum.artefact.json_file import fingerprint
 from openlum.data.dataset import UNLABELLED, Dataset, DatasetInfo
 from openlum.data.profile import Profile
 from openlum.errors import InputError
+from openlum.field_spec import time_field_specs
 from openlum.prepare.canonical_expression import canonical_expression
 from openlum.prepare.conversion import Column, feature_columns
 from openlum.prepare.data_quality import data_quality_notes
@@ -36,7 +37,7 @@ from openlum.prepare.stored_log import (
     with_user_and_item_ids,
     write_user_parts,
 )
-from openlum.schema import Feature, Schema, time_field_specs
+from openlum.schema import Feature, Schema
 
 MIN_EVENTS = 3
 """Training, validation and test need at least one event each."""
@@ -332,7 +333,7 @@ class Preparation:
         return DatasetInfo(
             name=schema.name,
             data_schema=schema,
-            condition=specs["condition"] + time_field_specs(schema),
+            condition=specs["condition"] + time_field_specs(schema.time_fields, schema.gap_unit),
             item=specs["item"],
             user=specs["user"],
             context=specs["context"],

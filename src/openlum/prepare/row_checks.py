@@ -10,7 +10,7 @@ import ibis
 import ibis.expr.types as ir
 
 from openlum.errors import InputError
-from openlum.file_format import DEFAULT_CSV, CsvFormat
+from openlum.file_format import DEFAULT_CSV, CsvFormat, parse_time
 from openlum.prepare.canonical_expression import doubtful_id_notes
 from openlum.prepare.conversion import DAY, SECOND, Column, Converted, convert
 from openlum.prepare.engines.engine import FILE_NUMBER, ROW_NUMBER, Engine
@@ -19,7 +19,7 @@ from openlum.prepare.inputs.files import TableFiles, find_table_files
 from openlum.prepare.inputs.paths import count_other_files
 from openlum.prepare.inputs.raw_table import POSITION, raw_table
 from openlum.prepare.time_expression import occurring_spellings
-from openlum.schema import Schema, parse_time
+from openlum.schema import Schema
 
 ALREADY_IN_DATASET = "already in the dataset"
 """Reason for a row that repeats a row of an earlier preparation. Such rejections are expected where logs overlap."""

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openlum.field_spec import FieldSpec
 from openlum.model import History, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_fields
 from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.model.network import Network, Outputs
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
-from openlum.schema import FieldSpec
 
 NEGATIVES_PER_EVENT = 2
 """Number of time-matched negatives for each item that a user took, if there are no feedback fields."""

@@ -15,11 +15,11 @@ from torch import Tensor
 from openlum.data.packing import batches, question_windows
 from openlum.data.sequences import Impressions, Sequences
 from openlum.data.time_fields import by_key_then_time
+from openlum.field_spec import SECONDS
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import to_tensors
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
-from openlum.schema import SECONDS
 
 
 def before_the_day(sequences: Sequences, impressions: Impressions) -> Impressions:

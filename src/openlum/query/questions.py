@@ -6,10 +6,10 @@ Shapes: n rows, G questions for each row, J feedback predictions.
 from typing import Any
 
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.model.batch import Fields, blank
 from openlum.query.settings import ALL_FIELDS, FROM_ROW
-from openlum.schema import FieldSpec
 
 
 def feedback_column_names(processor: Processor, targets: list[FieldSpec]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from openlum.data.dataset import Dataset
 from openlum.data.sequences import Sequences
 from openlum.data.time_fields import by_key_then_time, seconds_of
-from openlum.schema import FieldSpec
+from openlum.field_spec import FieldSpec
 
 
 @dataclass(frozen=True)

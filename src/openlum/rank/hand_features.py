@@ -11,11 +11,11 @@ import numpy as np
 from torch import Tensor
 
 from openlum.data.sequences import Sequences
+from openlum.field_spec import SECONDS, FieldSpec
 from openlum.model.batch import Fields
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.event_index import EventsBefore, feedback_fields, index_events
 from openlum.rank.settings import RankerConfig
-from openlum.schema import SECONDS, FieldSpec
 
 WINDOWS = {"hour": 3600, "day": 86_400, "week": 604_800}
 """Seconds of the windows in which events of an item are counted."""

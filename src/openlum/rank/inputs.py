@@ -6,9 +6,9 @@ import numpy as np
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.rank.plan import plan_ranking_for
 from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
-from openlum.schema import FieldSpec
 
 
 def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:

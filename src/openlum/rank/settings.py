@@ -6,9 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from openlum.config import PlannedSettings, RawValue, Settings, parse_settings
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model.settings import check_heads
 from openlum.rank.registry import RANKERS, RankerName
-from openlum.schema import FieldSpec
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 

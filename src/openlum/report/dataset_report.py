@@ -12,9 +12,9 @@ from rich.text import Text
 
 from openlum.data.dataset import SPLITS, DatasetInfo
 from openlum.data.profile import FieldProfile
+from openlum.field_spec import FieldSpec
 from openlum.report.dataset_plots import length_plot, popularity_plot, time_plot
 from openlum.report.rendering import format_count, format_share, one_line, terminal_table, write_page
-from openlum.schema import FieldSpec
 
 SPLIT_NAMES = dict(zip(SPLITS, ("train", "validation", "test"), strict=True))
 TERMINAL_VALUES, PAGE_VALUES = 3, 10

@@ -2,10 +2,10 @@
 
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
+from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.retrieve.held_out import HeldOut, no_held_out_event
 from openlum.retrieve.settings import RetrieveSettings
-from openlum.schema import FieldSpec
 
 
 def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpec], settings: RetrieveSettings) -> None:

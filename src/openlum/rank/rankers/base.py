@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from openlum.field_spec import FieldSpec
 from openlum.model.batch import Fields
 from openlum.model.fields import Field, ItemEncoder, known_ids
 from openlum.rank.batches import Batch, Behaviours, RankingData, Rows
 from openlum.rank.features import KnowledgeFeatures
 from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
-from openlum.schema import FieldSpec
 
 EMBEDDING_STD = 0.3
 """Standard deviation of initial embeddings. Target attention learns from products of embeddings; with much smaller values it

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from openlum.data.packing import batches, question_windows
+from openlum.field_spec import FieldSpec
 from openlum.model.batch import Fields, History, to_device
 from openlum.model.fields import Field, ItemEncoder
 from openlum.model.settings import ModelSettings
@@ -25,7 +26,6 @@ from openlum.rank.batches import RankingData, Rows
 from openlum.rank.buffer import Buffer
 from openlum.rank.rankers.contract import RankerDescription
 from openlum.rank.settings import RankerConfig
-from openlum.schema import FieldSpec
 
 
 class GenerativeRanker(nn.Module, RankerDescription):
