@@ -156,6 +156,16 @@ def test_a_filter_leaves_only_its_items(lum: LargeUserModel) -> None:
     assert [row["item"] for row in filtered] == [item for item in every if item in allowed]
 
 
+def test_items_of_the_history_are_recommended_if_they_are_not_excluded(lum: LargeUserModel) -> None:
+    history = [{"item": "i3"}, {"item": "i7"}, {"item": "i3"}]
+    with_seen = lum.recommend(history, k=ITEMS, exclude_seen=False)
+    assert len(with_seen) == ITEMS - 1
+    similarity = {row["item"]: row["similarity"] for row in with_seen}
+    answer = lum.ask(history, [{}])[0]
+    assert similarity["i3"] > float(lum.embed_items("i3") @ answer)  # raised, as it can be copied
+    assert similarity["i5"] == pytest.approx(float(lum.embed_items("i5") @ answer), abs=1e-5)
+
+
 def test_similar_items_are_the_nearest_embeddings(lum: LargeUserModel) -> None:
     names = lum.processor.items.values
     embeddings = lum.embed_items()

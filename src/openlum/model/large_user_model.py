@@ -184,25 +184,32 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         return raw_values.predict_feedback(self, histories, items, question, batch_size)
 
     def recommend(
-        self, histories: Any, k: int = 10, question: Any = None, filter: Any = None, batch_size: int = BATCH_SIZE
+        self,
+        histories: Any,
+        k: int = 10,
+        question: Any = None,
+        filter: Any = None,
+        exclude_seen: bool = True,
+        batch_size: int = BATCH_SIZE,
     ) -> Any:
-        """Return the top items for users under a question, without the items of the events that the question sees.
+        """Return the top items for users under a question.
 
         Args:
             histories: as in `ask`.
             k: number of items.
             question: may have condition fields and `time`; None is the question "what next?". Or a list with one per user.
             filter: raw ids of the items that may be recommended; None for all items.
+            exclude_seen: whether to leave out the items of the events that the question sees. False where users return to items.
             batch_size: number of users that are encoded at a time.
 
         Returns:
-            For one user, a list: for each item, best first, `item` (raw id), `title` and `similarity` (cosine). For many users,
-            a list of such lists, or a mapping from user to such a list.
+            For one user, a list: for each item, best first, `item` (raw id), `title` and `similarity` (cosine, and more for an
+            item of the history). For many users, a list of such lists, or a mapping from user to such a list.
 
         Raises:
             InputError: as in `ask`.
         """
-        return raw_values.recommend(self, histories, k, question, filter, batch_size)
+        return raw_values.recommend(self, histories, k, question, filter, exclude_seen, batch_size)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """Return the items that are nearest to an item, without the item itself, in the form of `recommend`.

@@ -74,6 +74,7 @@ def recommend(
     k: int = 10,
     question: Any = None,
     filter: Any = None,
+    exclude_seen: bool = True,
     batch_size: int = BATCH_SIZE,
 ) -> Any:
     """Return the top items of every user; see `LargeUserModel.recommend`."""
@@ -88,8 +89,9 @@ def recommend(
         similarity = model.score_items(batch.state, questions_of_batch.to(model.device), catalogue)  # (b, V)
         similarity[:, ~is_allowed] = -torch.inf
         for row, request, history in zip(similarity, batch.requests, users.histories[batch.users], strict=True):
-            history_ids = model.processor.items.encode([event["item"] for event in list(history)[: request.prefix[0]]])
-            row[torch.from_numpy(history_ids)] = -torch.inf
+            if exclude_seen:
+                seen = [event["item"] for event in list(history)[: request.prefix[0]]]
+                row[torch.from_numpy(model.processor.items.encode(seen))] = -torch.inf
             recommendations.append(_top_items(model, row, k))
     return users.results(recommendations)
 
