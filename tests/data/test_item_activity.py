@@ -7,13 +7,15 @@ import pytest
 
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import ACTIVITY, REFRESH_SECONDS, WINDOWS, ItemActivity, moments, refreshed
+from openlum.field_spec import SECONDS
 
 
-def slow(events: list[tuple[int, int]], item: int, time: int) -> list[float]:
+def slow(events: list[tuple[int, int]], item: int, time: int, unit: int) -> list[float]:
     """Return the features of an item as of a time, from (item, time) of all events."""
     times = [when for which, when in events if which == item and when < time]
     counts = [sum(when >= time - seconds for when in times) for seconds in WINDOWS.values()]
-    numbers = [*counts, len(times), time - min(times, default=time), time - max(times, default=time)]
+    since = [(time - when) // unit for when in (min(times, default=time), max(times, default=time))]
+    numbers = [*counts, len(times), *since]
     return [*(math.log1p(number) for number in numbers), float(not times)]
 
 
@@ -24,12 +26,13 @@ def test_features_equal_a_loop_over_events(small_dataset: Dataset, sharded_datas
     rng = np.random.default_rng(0)
     times = rng.choice(sequences.time, 300) + rng.choice([0, 0, 1, -1, 3600, 86400, -(10**8), 10**8], 300)
     items = rng.integers(0, 25, 300)  # some have no events
-    expected = [slow(events, item, time) for item, time in zip(items.tolist(), times.tolist(), strict=True)]
+    unit = SECONDS[sequences.gap_unit]
+    expected = [slow(events, item, time, unit) for item, time in zip(items.tolist(), times.tolist(), strict=True)]
     for dataset in (small_dataset, sharded_dataset):
         activity = ItemActivity(dataset.groups_of_sequences())
         assert activity.features(items, times) == pytest.approx(np.array(expected), rel=1e-6)
         assert activity.snapshot(25, int(times[0])) == pytest.approx(
-            np.array([slow(events, item, int(times[0])) for item in range(25)]), rel=1e-6
+            np.array([slow(events, item, int(times[0]), unit) for item in range(25)]), rel=1e-6
         )
         counts = activity.counts(items, times)
         assert np.log1p(counts) == pytest.approx(np.array(expected)[:, ACTIVITY.index("events")])

@@ -15,7 +15,7 @@ from openlum.field_spec import SECONDS
 
 WINDOWS = {"hour": SECONDS["h"], "day": SECONDS["d"], "week": 7 * SECONDS["d"]}
 """Length of each window in seconds."""
-ACTIVITY = [*(f"events_{window}" for window in WINDOWS), "events", "seconds_since_first", "seconds_since_last", "unmet"]
+ACTIVITY = [*(f"events_{window}" for window in WINDOWS), "events", "time_since_first", "time_since_last", "unmet"]
 """Names of the A features."""
 REFRESH_SECONDS = 600
 """How often the activity of all items is computed anew: a moment has the activity as of the last multiple of this."""
@@ -30,7 +30,10 @@ class ItemActivity:
 
     def __init__(self, sequences: Iterable[Sequences]) -> None:
         items, times = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        self.unit = 1
+        """Seconds of the unit in which ages are counted, the `gap_unit` of the log."""
         for group in sequences:
+            self.unit = SECONDS[group.gap_unit]
             items.append(group.item)
             times.append(group.time)
         time = np.concatenate(times)
@@ -53,7 +56,8 @@ class ItemActivity:
     def features(self, items: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Return the activity of items as of times, (n, A) float32, in the order of `ACTIVITY`.
 
-        Counts and seconds are logarithms of one plus the value. An item that nobody has met has 0 everywhere, and 1 in `unmet`.
+        Counts and times (in whole units) are logarithms of one plus the value. An item that nobody has met has 0 everywhere, and
+        1 in `unmet`.
         """
         first, now = self._index(items, np.zeros_like(times)), self._index(items, times)
         met = now > first
@@ -63,7 +67,7 @@ class ItemActivity:
             times - self.begin - (self._keys[np.clip(index, 0, last)] & ((1 << 33) - 1)) if last >= 0 else times
             for index in (first, now - 1)
         ]
-        numbers = [*counts, now - first, *(np.where(met, seconds, 0) for seconds in seen)]
+        numbers = [*counts, now - first, *(np.where(met, seconds // self.unit, 0) for seconds in seen)]
         return np.stack([*(np.log1p(number) for number in numbers), ~met], 1).astype(np.float32)
 
     def snapshot(self, items: int, time: int) -> np.ndarray:

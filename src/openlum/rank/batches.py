@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Split
+from openlum.data.item_activity import ItemActivity
 from openlum.data.sequences import Impressions, Sequences
 from openlum.data.shard import Shard
 from openlum.errors import InputError
@@ -20,7 +21,14 @@ from openlum.model.batch import Fields, to_device, to_tensors
 from openlum.rank.buffer import Buffer, Rows, SeeShard, in_buffers, row_index, shard_rows
 from openlum.rank.event_index import EventIndex, index_by_item
 from openlum.rank.fusion import multi_value_feedback
-from openlum.rank.inputs import behaviour_specs, history_where_ids, plain_config, select_questions
+from openlum.rank.inputs import (
+    ACTIVITY_SCALE,
+    ITEM_ACTIVITY,
+    behaviour_specs,
+    history_where_ids,
+    plain_config,
+    select_questions,
+)
 from openlum.rank.knowledge import RowKnowledge
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import KnowledgeShape, RankerConfig, RankSettings
@@ -145,6 +153,11 @@ class RankingData:
         """The events of all users by item and time. They stay in memory: 8 bytes an event, and one or more a feedback field."""
         return index_by_item(self.dataset)
 
+    @cached_property
+    def item_activity(self) -> ItemActivity:
+        """The activity of items as of any time. It stays in memory: 8 bytes an event."""
+        return ItemActivity(self.dataset.groups_of_sequences())
+
     def trained_items(self, config: RankerConfig) -> Tensor:
         """Return the items that the training of the ranker `config` sees, as targets or in histories, (V,) bool."""
         trained = torch.zeros(config.items, dtype=torch.bool)
@@ -221,9 +234,15 @@ class RankingData:
                 yield index, self._batch(buffer, rows, index, config)
 
     def fields(self, buffer: Buffer, rows: Rows, index: Tensor) -> Fields:
-        """Return user, condition and context fields of the rows at `index`, (B,): KIND.FIELD to (B, ...)."""
+        """Return user, condition and context fields of the rows at `index`, (B,): KIND.FIELD to (B, ...).
+
+        If rankers read it, the activity of the items is among them.
+        """
         user, place = rows.user[index].long(), buffer.index(rows, index)
         features = {f"user.{name}": values[user] for name, values in self.user_features.items()}
+        if self.settings.item_activity:
+            activity = self.item_activity.features(rows.item[index].numpy(), rows.time[index].numpy())
+            features[ITEM_ACTIVITY.name] = torch.from_numpy(activity) / ACTIVITY_SCALE
         return features | {
             name: with_long_ids(values[place]) for name, values in buffer.rows[rows.split].features.items()
         }

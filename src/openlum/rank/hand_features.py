@@ -15,6 +15,7 @@ from openlum.field_spec import SECONDS, FieldSpec
 from openlum.model.batch import Fields
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.event_index import EventsBefore, feedback_fields, index_events
+from openlum.rank.inputs import ITEM_ACTIVITY
 from openlum.rank.settings import RankerConfig
 
 WINDOWS = {"hour": 3600, "day": 86_400, "week": 604_800}
@@ -85,7 +86,8 @@ class HandFeatures:
         """Return the features of the rows of one shard, whose events are `sequences`."""
         table = FeatureTable()
         for spec in self.config.features:
-            self._add_field(table, spec, fields[spec.name])
+            if spec != ITEM_ACTIVITY:  # trees have columns for it
+                self._add_field(table, spec, fields[spec.name])
         for spec in self.config.item:
             item_spec = spec.model_copy(update={"name": f"item.{spec.name}"})
             self._add_field(table, item_spec, self.data.item_features[spec.name][rows.item.long()])

@@ -5,10 +5,16 @@ from typing import Any
 import numpy as np
 
 from openlum.data.dataset import Dataset
+from openlum.data.item_activity import ACTIVITY
 from openlum.errors import InputError
 from openlum.field_spec import FieldSpec
 from openlum.rank.plan import plan_ranking_for
 from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
+
+ITEM_ACTIVITY = FieldSpec(name="activity.item", type="vector", width=len(ACTIVITY))
+"""The activity of the target item as of the row's time, a field of network rankers."""
+ACTIVITY_SCALE = 10.0
+"""Network rankers read the activity divided by this number: logarithms of counts and seconds are at most about 20."""
 
 
 def behaviour_specs(dataset: Dataset) -> list[FieldSpec]:
@@ -25,10 +31,11 @@ def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) ->
     info = dataset.info
     row_condition = [spec for spec in info.condition if not spec.feedback]  # an impression has no feedback yet
     kinds = (("user", info.user), ("condition", row_condition), ("context", info.context))
+    fields = [s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs]
     return RankerConfig(
         architecture=architecture,
         settings=plan_ranking_for(dataset, settings),
-        features=[s.model_copy(update={"name": f"{kind}.{s.name}"}) for kind, specs in kinds for s in specs],
+        features=[*fields, ITEM_ACTIVITY] if settings.item_activity else fields,
         item=info.item,
         behaviour=behaviour_specs(dataset),
         items=len(dataset.vocabulary("items")),

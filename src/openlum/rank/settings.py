@@ -152,6 +152,9 @@ class RankSettings(PlannedSettings):
     history_where: dict[str, list[RawValue]] | None = None
     """din, dien, sim: condition fields and raw values; an event is a behaviour if each field has one of its values. By default
     all events are behaviours."""
+    item_activity: bool = True
+    """Network rankers: whether they read the activity of the target item: its events in the last hour, day and week, its age, and
+    the time since its last event, strictly before the row. Trees read the same counts in any case."""
     batch_size: int = Field(1024, ge=1, le=10**8)
     """Number of rows in a training step. `auto`: from the number of training rows."""
     buffer_rows: int = Field(2**22, ge=1, le=10**12)
