@@ -5,7 +5,7 @@ from openlum.errors import InputError
 from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.retrieve.held_out import HeldOut, no_held_out_event
-from openlum.retrieve.settings import RetrieveSettings
+from openlum.retrieve.settings import RetrieveSettings, with_default_questions
 
 
 def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpec], settings: RetrieveSettings) -> None:
@@ -20,6 +20,7 @@ def check_retrieval(dataset: Dataset, processor: Processor, specs: list[FieldSpe
     Raises:
         InputError: a question does not fit the model, a cut-off exceeds the catalogue, or no user has a held-out event.
     """
+    settings = with_default_questions(settings, dataset.info.data_schema.holdout)
     for name, question in settings.questions.items():
         processor.encode_question(name, question, specs)
     check_known_fields(specs, settings.known)

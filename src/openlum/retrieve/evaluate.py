@@ -24,7 +24,7 @@ from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.checks import check_retrieval
 from openlum.retrieve.held_out import HeldOut, excludes_seen, protocol_description
-from openlum.retrieve.settings import RetrieveSettings
+from openlum.retrieve.settings import RetrieveSettings, with_default_questions
 
 
 def retrieve(
@@ -78,6 +78,7 @@ def question_ranks(
         raise InputError(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
+    settings = with_default_questions(settings, dataset.info.data_schema.holdout)
     check_retrieval(dataset, model.processor, model.config.condition, settings)
     questions = {
         name: model.processor.encode_question(name, question, model.config.condition)

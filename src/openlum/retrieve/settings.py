@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from openlum.config import PlannedSettings, Question, Settings
 from openlum.model.settings import ModelSettings
+from openlum.schema import Holdout
 
 BASELINES = POPULARITY, RECENT_POPULARITY, REPEAT = "popularity", "recent popularity", "repeat last"
 """Names of the baselines in retrieval tables."""
@@ -15,7 +16,9 @@ class RetrieveSettings(Settings):
     """Settings of `lum retrieve`."""
 
     questions: dict[str, Question] = Field(default={"any": {}}, min_length=1, max_length=1000)
-    """Name to question: condition fields and their raw values. Fields that a question does not name are *any*."""
+    """Name to question: condition fields and their raw values. Fields that a question does not name are *any*. By default, one
+    question names no field, and where `holdout` of the schema names the feedback of the events that are held out, one more
+    question asks for each of these values."""
     known: dict[str, list[str]] = {}
     """Further questions: name to condition fields. Their values come from the held-out event. These questions have more
     information than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
@@ -40,6 +43,14 @@ class RetrieveSettings(Settings):
         if len(set(self.at)) < len(self.at):
             raise ValueError(f"at: duplicate cut-off in {self.at}; list every cut-off once")
         return self
+
+
+def with_default_questions(settings: RetrieveSettings, holdout: Holdout | None) -> RetrieveSettings:
+    """Return the settings; where the caller gave no questions, with one for each value of the events that are held out."""
+    if holdout is None or "questions" in settings.model_fields_set:
+        return settings
+    questions: dict[str, Question] = {str(value): {holdout.field: value} for value in holdout.values}
+    return settings.model_copy(update={"questions": settings.questions | questions})
 
 
 class SequentialSettings(PlannedSettings):
