@@ -266,7 +266,7 @@ def ranking_table(summary: dict[str, Row]) -> Table:
 
 
 def retrieval_table(summary: dict[str, Row]) -> Table:
-    """Return a table of every method's retrieval metrics in every world, and of the lead of the question for the held-out events."""
+    """Return a table of every method's retrieval metrics in every world, and of the lead of the asked question over it."""
     lead = [f"Lead over it, {metric}" for metric in SHOWN]
     table = terminal_table("All items ranked, means over seeds", "World", "Method", *SHOWN, *lead)
     for world, figures in summary.items():
