@@ -4,8 +4,10 @@ import torch
 
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset
+from openlum.data.item_activity import ItemActivity
 from openlum.errors import InputError
 from openlum.rank.batches import RankingData
+from openlum.rank.hand_features import HandFeatures
 from openlum.rank.settings import RankSettings
 
 
@@ -54,6 +56,26 @@ def test_a_history_has_the_feedback_and_a_row_does_not(data: RankingData) -> Non
     assert "feedback" in [spec.name for spec in config.behaviour]
     assert "condition.feedback" not in [spec.name for spec in config.features]
     assert {"user.age", "condition.scene", "context.position"} <= {spec.name for spec in config.features}
+
+
+@pytest.mark.parametrize("item_activity", [True, False])
+def test_network_rankers_read_the_activity_of_items_if_they_are_asked_to(
+    dataset: Dataset, settings: RankSettings, item_activity: bool
+) -> None:
+    data = RankingData(dataset, settings.model_copy(update={"item_activity": item_activity}))
+    rows = data.rows["valid"]
+    features = data.batch(rows, torch.arange(len(rows)), data.config("dnn", False)).features
+    names = [spec.name for spec in data.config("dnn", False).features]
+    assert ("activity.item" in names) == ("activity.item" in features) == item_activity
+    if item_activity:
+        activity = ItemActivity([dataset.sequences])
+        expected = [
+            activity.features(rows.item[index : index + 1].numpy(), rows.time[index : index + 1].numpy())[0]
+            for index in range(len(rows))
+        ]
+        assert features["activity.item"].numpy() == pytest.approx(np.array(expected) / 10)
+        matrix = HandFeatures(data, data.config("lightgbm", False))(rows)
+        assert not any(name.startswith("activity") for name in matrix.names)  # trees have columns of their own
 
 
 @pytest.mark.parametrize(
