@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from openlum.data.dataset import Dataset
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.prepare.run import append, prepare
+from openlum.pretrain.score import validation_score
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import pretrain
 from openlum.query.bulk import query
@@ -44,7 +45,8 @@ def test_the_old_model_answers_for_a_grown_dataset_and_a_new_model_starts_from_i
     )
     figures = pretrain(dataset, tmp_path / "new", SHAPE, TRAINING, init_from=tmp_path / "old")
     fresh = pretrain(dataset, tmp_path / "fresh", SHAPE, TRAINING)
-    assert figures["validation"]["item_loss"] < fresh["validation"]["item_loss"]
+    scores = [validation_score(TRAINING.protocol, summary["validation"]) for summary in (figures, fresh)]
+    assert scores[0] > scores[1]  # type: ignore[operator]
     new = LargeUserModel.load(tmp_path / "new")
     assert new.config.items == len(Dataset(dataset).vocabulary("items"))
     assert not np.allclose(new.ask(history, [{"scenario": "home"}]), before)
