@@ -46,7 +46,7 @@ def test_without_validation_events_there_is_no_score() -> None:
 
 def test_feedback_worse_than_chance_is_no_error() -> None:
     worse = METRICS | {"auc rating predicted": 0.4, "auc like predicted": 0.45}
-    assert validation_score("both", worse) == 0
+    assert validation_score("both", worse) == pytest.approx(math.sqrt(0.001 * 0.16))
     assert validation_score("time", worse) == pytest.approx(-0.15)
 
 

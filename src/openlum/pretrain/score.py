@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from openlum.data.packing import Protocol
 from openlum.pretrain.validation import NDCG_ANY, POPULARITY, PREDICTED, TOP
 
+LEAST = 0.001
+"""With `both`, a purpose counts at least this much. Otherwise the other one would not count where one is not learned yet."""
+TIE = 1e-6
+"""Weight of the loss in the choice of the weights to keep: it decides between equal scores only."""
+
 
 def validation_score(protocol: Protocol, metrics: Mapping[str, float]) -> float | None:
     """Return the score of the metrics of a validation; the higher, the better.
@@ -29,7 +34,7 @@ def validation_score(protocol: Protocol, metrics: Mapping[str, float]) -> float 
     retrieval, ranking = metrics[NDCG_ANY], feedback_skill(metrics)
     if protocol == "last" or ranking is None:
         return retrieval
-    return ranking if protocol == "time" else math.sqrt(max(ranking, 0.0) * retrieval)
+    return ranking if protocol == "time" else math.sqrt(max(ranking, LEAST) * max(retrieval, LEAST))
 
 
 def feedback_skill(metrics: Mapping[str, float]) -> float | None:

@@ -34,7 +34,7 @@ from openlum.pretrain.checks import check_events, check_pretraining
 from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.plan import plan_for
-from openlum.pretrain.score import popularity_warning, validation_score
+from openlum.pretrain.score import TIE, popularity_warning, validation_score
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.validation import POPULARITY, ValidationSet, validate, validation_set
@@ -208,7 +208,8 @@ class Trainer(TrainingLoop):
         loss += self.settings.feedback_contrast_weight * metrics.get("feedback_contrast_loss", 0.0)
         loss += self.settings.feedback_prediction_weight * metrics.get("feedback_prediction_loss", 0.0)
         metrics = {"loss": loss, **metrics, POPULARITY: self.popularity_recall}
-        return Validation(validation_score(self.settings.protocol, metrics), metrics)
+        score = validation_score(self.settings.protocol, metrics)
+        return Validation(None if score is None else score - TIE * loss, metrics)
 
     def rate(self, position: int) -> float:
         """Return the learning rate at a step as a fraction of the peak."""
