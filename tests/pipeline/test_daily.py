@@ -18,7 +18,7 @@ from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.write import write_market
 
 SHAPE = ModelSettings(width=16, layers=1, heads=2, embedding_width=16, max_events=32)
-TRAINING = PretrainSettings(epochs=2, batch_events=512, validation_events=500)
+TRAINING = PretrainSettings(epochs=4, batch_events=128, validation_events=500)
 
 
 def first_epoch_loss(model: Path) -> float:
