@@ -107,7 +107,7 @@ def test_a_bad_impression_log_raises_an_error(tmp_path: Path, case: str) -> None
         ),
         ("twice.csv", "user,user,time\nu,i,1\n", "several columns are named 'user'"),
         ("broken.parquet", "user,item\n", "broken.parquet: cannot be read"),
-        ("events.json", "{}", "expected a file that ends in .parquet, .csv"),
+        ("events.json", "{}", "events.json: expected CSV, but the file is JSON"),
     ],
 )
 def test_an_unreadable_file_raises_an_error(tmp_path: Path, name: str, content: str | None, message: str) -> None:

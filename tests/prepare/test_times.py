@@ -39,7 +39,7 @@ FORMATS = [
 def read_by_engine(texts: list[str], date_order: Any, tmp: Path, compact: bool = False) -> list[float | None]:
     """Return the seconds since 1970 that the engine reads."""
     with open_engine(EngineSettings(), tmp) as engine:
-        column = ibis.memtable(pa.table({"n": range(len(texts)), "text": texts}))
+        column = engine.materialize("texts", ibis.memtable(pa.table({"n": range(len(texts)), "text": texts})))
         time = time_of_number(column["text"]) if compact else time_of_text(column["text"], spellings(date_order))
         rows = engine.fetch_rows(column.select("n", time=time).order_by("n"))
     return [None if row["time"] is None else row["time"] / 1e6 for row in rows]

@@ -28,7 +28,7 @@ def test_answers_for_one_user_equal_those_of_bulk_queries(
     questions = QuestionSet(model.processor, model.config.condition, QUESTIONS)
     answers, probabilities = torch.empty(len(rows.row), 2, items.shape[1]), torch.empty(len(rows.row), 5)
     bulk = answer_impressions(model, small_dataset.sequences, rows, questions, QuerySettings(), items)
-    for index, bulk_answers, feedback in bulk:
+    for index, bulk_answers, _, feedback in bulk:
         answers[index], probabilities[index] = bulk_answers, feedback.sigmoid()
     for user in np.unique(rows.user):
         user_rows = np.flatnonzero(rows.user == user)

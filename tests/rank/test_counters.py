@@ -19,16 +19,17 @@ def test_counters_equal_a_count_row_by_row(data: RankingData) -> None:
     user, item, time, label, scene = (
         np.concatenate(columns)
         for columns in zip(
-            *((r.user, r.item, r.time, r.label, r.features["condition.scene"]) for r in splits), strict=True
+            *((r.user, r.item, r.time, r.label, data.column(r, "condition.scene")) for r in splits), strict=True
         )
     )
+    test_scene = data.column(data.rows["test"], "condition.scene")
     prior = data.rows["train"].label.numpy().mean()
     events = data.dataset.sequences
     for index in range(0, len(counters), 97):
         row = data.rows["test"].take(np.array([index]))  # type: ignore[arg-type]
         earlier = time < row.time.numpy()
         same_user, same_item = earlier & (user == int(row.user)), earlier & (item == int(row.item))
-        same_scene = scene == int(row.features["condition.scene"])
+        same_scene = scene == int(test_scene[index])
         item_events = ((events.item == int(row.item)) & (events.time < int(row.time))).sum()
 
         def log_odds(rows: np.ndarray) -> float:

@@ -323,21 +323,18 @@ def test_the_search_returns_the_behaviours_nearest_to_the_target(data: RankingDa
 
 
 @pytest.mark.parametrize("name", [*ROWWISE, *GENERATIVE])
-def test_ids_added_after_training_are_unknown(name, data: RankingData) -> None:
+def test_ids_added_after_training_are_unknown(name, data: RankingData, monkeypatch: pytest.MonkeyPatch) -> None:
     """New items and new field values, as in a dataset that has grown."""
     ranker = fit(data.config(name, False, data.settings.model_copy(update={"max_epochs": 1})), data, 0).ranker
     rows = data.rows["test"].take(torch.arange(20))
-    grown = dataclasses.replace(
-        rows,
-        item=torch.full_like(rows.item, ranker.config.items),
-        features={n: torch.full_like(x, 99) if x.dtype == torch.int32 else x for n, x in rows.features.items()},
-    )
-    unknown = dataclasses.replace(
-        rows,
-        item=torch.zeros_like(rows.item),
-        features={n: torch.zeros_like(x) if x.dtype == torch.int32 else x for n, x in rows.features.items()},
-    )
-    assert np.array_equal(ranker.predict(data, grown), ranker.predict(data, unknown))
+    ((buffer, _),) = data.buffers(rows, torch.arange(20))
+    stored, predictions = buffer.rows["test"], []
+    fields = stored.features
+    for item, value in ((ranker.config.items, 99), (0, 0)):
+        ids = {n: torch.full_like(x, value) if x.dtype == torch.int32 else x for n, x in fields.items()}
+        monkeypatch.setattr(stored, "features", ids)
+        predictions.append(ranker.predict(data, dataclasses.replace(rows, item=torch.full_like(rows.item, item))))
+    assert np.array_equal(*predictions)
 
 
 class LookupsOnOneDevice(TorchFunctionMode):

@@ -62,7 +62,7 @@ def test_rows_are_the_same(both: tuple[RankingData, RankingData]) -> None:
     for split in SPLITS:
         for name, values in vars(whole.rows[split]).items():
             other = getattr(streamed.rows[split], name)
-            assert values == other if isinstance(values, str) else values.equal(other)
+            assert values.equal(other) if isinstance(values, torch.Tensor) else values == other
         assert whole.rows[split].row.tolist() == Dataset(whole.dataset.path).impressions(split).row.tolist()
         field = "condition.scene"
         assert whole.column(whole.rows[split], field).equal(streamed.column(streamed.rows[split], field))

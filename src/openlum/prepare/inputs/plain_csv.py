@@ -27,7 +27,7 @@ OTHER_FORMATS = {
     b"\x80\x05\x95": "a pickle; write it as Parquet",
 }
 """First bytes of files that are no CSV, and what they are."""
-JSON = re.compile(rb'\s*(?:\{\s*"|\[\s*[\[{"])')
+JSON = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[\[\]{"])')
 
 
 @contextmanager
