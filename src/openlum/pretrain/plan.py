@@ -47,7 +47,7 @@ class TrainingPlan:
         batch = min(self.settings.batch_events, self.log.events)
         return (
             f"{self.log.events:,} events: at most {self.steps:,} steps of {batch:,} events, "
-            f"width {self.model.width}; about {time}"
+            f"width {self.model.width}; {time}"
         )
 
     def seconds(self, threads: int, gpu: bool) -> float:

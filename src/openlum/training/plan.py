@@ -100,10 +100,10 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(230), duration(20), duration(9000)
-        ('4 minutes', 'less than a minute', '2.5 hours')
+        ('about 4 minutes', 'less than a minute', 'about 2.5 hours')
     """
     if seconds < 50:
         return "less than a minute"
     if seconds < 90:
-        return "1 minute"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return "about a minute"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
