@@ -104,7 +104,13 @@ def test_a_training_that_has_not_learned_says_so(
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(5, "less than a minute"), (60, "1 minute"), (230, "4 minutes"), (5399, "90 minutes"), (9000, "2.5 hours")],
+    [
+        (5, "less than a minute"),
+        (60, "about a minute"),
+        (230, "about 4 minutes"),
+        (5399, "about 90 minutes"),
+        (9000, "about 2.5 hours"),
+    ],
 )
 def test_durations_are_in_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text
