@@ -37,9 +37,12 @@ ModelDir = Annotated[Path, typer.Option("--model", "-m", help="Model from `lum p
 
 
 def print_retrieval(metrics: dict[str, dict[str, float]]) -> None:
-    """Print the retrieval metrics of every question."""
-    for question, values in metrics.items():
-        console.print(f"{f'question {question!r}':24} {metrics_in_words(values)}", soft_wrap=True)
+    """Print the retrieval metrics of every question and of the baselines."""
+    from openlum.retrieve.settings import BASELINES
+
+    for name, values in metrics.items():
+        method = name if name in BASELINES else f"question {name!r}"
+        console.print(f"{method:24} {metrics_in_words(values)}", soft_wrap=True)
 
 
 def print_figures(figures: dict[str, Any], out: Path) -> None:
