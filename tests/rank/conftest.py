@@ -10,6 +10,7 @@ from openlum.rank.settings import RankSettings, SequenceSettings, TreeSettings
 from tests.rank.planted import write_knowledge, write_planted_dataset
 
 SETTINGS = RankSettings(
+    item_activity=False,  # it says nothing in the planted data
     embedding_width=4,
     item_width=8,
     hidden=[16, 8],
