@@ -162,7 +162,7 @@ def test_spellings_of_times_are_the_same_in_both(tmp_path: Path) -> None:
     texts = [moment.strftime(spellings[n % len(spellings)]) for n, moment in enumerate(moments)]
     rows = [f"{n % 5};{n % 7};{text};{n},5;{20220101 + n % 28}\n" for n, text in enumerate(texts)]
     (tmp_path / "log.txt").write_text("".join(rows))
-    condition = {"price": {"type": "numeric"}, "day": {"type": "time", "time_unit": "yyyymmdd", "buckets": 4}}
+    condition = {"price": {"type": "numeric"}}
     csv = {"columns": ["u", "i", "t", "price", "day"], "delimiter": ";", "decimal": ","}
     events = {
         "path": "log.txt",
