@@ -93,6 +93,10 @@ class DuckDBEngine(Engine):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection.to_parquet(table, path, row_group_size=ROWS_PER_GROUP)
 
+    def write_rows(self, table: ir.Table, path: Path) -> None:
+        """See `Engine.write_rows`. Rows are ordered by their first column, so that the same input gives the same file."""
+        self.write(table.order_by(table.columns[0]), path)
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._connection.disconnect()
