@@ -81,6 +81,7 @@ def test_a_finished_row_is_not_run_again(
         return {name: value for name, value in row.items() if name not in ("world", "seed", "users")}
 
     monkeypatch.setattr(worlds, "run_world", another_row)
+    monkeypatch.setenv("COLUMNS", "300")  # no table breaks a word
     call(directory)
     assert not ran
     copy = directory / "copy.json"
@@ -92,7 +93,7 @@ def test_a_finished_row_is_not_run_again(
         ("news", 12),
     ]
     printed = capsys.readouterr().out
-    for text in ("lightgbm", "sasrec", "ndcg@10", "Made"):
+    for text in ("lightgbm+knowledge", "sasrec", "ndcg@10", "Made worse"):
         assert text in printed
 
 

@@ -11,7 +11,11 @@ from openlum.evaluation.methods import METRICS
 NAMES = ["lightgbm", "sasrec", "lightgbm+knowledge"]
 
 
-def test_no_text_is_cut_in_a_narrow_terminal() -> None:
+WITHOUT_REQUESTS = [metric for metric in METRICS if not metric.startswith("request_")]
+
+
+@pytest.mark.parametrize(("metrics", "width"), [(WITHOUT_REQUESTS, 80), (list(METRICS), 100)])
+def test_no_text_is_cut_in_a_narrow_terminal(metrics: list[str], width: int) -> None:
     metric = {"mean": 0.72, "std": 0.0007, "seeds": [0.7193, 0.7207]}
     comparison = {
         "a": NAMES[2],
@@ -22,17 +26,17 @@ def test_no_text_is_cut_in_a_narrow_terminal() -> None:
     }
     result = {
         "bench": {"dataset": "market", "seeds": [0, 1], "models": 1},
-        "ranking": {name: dict.fromkeys(METRICS, metric) for name in NAMES},
+        "ranking": {name: dict.fromkeys(metrics, metric) for name in NAMES},
         "comparisons": [comparison],
     }
     out = io.StringIO()
     for table in (ranking_table(result), comparison_table(result)):
-        Console(file=out, width=100).print(table)
+        Console(file=out, width=width).print(table)
     words = out.getvalue().split()
     assert "…" not in out.getvalue()
     assert words.count("lightgbm") == 4  # two rankers, and both sides of their comparison
     assert words.count("+knowledge") == 2
-    assert words.count("0.7200") == words.count("0.0007") == len(NAMES) * len(METRICS)
+    assert words.count("0.7200") == words.count("0.0007") == len(NAMES) * len(metrics)
     assert {"−0.0075", "−0.0142", "−0.0005"} <= set(words)
     assert "seeds share trainings" in " ".join(words)
     assert comparison_table(result | {"bench": result["bench"] | {"models": 2}}).caption is None

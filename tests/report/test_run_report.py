@@ -401,7 +401,7 @@ def test_gains_distinguish_improvement_harm_and_no_difference() -> None:
 def test_summary_table_has_a_row_for_each_ranker_control_and_the_oracle() -> None:
     table = summary_table(SUMMARY)
     assert table.row_count == 6
-    console = Console(width=100, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(table)
     text = console.export_text()
     for part in ("din+knowledge", "0.7563 ± 0.0012", "+0.0550, p = 0.0003", "0.8500"):

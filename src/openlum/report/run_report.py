@@ -73,6 +73,8 @@ def summary_table(summary: dict[str, Any]) -> Table:
     rankings = summary.get("ranking", {}) | summary.get("controls", {}).get("ranking", {})
     shown = shown_metrics(rankings.values())
     table = terminal_table("Test period, means over seeds", "Ranker", *shown.values(), "Gain in AUC")
+    for column in table.columns[1:]:
+        column.no_wrap = True  # in a narrow terminal, the long name of a control is cut, and not the figures
     gains = {gain["a"]: gain for gain in knowledge_gains(summary)}
     controls = control_gains(summary)
     for ranker, metrics in rankings.items():
