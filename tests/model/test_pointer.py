@@ -94,10 +94,8 @@ def test_feedback_predictions_see_the_number_and_the_distance_of_matches(double_
         questions = Questions(condition, torch.tensor([0]), torch.tensor([6]), torch.tensor([1]))
         with torch.no_grad():
             state = double_model.encode_history(history)
-            _, pointed = double_model.network._group_query(
-                state, [(questions, double_model.network._question_token(state, questions))]
-            )
-        readings.append(pointed[0])
+            network = double_model.network
+            readings += network._point(state, [questions], [network._ask(state, questions)])
     numbers = [float(reading.matches[0, -1].exp()) - 1 for reading in readings]
     assert numbers == pytest.approx([3, 1, 1, 0])
     assert not torch.allclose(readings[1].matches, readings[2].matches)
@@ -113,6 +111,6 @@ def test_an_unknown_item_is_never_copied(double_model: LargeUserModel) -> None:
     with torch.no_grad():
         state = double_model.encode_history(history)
         answers = double_model.network.answer(state, questions_of(single_row(condition, 0), [0], [4]))
-        copies = double_model.network.copies(state, questions_of(condition, [0], [4]), answers)
+        copies = double_model.network.copies(state, questions_of(condition, [0], [4]), answers.outputs)
     assert len(copies.item) == 0
     assert float(answers.all_copied) < NO_COPY / 2

@@ -171,12 +171,12 @@ class Network(nn.Module):
 
     def answer_questions(self, state: HistoryState, questions: Questions) -> Tensor:
         """Return the answers to questions, (Q, E), of unit length (the group query)."""
-        return self.answer(state, questions).vectors
+        return self._to_item_space(self._ask(state, questions))
 
     def answer(self, state: HistoryState, questions: Questions) -> Answers:
-        """Return the answers to questions with their copy scores, for `similarity` and `copies`."""
-        outputs, copied = self._group_query(state, [(questions, self._question_token(state, questions))])
-        return self._answers(outputs[0], copied[0])
+        """Return the answers to questions with their copy scores, for `similarity`."""
+        output = self._ask(state, questions)
+        return self._answers(output, self._point(state, [questions], [output])[0])
 
     def similarity(self, answers: Answers, items: Tensor) -> Tensor:
         """Return the score, (Q,), of each question's item, whose embeddings are (Q, E), as `score_items` does."""
@@ -191,15 +191,21 @@ class Network(nn.Module):
             questions: that search for items.
             items: (V, E) embeddings of all items, of unit length.
         """
-        answers, scale = self.answer(state, questions), self.scale("item")
-        logits = scale * (answers.vectors @ items.T)
-        add_copies(logits, self.copies(state, questions, answers))
+        output, scale = self._ask(state, questions), self.scale("item")
+        logits = scale * (self._to_item_space(output) @ items.T)
+        add_copies(logits, self.copies(state, questions, output))
         return logits / scale
 
-    def copies(self, state: HistoryState, questions: Questions, answers: Answers) -> Copies:
-        """Return the copy scores of all events that questions see; `pointer.add_copies` adds them to logits of all items."""
+    def copies(self, state: HistoryState, questions: Questions, outputs: Tensor) -> Copies:
+        """Return the copy scores of all events that questions see; `pointer.add_copies` adds them to logits of all items.
+
+        Args:
+            state: of the histories.
+            questions: that search for items.
+            outputs: (Q, D) of the user encoder, as in `Answers.outputs`.
+        """
         plan = QuestionPlan(state.offsets, questions.user_index, questions.prefix)
-        copies = self.pointer.copies(answers.outputs[plan.order], state.pointer, plan)
+        copies = self.pointer.copies(outputs[plan.order], state.pointer, plan)
         return copies._replace(question=plan.order[copies.question])
 
     def predict_feedback_logits(
@@ -247,31 +253,37 @@ class Network(nn.Module):
         item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
         groups = [(group, self._question_token(state, group)) for group in item_questions]
         feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
-        outputs, pointed = self._group_query(state, [*groups, (feedback_questions, feedback_token)])
+        groups.append((feedback_questions, feedback_token))
+        outputs = self._group_query(state, groups)
+        pointed = self._point(state, [questions for questions, _ in groups], outputs)
         inputs = torch.cat([outputs[-1], item, pointed[-1].matches], 1)
         answers = [self._answers(*group) for group in zip(outputs[:-1], pointed[:-1], strict=True)]
         return answers, [head(inputs) for head in self.feedback_heads]
 
-    def _group_query(
-        self, state: HistoryState, groups: list[tuple[Questions, Tensor]]
-    ) -> tuple[list[Tensor], list[Pointed]]:
-        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories, and what the
-        questions see of single events."""
+    def _ask(self, state: HistoryState, questions: Questions) -> Tensor:
+        """Return the outputs, (Q, D), of questions that search for items."""
+        return self._group_query(state, [(questions, self._question_token(state, questions))])[0]
+
+    def _group_query(self, state: HistoryState, groups: list[tuple[Questions, Tensor]]) -> list[Tensor]:
+        """Return the outputs, (Q, D), of each group of questions with tokens (Q, D), in one pass over the histories."""
         user_index, prefix = (
             torch.cat([getattr(questions, name) for questions, _ in groups]) for name in ("user_index", "prefix")
         )
         tokens = torch.cat([token for _, token in groups])
-        no_item = torch.zeros_like(prefix)
-        sizes = [len(token) for _, token in groups]
-        items = [
-            blank if questions.item is None else questions.item
-            for (questions, _), blank in zip(groups, no_item.split(sizes), strict=True)
-        ]
         output = self.user_encoder.answer_questions(state.encoder, tokens, user_index, 2 * prefix)
+        return list(output.split([len(token) for _, token in groups]))
+
+    def _point(self, state: HistoryState, groups: list[Questions], outputs: list[Tensor]) -> list[Pointed]:
+        """Return what each group of questions, with outputs (Q, D), sees of single events."""
+        user_index, prefix = (
+            torch.cat([getattr(group, name) for group in groups]) for name in ("user_index", "prefix")
+        )
+        items = [torch.zeros_like(group.prefix) if group.item is None else group.item for group in groups]
         plan = QuestionPlan(state.offsets, user_index, prefix)
-        pointed = self.pointer(output[plan.order], torch.cat(items)[plan.order], state.pointer, plan)
+        pointed = self.pointer(torch.cat(outputs)[plan.order], torch.cat(items)[plan.order], state.pointer, plan)
+        sizes = [len(output) for output in outputs]
         by_group = zip(*(part[plan.inverse_order].split(sizes) for part in pointed), strict=True)
-        return list(output.split(sizes)), [Pointed(*parts) for parts in by_group]
+        return [Pointed(*parts) for parts in by_group]
 
     def _event_tokens(
         self, history: History, items: Tensor | None = None
@@ -300,7 +312,10 @@ class Network(nn.Module):
         return token + F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
 
     def _answers(self, output: Tensor, pointed: Pointed) -> Answers:
-        return Answers(F.normalize(self.head(output), dim=-1), pointed.matched, pointed.total, output)
+        return Answers(self._to_item_space(output), pointed.matched, pointed.total, output)
+
+    def _to_item_space(self, output: Tensor) -> Tensor:
+        return F.normalize(self.head(output), dim=-1)
 
 
 def _feedback_head(width: int, values: int) -> nn.Sequential:

@@ -245,7 +245,7 @@ def _batch_outputs(
     target, outputs = history.item[positions].to(model.device), {}
     scale = model.network.scale("item")
     for name, group, answer in zip(("", " any"), questions, answers, strict=False):
-        copies = model.network.copies(state, group.to(model.device), answer)
+        copies = model.network.copies(state, group.to(model.device), answer.outputs)
         rank, loss = _rank_and_loss(answer.vectors, e, target, scale, copies)
         hit = (rank <= TOP).float()
         outputs[f"recall@{TOP}{name}"] = hit
