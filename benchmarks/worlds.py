@@ -27,7 +27,6 @@ from rich.table import Table
 from openlum.artefact.json_file import read_json, write_json
 from openlum.console import new_console
 from openlum.data.dataset import Dataset
-from openlum.data.item_activity import ItemActivity
 from openlum.errors import InputError
 from openlum.evaluation.comparison import Comparison, compare_auc, compare_means, mean_comparison
 from openlum.evaluation.methods import WITH_KNOWLEDGE
@@ -158,10 +157,9 @@ def ranking_figures(ranking: Ranking, impressions: Path, seed: int) -> Row:
 def held_out_ranks(dataset: Dataset, model: Path, settings: RetrieveSettings) -> tuple[dict[str, np.ndarray], bool]:
     """Return the ranks of the held-out items, (n,) by user id, by each method of `lum retrieve`, and whether items of the history
     are excluded."""
-    ranks, protocol = question_ranks(dataset.path, model, settings)
+    ranks, protocol = question_ranks(dataset, model, settings)
     exclude_seen = protocol["seen_items"] == "left out"
-    activity = ItemActivity(dataset.groups_of_sequences())
-    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, activity, settings.batch_users)
+    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, settings.batch_users)
     return ranks, exclude_seen
 
 

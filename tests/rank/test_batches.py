@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,25 @@ def test_network_rankers_read_the_activity_of_items_if_they_are_asked_to(
         assert features["activity.item"].numpy() == pytest.approx(np.array(expected) / 10)
         matrix = HandFeatures(data, data.config("lightgbm", False))(rows)
         assert not any(name.startswith("activity") for name in matrix.names)  # trees have columns of their own
+
+
+def test_events_from_the_second_of_a_row_on_change_no_activity(dataset: Dataset, settings: RankSettings) -> None:
+    data = RankingData(dataset, settings.model_copy(update={"item_activity": True}))
+    rows, sequences = data.rows["test"], dataset.sequences
+    for index in (0, len(rows) // 2, len(rows) - 1):
+        changed = Dataset(dataset.path)
+        later = sequences.time >= int(rows.time[index])
+        assert later.any()
+        item = np.where(later, sequences.item % 3 + 1, sequences.item)
+        changed.__dict__["sequences"] = dataclasses.replace(sequences, item=item)
+        other = RankingData(changed, data.settings)
+        own, same = (
+            each.batch(each.rows["test"], torch.tensor([index]), each.config("dnn", False)).features["activity.item"]
+            for each in (data, other)
+        )
+        assert own.equal(same)
+        if index:
+            assert own.any()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openlum.data.dataset import Dataset
-from openlum.data.item_activity import WINDOWS, ItemActivity, refreshed
+from openlum.data.item_activity import WINDOWS, refreshed
 from openlum.model import ModelSettings
 from openlum.prepare.run import prepare
 from openlum.pretrain.settings import PretrainSettings
@@ -30,8 +30,7 @@ def plain_rank(scores: dict[int, float], target: int, excluded: set[int]) -> int
 @pytest.mark.parametrize("shards", ["small_dataset", "sharded_dataset"])
 def test_ranks_equal_a_loop_over_users(request: pytest.FixtureRequest, shards: str, exclude_seen: bool) -> None:
     dataset: Dataset = request.getfixturevalue(shards)
-    activity = ItemActivity(dataset.groups_of_sequences())
-    ranks = baseline_ranks(dataset, ITEMS, exclude_seen, activity, batch_users=3)
+    ranks = baseline_ranks(dataset, ITEMS, exclude_seen, batch_users=3)
     sequences = dataset.sequences
     held_out = HeldOut(sequences, "test", ITEMS, exclude_seen)
     all_items, all_times = sequences.item, sequences.time

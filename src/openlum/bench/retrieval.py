@@ -18,7 +18,6 @@ from openlum.bench.settings import LUM, Bench, RetrievalBench
 from openlum.bench.workers import run_all_with_progress
 from openlum.console import metrics_in_words, new_console
 from openlum.data.dataset import Dataset
-from openlum.data.item_activity import ItemActivity
 from openlum.errors import InputError
 from openlum.evaluation.comparison import compare_means
 from openlum.evaluation.retrieval_metrics import retrieval_metrics, user_metrics
@@ -59,8 +58,7 @@ def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> 
     items = len(prepared.vocabulary("items"))
     exclude_seen = excludes_seen(prepared, items, settings.retrieve.exclude_seen)
     held_out = all_held_out(prepared, "test", items, exclude_seen)
-    activity = ItemActivity(prepared.groups_of_sequences())
-    baselines = baseline_ranks(prepared, items, exclude_seen, activity, settings.retrieve.batch_users)
+    baselines = baseline_ranks(prepared, items, exclude_seen, settings.retrieve.batch_users)
     baseline_metrics = {name: retrieval_metrics(rank, settings.retrieve.at) for name, rank in baselines.items()}
     results, seeds = _train_all(dataset, settings, opponents, context), context.seeds
     by_seed: list[Metrics] = [_by_method(results, seed, opponents, "metrics") | baseline_metrics for seed in seeds]
@@ -152,7 +150,7 @@ def _train_large_user_model(dataset: Path, model: Path, bench: RetrievalBench, s
     if rerun_reason(model, key) is not None:
         pretrain(dataset, model, bench.model, settings)
         record_key(model, key)
-    ranks, _ = question_ranks(dataset, model, bench.retrieve)
+    ranks, _ = question_ranks(Dataset(dataset), model, bench.retrieve)
     return {
         "metrics": {name: retrieval_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
         "ranks": {name: rank.tolist() for name, rank in ranks.items()},

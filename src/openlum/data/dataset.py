@@ -27,6 +27,7 @@ from openlum.config import parse_settings
 from openlum.data.encoded import column_type, to_numpy
 from openlum.data.histories import raw_histories
 from openlum.data.info import KINDS, MADE_BY, SPLITS, UNLABELLED, DatasetInfo, ImpressionSet, Split
+from openlum.data.item_activity import ItemActivity
 from openlum.data.part_reader import (
     event_count,
     largest_id,
@@ -114,6 +115,11 @@ class Dataset:
         """The events of every user: all shards together, by user. Whatever is large uses `shards` instead."""
         self._cache.clear()
         return self._read_sequences(self._event_counts)
+
+    @cached_property
+    def item_activity(self) -> ItemActivity:
+        """The activity of items as of any time. It stays in memory: 8 bytes an event."""
+        return ItemActivity(self.groups_of_sequences())
 
     def shards(self) -> list[Shard]:
         """Return the shards. Together they have every user with events or impressions, each in one shard.

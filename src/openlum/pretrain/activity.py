@@ -51,7 +51,7 @@ def set_activity_weights(
     generator = torch.Generator().manual_seed(settings.seed)
     candidates = 1 + torch.randperm(model.config.items - 1, generator=generator)[:CANDIDATES]
     scored = score_candidates(model, validation, settings.batch_events, candidates, EVENTS)
-    fit = fit_activity(scored, candidates.numpy(), ItemActivity(dataset.groups_of_sequences()), settings.seed)
+    fit = fit_activity(scored, candidates.numpy(), dataset.item_activity, settings.seed)
     model.network.activity_weights.copy_(torch.from_numpy(fit.weights))
     weights = {name: float(weight) for name, weight in zip(ACTIVITY, fit.weights, strict=True)}
     return {"gain": fit.gain, "error": fit.error} | (weights if fit.weights.any() else {})

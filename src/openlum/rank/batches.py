@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from openlum.data.dataset import SPLITS, Dataset, Split
-from openlum.data.item_activity import ItemActivity
 from openlum.data.sequences import Impressions, Sequences
 from openlum.data.shard import Shard
 from openlum.errors import InputError
@@ -153,11 +152,6 @@ class RankingData:
         """The events of all users by item and time. They stay in memory: 8 bytes an event, and one or more a feedback field."""
         return index_by_item(self.dataset)
 
-    @cached_property
-    def item_activity(self) -> ItemActivity:
-        """The activity of items as of any time. It stays in memory: 8 bytes an event."""
-        return ItemActivity(self.dataset.groups_of_sequences())
-
     def trained_items(self, config: RankerConfig) -> Tensor:
         """Return the items that the training of the ranker `config` sees, as targets or in histories, (V,) bool."""
         trained = torch.zeros(config.items, dtype=torch.bool)
@@ -241,8 +235,7 @@ class RankingData:
         user, place = rows.user[index].long(), buffer.index(rows, index)
         features = {f"user.{name}": values[user] for name, values in self.user_features.items()}
         if self.settings.item_activity:
-            activity = self.item_activity.features(rows.item[index].numpy(), rows.time[index].numpy())
-            features[ITEM_ACTIVITY.name] = torch.from_numpy(activity) / ACTIVITY_SCALE
+            features[ITEM_ACTIVITY.name] = buffer.item_activity(rows.split)[place]
         return features | {
             name: with_long_ids(values[place]) for name, values in buffer.rows[rows.split].features.items()
         }
@@ -302,7 +295,15 @@ class RankingData:
     def _read(self, numbers: list[int], splits: Sequence[Split], see: SeeShard = lambda *shard: None) -> Buffer:
         shards = {number: self._shards[number] for number in numbers}
         names = [spec.name for spec in self.behaviour_specs]
-        return Buffer(self.dataset, shards, splits, names, self._where, self._knowledge_of_rows, see)
+        sources = self._knowledge_of_rows, self._activity_of_rows
+        return Buffer(self.dataset, shards, splits, names, self._where, *sources, see)
+
+    def _activity_of_rows(self, split: Split, row: np.ndarray) -> Tensor:
+        """Return the activity of the items of rows by id, (i,), as network rankers read it, (i, A)."""
+        rows = self.rows[split]
+        index = np.searchsorted(rows.row.numpy(), row)
+        activity = self.dataset.item_activity.features(rows.item.numpy()[index], rows.time.numpy()[index])
+        return torch.from_numpy(activity / np.float32(ACTIVITY_SCALE))
 
     def _knowledge_of_rows(self, split: Split, row: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return answers (i, Q, E) and scores (i, Q) of rows by id, (i,)."""

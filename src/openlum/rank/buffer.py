@@ -1,7 +1,7 @@
 """Rows of rankers, and the buffer of shards whose events, fields and knowledge are in memory at a time.
 
 Shapes: I rows of a split, n behaviours of the users of a buffer, i rows of a buffer, N events of a shard, V items, Q questions,
-E width of an answer.
+E width of an answer, A features of an activity.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +17,8 @@ from openlum.data.sequences import Impressions, Sequences, concatenate, event_ma
 from openlum.data.shard import Shard
 from openlum.model.batch import Fields
 
+ActivityOfRows = Callable[[Split, np.ndarray], Tensor]
+"""A function from a split and row ids (i,) to the activity of the items, (i, A) float32."""
 KnowledgeOfRows = Callable[[Split, np.ndarray], tuple[Tensor, Tensor]]
 """A function from a split and row ids (i,) to their answers (i, Q, E) float16 and scores (i, Q) float32."""
 SeeShard = Callable[[int, Sequences, np.ndarray, dict[Split, Impressions]], None]
@@ -93,6 +95,7 @@ class Buffer:
         fields: names of the condition fields of a behaviour.
         where: an event is a behaviour if each of these condition fields has one of these ids.
         knowledge: reads the knowledge of rows, when it is used for the first time.
+        activity: computes the activity of the rows' items, when it is used for the first time.
         see: called with each shard.
     """
 
@@ -104,10 +107,12 @@ class Buffer:
         fields: Sequence[str],
         where: Mapping[str, np.ndarray],
         knowledge: KnowledgeOfRows,
+        activity: ActivityOfRows,
         see: SeeShard = lambda *shard: None,
     ) -> None:
         self._dataset, self._shards, self._knowledge_of_rows = dataset, dict(shards), knowledge
         self._knowledge: dict[Split, tuple[Tensor, Tensor]] = {}
+        self._activity_of_rows, self._activity = activity, dict[Split, Tensor]()
         item, condition = [np.empty(0, np.int32)], {name: [] for name in fields}  # type: ignore[var-annotated]
         rows: dict[Split, list[tuple[Impressions, np.ndarray, np.ndarray]]] = {split: [] for split in splits}
         number = 0
@@ -157,9 +162,15 @@ class Buffer:
             self._knowledge[split] = self._knowledge_of_rows(split, self.rows[split].row)
         return self._knowledge[split]
 
+    def item_activity(self, split: Split) -> Tensor:
+        """Return the activity of the items of the rows of a split, (i, A) float32."""
+        if split not in self._activity:
+            self._activity[split] = self._activity_of_rows(split, self.rows[split].row)
+        return self._activity[split]
+
     def clear(self) -> None:
         """Let everything leave the memory."""
-        self.item, self.condition, self.rows, self._knowledge = torch.empty(0), {}, {}, {}
+        self.item, self.condition, self.rows, self._knowledge, self._activity = torch.empty(0), {}, {}, {}, {}
 
     def _joined(self, parts: list[tuple[Impressions, np.ndarray, np.ndarray]]) -> BufferRows:
         impressions, start, stop = (list(values) for values in zip(*parts, strict=True))

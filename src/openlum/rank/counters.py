@@ -9,7 +9,7 @@ import numpy as np
 
 from openlum.data.dataset import SPLITS, Split
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.event_index import index_by_item, index_labels
+from openlum.rank.event_index import index_labels
 
 SMOOTHING = 10.0
 """Rows with the training rows' share of positives that are added to every share."""
@@ -31,7 +31,7 @@ def counter_scores(data: RankingData, splits: list[Split]) -> dict[Split, np.nda
     is_train = np.arange(len(label)) < begin[1]
     prior = np.clip(label[is_train].mean() if is_train.any() else 0.5, 0.01, 0.99)
     scenarios = int(scenario.max(initial=0)) + 1
-    item_events = index_by_item(data.dataset).before(item[:, None], time).count()
+    item_events = data.item_events.before(item[:, None], time).count()
     user_events = np.concatenate([rows.prefix.numpy() for rows in all_rows])
     columns = [np.log1p(user_events), np.log1p(item_events)]
     for keys, with_count in ((user, False), (item, False), (_pairs(user, scenario, scenarios), True)):

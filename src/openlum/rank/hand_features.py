@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from openlum.data.item_activity import WINDOWS
 from openlum.data.sequences import Sequences
 from openlum.field_spec import SECONDS, FieldSpec
 from openlum.model.batch import Fields
@@ -18,8 +19,6 @@ from openlum.rank.event_index import EventsBefore, feedback_fields, index_events
 from openlum.rank.inputs import ITEM_ACTIVITY
 from openlum.rank.settings import RankerConfig
 
-WINDOWS = {"hour": 3600, "day": 86_400, "week": 604_800}
-"""Seconds of the windows in which events of an item are counted."""
 MAX_INDICATORS = 64
 """Multi fields with more values get no indicator column per value, only counts and shares."""
 

@@ -15,9 +15,7 @@ from openlum.retrieve.held_out import HeldOut, eligible_ids
 from openlum.retrieve.settings import POPULARITY, RECENT_POPULARITY, REPEAT
 
 
-def baseline_ranks(
-    dataset: Dataset, items: int, exclude_seen: bool, activity: ItemActivity, batch_users: int
-) -> dict[str, np.ndarray]:
+def baseline_ranks(dataset: Dataset, items: int, exclude_seen: bool, batch_users: int) -> dict[str, np.ndarray]:
     """Return the rank of every user's held-out test item, (n,) by user id, by each baseline.
 
     `popularity` counts all events before the moment, `recent popularity` those of the last hour, day or week, whichever has the
@@ -29,9 +27,9 @@ def baseline_ranks(
         dataset: whose events are held out.
         items: V; a later item is ranked behind all others.
         exclude_seen: as in `HeldOut`.
-        activity: of the dataset.
         batch_users: number of users per batch.
     """
+    activity = dataset.item_activity
     users, eligible = [np.empty(0, np.int32)], eligible_ids(dataset)
     ranks: dict[str, list[np.ndarray]] = {}
     for sequences in dataset.groups_of_sequences():

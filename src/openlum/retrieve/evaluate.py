@@ -48,10 +48,10 @@ def retrieve(
     out = as_path("out", out)
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
-    ranks, protocol = question_ranks(dataset_dir, model_dir, settings)
-    dataset, excluded = Dataset(dataset_dir), protocol["seen_items"] == "left out"
-    activity = ItemActivity(dataset.groups_of_sequences())
-    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, excluded, activity, settings.batch_users)
+    dataset = Dataset(dataset_dir)
+    ranks, protocol = question_ranks(dataset, model_dir, settings)
+    exclude_seen = protocol["seen_items"] == "left out"
+    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, settings.batch_users)
     metrics = {name: retrieval_metrics(rank, settings.at) for name, rank in ranks.items()}
     with whole_directory(out, "retrieval") as directory:
         write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
@@ -60,7 +60,7 @@ def retrieve(
 
 @torch.inference_mode()
 def question_ranks(
-    dataset_dir: Path, model_dir: Path, settings: RetrieveSettings
+    dataset: Dataset, model_dir: Path, settings: RetrieveSettings
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the rank of every user's held-out item, (n,) by user id, for each question, and the protocol in words and numbers.
 
@@ -71,7 +71,6 @@ def question_ranks(
     Raises:
         InputError: no user has a held-out event, or a question does not fit the model.
     """
-    dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
     model.check_compatible(dataset)
     if model.config.protocol == "time":
@@ -87,7 +86,7 @@ def question_ranks(
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in [*settings.questions, *settings.known]}
     users, targets = [], []
     e = model.items()  # (V, E)
-    activity = ItemActivity(dataset.groups_of_sequences())
+    weights = model.network.activity_weights
     exclude_seen = excludes_seen(dataset, model.config.items, settings.exclude_seen)
     for number, sequences in enumerate(dataset.groups_of_sequences(), start=1):
         held_out = HeldOut(sequences, "test", model.config.items, exclude_seen)
@@ -97,7 +96,8 @@ def question_ranks(
             held_out.batches(settings.batch_users), f"retrieve {number}" if number > 1 else "retrieve"
         ):
             for name, scores in _scores(model, e, held_out, batch, questions, settings.known).items():
-                add_activity(scores, model.network.activity_weights, activity, held_out.time[batch])
+                if weights.any():
+                    add_activity(scores, weights, dataset.item_activity, held_out.time[batch])
                 ranks[name].append(held_out.rank(batch, scores))
         del held_out, sequences  # leave the memory before the next group is read
     order = np.argsort(np.concatenate(users))
@@ -116,8 +116,6 @@ def add_activity(scores: Tensor, weights: Tensor, activity: ItemActivity, times:
         activity: of the dataset.
         times: (n,) seconds since 1970.
     """
-    if not weights.any():
-        return
     for moment, rows in moments(times):
         now = torch.from_numpy(activity.snapshot(scores.shape[1], moment)).to(scores.device)  # (V, A)
         scores[torch.from_numpy(rows)] += now @ weights
