@@ -139,12 +139,13 @@ def _data(trial: Trial, dataset: Path) -> "RankingData":
     from openlum.rank.batches import RankingData
     from openlum.rank.knowledge import StoredKnowledge
 
-    answers = trial.settings.knowledge.answers
-    key = f"{dataset} {trial.knowledge} {answers} {trial.settings.history_where} {trial.settings.buffer_rows}"
+    chosen = trial.settings.knowledge
+    settings = chosen.answers, chosen.tier, trial.settings.history_where, trial.settings.buffer_rows
+    key = f"{dataset} {trial.knowledge} {settings}"
     if _loaded.get("key") != key:
         _loaded.clear()
         prepared = Dataset(dataset)
-        knowledge = None if trial.knowledge is None else StoredKnowledge(trial.knowledge, prepared, answers)
+        knowledge = None if trial.knowledge is None else StoredKnowledge(trial.knowledge, prepared, chosen.answers, chosen.tier)
         _loaded.update(key=key, data=RankingData(prepared, trial.settings, knowledge))
     data = _loaded["data"]
     assert isinstance(data, RankingData)

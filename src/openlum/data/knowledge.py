@@ -41,6 +41,8 @@ TYPES: dict[str, TypeCheck] = {
     "answer": is_list_of(is_number),
     "similarity": is_number,
     "feedback": is_number,
+    "fresh": is_number,
+    "nightly": is_number,
 }
 """The type of each column, by the part of its name before the first dot. Columns of other names may have any type."""
 
@@ -54,8 +56,12 @@ class KnowledgeInfo(Settings):
     """`impression`; rankers read no other form."""
     questions: list[str]
     """Names of the questions."""
+    fixed_questions: list[str] = []
+    """Names of the questions that take no value from the impression."""
     feedback_names: list[str]
     """Names of the feedback predictions, FIELD=VALUE."""
+    matched_names: list[str] = []
+    """Names of the predictions of the matching head, TIER.FIELD=VALUE."""
     width: int = Field(ge=1)
     """E."""
     rows: int = Field(ge=0)
@@ -83,7 +89,7 @@ class Knowledge:
 
     A row has the columns `row` (id of the impression), `user` and `item` (raw ids). For each question NAME it has `answer.NAME`
     (a vector of unit length) and `similarity.NAME` (its cosine with the impression's item). For each feedback prediction it has
-    `feedback.FIELD=VALUE` (log-odds).
+    `feedback.FIELD=VALUE` (log-odds), and `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE` by the matching head.
 
     Args:
         path: the directory from `lum query`.
@@ -107,10 +113,15 @@ class Knowledge:
         return f"Knowledge({str(self.path)!r})"
 
     @property
+    def score_names(self) -> list[str]:
+        """The names of the scores, in the order of `score_columns`: questions, feedback predictions, and matched predictions."""
+        return self.info.questions + self.info.feedback_names + self.info.matched_names
+
+    @property
     def score_columns(self) -> list[str]:
-        """The columns of the similarities, then of the feedback predictions: the input of `KnowledgeFusion`."""
+        """The columns of the similarities, of the feedback predictions, and of the predictions of the matching head."""
         feedback = [f"feedback.{name}" for name in self.info.feedback_names]
-        return [f"similarity.{name}" for name in self.info.questions] + feedback
+        return [f"similarity.{name}" for name in self.info.questions] + feedback + self.info.matched_names
 
     @property
     def answer_columns(self) -> list[str]:

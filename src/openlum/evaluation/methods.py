@@ -7,6 +7,8 @@ WITH_KNOWLEDGE = "+knowledge"
 """Suffix of the name of a ranker with knowledge."""
 WITH_CONTROL = "+control:"
 """Between the name of a ranker and the name of the control that joins it in place of knowledge."""
+WITH_TIER = f"{WITH_KNOWLEDGE}:"
+"""Between the name of a ranker and the tier of the knowledge that joins it, if this is not the tier of the settings."""
 METRICS = {
     "request_gauc": "AUC in request",
     "request_ndcg": "NDCG@10 in request",

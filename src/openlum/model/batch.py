@@ -123,3 +123,17 @@ class Questions:
         """Return the questions on a device. `user_index` stays on the CPU."""
         item = None if self.item is None else self.item.to(device)
         return Questions(to_device(self.condition, device), self.user_index, self.prefix.to(device), item)
+
+
+@dataclass
+class Moments:
+    """P moments in the histories of a batch, as of which user vectors are computed."""
+
+    user_index: Tensor
+    """(P,) int64 on the CPU: index of the user in the batch."""
+    prefix: Tensor
+    """(P,) int64: how many of the user's events in the batch come before the moment."""
+
+    def to(self, device: torch.device) -> "Moments":
+        """Return the moments on a device. `user_index` stays on the CPU."""
+        return Moments(self.user_index, self.prefix.to(device))

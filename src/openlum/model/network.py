@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openlum.data.item_activity import ACTIVITY
-from openlum.model.batch import Fields, History, Questions, erase_fields
+from openlum.field_spec import FieldSpec
+from openlum.model.batch import Fields, History, Moments, Questions, erase_fields, to_device
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.initialisation import log_scale, zero_
+from openlum.model.matching_head import MatchingHead, fixed_question_names, fixed_questions
 from openlum.model.plan import ExtensionPlan, QuestionPlan
 from openlum.model.pointer import MATCH_WIDTH, Copies, Pointed, Pointer, add_copies
 from openlum.model.settings import ModelConfig
@@ -53,6 +55,8 @@ class Outputs(NamedTuple):
     """For each group of questions that search for items."""
     feedback_logits: list[Tensor]
     """For each of `config.feedback_targets`: (Q, R)."""
+    matched_logits: list[Tensor]
+    """The same by the matching head."""
     scales: dict[str, Tensor]
     """Inverse temperatures, () each, of the `item` and the `feedback` loss."""
 
@@ -74,8 +78,7 @@ class Network(nn.Module):
         self.item_encoder = ItemEncoder(
             config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
         )
-        condition_specs = config.condition if settings.conditions else []
-        self.condition_encoder = ConditionEncoder(condition_specs, settings.field_width, settings.width)
+        self.condition_encoder = ConditionEncoder(self._condition_specs, settings.field_width, settings.width)
         # Both are normalised, so that neither dominates a token that is the sum of both.
         self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
         self.condition_norm = nn.RMSNorm(settings.width)
@@ -87,10 +90,14 @@ class Network(nn.Module):
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.feedback_token = nn.Parameter(torch.zeros(settings.width))
         self.feedback_heads = nn.ModuleList(
-            _feedback_head(settings.width, spec.size - 1) for spec in config.feedback_targets
+            _feedback_head(settings.width, values) for values in self._feedback_sizes()
         )
         self.log_scale = nn.ParameterDict({kind: log_scale() for kind in ("item", "feedback")})
         self.pointer = Pointer(settings)
+        self.learned_questions = nn.Parameter(torch.randn(settings.learned_questions, settings.width))
+        self.matching_head = MatchingHead(
+            len(self.user_vector_names), settings.embedding_width, settings.width, sum(self._feedback_sizes())
+        )
         self.register_buffer("activity_weights", torch.zeros(len(ACTIVITY)))
 
     @property
@@ -98,8 +105,20 @@ class Network(nn.Module):
         """The device of the weights."""
         return self.head.weight.device
 
+    @property
+    def user_vector_names(self) -> list[str]:
+        """The M names of the user vectors: of the fixed questions, then of the learned ones."""
+        learned = range(1, len(self.learned_questions) + 1)
+        return fixed_question_names(self._condition_specs) + [f"learned {number}" for number in learned]
+
     def forward(
-        self, history: History, candidates: Tensor, item_questions: Sequence[Questions], feedback_questions: Questions
+        self,
+        history: History,
+        candidates: Tensor,
+        item_questions: Sequence[Questions],
+        feedback_questions: Questions,
+        moments: Moments,
+        moment_index: Tensor,
     ) -> Outputs:
         """Return the outputs of a training step: the answers, the feedback logits, and what the losses compare them with.
 
@@ -108,6 +127,8 @@ class Network(nn.Module):
             candidates: (C,) ascending ids that include all items of the history.
             item_questions: groups of questions that search for items. A group may be empty.
             feedback_questions: questions that predict the feedback to an item. There may be none.
+            moments: of the user vectors that the matching head reads. There may be none.
+            moment_index: (Q,) index of the moment whose vectors predict the feedback of each of `feedback_questions`.
         """
         items = self.items(candidates)  # (C, E)
         state = self.encode_history(history, items[torch.searchsorted(candidates, history.item)])
@@ -116,7 +137,9 @@ class Network(nn.Module):
             assert feedback_questions.item is not None
             question_items = items[torch.searchsorted(candidates, feedback_questions.item)]
         answers, logits = self.answer_and_predict_feedback(state, item_questions, feedback_questions, question_items)
-        return Outputs(items, answers, logits, {kind: self.scale(kind) for kind in self.log_scale})
+        vectors = self.user_vectors(state, moments)[moment_index]  # (Q, M, E)
+        matched = self.match(vectors, feedback_questions, question_items)
+        return Outputs(items, answers, logits, matched, {kind: self.scale(kind) for kind in self.log_scale})
 
     def scale(self, kind: str) -> Tensor:
         """Return the inverse temperature, (), of the `item` or the `feedback` loss."""
@@ -245,11 +268,8 @@ class Network(nn.Module):
             The answers to each group, and the logits of each of `config.feedback_targets`, (Q, R).
         """
         assert feedback_questions.item is not None
-        if not self.config.feedback:
-            # A negative item often comes from another scenario than the question, which would reveal that it is a negative.
-            untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
-            condition = erase_fields(feedback_questions.condition, self.config.condition, untimed)
-            feedback_questions = replace(feedback_questions, condition=condition)
+        condition = self._feedback_condition(feedback_questions.condition)
+        feedback_questions = replace(feedback_questions, condition=condition)
         item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
         groups = [(group, self._question_token(state, group)) for group in item_questions]
         feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
@@ -259,6 +279,50 @@ class Network(nn.Module):
         inputs = torch.cat([outputs[-1], item, pointed[-1].matches], 1)
         answers = [self._answers(*group) for group in zip(outputs[:-1], pointed[:-1], strict=True)]
         return answers, [head(inputs) for head in self.feedback_heads]
+
+    def user_vectors(self, state: HistoryState, moments: Moments) -> Tensor:
+        """Return the user vectors as of moments, (P, M, E), of unit length (the group query).
+
+        They are the answers to the fixed and the learned questions, whose names are `user_vector_names`.
+        """
+        fixed = to_device(fixed_questions(self._condition_specs), self.device)
+        names = self.user_vector_names
+        fixed_tokens = self._condition_token(fixed, len(names) - len(self.learned_questions))
+        tokens = torch.cat([fixed_tokens, self.learned_questions])  # (M, D)
+        tokens = tokens + self._last_events(state, moments.user_index, moments.prefix)[:, None]  # (P, M, D)
+        user_index, prefix = (x.repeat_interleave(len(names)) for x in (moments.user_index, moments.prefix))
+        output = self.user_encoder.answer_questions(state.encoder, tokens.flatten(0, 1), user_index, 2 * prefix)
+        return self._to_item_space(output).unflatten(0, (-1, len(names)))
+
+    def match(self, vectors: Tensor, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
+        """Return what `predict_feedback_logits` returns, as the matching head predicts it from user vectors.
+
+        Args:
+            vectors: (Q, M, E) user vectors of each question, or (1, M, E) for all questions.
+            questions: with `item`. Their users and prefixes are not used.
+            items: (Q, E) embeddings of the items of questions, if they are computed already.
+        """
+        assert questions.item is not None
+        context = self._condition_token(self._feedback_condition(questions.condition), len(questions.item))
+        items = self.items(questions.item) if items is None else items
+        return list(self.matching_head(vectors, items, context).split(self._feedback_sizes(), 1))
+
+    def _feedback_sizes(self) -> list[int]:
+        """Return the number of values, R, of each of `config.feedback_targets`."""
+        return [spec.size - 1 for spec in self.config.feedback_targets]
+
+    @property
+    def _condition_specs(self) -> list[FieldSpec]:
+        """The condition fields that the network reads."""
+        return self.config.condition if self.config.settings.conditions else []
+
+    def _feedback_condition(self, condition: Fields) -> Fields:
+        """Return the condition fields, (Q, ...), of questions about feedback that the network may read."""
+        if self.config.feedback:
+            return condition
+        # A negative item often comes from another scenario than the question, which would reveal that it is a negative.
+        untimed = {spec.name for spec in self.config.condition} - set(self.config.time_fields)
+        return erase_fields(condition, self.config.condition, untimed)
 
     def _ask(self, state: HistoryState, questions: Questions) -> Tensor:
         """Return the outputs, (Q, D), of questions that search for items."""
@@ -307,9 +371,13 @@ class Network(nn.Module):
     def _question_token(self, state: HistoryState, questions: Questions) -> Tensor:
         """Return the tokens (Q, D) of questions: the condition, and the last event that the question may see."""
         token = self._condition_token(questions.condition, len(questions.user_index))
-        begin = state.encoder.offsets[questions.user_index].to(token.device) // 2  # (Q,)
-        row = torch.where(questions.prefix > 0, begin + questions.prefix, 0)
-        return token + F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
+        return token + self._last_events(state, questions.user_index, questions.prefix)
+
+    def _last_events(self, state: HistoryState, user_index: Tensor, prefix: Tensor) -> Tensor:
+        """Return for questions, (Q,) each, the projection of the last event that they may see, (Q, D), or 0 for no event."""
+        begin = state.encoder.offsets[user_index].to(prefix.device) // 2  # (Q,)
+        row = torch.where(prefix > 0, begin + prefix, 0)
+        return F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
 
     def _answers(self, output: Tensor, pointed: Pointed) -> Answers:
         return Answers(self._to_item_space(output), pointed.matched, pointed.total, output)

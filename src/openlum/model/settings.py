@@ -70,6 +70,9 @@ class ModelSettings(PlannedSettings):
     changed by the steps in which it was a negative."""
     max_events: int = Field(256, ge=2, le=1_000_000)
     """Maximum number of a user's most recent events that an answer uses."""
+    learned_questions: int = Field(8, ge=1, le=1000)
+    """Number of learned questions. Their answers, and those of *any* and of each feedback value, are the user vectors that the
+    matching head reads."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "ModelSettings":

@@ -18,7 +18,7 @@ from openlum.pretrain.checks import check_pretraining
 from openlum.pretrain.plan import plan_for
 from openlum.pretrain.settings import PretrainSettings
 from openlum.query.checks import check_knowledge_fits
-from openlum.query.questions import QuestionSet, feedback_column_names
+from openlum.query.questions import QuestionSet, feedback_column_names, score_names_of
 from openlum.query.settings import QuerySettings
 from openlum.rank.checks import check_knowledge, check_ranking
 from openlum.rank.settings import RankSettings
@@ -68,13 +68,14 @@ def check_before_training(
     for settings in rankings:
         check_ranking(dataset, settings)
     if query:
-        predicts = query.predict_feedback and pretrain.feedback_prediction_weight > 0
+        predicts = pretrain.feedback_prediction_weight > 0
         feedback_names = feedback_column_names(processor, feedback_targets(specs)) if predicts else []
         with _named_section("query"):
             questions = QuestionSet(processor, specs, query.questions).names
-            check_knowledge_fits(dataset, query, model.embedding_width, len(feedback_names), directory / "knowledge")
+            score_names = score_names_of(query, questions, feedback_names)
+            check_knowledge_fits(dataset, query, model.embedding_width, len(score_names), directory / "knowledge")
         for settings in rankings:
-            check_knowledge(dataset, settings, questions, feedback_names, model.embedding_width)
+            check_knowledge(dataset, settings, questions, score_names, model.embedding_width)
     check_pretraining(dataset, processor, model, pretrain, directory / "model")
 
 

@@ -16,6 +16,7 @@ from openlum.model import History, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_fields
 from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.model.network import Network, Outputs
+from openlum.pretrain.moments import draw_moments
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
@@ -34,6 +35,8 @@ class Losses:
     feedback_prediction: Tensor
     """Cross-entropy of the predicted feedback, summed over the feedback fields; without feedback fields, cross-entropy of whether
     the user took the item."""
+    matching_head: Tensor
+    """The same for the matching head, with the observed feedback and with the feedback that questions about the item predict."""
 
 
 class Objective:
@@ -82,11 +85,14 @@ class Objective:
             feedback_contrast_questions(self.config, history, contrast_positions, spec)
             for spec, contrast_positions in contrasts
         ]
+        moments, moment_index = draw_moments(examples.questions, self.settings.matching_head_moments)
         outputs = network(
             history.to(device),
             candidates.to(device),
             [group.to(device) for group in questions],
             examples.questions.to(device),
+            moments.to(device),
+            moment_index.to(device),
         )
         item_index = torch.searchsorted(candidates, history.item).to(device)  # (L,) in the candidates
         target_index = item_index[positions.to(device)]
@@ -99,7 +105,9 @@ class Objective:
             o = answers.vectors.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
             e = outputs.items[item_index[contrast_positions.to(device)]]
             contrast_loss = contrast_loss + feedback_contrast_loss(o, e, value, scale)
-        return Losses(item_loss, contrast_loss, examples.loss(outputs.feedback_logits))
+        matching_head_loss = examples.loss(outputs.matched_logits)
+        matching_head_loss = matching_head_loss + examples.distillation(outputs.matched_logits, outputs.feedback_logits)
+        return Losses(item_loss, contrast_loss, examples.loss(outputs.feedback_logits), matching_head_loss)
 
     def item_questions(self, history: History, positions: Tensor) -> Questions:
         """Return questions that search for the items at positions, (n,), under the event's condition or with all fields *any*.
@@ -120,7 +128,8 @@ class Objective:
         weighted = (
             self.settings.item_weight * losses.item + self.settings.feedback_contrast_weight * losses.feedback_contrast
         )
-        return weighted + self.settings.feedback_prediction_weight * losses.feedback_prediction
+        weighted = weighted + self.settings.feedback_prediction_weight * losses.feedback_prediction
+        return weighted + self.settings.matching_head_weight * losses.matching_head
 
     def _item_loss(self, outputs: Outputs, candidates: Tensor, target_index: Tensor, events: int) -> Tensor:
         """Return the item loss, ().
@@ -218,6 +227,20 @@ class FeedbackExamples:
             weight = self.weight.to(target_logits.device) * (target >= 0)
             total = total + (weight * loss).sum() / weight.sum().clamp(min=1.0)
         return total
+
+    def distillation(self, logits: list[Tensor], teacher: list[Tensor]) -> Tensor:
+        """Return the cross-entropy, (), of logits with the probabilities of a teacher, which gets no gradient.
+
+        Args:
+            logits: (Q, R) of each feedback target.
+            teacher: (Q, R) logits of each feedback target.
+        """
+        weight = self.weight.to(logits[0].device)
+        losses = [
+            F.cross_entropy(student, target.detach().softmax(1), reduction="none")
+            for student, target in zip(logits, teacher, strict=True)
+        ]
+        return (weight * torch.stack(losses).sum(0)).sum() / weight.sum().clamp(min=1.0)
 
 
 def feedback_contrast_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:

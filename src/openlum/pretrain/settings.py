@@ -58,6 +58,11 @@ class PretrainSettings(PlannedSettings):
     feedback_prediction_positions: float = Field(1.0, gt=0, le=1)
     """Fraction of the events for which the feedback to the item is predicted. Without feedback fields, each such event has two
     negative items, and a step takes up to twice as long as with feedback fields."""
+    matching_head_weight: float = Field(1.0, ge=0, le=1e6)
+    """Weight of the loss of the matching head, which predicts the feedback to an item from user vectors."""
+    matching_head_moments: float = Field(0.2, gt=0, le=1)
+    """Fraction of the moments of feedback predictions at which user vectors are computed. The predictions in between use the
+    vectors of the last such moment."""
     item_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the next-condition-item InfoNCE loss."""
     patience: int = Field(2, ge=1, le=1_000_000)

@@ -207,6 +207,7 @@ class Trainer(TrainingLoop):
         loss = self.settings.item_weight * metrics["item_loss"]
         loss += self.settings.feedback_contrast_weight * metrics.get("feedback_contrast_loss", 0.0)
         loss += self.settings.feedback_prediction_weight * metrics.get("feedback_prediction_loss", 0.0)
+        loss += self.settings.matching_head_weight * metrics.get("matching_head_loss", 0.0)
         metrics = {"loss": loss, **metrics, POPULARITY: self.popularity_recall}
         score = validation_score(self.settings.protocol, metrics)
         return Validation(None if score is None else score - TIE * loss, metrics)

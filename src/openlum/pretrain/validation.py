@@ -19,6 +19,7 @@ from openlum.model.batch import blank
 from openlum.model.losses import positions_per_chunk
 from openlum.model.pointer import Copies, add_copies
 from openlum.model.settings import TAKEN
+from openlum.pretrain.moments import draw_moments
 from openlum.pretrain.objective import feedback_contrast_questions, feedback_prediction_questions
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
@@ -28,6 +29,8 @@ NDCG_ANY = f"ndcg@{TOP} any"
 """Name of the NDCG of the question "what next?", in the metrics."""
 PREDICTED = " predicted"
 """End of the name of the AUC of a feedback prediction, in the metrics."""
+MATCHED = " matched"
+"""End of the name of the AUC of a prediction of the matching head, in the metrics."""
 POPULARITY = f"recall@{TOP} popularity"
 """Name of the recall of the most popular training items, in the metrics."""
 
@@ -135,7 +138,8 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
     Returns:
         `item_loss`, `recall@10` and `ndcg@10` under each event's condition, and `recall@10 any` and `ndcg@10 any` with all fields
         *any*. From the contrast of feedback values, `feedback_contrast_loss` (summed over the fields) and `auc FIELD`. From
-        feedback prediction, `feedback_prediction_loss` and `auc FIELD predicted`. Empty without evaluated events.
+        feedback prediction, `feedback_prediction_loss` and `auc FIELD predicted`. From the matching head, with user vectors as of
+        each user's first evaluated event, `matching_head_loss` and `auc FIELD matched`. Empty without evaluated events.
 
     Raises:
         InputError: an answer is not-a-number, as in a model that diverged.
@@ -221,8 +225,8 @@ def _batch_outputs(
 
     Returns:
         `recall@10`, `recall@10 any`, `ndcg@10`, `ndcg@10 any` and `item_loss`, (N,) each. For each feedback
-        field and its n events with feedback: `value:FIELD`, (n,) index of the observed value; `score:FIELD` and
-        `feedback_prediction:FIELD`, (n, R) logits.
+        field and its n events with feedback: `value:FIELD`, (n,) index of the observed value; `score:FIELD`,
+        `feedback_prediction:FIELD` and `matching_head:FIELD`, (n, R) logits.
     """
     config, state = model.config, model.encode_history(history.to(model.device))
     has_feedback = {spec.name: (history.condition[spec.name][positions] > 0) for spec in config.feedback}
@@ -242,6 +246,9 @@ def _batch_outputs(
     answers, feedback_logits = model.answer_and_predict_feedback(
         state, [group.to(model.device) for group in questions], feedback_questions.to(model.device)
     )
+    moments, moment_index = draw_moments(feedback_questions, share=0.0)
+    vectors = model.network.user_vectors(state, moments.to(model.device))[moment_index.to(model.device)]
+    matched_logits = model.network.match(vectors, feedback_questions.to(model.device))
     target, outputs = history.item[positions].to(model.device), {}
     scale = model.network.scale("item")
     for name, group, answer in zip(("", " any"), questions, answers, strict=False):
@@ -258,10 +265,11 @@ def _batch_outputs(
         o = answer.vectors.unflatten(0, (int(mask.sum()), spec.size - 1))  # (n, R, E)
         similarity = (o @ e[target[mask.to(e.device)]].unsqueeze(-1)).squeeze(-1)  # (n, R)
         outputs[f"score:{spec.name}"] = model.network.scale("feedback") * similarity
-    for spec, logits in zip(config.trained_feedback_targets, feedback_logits, strict=False):
-        outputs[f"feedback_prediction:{spec.name}"] = (
-            logits if contrast else logits[has_feedback[spec.name].to(logits.device)]
-        )
+    for kind, logits in (("feedback_prediction", feedback_logits), ("matching_head", matched_logits)):
+        for spec, target_logits in zip(config.trained_feedback_targets, logits, strict=False):
+            outputs[f"{kind}:{spec.name}"] = (
+                target_logits if contrast else target_logits[has_feedback[spec.name].to(target_logits.device)]
+            )
     if contrast:
         outputs[f"value:{TAKEN.name}"] = contrast[1]
     return outputs
@@ -303,6 +311,7 @@ def _metrics(model: LargeUserModel, outputs: dict[str, Tensor]) -> dict[str, flo
         for kind, loss_name, auc_name in (
             ("score", "feedback_contrast_loss", f"auc {spec.name}"),
             ("feedback_prediction", "feedback_prediction_loss", f"auc {spec.name}{PREDICTED}"),
+            ("matching_head", "matching_head_loss", f"auc {spec.name}{MATCHED}"),
         ):
             logits = outputs.get(f"{kind}:{spec.name}")
             if logits is not None:

@@ -62,7 +62,7 @@ def query(dataset_dir: str | Path, model_dir: str | Path, out: str | Path, setti
         raise InputError(f"{model_dir}: was trained on events of the dataset's validation period; pretrain again")
     query = ShardQuery(model, dataset, settings)
     check_replaceable(out, "knowledge")
-    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(query.feedback_names), out)
+    check_knowledge_fits(dataset, settings, model.config.settings.embedding_width, len(query.score_names), out)
     key = fingerprint(step_key("query", settings.model_dump(), {"dataset": dataset_dir, "model": model_dir}))
     work = out.resolve().with_name(out.resolve().name + ".work")
     with locked(out), named_failures(work):
@@ -117,7 +117,9 @@ def _description(query: ShardQuery, dataset: Dataset, rows: int, seconds: float)
     return {
         "form": "impression",
         "questions": query.questions.names,
+        "fixed_questions": query.questions.fixed_names,
         "feedback_names": query.feedback_names,
+        "matched_names": query.matched_names,
         "asked": settings.questions,
         "width": config.settings.embedding_width,
         "dtype": settings.dtype,
@@ -131,6 +133,7 @@ def _description(query: ShardQuery, dataset: Dataset, rows: int, seconds: float)
             info.fingerprint,
             settings.questions,
             settings.predict_feedback,
+            settings.matching_head,
             settings.as_of,
             settings.dtype,
         ),

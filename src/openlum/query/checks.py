@@ -13,20 +13,20 @@ ID_BYTES = 8
 """Approximate bytes of the user and the item of a row, which are stored as indices of the distinct ids of a part."""
 
 
-def check_knowledge_fits(dataset: Dataset, settings: QuerySettings, width: int, feedback_names: int, out: Path) -> None:
+def check_knowledge_fits(dataset: Dataset, settings: QuerySettings, width: int, scores: int, out: Path) -> None:
     """Raise an error if the disk has no room for the answers to the questions of all impressions.
 
     Args:
         dataset: with the impressions.
         settings: with the questions.
         width: E of the model.
-        feedback_names: number of columns with feedback predictions.
+        scores: number of columns with similarities and predictions.
         out: the knowledge directory.
 
     Raises:
         InputError: if the free disk space is too small.
     """
     vector = width * BYTES[settings.dtype]
-    row = 8 + ID_BYTES + len(settings.questions) * (vector + 4) + feedback_names * 4
+    row = 8 + ID_BYTES + len(settings.questions) * vector + scores * 4
     rows = dataset.impression_count
     check_space(out, rows * row + dataset.info.counts.get("items", 0) * vector, f"knowledge of {rows:,} impressions")

@@ -9,12 +9,29 @@ from openlum.errors import InputError
 from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.model.batch import Fields, blank
-from openlum.query.settings import ALL_FIELDS, FROM_ROW
+from openlum.query.settings import ALL_FIELDS, FROM_ROW, QuerySettings
 
 
 def feedback_column_names(processor: Processor, targets: list[FieldSpec]) -> list[str]:
     """Return the J names FIELD=VALUE of the feedback predictions: every value of every feedback target."""
     return [f"{spec.name}={value}" for spec in targets for value in processor.feedback_values(spec)]
+
+
+def matched_column_names(settings: QuerySettings, feedback_names: list[str]) -> list[str]:
+    """Return the names TIER.FIELD=VALUE of the predictions of the matching head, for the names of the feedback predictions."""
+    return [f"{tier}.{name}" for tier in settings.matching_head for name in feedback_names]
+
+
+def score_names_of(settings: QuerySettings, questions: list[str], feedback_names: list[str]) -> list[str]:
+    """Return the names of all scores of knowledge: similarities, feedback predictions, and those of the matching head.
+
+    Args:
+        settings: of the query run.
+        questions: names of the questions.
+        feedback_names: the names FIELD=VALUE of the feedback that the model predicts.
+    """
+    predicted = feedback_names if settings.predict_feedback else []
+    return [*questions, *predicted, *matched_column_names(settings, feedback_names)]
 
 
 class QuestionSet:
@@ -62,6 +79,11 @@ class QuestionSet:
         values = {name: value for name, value in question.items() if name != ALL_FIELDS and name not in row_fields}
         self.row_fields.append(row_fields)
         self.fixed_values.append(processor.encode_conditions([values], self.specs, strict=True))
+
+    @property
+    def fixed_names(self) -> list[str]:
+        """The names of the questions that take no value from the row."""
+        return [name for name, fields in zip(self.names, self.row_fields, strict=True) if not fields]
 
     def conditions(self, rows: Fields, n: int) -> Fields:
         """Return the condition fields, (n * G, ...), of all questions of `n` rows. The questions of one row are adjacent.

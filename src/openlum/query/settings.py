@@ -22,6 +22,9 @@ class QuerySettings(Settings):
     predict_feedback: bool = True
     """Whether to predict the feedback of the user to each impression's item; in a log without feedback fields, whether the user
     would take the item."""
+    matching_head: list[Literal["nightly", "fresh"]] = ["nightly", "fresh"]
+    """What the matching head predicts each impression's feedback from: `nightly`, user vectors as of the beginning of its day
+    (UTC); `fresh`, user vectors as of the impression. [] for no such predictions."""
     as_of: Literal["impression", "day"] = "impression"
     """Which events an answer uses: `impression`, all events before the impression; `day`, the events before its day (UTC), like a
     nightly run."""

@@ -9,7 +9,9 @@ The table has one row per impression with the columns
   the user met the item before, as `Network.score_items` says;
 - `feedback.FIELD=VALUE` for each value of a feedback field: float32, log-odds that the user gives this feedback to the
   impression's item. If the log has no feedback fields, `feedback.taken=yes` is the log-odds that the user takes the item, rather
-  than an item that other users took in the same days.
+  than an item that other users took in the same days;
+- `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE`: the same, as the matching head predicts it from user vectors as of the impression
+  and as of the beginning of its day (UTC).
 
 Shapes: n rows, G questions, J feedback predictions, E width of an answer, V items.
 """
@@ -25,7 +27,8 @@ from openlum.data.sequences import Impressions, concatenate
 from openlum.data.shard import Shard, ShardedDataset
 from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
-from openlum.query.questions import QuestionSet, feedback_column_names
+from openlum.query.matching import matched_feedback
+from openlum.query.questions import QuestionSet, feedback_column_names, matched_column_names
 from openlum.query.settings import QuerySettings
 
 
@@ -69,12 +72,15 @@ class ShardQuery:
     ) -> None:
         self.model, self.dataset, self.settings = model, dataset, settings
         self.questions = QuestionSet(model.processor, model.config.condition, settings.questions)
-        self.feedback_names = (
-            feedback_column_names(model.processor, model.config.trained_feedback_targets)
-            if settings.predict_feedback
-            else []
-        )
+        predicted = feedback_column_names(model.processor, model.config.trained_feedback_targets)
+        self.feedback_names = predicted if settings.predict_feedback else []
+        self.matched_names = matched_column_names(settings, predicted)
         self.items = embed_items(model, len(dataset.raw_ids("items"))) if items is None else items
+
+    @property
+    def score_names(self) -> list[str]:
+        """Names of all scores, in the order of their columns."""
+        return [*self.questions.names, *self.feedback_names, *self.matched_names]
 
     @property
     def schema(self) -> pa.Schema:
@@ -84,7 +90,8 @@ class ShardQuery:
         columns = [("row", pa.int64()), ("user", pa.string()), ("item", pa.string())]
         for name in self.questions.names:
             columns += [(f"answer.{name}", vector), (f"similarity.{name}", pa.float32())]
-        return pa.schema(columns + [(f"feedback.{name}", pa.float32()) for name in self.feedback_names])
+        columns += [(f"feedback.{name}", pa.float32()) for name in self.feedback_names]
+        return pa.schema(columns + [(name, pa.float32()) for name in self.matched_names])
 
     def impressions(self, shard: Shard) -> Impressions:
         """Return the impressions of all splits of a shard, by user and time, as of the time that the settings name."""
@@ -99,6 +106,7 @@ class ShardQuery:
     def tables(self, shard: Shard, impressions: Impressions) -> Iterator[pa.Table]:
         """Yield the answers for some impressions of a shard, batch by batch."""
         users, items = self.dataset.raw_ids("users"), self.dataset.raw_ids("items")
+        matched = self._matched(shard, impressions)
         for index, answers, similarity, feedback in answer_impressions(
             self.model, shard.sequences, impressions, self.questions, self.settings, self.items
         ):
@@ -109,8 +117,18 @@ class ShardQuery:
                     vectors(answers[:, question].numpy(), self.settings.dtype),
                     pa.array(similarity[:, question].numpy()),
                 ]
-            columns += [pa.array(values) for values in feedback.numpy().T]
+            columns += [pa.array(values) for values in (*feedback.numpy().T, *matched[index].T)]
             yield pa.Table.from_arrays(columns, schema=self.schema)
+
+    def _matched(self, shard: Shard, impressions: Impressions) -> np.ndarray:
+        """Return the predictions of the matching head for some impressions of a shard: the columns `matched_names`."""
+        parts = [np.empty((len(impressions), 0), np.float32)]
+        for tier in self.settings.matching_head if self.matched_names else []:
+            rows = before_the_day(shard.sequences, impressions) if tier == "nightly" else impressions
+            parts.append(
+                matched_feedback(self.model, shard.sequences, rows, self.items, self.settings.batch_events)
+            )
+        return np.concatenate(parts, 1)
 
     def item_table(self) -> pa.Table:
         """Return the embeddings of the items: columns `id` (in the dataset, from 0), `item` (in the log) and `embedding`."""

@@ -27,6 +27,7 @@ from openlum.rank.inputs import (
     history_where_ids,
     plain_config,
     select_questions,
+    tier_scores,
 )
 from openlum.rank.knowledge import RowKnowledge
 from openlum.rank.registry import RANKERS
@@ -178,7 +179,7 @@ class RankingData:
             reads_vectors = RANKERS.load(architecture).knowledge_input == "vectors"
             direct = chosen.answers if reads_vectors else []
             names = self.knowledge.score_names
-            scores = select_questions(names, chosen.matching_questions) if chosen.matching else []
+            scores = tier_scores(names, chosen.tier, chosen.matching_questions) if chosen.matching else []
             shape = KnowledgeShape(
                 answers=select_questions(self.knowledge.answer_names, direct),
                 similarities=scores,

@@ -36,7 +36,7 @@ def check_ranking(dataset: Dataset, settings: RankSettings) -> None:
 
 
 def check_knowledge(
-    dataset: Dataset, settings: RankSettings, questions: Sequence[str], feedback_names: Sequence[str], width: int
+    dataset: Dataset, settings: RankSettings, questions: Sequence[str], score_names: Sequence[str], width: int
 ) -> None:
     """Check, before `lum query` runs, that the knowledge will have the named questions and will fit into memory.
 
@@ -44,18 +44,18 @@ def check_knowledge(
         dataset: the dataset whose impressions will be answered.
         settings: settings of the rankers.
         questions: names of the questions.
-        feedback_names: names of the feedback predictions.
+        score_names: names of all scores.
         width: E of the answers.
 
     Raises:
         InputError: the knowledge will lack a question, or will not fit into memory.
     """
-    check_questions(settings.knowledge, list(questions), list(feedback_names))
+    check_questions(settings.knowledge, list(questions), list(score_names))
     answers = settings.knowledge.answers
     answer_count = len(questions) if answers is None else len(answers)
     rows = min(sum(dataset.info.impressions.values()), settings.buffer_rows)
     check_memory(
-        rows * (answer_count * width * 2 + (len(questions) + len(feedback_names)) * 4),
+        rows * (answer_count * width * 2 + len(score_names) * 4),
         f"knowledge of {rows:,} impressions",
         "name fewer rank.knowledge.direct_questions, or lower rank.buffer_rows or model.embedding_width",
     )

@@ -9,10 +9,12 @@ from openlum.data.item_activity import ACTIVITY
 from openlum.errors import InputError
 from openlum.field_spec import FieldSpec
 from openlum.rank.plan import plan_ranking_for
-from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings
+from openlum.rank.settings import KnowledgeSettings, RankerConfig, RankSettings, Tier
 
 ITEM_ACTIVITY = FieldSpec(name="activity.item", type="vector", width=len(ACTIVITY))
 """The activity of the target item as of the row's time, a field of network rankers."""
+MATCHED = ("nightly.", "fresh.")
+"""What the names of the matching head's predictions begin with: the tier."""
 ACTIVITY_SCALE = 10.0
 """Network rankers read the activity divided by this number: logarithms of counts and seconds are at most about 20."""
 
@@ -57,13 +59,41 @@ def select_questions(questions: list[str], names: list[str] | None) -> list[str]
     return [name for name in questions if names is None or name in names]
 
 
-def check_questions(settings: KnowledgeSettings, questions: list[str], feedback_names: list[str]) -> None:
-    """Check that knowledge with these questions and feedback predictions has everything that the settings name.
+def names_of_tier(names: list[str], tier: Tier) -> list[str]:
+    """Return the names of the scores of a tier, among the names of all scores of the knowledge."""
+    return [name for name in names if tier == (name.partition(".")[0] if name.startswith(MATCHED) else "live")]
+
+
+def tier_scores(names: list[str], tier: Tier, chosen: list[str] | None) -> list[str]:
+    """Return the names of the scores that a ranker reads: the chosen ones, by default those of the tier.
+
+    Args:
+        names: of all scores of the knowledge.
+        tier: of the settings.
+        chosen: names in the settings; None for all of the tier.
 
     Raises:
-        InputError: a named question or feedback prediction is missing.
+        InputError: the knowledge has no score of a name, or none of the tier.
     """
-    select_questions([*questions, *feedback_names], settings.matching_questions)
+    if chosen is not None:
+        return select_questions(names, chosen)
+    found = names_of_tier(names, tier)
+    if not found:
+        raise InputError(
+            f"rank.knowledge.tier: the knowledge has no predictions of the matching head for the tier '{tier}'; name the tier in "
+            "query.matching_head, with a model that was trained to predict feedback, or set rank.knowledge.tier to 'live'"
+        )
+    return found
+
+
+def check_questions(settings: KnowledgeSettings, questions: list[str], score_names: list[str]) -> None:
+    """Check that knowledge with these questions and scores has everything that the settings need.
+
+    Raises:
+        InputError: a named question or score is missing, or all scores of the tier are.
+    """
+    if settings.matching:
+        tier_scores(score_names, settings.tier, settings.matching_questions)
     select_questions(questions, settings.direct_questions)
 
 

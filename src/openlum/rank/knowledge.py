@@ -13,6 +13,7 @@ import pyarrow as pa
 from openlum.data.dataset import Dataset
 from openlum.data.knowledge import ROW, Knowledge
 from openlum.errors import InputError
+from openlum.rank.settings import Tier
 
 
 class RowKnowledge(Protocol):
@@ -21,7 +22,8 @@ class RowKnowledge(Protocol):
     path: Path
     """The directory."""
     score_names: list[str]
-    """Names of the Q scores: the questions (similarities), then the feedback predictions, FIELD=VALUE (feedback logits)."""
+    """Names of the Q scores: the questions (similarities), the feedback predictions, FIELD=VALUE (feedback logits), and those of
+    the matching head, TIER.FIELD=VALUE."""
     answer_names: list[str]
     """Names of the questions whose answers are read."""
     items: np.ndarray
@@ -76,13 +78,16 @@ class StoredKnowledge:
     Args:
         path: the directory.
         dataset: the dataset whose impressions were answered.
-        answer_names: the questions whose answers are read; by default all. Scores are always read.
+        answer_names: the questions whose answers are read; by default all of the tier. Scores are always read.
+        tier: `live` has all answers, `fresh` those of the questions that take no value from the row, `nightly` none.
 
     Raises:
         InputError: the directory does not hold knowledge per impression of this dataset, or parts are missing or damaged.
     """
 
-    def __init__(self, path: Path, dataset: Dataset, answer_names: list[str] | None = None) -> None:
+    def __init__(
+        self, path: Path, dataset: Dataset, answer_names: list[str] | None = None, tier: Tier = "live"
+    ) -> None:
         self._knowledge = Knowledge(path)
         self.path, info = self._knowledge.path, self._knowledge.info
         if info.form != "impression":
@@ -92,8 +97,9 @@ class StoredKnowledge:
                 f"{self.path}: was made for another dataset ({info.dataset}) than {dataset.path} "
                 f"({dataset.info.fingerprint}); run 'lum query' on this one"
             )
-        self.score_names = info.questions + info.feedback_names
-        self.answer_names = info.questions if answer_names is None else answer_names
+        self.score_names = self._knowledge.score_names
+        of_tier = {"live": info.questions, "fresh": info.fixed_questions, "nightly": []}[tier]
+        self.answer_names = of_tier if answer_names is None else answer_names
         unknown = sorted(set(self.answer_names) - set(info.questions))
         if unknown:
             raise InputError(f"{self.path}: has no question '{unknown[0]}'; choose from {', '.join(info.questions)}")

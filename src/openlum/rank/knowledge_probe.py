@@ -14,13 +14,13 @@ import numpy as np
 from openlum.evaluation.metrics import auc
 from openlum.rank.batches import RankingData
 from openlum.rank.fusion import fit_fusion, multi_value_feedback, with_probabilities
-from openlum.rank.inputs import select_questions
+from openlum.rank.inputs import tier_scores
 
 
 def knowledge_probe(data: RankingData) -> dict[str, Any]:
     """Return the AUC of every knowledge score, and of all scores joined by logistic regression, on each split.
 
-    The scores are those that `rank.knowledge.matching_questions` selects; by default all.
+    The scores are those that `rank.knowledge.matching_questions` selects; by default all of the tier.
 
     Returns:
         `all` (split to AUC; fitted on the training rows), `questions` (name to split to AUC), and `gap`: the training AUC of
@@ -28,7 +28,8 @@ def knowledge_probe(data: RankingData) -> dict[str, Any]:
     """
     assert data.knowledge is not None
     all_names = data.knowledge.score_names
-    names = select_questions(all_names, data.settings.knowledge.matching_questions)
+    chosen = data.settings.knowledge
+    names = tier_scores(all_names, chosen.tier, chosen.matching_questions)
     splits = {
         split: (data.scores(rows, names), rows.label.numpy()) for split, rows in data.rows.items()
     }  # (I, Q), (I,)

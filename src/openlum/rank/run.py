@@ -25,7 +25,7 @@ from openlum.evaluation.metrics import auc, metrics, seed_statistics
 from openlum.rank.batches import RankingData, Rows
 from openlum.rank.calibration_curve import calibration_curve
 from openlum.rank.checks import check_ranking
-from openlum.rank.controls import control_comparisons, control_predictions
+from openlum.rank.controls import Scores, control_scores, joined_comparisons, joined_predictions, other_tier_scores
 from openlum.rank.earlier_trainings import EarlierTrainings
 from openlum.rank.fusion import Calibration, calibration
 from openlum.rank.fusion_summary import fusion_summary
@@ -61,7 +61,7 @@ def rank(
         truth: Parquet file (row, probability) with the true label probabilities of the test rows, if they are known.
 
     Returns:
-        The `ranking`, `comparisons`, `calibration`, `segments`, `knowledge`, `fusion`, `controls` and `oracle` parts of
+        The `ranking`, `comparisons`, `calibration`, `segments`, `knowledge`, `fusion`, `controls`, `tiers` and `oracle` parts of
         `summary.json`, with `validation` (like `ranking`, on the validation rows) and `epochs` (the best epoch, by ranker and
         seed).
 
@@ -73,7 +73,9 @@ def rank(
     check_kind("settings", settings, RankSettings)
     prepared = Dataset(dataset)
     check_ranking(prepared, settings)
-    loaded = None if knowledge_path is None else StoredKnowledge(knowledge_path, prepared, settings.knowledge.answers)
+    loaded = None
+    if knowledge_path is not None:
+        loaded = StoredKnowledge(knowledge_path, prepared, settings.knowledge.answers, settings.knowledge.tier)
     settings = plan_ranking_for(prepared, settings)
     new_console().print(plan_in_words(prepared.info.impressions["train"], settings), soft_wrap=True)
     data = RankingData(prepared, settings, loaded)
@@ -89,7 +91,9 @@ def rank(
         rankers = {name: [trained.ranker for trained in by_seed] for name, by_seed in results.trained.items()}
         summary = _evaluate(results, data) | oracle | probe | fusion_summary(rankers, results.valid, data)
         if loaded is not None and settings.controls:
-            summary |= {"controls": _controls(results, data)}
+            summary |= {"controls": _joined(results, data, control_scores(data))}
+        if loaded is not None and settings.knowledge.late_fusion:
+            summary |= {"tiers": _joined(results, data, other_tier_scores(data))}
         write_json(directory / "metrics.json", summary)
     return summary
 
@@ -239,11 +243,11 @@ def rankers_to_highlight(validation: Figures) -> tuple[list[str], tuple[str, str
     return highlighted, (pairs[0] if pairs else None)
 
 
-def _controls(results: Results, data: RankingData) -> dict[str, Any]:
-    """Return the metrics of the controls, whether each was kept, and how they compare with the rankers, on the test rows."""
-    valid, test, kept = control_predictions(data, results.valid, results.test)
+def _joined(results: Results, data: RankingData, scores: Scores) -> dict[str, Any]:
+    """Return the metrics of rankers joined with scores, whether each fusion was kept, and comparisons on the test rows."""
+    valid, test, kept = joined_predictions(data, results.valid, results.test, scores)
     ranking, validation = evaluate(data, valid, test)
-    comparisons = control_comparisons(data, results.test, test)
+    comparisons = joined_comparisons(data, results.test, test)
     return {"ranking": ranking, "validation": validation, "kept": kept, "comparisons": comparisons}
 
 

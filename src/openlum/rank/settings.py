@@ -11,11 +11,18 @@ from openlum.model.settings import check_heads
 from openlum.rank.registry import RANKERS, RankerName
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Tier = Literal["nightly", "fresh", "live"]
+"""A tier of knowledge, by what must run when a request arrives."""
 
 
 class KnowledgeSettings(Settings):
     """How knowledge enters a ranker."""
 
+    tier: Tier = "fresh"
+    """Which knowledge a ranker reads, by what must run when a request arrives. `nightly` and `fresh`: the predictions of the
+    matching head, from user vectors of the night before, or of the moment of the row. `live`: similarities and feedback
+    predictions of the user encoder, which answers questions about each row at its moment.
+    early: the answers of a tier are inputs too. `fresh` has those of questions without `$row`, `nightly` has none."""
     fusion: Literal["late", "early"] = "late"
     """`late`: the ranker is trained without knowledge. A logistic regression then joins its logit with similarities and feedback
     logits, fitted on the validation rows, which the Large User Model has not learned. Use it
@@ -31,11 +38,11 @@ class KnowledgeSettings(Settings):
     direct: bool = True
     """early: whether the answers and the target item's embedding are inputs (trees read no vectors)."""
     direct_questions: list[str] | None = Field(None, min_length=1)
-    """early: the questions whose answers are inputs; by default all. Fewer questions need less memory."""
+    """early: the questions whose answers are inputs; by default all of the tier. Fewer questions need less memory."""
     matching: bool = True
-    """Whether similarities of answers and target item, and feedback logits, are inputs."""
+    """Whether the scores of the tier are inputs: similarities of answers and target item, and feedback logits."""
     matching_questions: list[str] | None = Field(None, min_length=1)
-    """The questions and feedback predictions whose similarities and feedback logits are inputs; by default all."""
+    """The questions and feedback predictions whose similarities and feedback logits are inputs; by default all of the tier."""
     width: int = Field(32, ge=1, le=65_536)
     """early: width of the projected answers."""
     dropout: float = Field(0.0, ge=0, lt=1)

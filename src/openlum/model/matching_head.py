@@ -1,0 +1,90 @@
+"""The matching head: a small network that predicts the feedback to an item from vectors of the user that can be cached.
+
+The user encoder predicts feedback with one question per candidate item, so it must run when a request arrives. The matching head
+reads *user vectors* instead: answers that were computed before, last night or after the user's last event. They belong to
+questions that are the same for all users: *fixed questions*, each with one feedback value, and *learned questions*, whose tokens
+are parameters (the codes of poly-encoders, Humeau et al. 2020). For each candidate, the head computes a mixture of the user
+vectors, weighted by the item and the context, and compares it with the item.
+
+Shapes: n candidates, M user vectors, E width of a vector and of an item embedding, D width of a context, H heads of width K, X
+features, R feedback values of all fields.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from openlum.field_spec import FieldSpec
+from openlum.model.batch import Fields, blank
+
+MAX_FIXED = 8
+"""Largest number of fixed questions."""
+MAX_HEADS, KEY_WIDTH = 4, 16
+HIDDEN = 128, 64
+"""Widths of the hidden layers."""
+
+
+class MatchingHead(nn.Module):
+    """The matching head: user vectors, an item and a context to feedback logits.
+
+    Args:
+        vectors: M.
+        embedding_width: E.
+        context_width: D.
+        values: R.
+    """
+
+    def __init__(self, vectors: int, embedding_width: int, context_width: int, values: int) -> None:
+        super().__init__()
+        self.heads = math.gcd(MAX_HEADS, embedding_width)
+        self.key = nn.Linear(embedding_width, self.heads * KEY_WIDTH, bias=False)
+        self.query = nn.Linear(embedding_width + context_width, self.heads * KEY_WIDTH)
+        self.context = nn.Linear(context_width, embedding_width)
+        features = 4 * embedding_width + vectors + context_width
+        first, second = HIDDEN
+        self.mlp = nn.Sequential(
+            nn.Linear(features, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, values)
+        )
+
+    def forward(self, vectors: Tensor, item: Tensor, context: Tensor) -> Tensor:
+        """Return feedback logits, (n, R).
+
+        Args:
+            vectors: user vectors, (n, M, E), or (1, M, E) for candidates of one user; of unit length.
+            item: (n, E) embeddings of the candidates, of unit length.
+            context: (n, D) encoded conditions, or (1, D) for candidates of one request.
+        """
+        scale = item.shape[1] ** 0.5  # gives the entries of a unit vector the variance 1
+        vectors, item = vectors * scale, item * scale
+        context = context.expand(len(item), -1)
+        key = self.key(vectors).unflatten(2, (self.heads, KEY_WIDTH))  # (n, M, H, K)
+        query = self.query(torch.cat([item, context], 1)).unflatten(1, (self.heads, KEY_WIDTH))  # (n, H, K)
+        weights = torch.einsum("nhk,nmhk->nhm", query, key * KEY_WIDTH**-0.5).softmax(2)  # (n, H, M)
+        mixture = torch.einsum("nhm,nmhe->nhe", weights, vectors.unflatten(2, (self.heads, -1))).flatten(1)  # (n, E)
+        similarity = torch.einsum("nme,ne->nm", vectors, item) / scale  # (n, M)
+        features = [mixture, mixture * item, item, self.context(context) * item, similarity, context]
+        return self.mlp(torch.cat(features, 1))
+
+
+def fixed_question_names(specs: list[FieldSpec]) -> list[str]:
+    """Return the names of the fixed questions: `any`, and FIELD=ID for the values of the feedback fields, `MAX_FIXED` at most.
+
+    Args:
+        specs: the condition fields.
+    """
+    return ["any", *(f"{spec.name}={value}" for spec, value in _fixed_values(specs))]
+
+
+def fixed_questions(specs: list[FieldSpec]) -> Fields:
+    """Return the condition fields of the fixed questions, in the order of `fixed_question_names`."""
+    values = _fixed_values(specs)
+    fields = blank(specs, 1 + len(values))
+    for row, (spec, value) in enumerate(values, start=1):
+        fields[spec.name][row] = value
+    return fields
+
+
+def _fixed_values(specs: list[FieldSpec]) -> list[tuple[FieldSpec, int]]:
+    fields = [spec for spec in specs if spec.feedback and spec.type == "categorical"]
+    return [(spec, value) for spec in fields for value in range(1, spec.size)][: MAX_FIXED - 1]

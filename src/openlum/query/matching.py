@@ -1,0 +1,82 @@
+"""User vectors as of moments of a dataset, and the feedback to impressions that the matching head predicts from them.
+
+Shapes: I impressions, P moments, p moments of a batch, M user vectors, E width of a vector, V items, J feedback predictions.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openlum.data.packing import batches, question_windows
+from openlum.data.sequences import Impressions, Sequences
+from openlum.model import History, LargeUserModel, Questions
+from openlum.model.batch import Moments, to_tensors
+from openlum.query.answers import log_odds
+
+
+@torch.inference_mode()
+def user_vectors_at(
+    model: LargeUserModel, sequences: Sequences, user: np.ndarray, prefix: np.ndarray, batch_events: int
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield user vectors as of moments, in batches.
+
+    Args:
+        model: that answers.
+        sequences: of the users.
+        user: (P,) user ids.
+        prefix: (P,) numbers of the users' events before the moments.
+        batch_events: events and moments in a batch.
+
+    Yields:
+        Indices of moments, (p,), and their user vectors, (p, M, E), on the device of the model.
+    """
+    vectors = len(model.network.user_vector_names)
+    windows, order, sizes = question_windows(
+        sequences, user, prefix, model.config.settings.max_events, max(2 * batch_events // vectors, 1)
+    )
+    first_window = first = 0
+    # A user vector costs about as much as a token, which is half an event.
+    for batch in batches(windows, batch_events, extra=sizes * vectors // 2):
+        batch_sizes = sizes[first_window : first_window + len(batch)]
+        index = order[first : first + batch_sizes.sum()]
+        first_window, first = first_window + len(batch), first + int(batch_sizes.sum())
+        state = model.encode_history(History.gather(sequences, batch).to(model.device))
+        user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
+        in_window = torch.from_numpy(prefix[index] - np.repeat(batch.start, batch_sizes))
+        yield index, model.network.user_vectors(state, Moments(user_index, in_window).to(model.device))
+
+
+@torch.inference_mode()
+def matched_feedback(
+    model: LargeUserModel, sequences: Sequences, impressions: Impressions, items: Tensor, batch_events: int
+) -> np.ndarray:
+    """Return the log-odds of the feedback to the impressions' items, (I, J) float32, as the matching head predicts them.
+
+    Args:
+        model: that predicts.
+        sequences: of the users.
+        impressions: of these users. Impressions of one user with the same prefix share their user vectors.
+        items: (V, E) embeddings of the dataset's items.
+        batch_events: events and moments in a batch.
+    """
+    predicted = np.empty((len(impressions), sum(spec.size - 1 for spec in model.config.feedback_targets)), np.float32)
+    if not len(impressions):
+        return predicted
+    keys = np.stack([impressions.user.astype(np.int64), impressions.prefix])
+    moments, moment_of_row, rows_of_moment = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+    rows_by_moment = np.argsort(moment_of_row, kind="stable")
+    first_row = np.cumsum(rows_of_moment) - rows_of_moment  # (P,) in rows_by_moment
+    for index, vectors in user_vectors_at(model, sequences, moments[0], moments[1], batch_events):
+        counts = rows_of_moment[index]
+        place = np.repeat(first_row[index] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        rows = rows_by_moment[place]
+        item = torch.from_numpy(impressions.item[rows].astype(np.int64))
+        condition = to_tensors({name: values[rows] for name, values in impressions.condition.items()})
+        none = torch.zeros_like(item)  # the matching head knows no history
+        questions = Questions(condition, none, none, item).to(model.device)
+        row_vectors = vectors.repeat_interleave(torch.from_numpy(counts).to(model.device), 0)
+        logits = model.network.match(row_vectors, questions, items[item].to(model.device))
+        predicted[rows] = log_odds(logits).cpu().numpy()
+    return predicted
