@@ -69,7 +69,7 @@ def test_late_fusion_starts_from_the_outcome_of_the_plain_trial(
     np.testing.assert_allclose(
         outcomes["dnn+knowledge"].test, expected.ranker.predict(data, data.rows["test"]), atol=1e-5
     )
-    fewer = SETTINGS.model_copy(update={"knowledge": KnowledgeSettings(matching_questions=["like"])})
+    fewer = SETTINGS.model_copy(update={"knowledge": KnowledgeSettings(tier="live", matching_questions=["like"])})
     run([dataclasses.replace(late, settings=fewer)], dataset, tmp_path)
     assert trained[2:] == ["dnn+knowledge"]
 
@@ -82,7 +82,7 @@ def test_early_fusion_trains_a_ranker_with_knowledge(
     run([late], dataset, tmp_path)
     del trained[:]
     for questions in (None, ["dislike"]):
-        knowledge = KnowledgeSettings(fusion="early", direct_questions=questions)
+        knowledge = KnowledgeSettings(tier="live", fusion="early", direct_questions=questions)
         settings = SETTINGS.model_copy(update={"knowledge": knowledge})
         outcome = run([Trial("early", "dnn", settings, 0, knowledge_dir)], dataset, tmp_path)["early"]
         data = RankingData(dataset, settings, load_knowledge(knowledge_dir, dataset))

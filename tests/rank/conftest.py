@@ -6,10 +6,11 @@ import torch
 from openlum.data.dataset import Dataset
 from openlum.rank.batches import RankingData
 from openlum.rank.knowledge import load_knowledge
-from openlum.rank.settings import RankSettings, SequenceSettings, TreeSettings
+from openlum.rank.settings import KnowledgeSettings, RankSettings, SequenceSettings, TreeSettings
 from tests.rank.planted import write_knowledge, write_planted_dataset
 
 SETTINGS = RankSettings(
+    knowledge=KnowledgeSettings(tier="live"),  # the planted knowledge has no matching head
     item_activity=False,  # it says nothing in the planted data
     embedding_width=4,
     item_width=8,

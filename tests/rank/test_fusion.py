@@ -79,7 +79,9 @@ def test_a_label_of_several_feedback_values_has_the_sum_of_their_probabilities(
 ) -> None:
     """In training, in a saved file and in the knowledge probe; also if only these values are selected."""
     data = with_ratings(data)
-    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(matching_questions=questions)})
+    settings = data.settings.model_copy(
+        update={"knowledge": KnowledgeSettings(tier="live", matching_questions=questions)}
+    )
     config, rows = data.config("dnn", True, settings), data.rows["test"]
     assert config.knowledge is not None
     assert config.knowledge.probabilities == ["rating=2", "rating=3"]
@@ -208,7 +210,11 @@ def test_memorised_labels_mislead_early_fusion_and_not_late_fusion(name, data: R
     test = leaked.rows["test"]
 
     def test_auc(fusion: str | None) -> float:
-        knowledge = KnowledgeSettings(fusion="early", direct=False) if fusion == "early" else KnowledgeSettings()
+        knowledge = (
+            KnowledgeSettings(tier="live", fusion="early", direct=False)
+            if fusion == "early"
+            else KnowledgeSettings(tier="live")
+        )
         settings = data.settings.model_copy(update={"knowledge": knowledge})
         ranker = fit(leaked.config(name, fusion is not None, settings), leaked, 0).ranker
         return auc(test.label.numpy(), ranker.predict(leaked, test))
@@ -261,7 +267,7 @@ def test_settings_without_effect_are_refused(changes: dict[str, object], message
 
 
 def test_end_to_end_rankers_have_no_inputs_for_knowledge(data: RankingData) -> None:
-    early = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion="early")})
+    early = data.settings.model_copy(update={"knowledge": KnowledgeSettings(tier="live", fusion="early")})
     with pytest.raises(InputError, match="'hstu' has no inputs for knowledge; set fusion to 'late'"):
         data.config("hstu", True, early)
 
@@ -269,7 +275,7 @@ def test_end_to_end_rankers_have_no_inputs_for_knowledge(data: RankingData) -> N
 def test_a_ranker_with_knowledge_refuses_data_without_it(data: RankingData) -> None:
     without = RankingData(data.dataset, data.settings)
     for fusion, name in (("late", "dnn"), ("early", "lightgbm"), ("early", "dnn")):
-        settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion)})  # type: ignore[arg-type]
+        settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(tier="live", fusion=fusion)})  # type: ignore[arg-type]
         ranker = fit(data.config(name, True, settings), data, 0).ranker  # type: ignore[arg-type]
         with pytest.raises(InputError, match="reads knowledge, and this data has none"):
             ranker.predict(without, without.rows["test"])

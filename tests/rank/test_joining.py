@@ -122,7 +122,7 @@ def test_the_estimator_passes_through_too() -> None:
 @pytest.mark.parametrize("joining", ["linear", "trees"])
 def test_a_saved_ranker_makes_the_same_decision(joining: Any, data: RankingData, tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
-    knowledge = KnowledgeSettings(joining=joining, keep="always")
+    knowledge = KnowledgeSettings(tier="live", joining=joining, keep="always")
     settings = data.settings.model_copy(update={"max_epochs": 1, "knowledge": knowledge})
     ranker: Any = fit(data.config("dnn", True, settings), data, 0).ranker
     rows = data.rows["test"]

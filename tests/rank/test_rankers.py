@@ -33,14 +33,14 @@ RANKERS = [
     *(f"{name}+early" for name in [*ROWWISE, "lightgbm"]),
     *(f"{name}+late" for name in ["dnn", "din", "lightgbm"]),
 ]
-EARLY = {"knowledge": KnowledgeSettings(fusion="early")}
+EARLY = {"knowledge": KnowledgeSettings(tier="live", fusion="early")}
 
 
 @pytest.fixture(scope="module", params=RANKERS)
 def ranker(request: pytest.FixtureRequest, data: RankingData) -> AnyRanker:
     """Return a trained ranker."""
     architecture, _, fusion = request.param.partition("+")
-    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(fusion=fusion or "late")})
+    settings = data.settings.model_copy(update={"knowledge": KnowledgeSettings(tier="live", fusion=fusion or "late")})
     return fit(data.config(architecture, bool(fusion), settings), data, seed=0).ranker
 
 

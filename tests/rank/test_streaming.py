@@ -42,7 +42,7 @@ def sharded_knowledge(sharded: Dataset, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def both(sharded: Dataset, sharded_knowledge: Path, settings: RankSettings) -> tuple[RankingData, RankingData]:
     """Return the data in one buffer, and in several."""
-    early = settings.model_copy(update={"max_epochs": 1, "knowledge": KnowledgeSettings(fusion="early")})
+    early = settings.model_copy(update={"max_epochs": 1, "knowledge": KnowledgeSettings(tier="live", fusion="early")})
     streamed = early.model_copy(update={"buffer_rows": BUFFER})
     # The dataset of the streamed data must not read all events.
     knowledge = StoredKnowledge(sharded_knowledge, sharded)
