@@ -125,9 +125,7 @@ class ShardQuery:
         parts = [np.empty((len(impressions), 0), np.float32)]
         for tier in self.settings.matching_head if self.matched_names else []:
             rows = before_the_day(shard.sequences, impressions) if tier == "nightly" else impressions
-            parts.append(
-                matched_feedback(self.model, shard.sequences, rows, self.items, self.settings.batch_events)
-            )
+            parts.append(matched_feedback(self.model, shard.sequences, rows, self.items, self.settings.batch_events))
         return np.concatenate(parts, 1)
 
     def item_table(self) -> pa.Table:
