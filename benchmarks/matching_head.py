@@ -4,8 +4,9 @@
 
 One request has 500 candidates of one user. The head runs in torch, NumPy and onnxruntime, with the encoding of the request's
 context. The reference is the tier *live*: the user encoder predicts the feedback to the same candidates from the kept state of
-128 events. All have the embeddings of the candidates. They are measured in the same run, in turns, with one thread each. Weights
-and data are random, the shape is the default one (width 64, 2 layers) with the largest number of user vectors.
+128 events. All have the embeddings of the candidates. They are measured in the same run, in turns, with one thread each, in
+time of the core, so that other processes of the machine matter little. Weights and data are random, the shape is the default
+one (width 64, 2 layers) with the largest number of user vectors.
 """
 
 import os
@@ -102,9 +103,9 @@ def measure(repetitions: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(repetitions):
         for name, predict in methods.items():
-            began = time.perf_counter()
+            began = time.process_time()
             predict()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.process_time() - began)
     microseconds = {
         name: 1e6 * np.array(values[1:]) / CANDIDATES for name, values in seconds.items()
     }  # after a warm-up
