@@ -38,6 +38,7 @@ _MODULES = {
     "RetrieveSettings": ("retrieve", "settings"),
     "Run": ("results",),
     "Schema": ("schema",),
+    "export_head": ("export", "head"),
     "run": ("api",),
 }
 """Name to the module that defines it."""
@@ -59,6 +60,7 @@ __all__ = [
     "Run",
     "Schema",
     "__version__",
+    "export_head",
     "prepare",
     "pretrain",
     "query",

@@ -1,8 +1,8 @@
 """Artefacts: directories that are written atomically, and that describe their content and origin.
 
 An artefact is a directory with a `manifest.json`. The manifest has the kind of the artefact, the size and the checksum of every
-part, and the key of the step that wrote it (`manifest.py`, `keys.py`). Files and directories whose names begin with a dot are not
-parts. Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
+part, and the key of the step that wrote it (`manifest.py`, `keys.py`). Files and directories whose names begin with a dot, and
+caches of Python (`__pycache__`), are not parts. Pages for people (`.html`, `.md`) may be edited: only `verify.py` checks them.
 """
 
 import ctypes
@@ -142,7 +142,7 @@ def files_of(directory: Path) -> dict[str, int]:
     """Return the path within the directory and the size of every part, sorted by path."""
     sizes = {}
     for root, directories, names in os.walk(directory, followlinks=True):
-        directories[:] = [name for name in directories if not name.startswith(".")]
+        directories[:] = [name for name in directories if not name.startswith((".", "__pycache__"))]
         for name in names:
             file = Path(root, name)
             path = file.relative_to(directory).as_posix()

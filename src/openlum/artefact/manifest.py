@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 """The file that marks a directory as an artefact and names its kind. Only an artefact of the same kind may replace it."""
 FORMAT = 2
 """Version of the layout of all artefacts. Increase it whenever older artefacts can no longer be read."""
-Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval"]
+Kind = Literal["log", "dataset", "model", "knowledge", "ranker", "retrieval", "head"]
 MADE_BY: dict[Kind, str] = {
     "log": "lum data",
     "dataset": "lum prepare",
@@ -21,6 +21,7 @@ MADE_BY: dict[Kind, str] = {
     "knowledge": "lum query",
     "ranker": "lum rank",
     "retrieval": "lum retrieve",
+    "head": "lum export head",
 }
 """Kind to the command that writes it. `lum market` writes a simulated log, and `lum run` writes all kinds."""
 PAGES = (".html", ".md")

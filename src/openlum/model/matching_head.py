@@ -57,7 +57,7 @@ class MatchingHead(nn.Module):
         """
         scale = item.shape[1] ** 0.5  # gives the entries of a unit vector the variance 1
         vectors, item = vectors * scale, item * scale
-        context = context.expand(len(item), -1)
+        context = context.expand(item.shape[0], -1)
         key = self.key(vectors).unflatten(2, (self.heads, KEY_WIDTH))  # (n, M, H, K)
         query = self.query(torch.cat([item, context], 1)).unflatten(1, (self.heads, KEY_WIDTH))  # (n, H, K)
         weights = torch.einsum("nhk,nmhk->nhm", query, key * KEY_WIDTH**-0.5).softmax(2)  # (n, H, M)

@@ -122,6 +122,14 @@ class ModelConfig(Settings):
         return _feedback_fields(self.condition)
 
     @property
+    def context(self) -> list[FieldSpec]:
+        """The condition fields that predictions of feedback read. They are known before the item."""
+        fields = self.condition if self.settings.conditions else []
+        if self.feedback:
+            return [spec for spec in fields if not spec.feedback]
+        return [spec for spec in fields if spec.name in self.time_fields]  # `Network._feedback_condition` says why
+
+    @property
     def feedback_targets(self) -> list[FieldSpec]:
         """The fields whose values the model has heads to predict."""
         return feedback_targets(self.condition)

@@ -1,0 +1,1 @@
+"""Parts of a model for other systems, which run without torch and without openlum."""
