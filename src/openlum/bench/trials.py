@@ -145,7 +145,9 @@ def _data(trial: Trial, dataset: Path) -> "RankingData":
     if _loaded.get("key") != key:
         _loaded.clear()
         prepared = Dataset(dataset)
-        knowledge = None if trial.knowledge is None else StoredKnowledge(trial.knowledge, prepared, chosen.answers, chosen.tier)
+        knowledge = (
+            None if trial.knowledge is None else StoredKnowledge(trial.knowledge, prepared, chosen.answers, chosen.tier)
+        )
         _loaded.update(key=key, data=RankingData(prepared, trial.settings, knowledge))
     data = _loaded["data"]
     assert isinstance(data, RankingData)

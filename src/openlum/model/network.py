@@ -89,9 +89,7 @@ class Network(nn.Module):
         self.user_encoder = UserEncoder(settings)
         self.head = nn.Linear(settings.width, settings.embedding_width, bias=False)
         self.feedback_token = nn.Parameter(torch.zeros(settings.width))
-        self.feedback_heads = nn.ModuleList(
-            _feedback_head(settings.width, values) for values in self._feedback_sizes()
-        )
+        self.feedback_heads = nn.ModuleList(_feedback_head(settings.width, values) for values in self._feedback_sizes())
         self.log_scale = nn.ParameterDict({kind: log_scale() for kind in ("item", "feedback")})
         self.pointer = Pointer(settings)
         self.learned_questions = nn.Parameter(torch.randn(settings.learned_questions, settings.width))

@@ -9,7 +9,17 @@ from openlum import __version__
 from openlum.artefact.directory import check_parts
 from openlum.artefact.json_file import read_json, write_json
 
-RANKER_PARTS = ("ranking", "comparisons", "calibration", "segments", "knowledge", "fusion", "controls", "tiers", "oracle")
+RANKER_PARTS = (
+    "ranking",
+    "comparisons",
+    "calibration",
+    "segments",
+    "knowledge",
+    "fusion",
+    "controls",
+    "tiers",
+    "oracle",
+)
 """Keys of the ranker's `metrics.json` that `summary.json` has too."""
 
 
