@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
+from torch import Tensor
 
 from openlum.arguments.values import as_path, check_kind
 from openlum.artefact.directory import check_replaceable, whole_directory
@@ -24,7 +25,6 @@ from openlum.data.dataset import Dataset
 from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, default_device
-from openlum.query.answers import embed_items
 from openlum.query.columns import item_table
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery
@@ -43,6 +43,10 @@ class Form(Protocol):
     settings: QuerySettings
     rejected: pa.Table | None
     """Rows that the caller asked for and the dataset does not have."""
+
+    @property
+    def items(self) -> Tensor:
+        """(V, E) embeddings of the dataset's items."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -100,18 +104,14 @@ def query(
     dataset = Dataset(dataset_dir)
     model = LargeUserModel.load(model_dir, default_device())
     model.check_compatible(dataset)
-    items = embed_items(model, len(dataset.raw_ids("items")))
     form: Form
     if users is not None:
         form = UserQuery(model, dataset, settings, read_user_ids(users), NOW if as_of is None else as_of)
     elif as_of is not None:
-        raise InputError(
-            "as_of: is the time of knowledge per user; name users too, such as 'all' (query.as_of in the settings is the rule for "
-            "impressions)"
-        )
+        raise InputError("as_of: is the time of knowledge per user; name users too, such as 'all'")
     else:
         _check_held_out(model_dir, model, dataset)
-        form = ShardQuery(model, dataset, settings, items)
+        form = ShardQuery(model, dataset, settings)
     check_replaceable(out, "knowledge")
     form.check_fits(out)
     inputs = step_key("query", settings.model_dump(), {"dataset": dataset_dir, "model": model_dir})
@@ -131,7 +131,7 @@ def query(
         with whole_directory(out, "knowledge") as directory:
             store.link_into(directory / form.folder)
             (directory / "items").mkdir()
-            write_part(item_table(dataset, items, settings.dtype), directory / "items" / "part-00000.parquet")
+            write_part(item_table(dataset, form.items, settings.dtype), directory / "items" / "part-00000.parquet")
             if form.rejected is not None:
                 (directory / "rejected").mkdir()
                 write_part(form.rejected, directory / "rejected" / "part-00000.parquet")

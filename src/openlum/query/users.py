@@ -15,6 +15,7 @@ Shapes: U users, n users of a piece, M user vectors, G questions, E width of a v
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from openlum.data.sequences import Sequences
 from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, Questions
+from openlum.query.answers import embed_items
 from openlum.query.checks import check_user_knowledge_fits
 from openlum.query.columns import vector_type, vectors
 from openlum.query.encoding import encoded_moments
@@ -97,6 +99,11 @@ class UserQuery:
                 period += [int(sequences.time.min()), int(sequences.time.max())]
         self._without_events = np.flatnonzero(without_events)
         self.as_of = as_of_second(as_of, min(period), max(period))
+
+    @cached_property
+    def items(self) -> Tensor:
+        """(V, E) embeddings of the dataset's items."""
+        return embed_items(self.model, len(self.dataset.raw_ids("items")))
 
     @property
     def total(self) -> int:
