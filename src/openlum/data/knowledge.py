@@ -269,6 +269,7 @@ class Knowledge:
             FOLDERS[self.info.form]: self.info.rows,
             "questions": ", ".join(self.info.questions),
             "feedback predictions": ", ".join(self.info.feedback_names) or "none",
+            "user vectors": ", ".join(self.info.vector_names) or "none",
             "width of an answer": self.info.width,
         }
         return html_table("Knowledge", figures, self.path)
