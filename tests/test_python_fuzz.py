@@ -141,6 +141,23 @@ def test_predict_feedback(lum: LargeUserModel, history: Any, items: Any, questio
     )
 
 
+@fuzz
+@given(
+    vectors=st.sampled_from([np.ones, torch.ones, lambda size: [1] * size, lambda size: np.ones(size, np.int8)]),
+    other=mostly(st.none(), anything),
+    items=mostly(st.just(["i1", "i9"])),
+    context=one_question,
+    last_event=mostly(st.just(1_600_000_000)),
+)
+def test_match(lum: LargeUserModel, vectors: Any, other: Any, items: Any, context: Any, last_event: Any) -> None:
+    field = lum.config.trained_feedback_targets[0].name
+    size = len(lum.network.user_vector_names) * lum.config.settings.embedding_width
+    check_result_or_error(
+        lambda: lum.match(vectors(size) if other is None else other, items, context, last_event),
+        lambda rows: len(rows) == len(items) and all(abs(sum(row[field].values()) - 1) < 1e-4 for row in rows),
+    )
+
+
 COLUMN = [0.25, 0.75, 0.5, 0.25, 1.0]
 column = mostly(
     st.sampled_from([COLUMN, np.array(COLUMN), torch.tensor(COLUMN).bfloat16(), pd.Series(COLUMN, dtype=object)]),

@@ -148,16 +148,23 @@ def query(
     model: "str | Path | LargeUserModel",
     out: str | Path = "knowledge",
     settings: "QuerySettings | Mapping[str, Any] | None" = None,
+    users: Any = None,
+    as_of: Any = None,
     progress: bool = True,
     **keywords: Any,
 ) -> Knowledge:
-    """Step 2, knowledge querying: answer every question for every impression, as `lum query` does.
+    """Step 2, knowledge querying: answer questions for every impression, or for users as of one time, as `lum query` does.
 
     Args:
         dataset: from `prepare`.
         model: from `pretrain`, or its directory.
         out: the directory to write.
-        settings: `QuerySettings`, or keys of the section `query` of an experiment file.
+        settings: `QuerySettings`, or keys of the section `query` of an experiment file. Its key `as_of` is here, not among the
+            keywords.
+        users: for knowledge per user: `"all"`, a list of raw ids, a frame with a column `user`, or a file (Parquet or CSV with
+            this column, or text with one id in a line). Ids that the dataset does not have are written to `rejected/`.
+        as_of: with `users`: only events before this time count: ISO 8601 text or a datetime (UTC without a time zone), or seconds
+            since 1970. By default `"now"`, the second after the last event of the dataset.
         progress: whether progress is shown.
         keywords: further keys of the section `query`, such as `questions={"click": {"feedback": "click"}}`.
 
@@ -170,7 +177,7 @@ def query(
     parsed = _settings("query", QuerySettings, settings, keywords)
     out = as_path("out", out)
     with output(progress):
-        answer(_path("dataset", dataset), _path("model", model), out, parsed)
+        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of)
     return Knowledge(out)
 
 

@@ -144,18 +144,45 @@ def pretrain(
 
 
 @app.command()
-def query(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = None, overrides: Overrides = []) -> None:  # noqa: B006
-    """Step 2, knowledge querying: answer every question for every impression, as of the time of the impression.
+def query(
+    dataset: DatasetDir,
+    model: ModelDir,
+    out: Out,
+    users: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|FILE",
+            help="Write one row per user instead: of all users, or of those in a file (Parquet or CSV with a column `user`, or "
+            "text with one id in a line).",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="now|TIME",
+            help="With --users: only events before this time count. now: after the last event of the dataset. TIME: a date or "
+            "time (ISO 8601, UTC), or seconds since 1970.",
+            show_default="now",
+        ),
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Step 2, knowledge querying: answer every question for every impression, as of its time, or for users, as of one time.
 
-    Example:
+    Examples:
 
         lum query -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/knowledge -c configs/ml-1m.yaml
+
+        lum query -d data/shop/dataset -m data/shop/model -o data/shop/users --users all --as-of 2026-01-03
     """
     from openlum.pipeline.experiment import step_settings
     from openlum.query.bulk import query as ask
     from openlum.query.settings import QuerySettings
 
-    print_figures(ask(dataset, model, out, step_settings(config, "query", QuerySettings, overrides)), out)
+    settings = step_settings(config, "query", QuerySettings, overrides)
+    print_figures(ask(dataset, model, out, settings, users, as_of), out)
 
 
 @app.command()

@@ -1,9 +1,9 @@
-"""`knowledge/` for any tool: the answers of a Large User Model about impressions, as a table of Arrow, pandas or Polars."""
+"""`knowledge/` for any tool: answers of a Large User Model per impression or per user, as a table of Arrow, pandas or Polars."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,11 @@ from openlum.notebook import html_table
 MADE_BY = "lum query"
 ROW = "row"
 """The column with the row id of the impression."""
+Form = Literal["impression", "user"]
+FOLDERS: dict[Form, str] = {"impression": "impressions", "user": "users"}
+"""Form of knowledge to the folder of its parts."""
+KEYS: dict[Form, str] = {"impression": ROW, "user": "user"}
+"""Form of knowledge to the column that differs in every row."""
 TYPES: dict[str, TypeCheck] = {
     "id": is_integer,
     ROW: is_integer,
@@ -43,6 +48,10 @@ TYPES: dict[str, TypeCheck] = {
     "feedback": is_number,
     "fresh": is_number,
     "nightly": is_number,
+    "as_of": pa.types.is_timestamp,
+    "last_event": pa.types.is_timestamp,
+    "events": is_integer,
+    "vectors": is_list_of(is_number),
 }
 """The type of each column, by the part of its name before the first dot. Columns of other names may have any type."""
 
@@ -52,8 +61,8 @@ class KnowledgeInfo(Settings):
 
     model_config = ConfigDict(extra="ignore")
 
-    form: str
-    """`impression`; rankers read no other form."""
+    form: Form
+    """What a row is about. Rankers read knowledge per impression only."""
     questions: list[str]
     """Names of the questions."""
     fixed_questions: list[str] = []
@@ -62,17 +71,19 @@ class KnowledgeInfo(Settings):
     """Names of the feedback predictions, FIELD=VALUE."""
     matched_names: list[str] = []
     """Names of the predictions of the matching head, TIER.FIELD=VALUE."""
+    vector_names: list[str] = []
+    """Names of the M user vectors of knowledge per user."""
     width: int = Field(ge=1)
     """E."""
     rows: int = Field(ge=0)
     """Number of rows in all parts."""
     dataset: str
-    """Fingerprint of the dataset whose impressions were answered."""
+    """Fingerprint of the dataset that was queried."""
 
 
-def knowledge_files(path: Path) -> list[Path]:
-    """Return the Parquet files with the answers about impressions, in the directory that `lum query` wrote."""
-    return part_files(path / "impressions")
+def knowledge_files(path: Path, form: Form = "impression") -> list[Path]:
+    """Return the Parquet files with the answers, in the directory that `lum query` wrote."""
+    return part_files(path / FOLDERS[form])
 
 
 @contextmanager
@@ -85,11 +96,14 @@ def _damage_named(file: Path) -> Iterator[None]:
 
 
 class Knowledge:
-    """The answers of a Large User Model about impressions.
+    """The answers of a Large User Model per impression or per user.
 
-    A row has the columns `row` (id of the impression), `user` and `item` (raw ids). For each question NAME it has `answer.NAME`
-    (a vector of unit length) and `similarity.NAME` (its cosine with the impression's item). For each feedback prediction it has
-    `feedback.FIELD=VALUE` (log-odds), and `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE` by the matching head.
+    A row per impression has the columns `row` (id of the impression), `user` and `item` (raw ids). For each question NAME it has
+    `answer.NAME` (a vector of unit length) and `similarity.NAME` (its cosine with the impression's item). For each feedback
+    prediction it has `feedback.FIELD=VALUE` (log-odds), and `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE` by the matching head.
+
+    A row per user has the columns `user` (raw id), `as_of`, `last_event` and `events` (the last event before that time, and the
+    number of events before it), `vectors` (the user vectors end to end, for `LargeUserModel.match`), and `answer.NAME`.
 
     Args:
         path: the directory from `lum query`.
@@ -113,15 +127,23 @@ class Knowledge:
         return f"Knowledge({str(self.path)!r})"
 
     @property
+    def key(self) -> str:
+        """The column that differs in every row: `row` or `user`."""
+        return KEYS[self.info.form]
+
+    @property
     def score_names(self) -> list[str]:
-        """The names of the scores, in the order of `score_columns`: questions, feedback predictions, and matched predictions."""
-        return self.info.questions + self.info.feedback_names + self.info.matched_names
+        """The names of the scores, in the order of `score_columns`: questions, feedback predictions, and matched predictions.
+        Knowledge per user has no scores."""
+        questions = self.info.questions if self.info.form == "impression" else []
+        return questions + self.info.feedback_names + self.info.matched_names
 
     @property
     def score_columns(self) -> list[str]:
         """The columns of the similarities, of the feedback predictions, and of the predictions of the matching head."""
+        questions = self.info.questions if self.info.form == "impression" else []
         feedback = [f"feedback.{name}" for name in self.info.feedback_names]
-        return [f"similarity.{name}" for name in self.info.questions] + feedback + self.info.matched_names
+        return [f"similarity.{name}" for name in questions] + feedback + self.info.matched_names
 
     @property
     def answer_columns(self) -> list[str]:
@@ -131,14 +153,14 @@ class Knowledge:
     @property
     def columns(self) -> list[str]:
         """All columns of the table."""
-        files = knowledge_files(self.path)
-        return list(self._schema(files[0]).names) if files else [ROW, *self.answer_columns, *self.score_columns]
+        files = self._files
+        return list(self._schema(files[0]).names) if files else [self.key, *self.answer_columns, *self.score_columns]
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the table, ordered by row id.
+        """Return the table, ordered by row id, or by user.
 
         Args:
-            columns: the columns to read besides `row`; None for all.
+            columns: the columns to read besides `row` or `user`; None for all.
 
         Raises:
             InputError: there is no such column, or a part is damaged.
@@ -147,12 +169,12 @@ class Knowledge:
         for name in columns or []:
             if name not in all_columns:
                 raise InputError(f"{self.path}: has no column '{name}'; choose from {', '.join(all_columns)}")
-        names = all_columns if columns is None else list(dict.fromkeys([ROW, *columns]))
+        names = all_columns if columns is None else list(dict.fromkeys([self.key, *columns]))
         tables = [self.read_part(file, names) for file in self.part_rows()]
         if not tables:
-            return pa.table({ROW: pa.array([], pa.int64())})
+            return pa.table({self.key: pa.array([], pa.int64())})
         table = pa.concat_tables(tables)
-        return table.take(pc.sort_indices(table[ROW]))
+        return table.take(pc.sort_indices(table[self.key]))
 
     def read_part(self, file: Path, columns: Sequence[str]) -> pa.Table:
         """Return columns of one file of the knowledge, in the order of the file's rows.
@@ -168,17 +190,17 @@ class Knowledge:
         return read_parts(file, checks, MADE_BY).select(list(columns))
 
     def part_rows(self) -> dict[Path, int]:
-        """Return the files with the answers about impressions, in order, and their numbers of rows.
+        """Return the files with the answers, in order, and their numbers of rows.
 
         Raises:
             InputError: a file is damaged, or the files together do not have the rows that `knowledge.json` states.
         """
         rows: dict[Path, int] = {}
-        for file in knowledge_files(self.path):
+        for file in self._files:
             with _damage_named(file):
                 rows[file] = int(pq.read_metadata(file).num_rows)
         if sum(rows.values()) != self.info.rows:
-            folder, found = self.path / "impressions", sum(rows.values())
+            folder, found = self.path / FOLDERS[self.info.form], sum(rows.values())
             raise damaged(folder, f"its parts have {found:,} rows, but knowledge.json has {self.info.rows:,}", MADE_BY)
         return rows
 
@@ -203,8 +225,10 @@ class Knowledge:
             A table of the same library.
 
         Raises:
-            InputError: there is no such column, or the knowledge lacks an impression.
+            InputError: there is no such column, the knowledge lacks an impression, or it is per user.
         """
+        if self.info.form != "impression":
+            raise InputError(f"{self.path}: holds knowledge per user; join it by the column 'user'")
         table = to_arrow("impressions", impressions)
         if on is not None and on not in table.column_names:
             raise InputError(
@@ -231,6 +255,10 @@ class Knowledge:
         """Return the item embeddings: `id` (id in the dataset), `item` (raw id) and `embedding`."""
         return self.read_part(self.path / "items", columns)
 
+    @property
+    def _files(self) -> list[Path]:
+        return knowledge_files(self.path, self.info.form)
+
     def _schema(self, file: Path) -> pa.Schema:
         with _damage_named(file):
             return pq.read_schema(file)
@@ -238,9 +266,10 @@ class Knowledge:
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""
         figures = {
-            "impressions": self.info.rows,
+            FOLDERS[self.info.form]: self.info.rows,
             "questions": ", ".join(self.info.questions),
             "feedback predictions": ", ".join(self.info.feedback_names) or "none",
+            "user vectors": ", ".join(self.info.vector_names) or "none",
             "width of an answer": self.info.width,
         }
         return html_table("Knowledge", figures, self.path)

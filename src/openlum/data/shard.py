@@ -6,12 +6,19 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from openlum.data.info import ImpressionSet
+from openlum.data.info import DatasetInfo, ImpressionSet
 from openlum.data.sequences import Impressions, Sequences
 
 
 class ShardedDataset(Protocol):
     """What a shard needs of its dataset; `openlum.data.dataset.Dataset` describes the methods."""
+
+    info: DatasetInfo
+    """The content of `dataset.json`."""
+
+    @property
+    def impression_count(self) -> int:
+        """Number of impressions with and without a label."""
 
     @property
     def impression_sets(self) -> list[ImpressionSet]:

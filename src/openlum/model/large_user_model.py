@@ -183,6 +183,32 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """
         return raw_values.predict_feedback(self, histories, items, question, batch_size)
 
+    def match(self, vectors: Any, items: Any, context: Any = None, last_event: Any = None) -> list[dict[str, Any]]:
+        """Return the probability of each feedback value that one user may give to items, from kept user vectors.
+
+        The matching head computes it without a history, in microseconds for an item. `predict_feedback` is more exact: it looks
+        at the history again for each item.
+
+        Args:
+            vectors: (M, E), or (M E,) as in the column `vectors` of knowledge per user, in any number format.
+            items: raw ids.
+            context: may have `time` and the condition fields that are known before the feedback, like `question` of
+                `predict_feedback`.
+            last_event: time of the user's last event before the vectors were computed, as in the column `last_event`; None if
+                there is none. It matters if the context has a time and the model has the condition field `gap`.
+
+        Returns:
+            A list in the form of `predict_feedback`.
+
+        Raises:
+            InputError: the vectors have another size or are not finite, or a reason named in `predict_feedback`.
+
+        Example:
+            >>> row = ol.Knowledge("users").to_arrow().to_pylist()[0]                              # doctest: +SKIP
+            >>> model.match(row["vectors"], ["7", "100"], {"scenario": "home"}, row["last_event"])  # doctest: +SKIP
+        """
+        return raw_values.match(self, vectors, items, context, last_event)
+
     def recommend(
         self,
         histories: Any,

@@ -1,25 +1,37 @@
 """Answers to raw values about one user or many users, in batches.
 
 The functions use the public methods of a model only: `encode_history`, `answer_questions`, `predict_feedback_logits`,
-`items` and `catalogue`. One user is a batch of one, so the numbers are the same for one user and for many, up to rounding.
+`items`, `catalogue` and `network`. One user is a batch of one, so the numbers are the same for one user and for many, up to
+rounding.
 
 Shapes: B users, Q questions of a user, n items, E width, V items of the catalogue.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from openlum.arguments.values import shown, whole_number
+from openlum.arguments.values import is_missing, shown, whole_number
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions
 from openlum.model.histories import Users
+from openlum.model.network import Network
 from openlum.model.processor import Processor
-from openlum.model.request import Request, check_items, check_question, encode_request
+from openlum.model.request import (
+    Request,
+    check_items,
+    check_question,
+    check_questions,
+    encode_conditions,
+    encode_request,
+    seconds,
+)
 from openlum.model.settings import ModelConfig
 
 BATCH_SIZE = 256
@@ -31,6 +43,7 @@ class Model(Protocol):
 
     config: ModelConfig
     processor: Processor
+    network: Network
 
     @property
     def device(self) -> torch.device: ...
@@ -101,10 +114,7 @@ def predict_feedback(
     model: Model, histories: Any, items: Any, question: Any = None, batch_size: int = BATCH_SIZE
 ) -> Any:
     """Return the probabilities of feedback values; see `LargeUserModel.predict_feedback`."""
-    if not model.config.trained_feedback_targets:
-        raise InputError(
-            "the model was not trained to predict feedback; pretrain it with pretrain.feedback_prediction_weight above 0"
-        )
+    _check_predicts_feedback(model)
     users = Users.of(histories)
     user_items = [check_items(own) for own in users.per_user("items", items, _is_list_of_items)]
     questions = [[_without_feedback(model, own)] for own in users.per_user("question", question, _is_question)]
@@ -112,6 +122,25 @@ def predict_feedback(
     for batch in _batches(model, users, questions, batch_size):
         predictions += _feedback(model, batch, user_items[batch.users])
     return users.results(predictions)
+
+
+@torch.inference_mode()
+def match(model: Model, vectors: Any, items: Any, context: Any = None, last_event: Any = None) -> list[dict[str, Any]]:
+    """Return the probabilities of feedback values from user vectors; see `LargeUserModel.match`."""
+    _check_predicts_feedback(model)
+    model.eval()
+    raw_items, condition = check_items(items), _without_feedback(model, context)
+    last = None if is_missing(last_event) else math.floor(seconds("last_event", last_event))
+    time = check_questions([condition])
+    fields = encode_conditions(
+        model.processor, model.config, [condition], time, [last], lambda _: "context", strict=True
+    )
+    ids = torch.from_numpy(model.processor.item_ids(raw_items, "to predict feedback for"))
+    n, none = len(ids), torch.zeros_like(ids)  # the matching head knows no history
+    questions = Questions({name: value.expand(n, *value.shape[1:]) for name, value in fields.items()}, none, none, ids)
+    return _predictions(
+        model, raw_items, model.network.match(_user_vectors(model, vectors), questions.to(model.device))
+    )
 
 
 @torch.inference_mode()
@@ -178,16 +207,35 @@ def _feedback(model: Model, batch: _Batch, items: Sequence[list[Any]]) -> list[l
         condition = {name: value.expand(n, *value.shape[1:]) for name, value in encoded.condition.items()}
         questions.append(Questions(condition, encoded.user_index.expand(n), encoded.prefix.expand(n), ids))
     joined = _joined_questions(questions, batch.first_window).to(model.device)
-    probabilities = [logits.softmax(1).tolist() for logits in model.predict_feedback_logits(batch.state, joined)]
-    targets = model.config.trained_feedback_targets
-    rows = iter(
-        {
-            spec.name: dict(zip(model.processor.feedback_values(spec), values[index], strict=True))
-            for spec, values in zip(targets, probabilities, strict=True)
-        }
-        for index in range(len(joined.user_index))
-    )
-    return [[{"item": item} | next(rows) for item in own] for own in items]
+    raw_items = [item for own in items for item in own]
+    rows = iter(_predictions(model, raw_items, model.predict_feedback_logits(batch.state, joined)))
+    return [[next(rows) for _ in own] for own in items]
+
+
+def _predictions(model: Model, items: Sequence[Any], logits: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Return the feedback predictions for n items from the logits, (n, R), of each target."""
+    rows: list[dict[str, Any]] = [{"item": item} for item in items]
+    for spec, target_logits in zip(model.config.trained_feedback_targets, logits, strict=True):
+        values = model.processor.feedback_values(spec)
+        for row, probabilities in zip(rows, target_logits.softmax(1).tolist(), strict=True):
+            row[spec.name] = dict(zip(values, probabilities, strict=True))
+    return rows
+
+
+def _user_vectors(model: Model, values: Any) -> Tensor:
+    """Return a caller's user vectors, (1, M, E), of unit length."""
+    m, width = len(model.network.user_vector_names), model.config.settings.embedding_width
+    try:
+        with np.errstate(over="ignore"):  # an infinite number is refused below
+            vectors = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float32))
+    except (TypeError, ValueError, OverflowError):
+        vectors = torch.empty(0)
+    if tuple(vectors.shape) not in ((m, width), (m * width,)) or not vectors.isfinite().all():
+        raise InputError(
+            f"vectors: expected {m} vectors of width {width}, all finite, as ({m}, {width}) or ({m * width},) numbers; found "
+            f"{shown(values)}"
+        )
+    return F.normalize(vectors.to(model.device, torch.float32).view(1, m, width), dim=-1)
 
 
 def _joined_histories(histories: Sequence[History]) -> History:
@@ -252,6 +300,13 @@ def _without_feedback(model: Model, question: Any) -> Mapping[str, Any]:
             f"question: condition field '{feedback[0]}' is feedback, which the model predicts; leave it out"
         )
     return condition
+
+
+def _check_predicts_feedback(model: Model) -> None:
+    if not model.config.trained_feedback_targets:
+        raise InputError(
+            "the model was not trained to predict feedback; pretrain it with pretrain.feedback_prediction_weight above 0"
+        )
 
 
 def _is_single(items: Any) -> bool:

@@ -2,8 +2,8 @@
 
 The questions of an impression see only the events before its time.
 
-Shapes: I impressions, n impressions of a batch, B windows of histories in a batch, G questions, J feedback predictions, R values
-of a feedback field, E width of an answer, V items.
+Shapes: I impressions, n impressions of a batch, G questions, J feedback predictions, R values of a feedback field, E width of an
+answer, V items.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.packing import batches, question_windows
 from openlum.data.sequences import Impressions, Sequences
 from openlum.data.time_fields import by_key_then_time
 from openlum.field_spec import SECONDS
-from openlum.model import History, LargeUserModel, Questions
+from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import to_tensors
+from openlum.query.encoding import encoded_moments
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 
@@ -63,21 +63,16 @@ def answer_impressions(
         Indices of impressions, (n,); their answers, (n, G, E), similarities with the impressions' items, (n, G), and feedback
         predictions, (n, J), on the CPU.
     """
-    questions_per_row = len(questions) + settings.predict_feedback
-    max_rows = max(2 * settings.batch_events // questions_per_row, 1)
-    windows, order, sizes = question_windows(
-        sequences, impressions.user, impressions.prefix, model.config.settings.max_events, max_rows
+    encoded = encoded_moments(
+        model,
+        sequences,
+        impressions.user,
+        impressions.prefix,
+        len(questions) + settings.predict_feedback,
+        settings.batch_events,
     )
-    # A question costs about as much as a token, which is half an event.
-    first_window = first_row = 0
-    for batch in batches(windows, settings.batch_events, extra=sizes * questions_per_row // 2):
-        batch_sizes = sizes[first_window : first_window + len(batch)]  # (B,) impressions of each window
-        index = order[first_row : first_row + batch_sizes.sum()]
-        first_window, first_row = first_window + len(batch), first_row + int(batch_sizes.sum())
-        history = History.gather(sequences, batch).to(model.device)
-        state = model.encode_history(history)
-        user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
-        prefix = torch.from_numpy(impressions.prefix[index] - np.repeat(batch.start, batch_sizes))
+    for index, state, moments in encoded:
+        user_index, prefix = moments.user_index, moments.prefix
         item = torch.from_numpy(impressions.item[index].astype(np.int64))
         condition = to_tensors({name: values[index] for name, values in impressions.condition.items()})
         item_questions = Questions(

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.packing import batches, question_windows
 from openlum.data.sequences import Impressions, Sequences
-from openlum.model import History, LargeUserModel, Questions
-from openlum.model.batch import Moments, to_tensors
+from openlum.model import LargeUserModel, Questions
+from openlum.model.batch import to_tensors
 from openlum.query.answers import log_odds
+from openlum.query.encoding import encoded_moments
 
 
 @torch.inference_mode()
@@ -33,19 +33,8 @@ def user_vectors_at(
         Indices of moments, (p,), and their user vectors, (p, M, E), on the device of the model.
     """
     vectors = len(model.network.user_vector_names)
-    windows, order, sizes = question_windows(
-        sequences, user, prefix, model.config.settings.max_events, max(2 * batch_events // vectors, 1)
-    )
-    first_window = first = 0
-    # A user vector costs about as much as a token, which is half an event.
-    for batch in batches(windows, batch_events, extra=sizes * vectors // 2):
-        batch_sizes = sizes[first_window : first_window + len(batch)]
-        index = order[first : first + batch_sizes.sum()]
-        first_window, first = first_window + len(batch), first + int(batch_sizes.sum())
-        state = model.encode_history(History.gather(sequences, batch).to(model.device))
-        user_index = torch.from_numpy(np.repeat(np.arange(len(batch)), batch_sizes))
-        in_window = torch.from_numpy(prefix[index] - np.repeat(batch.start, batch_sizes))
-        yield index, model.network.user_vectors(state, Moments(user_index, in_window).to(model.device))
+    for index, state, moments in encoded_moments(model, sequences, user, prefix, vectors, batch_events):
+        yield index, model.network.user_vectors(state, moments.to(model.device))
 
 
 @torch.inference_mode()

@@ -17,19 +17,29 @@ Shapes: n rows, G questions, J feedback predictions, E width of an answer, V ite
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from openlum.artefact.json_file import fingerprint
 from openlum.config import Question
 from openlum.data.sequences import Impressions, concatenate
 from openlum.data.shard import Shard, ShardedDataset
 from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
+from openlum.query.checks import check_knowledge_fits
+from openlum.query.columns import vector_type, vectors
 from openlum.query.matching import matched_feedback
 from openlum.query.questions import QuestionSet, feedback_column_names, matched_column_names
 from openlum.query.settings import QuerySettings
+
+AS_OF = {
+    "impression": "the events strictly before the impression's time",
+    "day": "the events before the impression's day (UTC)",
+}
 
 
 def query_shard(
@@ -54,7 +64,7 @@ def query_shard(
     """
     settings = (settings or QuerySettings()).model_copy(update={"questions": questions})
     query = ShardQuery(model, shard.dataset, settings, items)
-    return query.table(shard, query.impressions(shard))
+    return query.table(shard, query.rows(shard))
 
 
 class ShardQuery:
@@ -66,6 +76,9 @@ class ShardQuery:
         settings: with the questions.
         items: (V, E) embeddings of the dataset's items, if they are computed already.
     """
+
+    folder = source = "impressions"
+    rejected = None
 
     def __init__(
         self, model: LargeUserModel, dataset: ShardedDataset, settings: QuerySettings, items: Tensor | None = None
@@ -85,15 +98,19 @@ class ShardQuery:
     @property
     def schema(self) -> pa.Schema:
         """The columns of the table."""
-        value = pa.int8() if self.settings.dtype == "int8" else pa.float16()
-        vector = pa.list_(value, self.items.shape[1])
+        vector = vector_type(self.settings.dtype, self.items.shape[1])
         columns = [("row", pa.int64()), ("user", pa.string()), ("item", pa.string())]
         for name in self.questions.names:
             columns += [(f"answer.{name}", vector), (f"similarity.{name}", pa.float32())]
         columns += [(f"feedback.{name}", pa.float32()) for name in self.feedback_names]
         return pa.schema(columns + [(name, pa.float32()) for name in self.matched_names])
 
-    def impressions(self, shard: Shard) -> Impressions:
+    @property
+    def total(self) -> int:
+        """Number of rows of all shards."""
+        return self.dataset.impression_count
+
+    def rows(self, shard: Shard) -> Impressions:
         """Return the impressions of all splits of a shard, by user and time, as of the time that the settings name."""
         impressions = concatenate([shard.impressions(split) for split in self.dataset.impression_sets])
         impressions = impressions.take(np.lexsort((impressions.row, impressions.prefix, impressions.user)))
@@ -128,20 +145,36 @@ class ShardQuery:
             parts.append(matched_feedback(self.model, shard.sequences, rows, self.items, self.settings.batch_events))
         return np.concatenate(parts, 1)
 
-    def item_table(self) -> pa.Table:
-        """Return the embeddings of the items: columns `id` (in the dataset, from 0), `item` (in the log) and `embedding`."""
-        ids = np.arange(len(self.items), dtype=np.int32)
-        embedding = vectors(self.items.numpy(), self.settings.dtype)
-        return pa.table({"id": ids, "item": self.dataset.raw_ids("items"), "embedding": embedding})
+    def check_fits(self, out: Path) -> None:
+        """Raise an error if the disk has no room for the run."""
+        check_knowledge_fits(self.dataset, self.settings, self.items.shape[1], len(self.score_names), out)
 
+    def description(self) -> dict[str, Any]:
+        """Return the keys of `knowledge.json` that follow from the inputs of the run."""
+        settings, config, dataset = self.settings, self.model.config, self.dataset.info.fingerprint
+        return {
+            "form": "impression",
+            "questions": self.questions.names,
+            "fixed_questions": self.questions.fixed_names,
+            "feedback_names": self.feedback_names,
+            "matched_names": self.matched_names,
+            "asked": settings.questions,
+            "width": self.items.shape[1],
+            "dtype": settings.dtype,
+            "as_of": AS_OF[settings.as_of],
+            "model": config.fingerprint,
+            "dataset": dataset,
+            "fingerprint": fingerprint(
+                config.fingerprint,
+                dataset,
+                settings.questions,
+                settings.predict_feedback,
+                settings.matching_head,
+                settings.as_of,
+                settings.dtype,
+            ),
+        }
 
-def vectors(values: np.ndarray, dtype: str) -> pa.FixedSizeListArray:
-    """Return vectors (n, E) of unit length as a column of the type `float16` or `int8`.
-
-    With `int8`, the largest entry of each vector becomes 127 or -127. The scale is not stored, because the vector is known to
-    have length 1.
-    """
-    if dtype == "int8":
-        values = np.rint(values * (127 / np.abs(values).max(1, keepdims=True).clip(min=1e-9)))
-    flat = pa.array(np.ascontiguousarray(values, dtype).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    def summary(self) -> dict[str, Any]:
+        """Return the section `query` of `summary.json`."""
+        return {"rows": self.total, "questions": len(self.questions)}

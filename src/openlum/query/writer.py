@@ -1,6 +1,8 @@
 """The parts of `knowledge/`, which a query run writes one by one and finds again after an interruption.
 
-`impressions/part-*.parquet` has the columns of `query/shard.py`, `items/part-00000.parquet` those of `ShardQuery.item_table`.
+`impressions/part-*.parquet` has the columns of `query/shard.py`, `users/part-*.parquet` those of `query/users.py`,
+`items/part-00000.parquet` those of `item_table`. `rejected/part-00000.parquet` has the ids of users that the dataset does not
+have.
 """
 
 import os
@@ -15,7 +17,7 @@ from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
 
 PROGRESS = "progress.json"
-ID_COLUMNS = ["row", "user", "item"]
+ID_COLUMNS = ["row", "user", "item", "as_of", "last_event"]
 
 
 class Part(Settings):
