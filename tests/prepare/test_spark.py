@@ -82,22 +82,20 @@ def assert_same(first: Path, second: Path, rounded: str | None = None) -> None:
     assert infos[0] == infos[1]
 
 
-@pytest.mark.parametrize("shards", [1, 4])
-def test_the_market_dataset_is_the_same_in_both(tmp_path: Path, shards: int) -> None:
+def test_the_market_dataset_has_the_same_shards_in_both(tmp_path: Path) -> None:
     schema = write_market(MarketSettings(users=150, items=120, sessions=4), tmp_path / "log")
-    if shards > 1:
-        rows = prepare(schema, tmp_path / "one shard").counts["impressions"]
-        content = yaml.safe_load(schema.read_text()) | {"engine": {"events_per_part": -(-rows // shards)}}
-        schema.write_text(yaml.safe_dump(content, sort_keys=False))
+    rows = prepare(schema, tmp_path / "one shard").counts["impressions"]
+    content = yaml.safe_load(schema.read_text()) | {"engine": {"events_per_part": -(-rows // 3)}}
+    schema.write_text(yaml.safe_dump(content, sort_keys=False))
     prepare(schema, tmp_path / "duckdb")
     prepare(with_spark(schema), tmp_path / "spark")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
-    for name in ("duckdb", "spark"):
-        dataset = Dataset(tmp_path / name)
-        users = [shard.sequences.user for shard in dataset.shards()]
-        assert len(users) == shards
-        assert sorted(np.concatenate(users)) == dataset.sequences.user.tolist()
-        np.testing.assert_array_equal(dataset.sequences.item, Dataset(tmp_path / "duckdb").sequences.item)
+    datasets = [Dataset(tmp_path / name) for name in ("one shard", "duckdb", "spark")]
+    for dataset, shards in zip(datasets, (1, 3, 3), strict=True):
+        users = np.concatenate([shard.sequences.user for shard in dataset.shards()])
+        assert len(dataset.shards()) == shards
+        assert sorted(users) == datasets[0].sequences.user.tolist()
+        np.testing.assert_array_equal(dataset.sequences.item, datasets[0].sequences.item)
 
 
 @pytest.mark.parametrize("source", ["sampled negatives", "an impression log with requests"])
