@@ -243,8 +243,8 @@ class EngineSettings(Settings):
     """Directory for intermediate tables and for tables that do not fit into memory; by default beside the output. Spark's workers
     must see it."""
     events_per_part: int = Field(2**20, ge=1, le=10**12)
-    """duckdb: approximate number of events that are ordered at a time. The users of each part are a shard of the dataset, and
-    training and querying read some shards at a time."""
+    """Approximate number of events that are ordered at a time. The users of each part are a shard of the dataset, and training
+    and querying read some shards at a time. On a cluster, raise it with the number of workers."""
     spark: dict[str, str] = {}
     """spark: settings of the session, such as `spark.master: yarn`."""
 

@@ -2,7 +2,10 @@
 
 import json
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.loader import Share, TrainingLoader
 from openlum.data.packing import batches, training_end, training_spans
 
+Result = TypeVar("Result")
 Batch = tuple[tuple[int, int, int], ...]
 """User id, start and end of each span of a batch."""
 
@@ -74,24 +78,85 @@ def test_the_order_is_the_same_cached_or_not(sharded_dataset: Dataset, buffer_ev
     assert orders[0] != [epoch(new_loader(sharded_dataset, buffer_events=buffer_events, seed=4)) for _ in range(3)]
 
 
+def on_ranks(world_size: int, work: Callable[[Share], Result]) -> list[Result]:
+    """Return what each rank's `work` returns. The ranks run at the same time, and agree on the largest of their numbers."""
+    barrier, numbers = Barrier(world_size, timeout=60), [0] * world_size
+
+    def share(rank: int) -> Share:
+        def largest(number: int) -> int:
+            numbers[rank] = number
+            barrier.wait()
+            result = max(numbers)
+            barrier.wait()
+            return result
+
+        return Share(rank, world_size, largest)
+
+    with ThreadPoolExecutor(world_size) as pool:
+        return list(pool.map(work, map(share, range(world_size))))
+
+
+@pytest.mark.parametrize("batch_events", [5, 24])
+@pytest.mark.parametrize("buffer_events", [1, 130, 10**6])
 @pytest.mark.parametrize("dealt_shards", [1, 8])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_the_ranks_together_see_every_training_event_once_in_an_epoch(
-    sharded_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, world_size: int, dealt_shards: int
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
+def test_ranks_see_every_training_event_once_in_an_epoch_and_have_as_many_batches(
+    sharded_dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    world_size: int,
+    dealt_shards: int,
+    buffer_events: int,
+    batch_events: int,
 ) -> None:
-    """Whether they share every shard or each takes some shards."""
+    """Whether they share every shard or each takes some shards, whose sizes differ."""
     monkeypatch.setattr(loader_module, "DEALT_SHARDS", dealt_shards)
-    loaders = [new_loader(sharded_dataset, share=Share(rank, world_size)) for rank in range(world_size)]
-    assert loaders[0].is_dealt == (dealt_shards * world_size <= 5)
+    is_dealt = dealt_shards * world_size <= 5
     end = training_end(sharded_dataset.sequences, sharded_dataset.info, "time")
     expected = {(int(u), n) for u, e in zip(sharded_dataset.sequences.user, end, strict=True) for n in range(e)}
-    for _ in range(2):
-        by_rank = [spans_of(epoch(loader)) for loader in loaders]
-        events = covered([span for spans in by_rank for span in spans])
+
+    def work(share: Share) -> tuple[list[list[Batch]], list[int]]:
+        loader = new_loader(
+            Dataset(sharded_dataset.path), share=share, buffer_events=buffer_events, batch_events=batch_events
+        )
+        assert loader.is_dealt == is_dealt
+        return [epoch(loader) for _ in range(2)], [len(loader.buffers(number)) for number in range(2)]
+
+    results = on_ranks(world_size, work)
+    assert all(buffers == results[0][1] for _, buffers in results)
+    for number in range(2):
+        by_rank = [epochs[number] for epochs, _ in results]
+        events = covered([span for batches_of_rank in by_rank for span in spans_of(batches_of_rank)])
         assert set(events) == expected
         assert set(events.values()) == {1}
-        if not loaders[0].is_dealt:  # shared evenly, except for one span of each buffer
-            assert max(map(len, by_rank)) - min(map(len, by_rank)) <= len(loaders[0].buffers(loaders[0].epoch - 1))
+        assert len(set(map(len, by_rank))) == 1
+        assert all(any(batches_at_step) for batches_at_step in zip(*by_rank, strict=True))  # no step without an event
+        if not is_dealt:  # shared evenly, except for one span of each buffer
+            spans = [len(spans_of(batches_of_rank)) for batches_of_rank in by_rank]
+            assert max(spans) - min(spans) <= results[0][1][number]
+
+
+@pytest.mark.parametrize("dealt_shards", [1, 8])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_are_at_the_same_position_and_continue_there(
+    sharded_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, world_size: int, dealt_shards: int
+) -> None:
+    monkeypatch.setattr(loader_module, "DEALT_SHARDS", dealt_shards)
+
+    def loader_of(share: Share) -> TrainingLoader:
+        return new_loader(Dataset(sharded_dataset.path), share=share)
+
+    def states_and_batches(share: Share) -> tuple[list[dict[str, int]], list[Batch]]:
+        loader, states = loader_of(share), []
+        for _ in loader.epoch_batches():
+            states.append(loader.state())
+        return states, epoch(_at_state(loader_of(share), {"epoch": 0, "buffer": 0, "batch": 0}))
+
+    results = on_ranks(world_size, states_and_batches)
+    states = results[0][0]
+    assert all(other == states for other, _ in results)
+    for number, state in enumerate(states):
+        rest = on_ranks(world_size, lambda share, state=state: epoch(_at_state(loader_of(share), state)))
+        assert rest == [batches_of_rank[number + 1 :] for _, batches_of_rank in results]
 
 
 @pytest.mark.parametrize("buffer_events", [1, 130, 10**6])
@@ -116,7 +181,10 @@ def test_a_loader_continues_at_every_state(sharded_dataset: Dataset, buffer_even
 
 
 def _at(dataset: Dataset, state: dict[str, int], buffer_events: int) -> TrainingLoader:
-    loader = new_loader(dataset, buffer_events=buffer_events)
+    return _at_state(new_loader(dataset, buffer_events=buffer_events), state)
+
+
+def _at_state(loader: TrainingLoader, state: dict[str, int]) -> TrainingLoader:
     loader.load_state(state)
     return loader
 

@@ -110,7 +110,9 @@ def test_an_unknown_item_is_never_copied(double_model: LargeUserModel) -> None:
     history.condition, condition = to_double(history.condition), to_double(random_fields(CONDITION, 1, rng))
     with torch.no_grad():
         state = double_model.encode_history(history)
-        answers = double_model.network.answer(state, questions_of(single_row(condition, 0), [0], [4]))
+        questions = questions_of(single_row(condition, 0), [0], [4])
+        questions.item = torch.tensor([0])
+        answers = double_model.network.answer(state, questions)
         copies = double_model.network.copies(state, questions_of(condition, [0], [4]), answers.outputs)
     assert len(copies.item) == 0
     assert float(answers.all_copied) < NO_COPY / 2

@@ -35,20 +35,25 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("java") is None, reason="needs Java 17 or newer on the path"),
 ]
 SPARK = {"name": "spark", "spark": {"spark.master": "local[2]", "spark.sql.shuffle.partitions": "4"}}
-KEYS = {"sequences": "user", "items.parquet": "item", "users.parquet": "user"}
+KEYS = {"items.parquet": "item", "users.parquet": "user"}
+PART_KEYS = {"sequences": "user"} | {
+    f"impressions/{split}": "row" for split in ("train", "valid", "test", "unlabelled")
+}
 
 
 def with_spark(schema: Path) -> Path:
     """Return the path of the same schema with Spark as its engine."""
     other = schema.with_name("spark.yaml")
-    other.write_text(yaml.safe_dump(yaml.safe_load(schema.read_text()) | {"engine": SPARK}, sort_keys=False))
+    content = yaml.safe_load(schema.read_text())
+    content["engine"] = content.get("engine", {}) | SPARK
+    other.write_text(yaml.safe_dump(content, sort_keys=False))
     return other
 
 
 def tables(dataset: Path) -> dict[str, pa.Table]:
-    """Return every table of a dataset, ordered by its key."""
-    keys = KEYS | {f"impressions/{split}": "row" for split in ("train", "valid", "test", "unlabelled")}
-    keys |= {f"vocab/{file.name}": "id" for file in (dataset / "vocab").iterdir()}
+    """Return every table of a dataset, the tables of each shard one by one, ordered by their keys."""
+    parts = {f"{name}/{part.name}": key for name, key in PART_KEYS.items() for part in (dataset / name).iterdir()}
+    keys = KEYS | parts | {f"vocab/{file.name}": "id" for file in (dataset / "vocab").iterdir()}
     found = {name: pq.read_table(dataset / name).sort_by(key) for name, key in keys.items()}
     rejected = {f.name: pq.read_table(f).sort_by("row_number") for f in (dataset / "rejected").glob("*.parquet")}
     return found | rejected
@@ -77,11 +82,20 @@ def assert_same(first: Path, second: Path, rounded: str | None = None) -> None:
     assert infos[0] == infos[1]
 
 
-def test_the_market_dataset_is_the_same_in_both(tmp_path: Path) -> None:
+def test_the_market_dataset_has_the_same_shards_in_both(tmp_path: Path) -> None:
     schema = write_market(MarketSettings(users=150, items=120, sessions=4), tmp_path / "log")
+    rows = prepare(schema, tmp_path / "one shard").counts["impressions"]
+    content = yaml.safe_load(schema.read_text()) | {"engine": {"events_per_part": -(-rows // 3)}}
+    schema.write_text(yaml.safe_dump(content, sort_keys=False))
     prepare(schema, tmp_path / "duckdb")
     prepare(with_spark(schema), tmp_path / "spark")
     assert_same(tmp_path / "duckdb", tmp_path / "spark")
+    datasets = [Dataset(tmp_path / name) for name in ("one shard", "duckdb", "spark")]
+    for dataset, shards in zip(datasets, (1, 3, 3), strict=True):
+        users = np.concatenate([shard.sequences.user for shard in dataset.shards()])
+        assert len(dataset.shards()) == shards
+        assert sorted(users) == datasets[0].sequences.user.tolist()
+        np.testing.assert_array_equal(dataset.sequences.item, datasets[0].sequences.item)
 
 
 @pytest.mark.parametrize("source", ["sampled negatives", "an impression log with requests"])
@@ -97,6 +111,7 @@ def test_requests_are_the_same_in_both(tmp_path: Path, source: str) -> None:
 
 
 def test_every_field_type_rejected_rows_and_append_are_the_same_in_both(tmp_path: Path) -> None:
+    """In several shards, whose number grows with the appended rows."""
     days: list[dict[str, Any]] = [log(0), log(1)]
     days[0]["events"]["time"][7] = None
     days[0]["events"]["item"][9] = "no such item"
@@ -107,7 +122,7 @@ def test_every_field_type_rejected_rows_and_append_are_the_same_in_both(tmp_path
     days[1]["shown"] = {name: waiting[name] + column for name, column in days[1]["shown"].items()}
     days[1]["shown"]["click"][3] = None
     for day, each in enumerate(days):
-        write_log(tmp_path / f"day {day}", each, **SCHEMA)
+        write_log(tmp_path / f"day {day}", each, **SCHEMA, engine={"events_per_part": 150})
     for name in ("duckdb", "spark"):
         schema = tmp_path / "day 0" / "schema.yaml"
         prepare(with_spark(schema) if name == "spark" else schema, tmp_path / name)

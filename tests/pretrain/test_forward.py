@@ -42,6 +42,14 @@ BATCHES = {
     "usual": lambda history: history,
     "no feedback": lambda history: replace(history, condition=without_feedback(history.condition)),
     "unknown items only": lambda history: replace(history, item=torch.zeros_like(history.item)),
+    "no event": lambda history: replace(
+        history,
+        item=history.item[:0],
+        condition={name: field[:0] for name, field in history.condition.items()},
+        offsets=torch.tensor([0]),
+        prefix=history.prefix[:0],
+        event_index=history.event_index[:0],
+    ),
     "one event": lambda history: replace(
         history,
         item=history.item[:1],

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from openlum.data.dataset import SPLITS, Dataset
+from openlum.rank import hand_features
 from openlum.rank.batches import RankingData
 from openlum.rank.buffer import in_buffers
 from openlum.rank.hand_features import HandFeatures
@@ -129,9 +130,14 @@ def test_a_streamed_training_learns_as_much(both: tuple[RankingData, RankingData
     assert streamed > 0.55
 
 
-def test_trees_are_the_same(both: tuple[RankingData, RankingData]) -> None:
+def test_trees_are_the_same(both: tuple[RankingData, RankingData], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows get their features at a time."""
     for split in SPLITS:
-        whole, streamed = (HandFeatures(data, data.config("lightgbm", True))(data.rows[split]) for data in both)
+        results = []
+        for data, rows_at_once in zip(both, (10**6, 37), strict=True):
+            monkeypatch.setattr(hand_features, "ROWS_AT_ONCE", rows_at_once)
+            results.append(HandFeatures(data, data.config("lightgbm", True))(data.rows[split]))
+        whole, streamed = results
         assert whole.names == streamed.names
         assert whole.names[-1].startswith("similarity.")
         np.testing.assert_array_equal(whole.values, streamed.values)

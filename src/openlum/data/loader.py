@@ -26,10 +26,16 @@ DEALT_SHARDS = 8
 class Share:
     """The share of one of several processes that train together."""
 
-    rank: int = 0
+    rank: int
     """Number of the process, from 0."""
-    world_size: int = 1
+    world_size: int
     """Number of processes."""
+    largest: Callable[[int], int]
+    """Returns the largest of the numbers that the ranks pass, to all of them: with torch.distributed, `all_reduce` with `MAX`."""
+
+
+WHOLE = Share(0, 1, lambda number: number)
+"""The share of a process that trains alone."""
 
 
 class TrainingLoader:
@@ -37,7 +43,11 @@ class TrainingLoader:
 
     `open` reads the buffer at the current position into `sequences`, and `batches` yields its remaining batches. Afterwards the
     position is the next buffer, or the next epoch. With few shards, rank r of w takes every w-th span of each buffer; with many,
-    it takes every w-th shard. The numbers of batches of the ranks may then differ by some batches.
+    it takes every w-th shard.
+
+    All ranks have the same number of buffers in an epoch, and the same number of batches in a buffer, because ranks that train
+    together wait for each other in every step. They agree on the largest number of batches that a rank has. The last batches of
+    the others are empty. So an epoch has every training event once, and all ranks are at the same position.
 
     Args:
         dataset: with the shards.
@@ -46,7 +56,7 @@ class TrainingLoader:
         batch_events: events of a batch.
         buffer_events: events in a buffer; a buffer has at least one shard.
         seed: of the order.
-        share: of this process.
+        share: of this process, if several processes train together.
     """
 
     def __init__(
@@ -58,11 +68,11 @@ class TrainingLoader:
         batch_events: int,
         buffer_events: int,
         seed: int,
-        share: Share | None = None,
+        share: Share = WHOLE,
     ) -> None:
         self.dataset, self.training_end, self.shards = dataset, training_end, dataset.shards()
         self.max_events, self.batch_events, self.buffer_events = max_events, batch_events, buffer_events
-        self.seed, self.share = seed, share or Share()
+        self.seed, self.share = seed, share
         self.is_dealt = len(self.shards) >= DEALT_SHARDS * self.share.world_size
         self.epoch, self.buffer, self.batch = 0, 0, 0
         self.names: list[str] = []
@@ -99,11 +109,12 @@ class TrainingLoader:
         self._sequences, self.names = None, []
 
     def batches(self) -> Iterator[Spans]:
-        """Yield the remaining batches of the open buffer, and go to the next buffer."""
-        for index, batch in enumerate(batches(self.spans(), self.batch_events)):
-            if index >= self.batch:
-                self.batch = index + 1
-                yield batch
+        """Yield the remaining batches of the open buffer, and go to the next buffer. Every rank must call it for every buffer."""
+        spans = self.spans()
+        own = list(batches(spans, self.batch_events))
+        for index in range(self.batch, self.share.largest(len(own))):
+            self.batch = index + 1
+            yield own[index] if index < len(own) else spans.take(slice(0))
         self.skip_buffer()
 
     def epoch_batches(self, open_buffer: Callable[[], None] | None = None) -> Iterator[Spans]:
@@ -132,16 +143,21 @@ class TrainingLoader:
         return spans if self.is_dealt else spans.take(slice(rank, None, world_size))
 
     def buffers(self, epoch: int) -> list[list[Shard]]:
-        """Return this process's shards of an epoch in buffers, in the order of the epoch."""
+        """Return this process's shards of an epoch in buffers, in the order of the epoch.
+
+        A buffer ends at the same turn for all ranks, before any of them has more than `buffer_events`. If the last turn has too
+        few shards for all ranks, it belongs to the last buffer, so that no buffer of a rank is empty.
+        """
         order = np.random.default_rng((self.seed, epoch, SHARD_ORDER)).permutation(len(self.shards))
-        if self.is_dealt:
-            order = order[self.share.rank :: self.share.world_size]
+        rank, dealt = (self.share.rank, self.share.world_size) if self.is_dealt else (0, 1)
         buffers: list[list[Shard]] = []
-        events = 0
-        for shard in (self.shards[index] for index in order):
-            if not buffers or events + shard.events > self.buffer_events:
+        events = np.zeros(dealt, np.int64)  # in the last buffer of each rank
+        for first in range(0, len(order), dealt):
+            turn = [self.shards[index] for index in order[first : first + dealt]]
+            sizes = np.array([shard.events for shard in turn] + [0] * (dealt - len(turn)))
+            if len(turn) == dealt and (not buffers or (events + sizes).max() > self.buffer_events):
                 buffers.append([])
-                events = 0
-            buffers[-1].append(shard)
-            events += shard.events
+                events[:] = 0
+            buffers[-1] += turn[rank : rank + 1]
+            events += sizes
         return buffers

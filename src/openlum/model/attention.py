@@ -122,7 +122,7 @@ def question_attention(
 def _answer_in_chunks(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Return the same as `_answer`, computed for at most `MAX_SCORES` scores at a time."""
     *vectors, prefix = questions
-    chunk_size = max(MAX_SCORES // (len(k) * k.shape[1] * max(k.shape[2], 1)), 1)
+    chunk_size = max(MAX_SCORES // k[..., 0].numel(), 1)
     chunks = zip(*(x.split(chunk_size, 2) for x in (*vectors, prefix)), strict=True)
     return torch.cat([_answer(chunk, k, v, bias) for chunk in chunks], 2)
 
@@ -142,7 +142,7 @@ def _answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | 
     scores = q @ k.transpose(2, 3)  # (b, H, m, n)
     own_score = (q * own_k).sum(-1, keepdim=True)  # (b, H, m, 1)
     if bias is None:
-        weights = torch.cat([scores.masked_fill(hidden, float("-inf")), own_score], -1).softmax(-1)
+        weights = torch.cat([scores.masked_fill_(hidden, float("-inf")), own_score], -1).softmax(-1)
         history_weights, own_weight = weights[..., :-1], weights[..., -1:]
     else:
         pair_bias = relative_bias(bias[:, : k.shape[2] + 1], k.shape[2])[:, prefix.squeeze(1)]  # (H, b, m, n)

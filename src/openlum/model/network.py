@@ -20,7 +20,7 @@ from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.initialisation import log_scale, zero_
 from openlum.model.matching_head import MatchingHead, fixed_question_names, fixed_questions
 from openlum.model.plan import ExtensionPlan, QuestionPlan
-from openlum.model.pointer import MATCH_WIDTH, Copies, Pointed, Pointer, add_copies
+from openlum.model.pointer import MATCH_WIDTH, NO_COPY, Copies, Pointed, Pointer, add_copies
 from openlum.model.settings import ModelConfig
 from openlum.model.state import HistoryState, PointerState
 from openlum.model.user_encoder import UserEncoder
@@ -39,9 +39,9 @@ class Answers(NamedTuple):
     vectors: Tensor
     """(Q, E), of unit length."""
     copied: Tensor
-    """(Q,) copy score of the question's item, about `NO_COPY` if the history does not have it or the question has no item."""
+    """(Q,) copy score of the question's item, about `NO_COPY` if the history does not have it."""
     all_copied: Tensor
-    """(Q,) logarithm of the summed weights of all events."""
+    """(Q,) logarithm of the summed weights of all events. Both scores are `NO_COPY` for questions without an item."""
     outputs: Tensor
     """(Q, D) outputs of the user encoder, for `Network.copies`."""
 
@@ -273,9 +273,10 @@ class Network(nn.Module):
         feedback_token = self._question_token(state, feedback_questions) + item + self.feedback_token
         groups.append((feedback_questions, feedback_token))
         outputs = self._group_query(state, groups)
-        pointed = self._point(state, [questions for questions, _ in groups], outputs)
-        inputs = torch.cat([outputs[-1], item, pointed[-1].matches], 1)
-        answers = [self._answers(*group) for group in zip(outputs[:-1], pointed[:-1], strict=True)]
+        *pointed, feedback_pointed = self._point(state, [questions for questions, _ in groups], outputs)
+        assert feedback_pointed
+        inputs = torch.cat([outputs[-1], item, feedback_pointed.matches], 1)
+        answers = [self._answers(*group) for group in zip(outputs[:-1], pointed, strict=True)]
         return answers, [head(inputs) for head in self.feedback_heads]
 
     def user_vectors(self, state: HistoryState, moments: Moments) -> Tensor:
@@ -335,17 +336,25 @@ class Network(nn.Module):
         output = self.user_encoder.answer_questions(state.encoder, tokens, user_index, 2 * prefix)
         return list(output.split([len(token) for _, token in groups]))
 
-    def _point(self, state: HistoryState, groups: list[Questions], outputs: list[Tensor]) -> list[Pointed]:
-        """Return what each group of questions, with outputs (Q, D), sees of single events."""
-        user_index, prefix = (
-            torch.cat([getattr(group, name) for group in groups]) for name in ("user_index", "prefix")
-        )
-        items = [torch.zeros_like(group.prefix) if group.item is None else group.item for group in groups]
-        plan = QuestionPlan(state.offsets, user_index, prefix)
-        pointed = self.pointer(torch.cat(outputs)[plan.order], torch.cat(items)[plan.order], state.pointer, plan)
-        sizes = [len(output) for output in outputs]
-        by_group = zip(*(part[plan.inverse_order].split(sizes) for part in pointed), strict=True)
-        return [Pointed(*parts) for parts in by_group]
+    def _point(self, state: HistoryState, groups: list[Questions], outputs: list[Tensor]) -> list[Pointed | None]:
+        """Return what each group of questions, with outputs (Q, D), sees of single events; None for a group without items."""
+        pointing = [index for index, group in enumerate(groups) if group.item is not None]
+        pointed: list[Pointed | None] = [None] * len(groups)
+        if pointing:
+            user_index, prefix, item = (
+                torch.cat([getattr(groups[index], name) for index in pointing])
+                for name in ("user_index", "prefix", "item")
+            )
+            plan = QuestionPlan(state.offsets, user_index, prefix)
+            x = torch.cat([outputs[index] for index in pointing])[plan.order]
+            parts = self.pointer(x, item[plan.order], state.pointer, plan)
+            by_group = zip(
+                *(part[plan.inverse_order].split([len(outputs[index]) for index in pointing]) for part in parts),
+                strict=True,
+            )
+            for index, group_parts in zip(pointing, by_group, strict=True):
+                pointed[index] = Pointed(*group_parts)
+        return pointed
 
     def _event_tokens(
         self, history: History, items: Tensor | None = None
@@ -377,8 +386,10 @@ class Network(nn.Module):
         row = torch.where(prefix > 0, begin + prefix, 0)
         return F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
 
-    def _answers(self, output: Tensor, pointed: Pointed) -> Answers:
-        return Answers(self._to_item_space(output), pointed.matched, pointed.total, output)
+    def _answers(self, output: Tensor, pointed: Pointed | None) -> Answers:
+        no_copy = output.new_full((len(output),), NO_COPY)
+        copied, all_copied = (pointed.matched, pointed.total) if pointed else (no_copy, no_copy)
+        return Answers(self._to_item_space(output), copied, all_copied, output)
 
     def _to_item_space(self, output: Tensor) -> Tensor:
         return F.normalize(self.head(output), dim=-1)

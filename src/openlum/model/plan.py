@@ -8,12 +8,14 @@ users, padded to n rows (tokens) and m questions each. G padded rows of all grou
 """
 
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
 
-MAX_PADDED_SIZE = 128
-"""Users with at most this many rows are padded to a multiple of 8, so that more of them share a group."""
+MAX_PADDING = 1 << 12
+"""The number of pairs of rows, such as of a question and a token, whose attention costs about as much as one more group. A group
+has at most as many pairs of padding for each of its users."""
 
 
 class PaddedGroups:
@@ -28,20 +30,21 @@ class PaddedGroups:
     """
 
     def __init__(self, sizes: list[int], groups: list[list[int]], device: torch.device) -> None:
+        self.shapes = [(len(users), max(1, *(sizes[user] for user in users))) for users in groups]
+        """(b, n) of every group; n is at least 1."""
         lengths = torch.tensor(sizes, dtype=torch.int64)
         starts = lengths.cumsum(0) - lengths
-        self.shapes = [(len(users), max(sizes[user] for user in users)) for users in groups]
-        """(b, n) of every group."""
-        row_indices, row_masks = [lengths[:0]], [lengths[:0] > 0]
-        for users, (_, longest) in zip(groups, self.shapes, strict=True):
-            row_indices.append((starts[users][:, None] + torch.arange(longest)).flatten())  # (b * n,)
-            row_masks.append((torch.arange(longest) < lengths[users][:, None]).flatten())
-        row_index = torch.cat(row_indices)  # (G,): the row that each padded row holds
-        unpadded = torch.cat(row_masks).nonzero().squeeze(1)
-        padded_index = unpadded[row_index[unpadded].argsort()]  # (T,): the padded row that holds each row
-        self._row_masks = [mask.unflatten(0, shape) for mask, shape in zip(row_masks[1:], self.shapes, strict=True)]
+        users = torch.tensor([user for group in groups for user in group], dtype=torch.int64)
+        longest = torch.tensor([n for b, n in self.shapes for _ in range(b)], dtype=torch.int64)
+        padded_starts = longest.cumsum(0) - longest
+        position = _positions(padded_starts, longest)  # (G,) index of each padded row in its user's rows
+        self._is_row = position < lengths[users].repeat_interleave(longest)
+        row_index = starts[users].repeat_interleave(longest) + position  # (G,): the row that each padded row holds
         self.row_index = row_index.clamp_(max=max(sum(sizes) - 1, 0)).to(device)
-        self.padded_index = padded_index.to(device)
+        by_user = users.argsort()
+        kept = lengths[users[by_user]]
+        padded_index = padded_starts[by_user].repeat_interleave(kept) + _positions(kept.cumsum(0) - kept, kept)
+        self.padded_index = padded_index.to(device)  # (T,): the padded row that holds each row
 
     def pad(self, x: Tensor) -> list[Tensor]:
         """Return the rows (T, H, d) of all users as (b, H, n, d) for every group. The content of padding rows is arbitrary."""
@@ -52,7 +55,8 @@ class PaddedGroups:
 
     def masks(self) -> list[Tensor]:
         """Return which padded rows hold a row, (b, 1, n, 1) bool for every group."""
-        return [mask[:, None, :, None].to(self.row_index.device) for mask in self._row_masks]
+        masks = self._is_row.to(self.row_index.device).split([b * n for b, n in self.shapes])
+        return [mask.view(b, 1, n, 1) for mask, (b, n) in zip(masks, self.shapes, strict=True)]
 
     def unpad(self, padded: list[Tensor]) -> Tensor:
         """Return (b, H, n, d) of every group as the rows (T, H, d) that `pad` was given."""
@@ -71,8 +75,7 @@ class HistoryPlan:
     def __init__(self, offsets: Tensor, device: torch.device) -> None:
         self.offsets, self.device = offsets, device
         lengths = offsets.diff()
-        starts = torch.repeat_interleave(offsets[:-1], lengths)
-        self.positions = (torch.arange(len(starts)) - starts).to(device)
+        self.positions = _positions(offsets[:-1], lengths).to(device)
         """(T,) position of each token in its user's history."""
         self.lengths: list[int] = lengths.tolist()
         """B numbers of tokens."""
@@ -85,7 +88,7 @@ class HistoryPlan:
     @cached_property
     def groups(self) -> PaddedGroups:
         """The padded groups of users with tokens."""
-        return PaddedGroups(self.lengths, group_users([self.lengths]), self.device)
+        return PaddedGroups(self.lengths, group_users([self.lengths, self.lengths]), self.device)
 
 
 class QuestionPlan:
@@ -128,6 +131,11 @@ class QuestionPlan:
         """(Q,) index of the first history token of each question's user, by user. Attention does not need it."""
         return self._offsets[self._user_index].to(self.order.device)[self.order]
 
+    @cached_property
+    def history_positions(self) -> Tensor:
+        """(T,) position of each history token in its user's history. Attention does not need it."""
+        return _positions(self._offsets[:-1], self._offsets.diff()).to(self.order.device)
+
 
 class ExtensionPlan:
     """The plan of new tokens at the end of histories that are encoded already.
@@ -162,22 +170,31 @@ class ExtensionPlan:
 
 
 def group_users(sizes: list[list[int]]) -> list[list[int]]:
-    """Return groups of users of like sizes. A group is padded to its longest user.
+    """Return groups of users of like sizes. A group is padded to the largest sizes of its users.
+
+    A user joins the group of the next larger users if padding costs less than a call of its own.
 
     Args:
         sizes: for each kind of rows, the number of rows of each of the B users. Users without rows of the last kind are left out.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for user, user_sizes in enumerate(zip(*sizes, strict=True)):
-        if user_sizes[-1]:
-            key = tuple(_size_class(size) for size in user_sizes)
-            groups.setdefault(key, []).append(user)
-    return list(groups.values())
+    by_user = list(zip(*sizes, strict=True))
+    users = sorted(
+        (user for user, size in enumerate(by_user) if size[-1]), key=lambda user: by_user[user], reverse=True
+    )
+    groups: list[list[int]] = []
+    padded, pairs = (0,) * len(sizes), 0
+    for user in users:
+        joined = tuple(map(max, padded, by_user[user]))
+        pairs += prod(by_user[user])
+        if groups and (len(groups[-1]) + 1) * (prod(joined) - MAX_PADDING) <= pairs:
+            groups[-1].append(user)
+            padded = joined
+        else:
+            groups.append([user])
+            padded, pairs = by_user[user], prod(by_user[user])
+    return groups
 
 
-def _size_class(size: int) -> int:
-    """Return a number that is equal for sizes that are padded together.
-
-    Padding a few short users wastes little. A long user is worth a call with users of its own length only.
-    """
-    return 8 * -(-size // 8) if size <= MAX_PADDED_SIZE else -size
+def _positions(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Return the index, (T,), of each row in its user's rows, from each user's first row and number of rows, (B,) each."""
+    return torch.arange(int(lengths.sum())) - starts.repeat_interleave(lengths)

@@ -90,68 +90,66 @@ class Pointer(nn.Module):
             zero = 0.0 * (self.choices(x).sum() + self.query(x).sum() + state["key"].sum() + state["value"].sum())
             empty = x.new_zeros(0) + zero
             return Pointed(empty, empty, x.new_zeros(0, MATCH_WIDTH) + zero)
+        value = rotate(state["value"][:, None], self.rotary(plan.history_positions))
         parts = []
-        targets, values = plan.questions.pad(target[:, None, None]), plan.histories.pad(state["value"][:, None])
-        for (scores, items), own, value, prefix in zip(
-            self._scores(x, state, plan), targets, values, plan.prefixes, strict=True
+        for (scores, items, is_seen), own, values in zip(
+            self._scores(x, state, plan),
+            plan.questions.pad(target[:, None, None]),
+            plan.histories.pad(value),
+            strict=True,
         ):
-            matches = (items == own) & (scores > NO_COPY)  # (b, 1, m, n)
-            matched = scores.masked_fill(~matches, NO_COPY)
-            totals = [F.pad(part, (0, 1), value=NO_COPY).logsumexp(-1, keepdim=True) for part in (scores, matched)]
+            matches = (items == own).logical_and_(is_seen)  # (b, 1, m, n)
+            matched = torch.where(matches, scores, NO_COPY)
+            total, matched_total = (part.logsumexp(-1, keepdim=True) for part in (scores, matched))
+            # A softmax over the scores and a score of 0 for nothing.
+            reading = (matched - F.softplus(matched_total)).exp() @ values
             number = matches.sum(-1, keepdim=True).to(x.dtype).log1p()
-            parts.append(torch.cat([*totals, self._read(matched, value, prefix), number], -1))  # (b, 1, m, 2 + W + 1)
-        pointed = plan.questions.unpad(parts)[:, 0]
-        return Pointed(pointed[:, 0], pointed[:, 1], pointed[:, 2:])
+            parts.append(torch.cat([total, matched_total, number, reading], -1))  # (b, 1, m, 3 + W)
+        pointed = plan.questions.unpad(parts)
+        total, matched_total, number, reading = pointed.split([1, 1, 1, VALUE_WIDTH], -1)
+        # Values are rotated by the number of events since, as in rotary positions, so the reading tells how long ago they were.
+        cosine, sine = self.rotary(plan.positions)
+        reading = rotate(reading, (cosine, -sine))
+        return Pointed(total[:, 0, 0], matched_total[:, 0, 0], torch.cat([reading, number], -1)[:, 0])
 
     def copies(self, x: Tensor, state: PointerState, plan: QuestionPlan) -> Copies:
         """Return the copy scores of all events that questions see. The arguments are those of `forward`."""
         order = plan.questions.pad(torch.arange(len(x), device=x.device)[:, None, None])
         none = torch.empty(0, dtype=torch.int64, device=x.device)
         found = [(none, none, x.new_empty(0))]
-        for (scores, items), question, is_question in zip(
+        for (scores, items, is_seen), question, is_question in zip(
             self._scores(x, state, plan), order, plan.questions.masks(), strict=True
         ):
-            seen = (scores > NO_COPY) & is_question
+            seen = is_seen & is_question
             found.append((question.expand_as(scores)[seen], items.expand_as(scores)[seen], scores[seen]))
         return Copies(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
-    def _read(self, matched: Tensor, value: Tensor, prefix: Tensor) -> Tensor:
-        """Return the reading of events, (b, 1, m, W): a softmax over the scores and a score of 0 for nothing.
-
-        Values are rotated by the number of events since, as in rotary positions, so the reading tells how long ago they were.
-
-        Args:
-            matched: (b, 1, m, n) scores, `NO_COPY` for events that are not read.
-            value: (b, 1, n, W) values of the events.
-            prefix: (b, 1, m) prefixes of the questions.
-        """
-        weights = F.pad(matched, (0, 1)).softmax(-1)[..., :-1]
-        cosine, sine = self.rotary(torch.arange(value.shape[2], device=value.device))  # (n, 1, W / 2) each
-        reading = weights @ rotate(value, (cosine[:, 0], sine[:, 0]))
-        cosine, sine = (part.view(*prefix.shape, -1) for part in self.rotary(prefix.flatten()))
-        return rotate(reading, (cosine, -sine))
-
-    def _scores(self, x: Tensor, state: PointerState, plan: QuestionPlan) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for every group the copy scores, (b, 1, m, n), and the items of the events, (b, 1, 1, n).
+    def _scores(self, x: Tensor, state: PointerState, plan: QuestionPlan) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield for every group the copy scores, (b, 1, m, n), the items of the events, (b, 1, 1, n), and whether the question
+        sees the event, (b, 1, m, n) bool.
 
         Hidden events and unknown items have the score `NO_COPY`.
         """
-        threshold, slope = self.choices(x)[:, None].split(1, -1)  # (Q, 1, 1) each
+        choices = self.choices(x)[:, None]  # (Q, 1, 2)
         query = self.query(x)[:, None] * KEY_WIDTH**-0.5
-        questions = (plan.questions.pad(part) for part in (query, threshold, slope))
-        events = (plan.histories.pad(part) for part in (state["key"][:, None], state["item"][:, None, None]))
-        for q, t, s, k, item, prefix in zip(*questions, *events, plan.prefixes, strict=True):
-            since = prefix[..., None] - 1 - torch.arange(k.shape[2], device=x.device)  # (b, 1, m, n) events since
-            scores = q @ k.transpose(2, 3) - t - s * since.clamp(min=0).to(x.dtype).log1p()
+        # The last feature of query and key is the threshold.
+        queries = plan.questions.pad(torch.cat([query, -choices[..., :1]], -1))
+        keys = plan.histories.pad(F.pad(state["key"], (0, 1), value=1.0)[:, None])
+        slopes, items = plan.questions.pad(choices[..., 1:]), plan.histories.pad(state["item"][:, None, None])
+        for q, slope, k, item, prefix in zip(queries, slopes, keys, items, plan.prefixes, strict=True):
             item = item.transpose(2, 3)
-            yield scores.masked_fill((since < 0) | (item == 0), NO_COPY), item
+            since = prefix[..., None] - torch.arange(k.shape[2], device=x.device)  # (b, 1, m, n) events since, from 1
+            is_seen = (since > 0) & (item > 0)
+            log_since = since.clamp_(min=1).to(x.dtype).log_()
+            scores = torch.addcmul(q @ k.transpose(2, 3), slope, log_since, value=-1)
+            yield scores.masked_fill_(~is_seen, NO_COPY), item, is_seen
 
 
 def add_copies(logits: Tensor, copies: Copies, begin: int = 0) -> None:
     """Add copies to the logits of all items, (n, V), in place: the logits of the questions from index `begin` on."""
     chosen = (copies.question >= begin) & (copies.question < begin + len(logits))
-    question, item, weight = copies.question[chosen] - begin, copies.item[chosen], copies.score[chosen].exp()
-    item = known_ids(item, logits.shape[1])
-    weights = torch.zeros_like(logits).index_put_((question, item), weight.to(logits.dtype), accumulate=True)
-    torch.logaddexp(logits, weights.log(), out=logits)
+    question, item = copies.question[chosen] - begin, known_ids(copies.item[chosen], logits.shape[1])
+    pair, index = (question * logits.shape[1] + item).unique(return_inverse=True)
+    weights = logits.new_zeros(len(pair)).index_add_(0, index, copies.score[chosen].exp().to(logits.dtype))
+    logits.put_(pair, torch.logaddexp(logits.take(pair), weights.log()))
     logits[:, 0] = -torch.inf

@@ -280,7 +280,7 @@ def _optimizer(model: LargeUserModel, settings: PretrainSettings) -> torch.optim
         {"params": [p for p in model.parameters() if id(p) in matrices], "weight_decay": settings.weight_decay},
         {"params": [p for p in model.parameters() if id(p) not in matrices], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     optimizer.register_step_post_hook(lambda *_: model.network.bound_scales())
     return optimizer
 

@@ -2,9 +2,10 @@
 
 All features of a row lie strictly before the row's second.
 
-Shapes: I rows, X features, N events of a shard, M values of a multi field, V items.
+Shapes: I rows, X features, N events of a shard, M values of a multi field, V items, n events or rows.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +16,14 @@ from openlum.data.sequences import Sequences
 from openlum.field_spec import SECONDS, FieldSpec
 from openlum.model.batch import Fields
 from openlum.rank.batches import RankingData, Rows
-from openlum.rank.event_index import EventsBefore, feedback_fields, index_events
+from openlum.rank.event_index import EventIndex, EventsBefore, feedback_fields, index_events
 from openlum.rank.inputs import ITEM_ACTIVITY
 from openlum.rank.settings import RankerConfig
 
 MAX_INDICATORS = 64
 """Multi fields with more values get no indicator column per value, only counts and shares."""
+ROWS_AT_ONCE = 1 << 17
+"""The features of so many rows are computed at a time, because columns take more memory before they are in the matrix."""
 
 
 @dataclass
@@ -65,24 +68,39 @@ class HandFeatures:
         item = rows.item.numpy().astype(np.int64)[:, None]
         item_columns = self._item_columns(self.data.item_events.before(item, rows.time.numpy()))
         values, names, categories = np.empty((len(rows), 0), np.float32), [], []  # type: ignore[var-annotated]
-        for buffer, shard, index in self.data.by_shard(rows):
-            fields = self.data.fields(buffer, rows, index)
-            table = self._features(rows.take(index), fields, shard.sequences, item_columns, index.numpy())
-            if self.config.knowledge is not None:
-                scores = self.data.buffer_scores(buffer, rows, index, self.config)  # (I, Q)
-                table.columns |= {f"similarity.{number}": score for number, score in enumerate(scores.T)}
-            if not names:
-                names = list(table.columns)
-                categories = [number for number, name in enumerate(names) if name in table.categories]
-                values = np.empty((len(rows), len(names)), np.float32)
-            for number, column in enumerate(table.columns.values()):
-                values[index.numpy(), number] = column
+        for buffer, shard, shard_index in self.data.by_shard(rows):
+            histories = self._histories(shard.sequences)
+            for index in shard_index.split(ROWS_AT_ONCE):
+                fields = self.data.fields(buffer, rows, index)
+                table = self._features(rows.take(index), fields, histories, item_columns, index.numpy())
+                if self.config.knowledge is not None:
+                    scores = self.data.buffer_scores(buffer, rows, index, self.config)  # (I, Q)
+                    table.columns |= {f"similarity.{number}": score for number, score in enumerate(scores.T)}
+                if not names:
+                    names = list(table.columns)
+                    categories = [number for number, name in enumerate(names) if name in table.categories]
+                    values = np.empty((len(rows), len(names)), np.float32)
+                for number, column in enumerate(table.columns.values()):
+                    values[index.numpy(), number] = column
         return FeatureMatrix(values, names, categories)
 
     def _features(
-        self, rows: Rows, fields: Fields, sequences: Sequences, item_columns: dict[str, np.ndarray], index: np.ndarray
+        self,
+        rows: Rows,
+        fields: Fields,
+        histories: list[EventIndex],
+        item_columns: dict[str, np.ndarray],
+        index: np.ndarray,
     ) -> FeatureTable:
-        """Return the features of the rows of one shard, whose events are `sequences`."""
+        """Return the features of some rows of a shard.
+
+        Args:
+            rows: the I rows.
+            fields: of the rows.
+            histories: of the shard, from `_histories`.
+            item_columns: the columns about the items of all rows.
+            index: (I,) of the rows in `item_columns`.
+        """
         table = FeatureTable()
         for spec in self.config.features:
             if spec != ITEM_ACTIVITY:  # trees have columns for it
@@ -90,23 +108,37 @@ class HandFeatures:
         for spec in self.config.item:
             item_spec = spec.model_copy(update={"name": f"item.{spec.name}"})
             self._add_field(table, item_spec, self.data.item_features[spec.name][rows.item.long()])
-        user, item = rows.user.numpy().astype(np.int64), rows.item.numpy()
-        event_user = np.repeat(sequences.user.astype(np.int64), np.diff(sequences.offsets))  # (N,)
-        time = rows.time.numpy()
-        last = self._add_history(table, "user", event_user[:, None], user[:, None], sequences, time)
-        table.columns |= {name: column[index] for name, column in item_columns.items()}
-        event_keys = _user_value_keys(event_user, sequences.item[:, None], self.config.items)
-        row_keys = _user_value_keys(user, item[:, None], self.config.items)
-        last_with_item = self._add_history(table, "user_item", event_keys, row_keys, sequences, time)
-        table.columns["user_item_last"] = last_with_item == last
+        last_time: dict[str, np.ndarray] = {}
+        keys = self._keys(rows.user.numpy().astype(np.int64), rows.item.numpy())
+        for history, (name, row_keys) in zip(histories, keys, strict=True):
+            before = history.before(row_keys, rows.time.numpy())
+            table.columns |= self._counts(name, before)
+            last_time[name] = before.last_time()
+            if name == "user":
+                table.columns |= {name: column[index] for name, column in item_columns.items()}
+            elif name == "user_item":
+                table.columns["user_item_last"] = last_time["user_item"] == last_time["user"]
+        return table
+
+    def _histories(self, sequences: Sequences) -> list[EventIndex]:
+        """Return the events of a shard by each kind of `_keys`."""
+        user = np.repeat(sequences.user.astype(np.int64), np.diff(sequences.offsets))  # (N,)
+        return [index_events(keys, sequences, self.feedback) for _, keys in self._keys(user, sequences.item)]
+
+    def _keys(self, user: np.ndarray, item: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield each kind of keys, by which rows find the user's earlier events, with its name: (n, M), where -1 is no key.
+
+        Args:
+            user: (n,) int64 ids of the users of events or rows.
+            item: (n,) ids of their items.
+        """
+        yield "user", user[:, None]
+        yield "user_item", _user_value_keys(user, item[:, None], self.config.items)
         for spec in self.config.item:
             if spec.type in ("categorical", "multi"):
-                item_values = self.data.item_features[spec.name].numpy()
-                item_values = item_values.reshape(len(item_values), -1)  # (V, M)
-                event_keys = _user_value_keys(event_user, item_values[sequences.item], spec.size)
-                row_keys = _user_value_keys(user, item_values[item], spec.size)
-                self._add_history(table, f"user_{spec.name}", event_keys, row_keys, sequences, time)
-        return table
+                values = self.data.item_features[spec.name].numpy()
+                values = values.reshape(len(values), -1)  # (V, M)
+                yield f"user_{spec.name}", _user_value_keys(user, values[item], spec.size)
 
     def _item_columns(self, before: EventsBefore) -> dict[str, np.ndarray]:
         """Return the columns about the item of each row, (I,) float32 each."""
@@ -128,32 +160,6 @@ class HandFeatures:
         else:
             for index in range(array.shape[1]):
                 table.columns[f"{spec.name}_{index}"] = array[:, index]
-
-    def _add_history(
-        self,
-        table: FeatureTable,
-        name: str,
-        event_keys: np.ndarray,
-        row_keys: np.ndarray,
-        sequences: Sequences,
-        time: np.ndarray,
-    ) -> np.ndarray:
-        """Add the columns of `_counts` about the events before each row with one of the row's keys.
-
-        Args:
-            table: gets the columns.
-            name: prefix of the columns.
-            event_keys: (N, M) keys of the events; -1 is no key.
-            row_keys: (I, M) keys of the rows; -1 is no key.
-            sequences: the events.
-            time: (I,) times of the rows.
-
-        Returns:
-            The time of the last of these events, (I,); NaN without events.
-        """
-        before = index_events(event_keys, sequences, self.feedback).before(row_keys, time)
-        table.columns |= self._counts(name, before)
-        return before.last_time()
 
     def _counts(self, name: str, before: EventsBefore) -> dict[str, np.ndarray]:
         """Return the number of events before each row, the share of each feedback value, and the gap since the last one."""

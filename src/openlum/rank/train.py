@@ -131,7 +131,7 @@ class _NetworkTraining(TrainingLoop):
         self.epoch_start = time.perf_counter()
         self.rate_by_epoch = isinstance(ranker, GenerativeRanker)
         peak = (settings.sequence if self.rate_by_epoch else settings).learning_rate
-        optimizer = torch.optim.AdamW(ranker.parameters(), peak, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(ranker.parameters(), peak, weight_decay=settings.weight_decay, fused=True)
         limits = LoopSettings(
             settings.max_epochs, settings.patience, higher_is_better=True, remedy=f"lower {ranker.learning_rate_key}"
         )

@@ -151,7 +151,7 @@ class _SequentialTraining(TrainingLoop):
         model.item_encoder.set_trained_items(torch.from_numpy(training_set.item_counts > 0))
         self.catalogue = model.item_encoder.candidates()
         rate, decay = settings.learning_rate, settings.weight_decay
-        optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=decay)
+        optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
         limits = LoopSettings(
             settings.epochs,
             settings.patience,

@@ -86,9 +86,10 @@ class TransformerBlock(nn.Module):
 
     def _project(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (T, H, d) each, of tokens (T, D)."""
-        rotation = self.rotary(positions)
-        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, self.head_width)).unbind(1)
-        return rotate(q, rotation), rotate(k, rotation), v
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3 * self.heads, self.head_width))
+        qk, v = qkv.split([2 * self.heads, self.heads], 1)
+        q, k = rotate(qk, self.rotary(positions)).chunk(2, 1)  # together: half as many small operations
+        return q, k, v
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Return the block's output (T, D) from the residual stream (T, D) and attention output (T, H, d)."""

@@ -36,8 +36,7 @@ class DuckDBEngine(Engine):
     reserved = (FILE_INDEX, ROW_INDEX)
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
-        super().__init__(ibis.duckdb.connect(temp_directory=str(scratch / "spill")))
-        self._events_per_part = settings.events_per_part
+        super().__init__(ibis.duckdb.connect(temp_directory=str(scratch / "spill")), settings.events_per_part)
         for setting in (
             "TimeZone = 'UTC'",  # otherwise DuckDB reads text without an offset as local time
             f"memory_limit = '{settings.memory}'",
@@ -73,10 +72,6 @@ class DuckDBEngine(Engine):
             self._connection.to_parquet(table.drop("part"), file)
             return
         self._connection.to_parquet(table, directory, partition_by="part", overwrite_or_ignore=True)
-
-    def number_of_parts(self, events: int) -> int:
-        """See `Engine.number_of_parts`."""
-        return max(1, -(-events // self._events_per_part))
 
     def read(self, name: str, path: Path) -> ir.Table:
         """See `Engine.read`."""

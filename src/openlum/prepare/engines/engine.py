@@ -20,10 +20,11 @@ class Engine(ABC):
 
     Args:
         connection: an Ibis back end.
+        events_per_part: approximate number of events in a part of the log.
     """
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any, events_per_part: int) -> None:
+        self._connection, self._events_per_part = connection, events_per_part
 
     failures: tuple[type[Exception], ...]
     """Exceptions that a computation raises if a file is damaged or if memory or disk space runs out."""
@@ -57,9 +58,9 @@ class Engine(ABC):
             parts: the numbers that `part` may be.
         """
 
-    @abstractmethod
     def number_of_parts(self, events: int) -> int:
-        """Return how many parts to divide a log of this many events into."""
+        """Return how many parts to divide a log of this many events into. Each part becomes a shard of the dataset."""
+        return max(1, -(-events // self._events_per_part))
 
     @abstractmethod
     def read(self, name: str, path: Path) -> ir.Table:

@@ -82,7 +82,7 @@ class SparkEngine(Engine):
         for function in (EPOCH_US, UTF8_OR_HEX):
             self._session.sql(function)
         self._scratch = scratch
-        super().__init__(ibis.pyspark.connect(self._session))
+        super().__init__(ibis.pyspark.connect(self._session), settings.events_per_part)
 
     def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
         """See `Engine.scan`."""
@@ -134,11 +134,10 @@ class SparkEngine(Engine):
 
     def write_parts(self, table: ir.Table, directory: Path, parts: Sequence[int]) -> None:
         """See `Engine.write_parts`."""
-        self._frame(table).write.mode("append").partitionBy("part").parquet(_file_uri(directory))
-
-    def number_of_parts(self, events: int) -> int:
-        """Return 1: Spark divides the work itself."""
-        return 1
+        rows = self._frame(table)
+        if len(parts) > 1:  # otherwise every task would write a file into every part
+            rows = rows.repartition(len(parts), "part")
+        rows.write.mode("append").partitionBy("part").parquet(_file_uri(directory))
 
     def read(self, name: str, path: Path) -> ir.Table:
         """See `Engine.read`."""

@@ -43,7 +43,6 @@ class Trees(RankerDescription):
     def fit(self, data: RankingData, seed: int, step_done: Callable[[str], None]) -> list[float]:
         """Grow trees until the validation AUC no longer rises, and return the validation AUC after each tree that is kept."""
         lightgbm, settings = import_lightgbm(), self.config.settings.trees
-        train, valid = (self._dataset(data, data.rows[split]) for split in ("train", "valid"))
         curve: dict[str, Any] = {}
         parameters = {
             "objective": "binary",
@@ -59,6 +58,8 @@ class Trees(RankerDescription):
             "deterministic": True,
             "verbosity": -1,
         }
+        train = self._dataset(data, data.rows["train"], parameters)
+        valid = self._dataset(data, data.rows["valid"], parameters, reference=train)
         callbacks = [
             lightgbm.early_stopping(PATIENCE, verbose=False),
             lightgbm.record_evaluation(curve),
@@ -83,7 +84,18 @@ class Trees(RankerDescription):
         """Load the tensors that `tensors()` returned."""
         self.text = tensor_to_text(tensors["trees"])
 
-    def _dataset(self, data: RankingData, rows: Rows) -> Any:
+    def _dataset(self, data: RankingData, rows: Rows, parameters: dict[str, Any], reference: Any = None) -> Any:
+        """Return the features in LightGBM's bins: a byte each. The features themselves leave the memory."""
         features = HandFeatures(data, self.config)(rows)
-        names = {"categorical_feature": features.categories, "free_raw_data": True}
-        return import_lightgbm().Dataset(features.values, rows.label.numpy(), **names)
+        return (
+            import_lightgbm()
+            .Dataset(
+                features.values,
+                rows.label.numpy(),
+                reference=reference,
+                categorical_feature=features.categories,
+                params=parameters,
+                free_raw_data=True,
+            )
+            .construct()
+        )
