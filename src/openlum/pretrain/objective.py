@@ -79,7 +79,7 @@ class Objective:
         candidates, device = self._candidates(history.item), network.device
         positions = (history.item > 0).nonzero().squeeze(1)  # (n,)
         contrasts = self._contrast_positions(history)
-        examples = self._feedback_examples(history)
+        examples = self.feedback_examples(history)
         questions = [self.item_questions(history, positions)]
         questions += [
             feedback_contrast_questions(self.config, history, contrast_positions, spec)
@@ -156,8 +156,8 @@ class Objective:
             contrasts.append((spec, mask.nonzero().squeeze(1)))
         return contrasts
 
-    def _feedback_examples(self, history: History) -> "FeedbackExamples":
-        """Return the questions about the items of a sample of events.
+    def feedback_examples(self, history: History) -> "FeedbackExamples":
+        """Return the questions about the items of a sample of a history's events. The random draws come from torch's generator.
 
         Without feedback fields, these include questions about time-matched negatives, which have the same total weight.
         """

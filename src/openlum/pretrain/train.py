@@ -31,6 +31,7 @@ from openlum.model.settings import TAKEN
 from openlum.pretrain.activity import set_activity_weights
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checks import check_events, check_pretraining
+from openlum.pretrain.distillation import finish_matching_head
 from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.plan import plan_for
@@ -104,6 +105,7 @@ def pretrain(
         model = model.to(default_device())
         trainer = Trainer(model, dataset, settings, work)
         trainer.run()
+        trainer.finish_matching_head()
         summary = trainer.summary() | {"activity": set_activity_weights(model, dataset, trainer.validation, settings)}
         if "warning" in summary:
             console.print(f"WARNING: {summary['warning']}", style="bold red", soft_wrap=True)
@@ -186,6 +188,22 @@ class Trainer(TrainingLoop):
             total = self.expected_steps(self.steps_per_epoch)
             self.task = self.bar.add_task("pretrain", total=total, completed=self.progress.step, note="")
             super().run(until)
+
+    def finish_matching_head(self) -> None:
+        """Train the matching head on, with all other weights fixed. The metrics of the best validation become those after it."""
+        self.loader.load_state({"epoch": self.settings.epochs, "buffer": 0, "batch": 0})
+        histories = (History.gather(self.loader.sequences, batch) for batch in self.batches(self.settings.epochs))
+        best = self.progress.best
+        metrics = finish_matching_head(
+            self.model.network,
+            histories,
+            self.objective,
+            lambda: validate(self.model, self.validation, self.settings.batch_events),
+            best.metrics if best else {},
+            self.settings.seed,
+        )
+        if best:
+            best.metrics.update(metrics)
 
     def batches(self, epoch: int) -> Iterator[Spans]:
         """Yield the remaining batches of the epoch, with spans of the sequences that the loader has open."""

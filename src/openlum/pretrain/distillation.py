@@ -1,0 +1,178 @@
+"""The last training of the matching head, when the user encoder is ready.
+
+In the training, the matching head follows predictions that change with every step. Afterwards it learns from those of the
+finished model, with all other weights fixed, on examples that are computed once. The teacher is the mean of two predictions of
+the model in log-probability: feedback prediction, and contrast of the answers for each feedback value.
+
+Shapes: Q questions, M user vectors, E width of a vector, R values of a feedback field, P moments.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openlum.model import History, Questions
+from openlum.model.batch import Fields
+from openlum.model.network import Network
+from openlum.model.state import HistoryState
+from openlum.pretrain.moments import draw_moments
+from openlum.pretrain.objective import Objective
+from openlum.training.schedule import warmup_cosine_rate
+
+EXAMPLES = 65_536
+"""Number of examples after which no more are computed."""
+STEPS, MAX_EPOCHS, BATCH = 1000, 20, 512
+"""Number of steps, but no more than this number of passes over the examples, and examples per step."""
+LEARNING_RATE, WARMUP = 1e-3, 0.05
+MOMENTS = 0.5
+"""Share of the moments of the examples at which user vectors are computed."""
+LOSS = "matching_head_loss"
+"""The validation metric that must fall."""
+
+
+class Examples:
+    """Questions about items with user vectors and the probabilities of the teacher, on the CPU."""
+
+    def __init__(self) -> None:
+        self.vectors: list[Tensor] = []
+        self.moment: list[Tensor] = []
+        self.item: list[Tensor] = []
+        self.condition: dict[str, list[Tensor]] = {}
+        self.teacher: list[list[Tensor]] = []
+        self.weight: list[Tensor] = []
+        self.count = self.moments = 0
+
+    def add(self, vectors: Tensor, moment: Tensor, questions: Questions, teacher: list[Tensor], weight: Tensor) -> None:
+        """Add the examples of a batch.
+
+        Args:
+            vectors: (P, M, E) user vectors of the batch.
+            moment: (Q,) index of the moment of each question.
+            questions: about items.
+            teacher: probabilities, (Q, R), for each feedback target.
+            weight: (Q,) weight of each question.
+        """
+        assert questions.item is not None
+        self.vectors.append(vectors.half().cpu())
+        self.moment.append(moment + self.moments)
+        self.item.append(questions.item)
+        for name, values in questions.condition.items():
+            self.condition.setdefault(name, []).append(values)
+        self.teacher.append([probabilities.cpu() for probabilities in teacher])
+        self.weight.append(weight)
+        self.count, self.moments = self.count + len(moment), self.moments + len(vectors)
+
+
+def finish_matching_head(
+    network: Network,
+    histories: Iterator[History],
+    objective: Objective,
+    validate: Callable[[], dict[str, float]],
+    before: dict[str, float],
+    seed: int,
+) -> dict[str, float]:
+    """Train the matching head with all other weights fixed, and return the validation metrics.
+
+    The head keeps its weights if the new ones do not lower its loss on the validation events.
+
+    Args:
+        network: that was trained.
+        histories: training events in random order. They are read until there are `EXAMPLES` examples.
+        objective: of the training.
+        validate: returns the validation metrics; empty without validation events.
+        before: the validation metrics before.
+        seed: of the order of the examples.
+    """
+    torch.manual_seed(seed)
+    network.eval()
+    examples = _compute(network, histories, objective)
+    if not examples.count:
+        return before
+    old = copy.deepcopy(network.matching_head.state_dict())
+    trained = {id(parameter) for parameter in network.matching_head.parameters()}
+    others = [p for p in network.parameters() if p.requires_grad and id(p) not in trained]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    _train(network, examples)
+    for parameter in others:
+        parameter.requires_grad_(True)
+    after = validate()
+    if LOSS in before and not after[LOSS] < before[LOSS]:
+        network.matching_head.load_state_dict(old)
+        return before
+    return after
+
+
+@torch.no_grad()
+def _compute(network: Network, histories: Iterator[History], objective: Objective) -> Examples:
+    """Return examples from the first histories."""
+    examples = Examples()
+    for history in histories:
+        drawn = objective.feedback_examples(history)
+        if len(drawn.item):
+            state = network.encode_history(history.to(network.device))
+            moments, moment = draw_moments(drawn.questions, MOMENTS)
+            vectors = network.user_vectors(state, moments.to(network.device))
+            teacher = _teach(network, state, drawn.questions, objective)
+            examples.add(vectors, moment, drawn.questions, teacher, drawn.weight)
+        if examples.count >= EXAMPLES:
+            break
+    return examples
+
+
+def _teach(network: Network, state: HistoryState, questions: Questions, objective: Objective) -> list[Tensor]:
+    """Return the probabilities of the teacher, (Q, R), for each feedback target."""
+    config, device = network.config, network.device
+    reads_feedback = config.settings.conditions and objective.settings.feedback_contrast_weight > 0
+    contrasted = config.feedback if reads_feedback else []
+    groups = []
+    for spec in contrasted:
+        values = spec.size - 1
+        condition: Fields = {n: field.repeat_interleave(values, 0) for n, field in questions.condition.items()}
+        condition[spec.name] = torch.arange(1, values + 1).repeat(len(questions.prefix))
+        user_index, prefix = (x.repeat_interleave(values) for x in (questions.user_index, questions.prefix))
+        groups.append(Questions(condition, user_index, prefix).to(device))
+    answers, logits = network.answer_and_predict_feedback(state, groups, questions.to(device))
+    assert questions.item is not None
+    items = network.items(questions.item.to(device))  # (Q, E)
+    log_p = [target_logits.log_softmax(1) for target_logits in logits]
+    for index, answer in enumerate(answers):
+        o = answer.vectors.unflatten(0, (len(items), -1))  # (Q, R, E)
+        contrast = network.scale("feedback") * torch.einsum("qre,qe->qr", o, items)
+        log_p[index] = (log_p[index] + contrast.log_softmax(1)) / 2
+    return [target.softmax(1) for target in log_p]
+
+
+def _train(network: Network, examples: Examples) -> None:
+    """Train the matching head on examples."""
+    vectors, moment, item, weight = (
+        torch.cat(parts) for parts in (examples.vectors, examples.moment, examples.item, examples.weight)
+    )
+    condition = {name: torch.cat(parts) for name, parts in examples.condition.items()}
+    teacher = [torch.cat(parts) for parts in zip(*examples.teacher, strict=True)]
+    steps = min(STEPS, MAX_EPOCHS * -(-len(item) // BATCH))
+    optimizer = torch.optim.AdamW(network.matching_head.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warmup_cosine_rate(step, WARMUP * steps, steps)
+    )
+    none, step = torch.zeros(BATCH, dtype=torch.int64), 0
+    while step < steps:
+        for index in torch.randperm(len(item)).split(BATCH)[: steps - step]:
+            fields = {name: values[index] for name, values in condition.items()}
+            unused = none[: len(index)]
+            questions = Questions(fields, unused, unused, item[index]).to(network.device)
+            logits = network.match(vectors[moment[index]].float().to(network.device), questions)
+            losses = [
+                F.cross_entropy(student, target[index].to(network.device), reduction="none")
+                for student, target in zip(logits, teacher, strict=True)
+            ]
+            example_weight = weight[index].to(network.device)
+            loss = (example_weight * torch.stack(losses).sum(0)).sum() / example_weight.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
