@@ -53,6 +53,7 @@ def test_summary_matches_its_schema(finished: Path) -> None:
         "knowledge",
         "fusion",
         "controls",
+        "tiers",
         "oracle",
         "retrieval",
         "retrieval_protocol",
@@ -60,7 +61,12 @@ def test_summary_matches_its_schema(finished: Path) -> None:
         "query",
     }
     assert set(summary) == parts | {"environment"}
-    assert set(summary["knowledge"]["questions"]) == {"click", "skip", "feedback=click", "feedback=skip"}
+    live = {"click", "skip", "feedback=click", "feedback=skip"}
+    matched = {f"{tier}.feedback={value}" for tier in ("nightly", "fresh") for value in ("click", "skip")}
+    assert set(summary["knowledge"]["questions"]) == live | matched
+    assert set(summary["tiers"]["ranking"]) == {
+        f"{r}+knowledge:{t}" for r in ("dnn", "din") for t in ("nightly", "live")
+    }
     assert set(summary["ranking"]) == {"dnn", "dnn+knowledge", "din", "din+knowledge"}
     assert summary["oracle"]["auc"] > max(ranker["auc"]["mean"] for ranker in summary["ranking"].values())
 

@@ -18,11 +18,12 @@ from openlum.sources.market.settings import MarketSettings
 from openlum.sources.market.write import write_market
 
 FILE = Path(__file__).with_name("golden_loss.json")
+KINDS = ("item", "feedback_contrast", "feedback_prediction", "matching_head")
 SHAPE = ModelSettings(width=16, layers=2, heads=2, embedding_width=16, field_width=8, max_events=16)
 
 
 def losses(directory: Path) -> dict[str, list[float]]:
-    """Return the losses of items, feedback contrast and feedback prediction at every tenth step."""
+    """Return the losses of items, feedback contrast, feedback prediction and the matching head at every tenth step."""
     schema = write_market(MarketSettings(users=60, items=100, sessions=4, seed=7), directory / "log")
     prepare(schema, directory / "dataset")
     dataset = Dataset(directory / "dataset")
@@ -30,7 +31,7 @@ def losses(directory: Path) -> dict[str, list[float]]:
     Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
     lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())
     return {
-        str(line["step"]): [line[f"{kind}_loss"] for kind in ("item", "feedback_contrast", "feedback_prediction")]
+        str(line["step"]): [line[f"{kind}_loss"] for kind in KINDS]
         for line in lines
         if "loss" in line
     }

@@ -61,9 +61,16 @@ def write_planted_dataset(directory: Path, seed: int = 0, events_per_part: int =
     return directory / "dataset"
 
 
-def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, width: int = 4, seed: int = 0) -> Path:
+def write_knowledge(
+    directory: Path,
+    dataset: Dataset,
+    informed: bool = True,
+    width: int = 4,
+    seed: int = 0,
+    matched: dict[str, float] | None = None,
+) -> Path:
     """Write answers in random order and two parts, and return the directory. Scores are noise, plus the true signal if
-    `informed`."""
+    `informed`. `matched` has the weight of the signal in the matching head's predictions, by tier."""
     rng = np.random.default_rng(seed)
     rows = [dataset.impressions(split) for split in SPLITS]
     row, user, item = (
@@ -81,6 +88,10 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
             flat = pa.array(answers[index, question].ravel())
             columns[f"answer.{name}"] = pa.FixedSizeListArray.from_arrays(flat, width)
             columns[f"similarity.{name}"] = pa.array(scores[index, question].astype(np.float32))
+        for tier, weight in (matched or {}).items():
+            columns[f"{tier}.feedback=click"] = pa.array(
+                (weight * signal + 0.1 * noise[:, 0])[index].astype(np.float32)
+            )
         pq.write_table(pa.table(columns), directory / "impressions" / f"part-{part:05d}.parquet")
     items = rng.normal(size=(len(dataset.vocabulary("items")), width)).astype(np.float16)
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(items.ravel()), width)
@@ -91,7 +102,9 @@ def write_knowledge(directory: Path, dataset: Dataset, informed: bool = True, wi
     content = {
         "form": "impression",
         "questions": ["like", "dislike"],
+        "fixed_questions": ["like"],
         "feedback_names": [],
+        "matched_names": [f"{tier}.feedback=click" for tier in matched or {}],
         "width": width,
         "dtype": "float16",
         "model": "m",

@@ -7,7 +7,7 @@ import numpy as np
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.evaluation.metrics import auc
 from openlum.rank.batches import RankingData
-from openlum.rank.controls import control_predictions
+from openlum.rank.controls import control_scores, joined_predictions
 from openlum.rank.counters import SMOOTHING, counter_scores
 from openlum.rank.run import rank
 from openlum.rank.settings import RankSettings
@@ -60,7 +60,7 @@ def test_labels_at_or_after_a_row_do_not_change_its_counters(data: RankingData) 
 def test_counters_help_a_ranker_that_knows_nothing(data: RankingData) -> None:
     constant = {"dnn": [np.full(len(data.rows["valid"]), 0.5, np.float32)]}
     test = {"dnn": [np.full(len(data.rows["test"]), 0.5, np.float32)]}
-    valid, predicted, kept = control_predictions(data, constant, test)
+    valid, predicted, kept = joined_predictions(data, constant, test, control_scores(data))
     assert kept == {"dnn+control:counters": [True]}
     assert auc(data.rows["test"].label.numpy(), predicted["dnn+control:counters"][0]) > 0.55
     assert len(valid["dnn+control:counters"][0]) == len(data.rows["valid"])

@@ -81,7 +81,7 @@ def test_knowledge_is_an_input_or_joins_the_logit(
 ) -> None:
     """End-to-end rankers have no inputs for knowledge. Only the answers that are inputs are read."""
     knowledge = KnowledgeSettings.model_validate(
-        {"fusion": fusion} | ({"direct_questions": ["dislike"]} if fusion == "early" else {})
+        {"fusion": fusion, "tier": "live"} | ({"direct_questions": ["dislike"]} if fusion == "early" else {})
     )
     changes = {"max_epochs": 1, "seeds": [3], "rankers": ["dnn", "sasrec"], "knowledge": knowledge}
     summary = rank(dataset.path, knowledge_dir, tmp_path / "ranker", settings.model_copy(update=changes))
