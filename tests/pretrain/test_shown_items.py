@@ -172,3 +172,13 @@ def test_every_validation_asks_about_the_same_impressions(dataset: Dataset) -> N
     torch.manual_seed(5)
     assert validate(model, validation, 512) == metrics
     assert SHOWN_PER_EVENT > 2 > metrics["feedback_prediction_loss"] > 0
+
+
+def test_a_log_with_feedback_does_not_need_its_impressions(small_dataset: Dataset, tmp_path: Path) -> None:
+    """The events of such a log have the reactions to what was shown already."""
+    assert len(small_dataset.labels("train")) == 2
+    assert not has_shown_items(small_dataset)
+    trainer = Trainer(build_model(small_dataset, SHAPE, 0), small_dataset, PretrainSettings(), tmp_path)
+    next(trainer.batches(0))
+    assert trainer.objective.shown_items is None
+    assert trainer.validation.shown_items is None

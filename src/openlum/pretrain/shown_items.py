@@ -16,6 +16,7 @@ from openlum.data.dataset import Dataset
 from openlum.data.sequences import Impressions, Sequences
 from openlum.model import History, Questions
 from openlum.model.batch import to_tensors
+from openlum.model.settings import TAKEN, feedback_targets
 
 
 class ShownItems:
@@ -82,5 +83,6 @@ def moved(impressions: Impressions, sequences: Sequences, begin: np.ndarray) -> 
 
 
 def has_shown_items(dataset: Dataset) -> bool:
-    """Return whether the log of a dataset tells which items were shown and not taken: an impression log with both labels."""
-    return dataset.info.data_schema.impressions is not None and len(dataset.labels("train")) > 1
+    """Return whether a log without feedback fields tells what was shown and not taken: it has impressions of both labels."""
+    has_feedback = TAKEN not in feedback_targets(dataset.specs("condition"))
+    return not has_feedback and dataset.info.data_schema.impressions is not None and len(dataset.labels("train")) > 1

@@ -261,11 +261,11 @@ class Trainer(TrainingLoop):
 
     def _open_buffer(self) -> None:
         """Read the loader's next buffer. Time-matched negatives and impressions come from the same buffer."""
-        objective, is_new = self.objective, self.loader.names_at_position() != self.loader.names
-        if is_new:
+        objective = self.objective
+        if self.loader.names_at_position() != self.loader.names:
             objective.time_matched_negatives = objective.shown_items = None  # leave the memory with their sequences
         self.loader.open()
-        if is_new and self.predicts_taken:
+        if self.predicts_taken and objective.time_matched_negatives is None:
             sequences = self.loader.sequences
             events = training_events(sequences, self.loader.training_end(sequences))
             objective.time_matched_negatives = TimeMatchedNegatives(sequences, events)
