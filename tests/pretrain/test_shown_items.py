@@ -14,7 +14,7 @@ from openlum.model import History
 from openlum.pretrain.initialization import build_model
 from openlum.pretrain.objective import SHOWN_PER_EVENT
 from openlum.pretrain.settings import PretrainSettings
-from openlum.pretrain.shown_items import ShownItems, has_shown_items
+from openlum.pretrain.shown_items import ShownItems, has_shown_items, share_of_new_items
 from openlum.pretrain.train import Trainer
 from openlum.pretrain.validation import _evaluated_batches, validate, validation_set
 
@@ -182,3 +182,18 @@ def test_a_log_with_feedback_does_not_need_its_impressions(small_dataset: Datase
     next(trainer.batches(0))
     assert trainer.objective.shown_items is None
     assert trainer.validation.shown_items is None
+
+
+def test_impressions_are_not_learned_where_most_items_are_new(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such labels teach how popular single items were."""
+    assert share_of_new_items(dataset) == 0
+    sequences, info = dataset.sequences, dataset.info
+    is_later = (sequences.time >= info.valid_time) & (sequences.time < info.test_time)
+    for kept, share in ((0.6, 0.4), (0.3, 0.7)):
+        item = np.where(is_later, 2, 1)
+        item[np.flatnonzero(is_later)[: round(kept * is_later.sum())]] = 1
+        monkeypatch.setattr(Dataset, "groups_of_sequences", lambda _, item=item: iter([replace(sequences, item=item)]))
+        assert share_of_new_items(dataset) == pytest.approx(share, abs=0.02)
+        assert has_shown_items(dataset) == (share < 0.5)

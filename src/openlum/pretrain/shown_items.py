@@ -18,6 +18,9 @@ from openlum.model import History, Questions
 from openlum.model.batch import to_tensors
 from openlum.model.settings import TAKEN, feedback_targets
 
+MOST = 0.5
+"""Impressions are not learned if at least this share of the events of the validation period is on new items."""
+
 
 class ShownItems:
     """Impressions by the event that comes next: the user's first event at or after the second of the impression.
@@ -83,6 +86,23 @@ def moved(impressions: Impressions, sequences: Sequences, begin: np.ndarray) -> 
 
 
 def has_shown_items(dataset: Dataset) -> bool:
-    """Return whether a log without feedback fields tells what was shown and not taken: it has impressions of both labels."""
-    has_feedback = TAKEN not in feedback_targets(dataset.specs("condition"))
-    return not has_feedback and dataset.info.data_schema.impressions is not None and len(dataset.labels("train")) > 1
+    """Return whether a model learns from the impressions of a dataset.
+
+    The log has no feedback fields, and its impressions have both labels. And most items stay: where most items are new, as in
+    news, the labels of impressions teach how popular single items were, which says nothing about later items.
+    """
+    if TAKEN not in feedback_targets(dataset.specs("condition")) or dataset.info.data_schema.impressions is None:
+        return False
+    return len(dataset.labels("train")) > 1 and share_of_new_items(dataset) < MOST
+
+
+def share_of_new_items(dataset: Dataset) -> float:
+    """Return the share of the events of the validation period whose items have no earlier events of the training period."""
+    items, info = len(dataset.vocabulary("items")), dataset.info
+    is_trained, later = np.zeros(items, bool), np.zeros(items, np.int64)
+    for sequences in dataset.groups_of_sequences():
+        is_trained[sequences.item[sequences.time < info.valid_time]] = True
+        is_later = (sequences.time >= info.valid_time) & (sequences.time < info.test_time)
+        later += np.bincount(sequences.item[is_later], minlength=items)
+        del sequences  # leaves the memory before the next group is read
+    return float(later[~is_trained].sum() / max(later.sum(), 1))
