@@ -30,11 +30,7 @@ def losses(directory: Path) -> dict[str, list[float]]:
     settings = PretrainSettings(epochs=40, batch_events=256, patience=40)
     Trainer(build_model(dataset, SHAPE, 0), dataset, settings, directory / "work").run(until=50)
     lines = map(json.loads, (directory / "work" / "metrics.jsonl").read_text().splitlines())
-    return {
-        str(line["step"]): [line[f"{kind}_loss"] for kind in KINDS]
-        for line in lines
-        if "loss" in line
-    }
+    return {str(line["step"]): [line[f"{kind}_loss"] for kind in KINDS] for line in lines if "loss" in line}
 
 
 if __name__ == "__main__":

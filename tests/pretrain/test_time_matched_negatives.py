@@ -43,7 +43,8 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare_purchases(tmp_path_factory.mktemp("sharded"), events_per_part=500)
 
 
-def prepare_purchases(directory: Path, events_per_part: int = 2**20) -> Dataset:
+def prepare_purchases(directory: Path, events_per_part: int = 2**20, first_shown_day: int = 20) -> Dataset:
+    """Return the log. Its impressions, an item taken and its neighbour each, begin on a day that is after the training period."""
     rng = np.random.default_rng(0)
     user, day = np.divmod(np.arange(USERS * EVENTS), EVENTS)
     item = 2 * rng.integers(ITEMS // 2, size=len(user)) + user % 2
@@ -56,6 +57,8 @@ def prepare_purchases(directory: Path, events_per_part: int = 2**20) -> Dataset:
     negatives = {"item": [f"i{index ^ 1}" for index in item]}
     impressions = {name: values + (events | negatives)[name] for name, values in events.items()}
     impressions["label"] = [1] * len(user) + [0] * len(user)
+    is_shown = np.flatnonzero(np.tile(day >= first_shown_day, 2))
+    impressions = {name: [values[row] for row in is_shown] for name, values in impressions.items()}
     schema = write_log(
         directory,
         {"events": events, "impressions": impressions},

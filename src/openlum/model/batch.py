@@ -3,7 +3,7 @@
 Shapes: B users, L events of all users end to end, Q questions, M values of a multi field, W width of a vector.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,3 +137,11 @@ class Moments:
     def to(self, device: torch.device) -> "Moments":
         """Return the moments on a device. `user_index` stays on the CPU."""
         return Moments(self.user_index, self.prefix.to(device))
+
+
+def join_questions(groups: Sequence[Questions]) -> Questions:
+    """Return the questions of groups, end to end. Every group has items."""
+    condition = {name: torch.cat([group.condition[name] for group in groups]) for name in groups[0].condition}
+    items = [group.item for group in groups if group.item is not None]
+    user_index, prefix = (torch.cat([getattr(group, name) for group in groups]) for name in ("user_index", "prefix"))
+    return Questions(condition, user_index, prefix, torch.cat(items))

@@ -165,7 +165,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """Return the probability of each feedback value that users may give to items.
 
         If the log has no feedback, the prediction is whether the user would take the item (`taken`: *yes* or *no*), rather than
-        an item that other users took in the same days.
+        an item that other users took in the same days or, if the log has impressions, that was shown to the user.
 
         Args:
             histories: as in `ask`.

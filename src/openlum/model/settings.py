@@ -11,8 +11,8 @@ from openlum.field_spec import FieldSpec, TimeField
 from openlum.model.encoders import EncoderName
 
 TAKEN = FieldSpec(name="taken", type="categorical", size=3)
-"""The feedback that is predicted if a log has no feedback field: whether the user took the item (`yes`), rather than an item
-that other users took in the same days (`no`)."""
+"""The feedback that is predicted if a log has no feedback field: whether the user took the item (`yes`). The items of
+`no` are those that other users took in the same days and, if the log has impressions, those that were shown to the user."""
 TAKEN_VALUES = ["no", "yes"]
 
 

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from openlum.field_spec import FieldSpec
 from openlum.model import History, ModelConfig, Questions
-from openlum.model.batch import Fields, erase, erase_fields
+from openlum.model.batch import Fields, erase, erase_fields, join_questions
 from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
 from openlum.model.network import Network, Outputs
 from openlum.pretrain.moments import draw_moments
 from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.shown_items import ShownItems
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
 NEGATIVES_PER_EVENT = 2
 """Number of time-matched negatives for each item that a user took, if there are no feedback fields."""
+SHOWN_PER_EVENT = 5
+"""Largest mean number of impressions per event that a step asks about, if there are no feedback fields."""
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Losses:
     """Contrast of feedback values, summed over the feedback fields; 0 without feedback fields."""
     feedback_prediction: Tensor
     """Cross-entropy of the predicted feedback, summed over the feedback fields; without feedback fields, cross-entropy of whether
-    the user took the item."""
+    the user took the item, summed over the impressions of an event."""
     matching_head: Tensor
     """The same for the matching head, with the observed feedback and with the feedback that questions about the item predict."""
 
@@ -48,6 +51,7 @@ class Objective:
         frequency: (V,) share of each item in the training events.
         catalogue: (C,) ascending ids: 0 and the items that may be negatives.
         time_matched_negatives: the negatives of feedback prediction, if there are no feedback fields.
+        shown_items: the impressions that feedback prediction also learns from, if there are no feedback fields.
     """
 
     def __init__(
@@ -57,12 +61,14 @@ class Objective:
         frequency: np.ndarray,
         catalogue: Tensor,
         time_matched_negatives: TimeMatchedNegatives | None = None,
+        shown_items: ShownItems | None = None,
     ) -> None:
         self.config = config
         self.settings = settings
         self.frequency = torch.from_numpy(frequency).float()
         self.catalogue = catalogue
         self.time_matched_negatives = time_matched_negatives
+        self.shown_items = shown_items
         self.full_softmax = len(catalogue) - 1 <= settings.full_softmax_items
 
     def __call__(self, network: Network, history: History) -> Losses:
@@ -157,24 +163,35 @@ class Objective:
         return contrasts
 
     def feedback_examples(self, history: History) -> "FeedbackExamples":
-        """Return the questions about the items of a sample of a history's events. The random draws come from torch's generator.
-
-        Without feedback fields, these include questions about time-matched negatives, which have the same total weight.
-        """
+        """Return the questions about the items of a sample of a history's events; without feedback fields, those of
+        `_taken_examples`. The random draws come from torch's generator."""
         share = self.settings.feedback_prediction_positions if self.settings.feedback_prediction_weight else 0.0
         mask = (history.item > 0) & (torch.rand(len(history.item)) < share)
         if self.time_matched_negatives:
-            questions, labels = self.time_matched_negatives.questions(
-                history, mask.nonzero().squeeze(1), NEGATIVES_PER_EVENT
-            )
-            event = labels.cumsum(0) - 1  # (Q,)
-            weight = torch.where(labels > 0, 1.0, 1 / torch.bincount(event[labels == 0])[event])  # (Q,)
-            return FeedbackExamples(questions, [labels], weight)
+            return self._taken_examples(history, mask.nonzero().squeeze(1), self.time_matched_negatives)
         values = [history.condition[spec.name] for spec in self.config.feedback]
         has_feedback = torch.stack([torch.zeros_like(history.item), *values]).amax(0) > 0
         positions = (mask & has_feedback).nonzero().squeeze(1)
         questions = feedback_prediction_questions(self.config, history, positions)
         return FeedbackExamples(questions, [value[positions] - 1 for value in values], torch.ones(len(positions)))
+
+    def _taken_examples(
+        self, history: History, positions: Tensor, negatives: TimeMatchedNegatives
+    ) -> "FeedbackExamples":
+        """Return questions about the items of events, (P,) positions, and about negatives, which have the same total weight.
+
+        If there are impressions, there are also questions about those before the events. The loss is then that of an event with
+        all its impressions. The negatives are new in every step: without them, models memorise the impressions.
+        """
+        questions, labels = negatives.questions(history, positions, NEGATIVES_PER_EVENT)
+        event = labels.cumsum(0) - 1  # (Q,)
+        weight = torch.where(labels > 0, 1.0, 1 / torch.bincount(event[labels == 0])[event])  # (Q,)
+        if not self.shown_items:
+            return FeedbackExamples(questions, [labels], weight)
+        shown, shown_labels = self.shown_items.questions(history, positions, SHOWN_PER_EVENT)
+        weight = torch.cat([weight, torch.ones(len(shown_labels))])
+        factor = float(weight.sum()) / max(len(positions), 1)
+        return FeedbackExamples(join_questions([questions, shown]), [torch.cat([labels, shown_labels])], weight, factor)
 
     def _drop_conditions(self, history: History) -> Fields:
         """Return the condition fields with *any* at random events, as `condition_blank` and `condition_dropout` say."""
@@ -206,6 +223,8 @@ class FeedbackExamples:
     """For each of the model's feedback targets: (Q,) index of the observed value, or -1."""
     weight: Tensor
     """(Q,) weight of each question."""
+    factor: float = 1.0
+    """Factor of the loss."""
 
     @property
     def item(self) -> Tensor:
@@ -214,7 +233,8 @@ class FeedbackExamples:
         return self.questions.item
 
     def loss(self, logits: list[Tensor]) -> Tensor:
-        """Return the cross-entropy, (), as a weighted mean over the questions with a value, summed over the feedback targets.
+        """Return the cross-entropy, (): a weighted mean over the questions with a value, summed over the feedback targets, times
+        the factor.
 
         Args:
             logits: (Q, R) of each feedback target.
@@ -225,11 +245,11 @@ class FeedbackExamples:
             target = target.to(target_logits.device)
             loss = F.cross_entropy(target_logits, target, ignore_index=-1, reduction="none")
             weight = self.weight.to(target_logits.device) * (target >= 0)
-            total = total + (weight * loss).sum() / weight.sum().clamp(min=1.0)
+            total = total + self.factor * (weight * loss).sum() / weight.sum().clamp(min=1.0)
         return total
 
     def distillation(self, logits: list[Tensor], teacher: list[Tensor]) -> Tensor:
-        """Return the cross-entropy, (), of logits with the probabilities of a teacher, which gets no gradient.
+        """Return the cross-entropy, (), of logits with the probabilities of a teacher, which gets no gradient, times the factor.
 
         Args:
             logits: (Q, R) of each feedback target.
@@ -240,7 +260,7 @@ class FeedbackExamples:
             F.cross_entropy(student, target.detach().softmax(1), reduction="none")
             for student, target in zip(logits, teacher, strict=True)
         ]
-        return (weight * torch.stack(losses).sum(0)).sum() / weight.sum().clamp(min=1.0)
+        return self.factor * (weight * torch.stack(losses).sum(0)).sum() / weight.sum().clamp(min=1.0)
 
 
 def feedback_contrast_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:

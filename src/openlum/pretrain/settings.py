@@ -54,10 +54,11 @@ class PretrainSettings(PlannedSettings):
     """Fraction of the events at which a question for every feedback value is answered."""
     feedback_prediction_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss that predicts the feedback to an item. If no condition field is categorical feedback, the prediction is
-    whether the user took the item. 0 leaves this loss out."""
+    whether the user took the item, and every impression of the training period counts as much as an event. 0 leaves this loss
+    out."""
     feedback_prediction_positions: float = Field(1.0, gt=0, le=1)
     """Fraction of the events for which the feedback to the item is predicted. Without feedback fields, each such event has two
-    negative items, and a step takes up to twice as long as with feedback fields."""
+    negative items and up to five impressions, and a step takes up to twice as long as with feedback fields."""
     matching_head_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss of the matching head, which predicts the feedback to an item from user vectors."""
     matching_head_moments: float = Field(0.2, gt=0, le=1)

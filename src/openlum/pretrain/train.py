@@ -25,7 +25,7 @@ from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset
 from openlum.data.loader import TrainingLoader
 from openlum.data.packing import Spans, training_end, training_events
-from openlum.data.sequences import Sequences
+from openlum.data.sequences import Sequences, concatenate
 from openlum.model import History, LargeUserModel, ModelSettings, Processor, default_device
 from openlum.model.settings import TAKEN
 from openlum.pretrain.activity import set_activity_weights
@@ -37,6 +37,7 @@ from openlum.pretrain.objective import Objective
 from openlum.pretrain.plan import plan_for
 from openlum.pretrain.score import TIE, popularity_warning, validation_score
 from openlum.pretrain.settings import PretrainSettings
+from openlum.pretrain.shown_items import ShownItems, has_shown_items
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 from openlum.pretrain.validation import POPULARITY, ValidationSet, validate, validation_set
 from openlum.training.loop import BatchLoss, LoopSettings, TrainingLoop, Validation
@@ -152,8 +153,9 @@ class Trainer(TrainingLoop):
             seed=settings.seed,
         )
         training_set = count_training_set(loader, model.config.items)
-        self.needs_negatives = TAKEN in model.config.trained_feedback_targets
-        check_events(dataset, training_set.events, training_set.users, self.needs_negatives)
+        self.predicts_taken = TAKEN in model.config.trained_feedback_targets
+        self.has_shown_items = self.predicts_taken and has_shown_items(dataset)
+        check_events(dataset, training_set.events, training_set.users, self.predicts_taken)
         trained = torch.from_numpy(training_set.item_counts > 0).to(model.device)
         model.network.item_encoder.set_trained_items(
             model.network.item_encoder.trained_items | trained if model.config.initialised_from else trained
@@ -277,14 +279,18 @@ class Trainer(TrainingLoop):
         return training_end(sequences, self.dataset.info, self.settings.protocol)
 
     def _open_buffer(self) -> None:
-        """Read the loader's next buffer. Time-matched negatives come from the training events of the same buffer."""
-        if self.needs_negatives and self.loader.names_at_position() != self.loader.names:
-            self.objective.time_matched_negatives = None  # leaves the memory with its sequences
+        """Read the loader's next buffer. Time-matched negatives and impressions come from the same buffer."""
+        objective = self.objective
+        if self.loader.names_at_position() != self.loader.names:
+            objective.time_matched_negatives = objective.shown_items = None  # leave the memory with their sequences
         self.loader.open()
-        if self.needs_negatives and self.objective.time_matched_negatives is None:
+        if self.predicts_taken and objective.time_matched_negatives is None:
             sequences = self.loader.sequences
             events = training_events(sequences, self.loader.training_end(sequences))
-            self.objective.time_matched_negatives = TimeMatchedNegatives(sequences, events)
+            objective.time_matched_negatives = TimeMatchedNegatives(sequences, events)
+            if self.has_shown_items:
+                parts = [self.dataset.impressions_of(name, "train") for name in self.loader.names]
+                objective.shown_items = ShownItems(sequences, concatenate(parts))
 
     def _speed(self) -> float:
         """Return the number of history tokens per second. The tokens of questions are not counted."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openlum.data.dataset import Dataset, DatasetInfo
+from openlum.data.dataset import SPLITS, Dataset, DatasetInfo
 from openlum.data.packing import Protocol, Spans, batches, copy_spans, events_before
-from openlum.data.sequences import Sequences, join_sequences
+from openlum.data.sequences import Sequences, concatenate, join_sequences
 from openlum.evaluation.retrieval_metrics import rank_of_target
 from openlum.model import History, LargeUserModel, ModelConfig, Questions
 from openlum.model.batch import blank
@@ -20,7 +20,8 @@ from openlum.model.losses import positions_per_chunk
 from openlum.model.pointer import Copies, add_copies
 from openlum.model.settings import TAKEN
 from openlum.pretrain.moments import draw_moments
-from openlum.pretrain.objective import feedback_contrast_questions, feedback_prediction_questions
+from openlum.pretrain.objective import SHOWN_PER_EVENT, feedback_contrast_questions, feedback_prediction_questions
+from openlum.pretrain.shown_items import ShownItems, has_shown_items, moved
 from openlum.pretrain.time_matched_negatives import TimeMatchedNegatives
 
 TOP = 10
@@ -61,6 +62,8 @@ class ValidationSet:
     """(B,) index of the first evaluated event in the user's events in `sequences`."""
     time_matched_negatives: TimeMatchedNegatives
     """Negatives from the evaluated events, for logs without feedback."""
+    shown_items: ShownItems | None = None
+    """Impressions, which are evaluated instead of negatives if the log has them."""
 
     def popularity_recall(self, item_counts: np.ndarray) -> float:
         """Return the recall of the items with the most training events, whatever the history; 0 without evaluated events.
@@ -110,8 +113,13 @@ def validation_set(dataset: Dataset, protocol: Protocol, max_events: int, events
     copy = join_sequences(copies)
     index = copy.user_index(user)
     start, first, end = (values - begin[index] for values in (start, first, end))
+    shown_items = None
+    if has_shown_items(dataset):
+        parts = [moved(shard.impressions(split), copy, begin) for shard in dataset.shards() for split in SPLITS]
+        shown_items = ShownItems(copy, concatenate(parts))
     evaluated, _ = Spans(index, first, end).events(copy)
-    return ValidationSet(copy, Spans(index, start, end), first, TimeMatchedNegatives(copy, evaluated))
+    negatives = TimeMatchedNegatives(copy, evaluated)
+    return ValidationSet(copy, Spans(index, start, end), first, negatives, shown_items)
 
 
 def _evaluated_events(
@@ -133,7 +141,7 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
     """Return the validation metrics: losses, recall and areas under the curve (AUC).
 
     An AUC compares one feedback value with the other values and is averaged over the values. If the log has no feedback, the
-    same negatives are drawn in every call.
+    same impressions or negatives are drawn in every call.
 
     Returns:
         `item_loss`, `recall@10` and `ndcg@10` under each event's condition, and `recall@10 any` and `ndcg@10 any` with all fields
@@ -151,11 +159,11 @@ def validate(model: LargeUserModel, validation: ValidationSet, batch_events: int
     outputs: dict[str, list[Tensor]] = {}
     generator = torch.Generator().manual_seed(0)
     for history, positions in _evaluated_batches(validation, batch_events):
-        contrast = (
-            validation.time_matched_negatives.questions(history, positions, 1, generator)
-            if TAKEN in model.config.trained_feedback_targets
-            else None
-        )
+        contrast = None
+        if TAKEN in model.config.trained_feedback_targets:
+            shown, negatives = validation.shown_items, validation.time_matched_negatives
+            source, count = (shown, SHOWN_PER_EVENT) if shown else (negatives, 1)
+            contrast = source.questions(history, positions, count, generator)
         for name, values in _batch_outputs(model, e, history, positions, contrast).items():
             outputs.setdefault(name, []).append(values.cpu())
     if not sum(len(part) for part in outputs["item_loss"]):  # all items are unknown
@@ -221,7 +229,7 @@ def _batch_outputs(
         e: (V, E) embeddings of its items.
         history: of the batch.
         positions: (N,) of the evaluated events.
-        contrast: for logs without feedback: questions about the events' items and about negatives, and their labels.
+        contrast: for logs without feedback: questions about items that users took and did not take, and their labels.
 
     Returns:
         `recall@10`, `recall@10 any`, `ndcg@10`, `ndcg@10 any` and `item_loss`, (N,) each. For each feedback

@@ -9,7 +9,7 @@ The table has one row per impression with the columns
   the user met the item before, as `Network.score_items` says;
 - `feedback.FIELD=VALUE` for each value of a feedback field: float32, log-odds that the user gives this feedback to the
   impression's item. If the log has no feedback fields, `feedback.taken=yes` is the log-odds that the user takes the item, rather
-  than an item that other users took in the same days;
+  than an item that other users took in the same days or, if the log has impressions, that was shown to the user;
 - `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE`: the same, as the matching head predicts it from user vectors as of the impression
   and as of the beginning of its day (UTC).
 
