@@ -123,11 +123,16 @@ def load_initial_model(
 def copy_weights(source: LargeUserModel, target: LargeUserModel) -> None:
     """Copy the weights and the set of trained items from one model to another.
 
-    Rows of embedding tables and of feedback heads go to the row of the same value. Rows of new values stay as they are.
+    Rows of embedding tables and of feedback heads go to the row of the same value. Rows of new values stay as they are. So does
+    the matching head if there are new feedback values: its inputs and outputs are others then.
     """
     weights, vocabularies = dict(target.network.named_parameters()), _vocabularies(target)
     source_vocabularies = _vocabularies(source)
+    heads = (network.matching_head.named_parameters() for network in (source.network, target.network))
+    has_new_head = any(old.shape != new.shape for (_, old), (_, new) in zip(*heads, strict=True))
     for name, weight in source.network.named_parameters():
+        if has_new_head and name.startswith("matching_head."):
+            continue
         if name in source_vocabularies:
             # Target row of each source id 1, 2, ...
             ids = torch.from_numpy(vocabularies[name].encode(source_vocabularies[name].values))
