@@ -35,8 +35,8 @@ from openlum.pipeline.experiment import Experiment
 from openlum.pipeline.run import run
 from openlum.pipeline.summary import environment
 from openlum.rank.settings import RankSettings
-from openlum.report.rendering import format_number, terminal_table
-from openlum.report.run_report import SIGNIFICANT, p_value, signed
+from openlum.report.rendering import format_number, p_value, signed, terminal_table
+from openlum.report.run_report import SIGNIFICANT
 from openlum.results import Ranking
 from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.evaluate import question_ranks

@@ -10,8 +10,7 @@ from openlum.bench.stacking import STACKED
 from openlum.evaluation.methods import WITH_KNOWLEDGE, shown_metrics
 from openlum.evaluation.metrics import seed_statistics
 from openlum.rank.registry import is_end_to_end
-from openlum.report.rendering import format_number, new_plot, terminal_table
-from openlum.report.run_report import p_value, signed, spread
+from openlum.report.rendering import format_number, new_plot, p_value, signed, spread, terminal_table
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 """Colours of text and plain rankers, of generative rankers (and stacked ones), of grid lines, and of rankers with knowledge."""

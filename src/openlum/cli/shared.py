@@ -36,6 +36,16 @@ DatasetDir = Annotated[Path, typer.Option("--dataset", "-d", help="Dataset from 
 ModelDir = Annotated[Path, typer.Option("--model", "-m", help="Model from `lum pretrain`.")]
 
 
+def print_ranking(summary: dict[str, Any]) -> None:
+    """Print the tables of rankers, controls and tiers of knowledge, if there are rankers."""
+    from openlum.report.run_report import summary_table
+    from openlum.report.tiers import tier_table
+
+    tiers = tier_table(summary)
+    for table in ([summary_table(summary)] if "ranking" in summary else []) + ([tiers] if tiers else []):
+        console.print(table)
+
+
 def print_retrieval(metrics: dict[str, dict[str, float]]) -> None:
     """Print the retrieval metrics of every question and of the baselines."""
     from openlum.retrieve.settings import BASELINES

@@ -14,6 +14,7 @@ from openlum.cli.shared import (
     app,
     console,
     print_figures,
+    print_ranking,
     print_retrieval,
 )
 from openlum.errors import InputError
@@ -39,11 +40,9 @@ def run(
         lum run configs/market.yaml --set pretrain.epochs=3 --set "rank.rankers=[din, sim]"
     """
     from openlum.pipeline.run import run as run_experiment
-    from openlum.report.run_report import summary_table
 
     summary, report = run_experiment(config, runs, console, from_dir, overrides)
-    if "ranking" in summary:
-        console.print(summary_table(summary))
+    print_ranking(summary)
     print_retrieval(summary.get("retrieval", {}))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
 
@@ -205,11 +204,8 @@ def rank(
     from openlum.pipeline.experiment import step_settings
     from openlum.rank.run import rank as train
     from openlum.rank.settings import RankSettings
-    from openlum.report.run_report import summary_table
 
-    console.print(
-        summary_table(train(dataset, knowledge, out, step_settings(config, "rank", RankSettings, overrides), truth))
-    )
+    print_ranking(train(dataset, knowledge, out, step_settings(config, "rank", RankSettings, overrides), truth))
 
 
 @app.command()

@@ -54,7 +54,8 @@ def query_part(knowledge: Path) -> dict[str, Any]:
     """Return the `query` part of `summary.json` from the directory that `lum query` wrote."""
     check_parts(knowledge, "knowledge")
     content = read_json(knowledge / "knowledge.json", "lum query", ["rows", "seconds", "questions"])
-    return {name: content[name] for name in ("rows", "seconds")} | {"questions": len(content["questions"])}
+    figures = {name: content[name] for name in ("rows", "seconds", "costs") if name in content}
+    return figures | {"questions": len(content["questions"])}
 
 
 def environment() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, default_device
 from openlum.query.columns import item_table
+from openlum.query.costs import tier_costs
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery
 from openlum.query.user_ids import NOW, read_user_ids
@@ -135,7 +136,8 @@ def query(
             if form.rejected is not None:
                 (directory / "rejected").mkdir()
                 write_part(form.rejected, directory / "rejected" / "part-00000.parquet")
-            write_json(directory / "knowledge.json", form.description() | {"rows": rows, "seconds": seconds})
+            figures = {"rows": rows, "seconds": seconds} | ({} if users is not None else {"costs": tier_costs(model)})
+            write_json(directory / "knowledge.json", form.description() | figures)
         shutil.rmtree(work)
     return form.summary() | {"seconds": seconds}
 

@@ -116,6 +116,24 @@ def utc_minute(seconds: int) -> str:
     return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def signed(value: float) -> str:
+    """Return a difference with its sign."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def spread(metric: dict[str, Any] | None) -> str:
+    """Return mean and standard deviation over the seeds; only the mean if there is one seed."""
+    if metric is None:
+        return "n/a"
+    mean = format_number(metric["mean"])
+    return mean if len(metric["seeds"]) < 2 or metric["std"] is None else f"{mean} ± {format_number(metric['std'])}"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value in the usual notation."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
 def new_plot(width: float, height: float) -> "Figure":
     """Return an empty matplotlib figure with a size in inches. It needs no display."""
     from matplotlib.figure import Figure

@@ -16,7 +16,8 @@ from openlum.errors import InputError
 from openlum.evaluation.methods import WITH_CONTROL, WITH_KNOWLEDGE, shown_metrics
 from openlum.report.knowledge_notes import knowledge_notes
 from openlum.report.plots import Curves, auc_plot, calibration_plots, curve_plot
-from openlum.report.rendering import format_number, terminal_table, write_page
+from openlum.report.rendering import format_number, p_value, signed, spread, terminal_table, write_page
+from openlum.report.tiers import cost_in_words, tier_costs, tier_rows
 
 SIGNIFICANT = 0.05
 
@@ -46,12 +47,15 @@ def write_report(run_dir: str | Path) -> Path:
         signed,
         spread,
         p_value,
+        cost_in_words,
         name=run.resolve().name,
         written=dt.datetime.now(dt.UTC),
         summary=summary,
         metrics=shown_metrics(summary.get("ranking", {}).values()),
         gains=knowledge_gains(summary),
         notes=knowledge_notes(summary),
+        tiers=tier_rows(summary),
+        tier_costs=tier_costs(summary),
         auc_plot=auc_plot(summary),
         calibration_plots=calibration_plots(summary.get("calibration", {})),
         curve_plots=[curve_plot(name, metric) for name, metric in curves.items()],
@@ -131,24 +135,6 @@ def control_gains(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def breakable(ranker: str) -> Markup:
     """Return a ranker's name that a narrow column may break before each `+`."""
     return Markup("<wbr>+").join(ranker.split("+"))
-
-
-def signed(value: float) -> str:
-    """Return a difference with its sign."""
-    return f"{value:+.4f}".replace("-", "−")
-
-
-def spread(metric: dict[str, Any] | None) -> str:
-    """Return mean and standard deviation over the seeds; only the mean if there is one seed."""
-    if metric is None:
-        return "n/a"
-    mean = format_number(metric["mean"])
-    return mean if len(metric["seeds"]) < 2 or metric["std"] is None else f"{mean} ± {format_number(metric['std'])}"
-
-
-def p_value(p: float) -> str:
-    """Return a p-value in the usual notation."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
 def _optional(path: Path) -> Any:
