@@ -22,12 +22,12 @@ from openlum.pretrain.moments import draw_moments
 from openlum.pretrain.objective import Objective
 from openlum.training.schedule import warmup_cosine_rate
 
-EXAMPLES = 65_536
+EXAMPLES = 131_072
 """Number of examples after which no more are computed."""
-STEPS, MAX_EPOCHS, BATCH = 1000, 20, 512
+STEPS, MAX_EPOCHS, BATCH = 1000, 20, 1024
 """Number of steps, but no more than this number of passes over the examples, and examples per step."""
-LEARNING_RATE, WARMUP = 1e-3, 0.05
-MOMENTS = 0.5
+LEARNING_RATE, WARMUP = 2e-3, 0.05
+MOMENTS = 0.75
 """Share of the moments of the examples at which user vectors are computed."""
 LOSS = "matching_head_loss"
 """The validation metric that must fall."""
