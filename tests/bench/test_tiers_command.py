@@ -1,21 +1,25 @@
 """`lum bench tiers` end to end, on a tiny benchmark."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from openlum.artefact.json_file import read_json
 from openlum.bench import no_user, pipeline
 from openlum.bench.no_user import SPLITS
+from openlum.bench.report import tiers_table
 from openlum.bench.settings import bench_file, load_bench
 from openlum.bench.tiers import ALL_TIERS, CONTROLS, ENDINGS, NONE, TIERS
 from openlum.data.dataset import Dataset
 from openlum.model import LargeUserModel
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer
+from openlum.report.rendering import signed
 from tests.bench.tiny import forbid, lum_bench
 
 pytestmark = pytest.mark.usefixtures("tiny_benchmark")
@@ -73,6 +77,18 @@ def test_every_tier_is_compared_with_the_plain_ranker_and_with_every_control(fin
     assert len(pairs) == len(finished["comparisons"]) == 3 * 3 + 2
     for comparison in finished["comparisons"]:
         assert comparison["difference"] == pytest.approx(auc[comparison["a"]] - auc[comparison["b"]])
+
+
+def test_no_text_of_the_table_is_cut_in_a_narrow_terminal(finished: dict[str, Any]) -> None:
+    out = io.StringIO()
+    long = finished | {"tiers": {"lightgbm": finished["tiers"]["dnn"]}, "comparisons": []}
+    for result in (finished, long):
+        Console(file=out, width=80).print(tiers_table(result))
+    assert "…" not in out.getvalue()
+    words = out.getvalue().split()
+    assert {"lightgbm", "dnn", "nightly", "counters"} <= set(words)
+    for comparison in finished["comparisons"]:
+        assert signed(comparison["difference"]) in words
 
 
 def test_the_seeds_use_the_large_user_models_in_turn(runs: Path, finished: dict[str, Any]) -> None:
