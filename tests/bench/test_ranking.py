@@ -10,7 +10,7 @@ from rich.console import Console
 
 from openlum.bench import ranking
 from openlum.bench.pipeline import ModelKnowledge, RunContext
-from openlum.bench.ranking import Method, _evaluate, _tune
+from openlum.bench.ranking import Method, _evaluate, tune_methods
 from openlum.bench.settings import Bench
 from openlum.bench.stacking import stacked_rankers
 from openlum.bench.trials import Outcome, Trial
@@ -98,8 +98,13 @@ def test_every_method_has_the_settings_with_the_best_validation_auc(
 
     monkeypatch.setattr(ranking, "run_trials", run)
     monkeypatch.setattr(ranking, "missing_trials", lambda trials, *_: set(trials))
-    methods = [Method("dnn", "dnn", []), Method("dnn+knowledge", "dnn", [ModelKnowledge(knowledge_dir, {})])]
-    tuned = _tune(bench.ranking, bench, methods, RunContext(tmp_path / "tiny.yaml", tmp_path, Console(), None, [0]))
+    methods = [
+        Method("dnn", "dnn", []),
+        Method("dnn+knowledge", "dnn", [ModelKnowledge(knowledge_dir, knowledge_dir, {})]),
+    ]
+    tuned = tune_methods(
+        bench.ranking, bench, methods, RunContext(tmp_path / "tiny.yaml", tmp_path, Console(), None, [0])
+    )
     assert [tuned[method.name].summary["chosen"] for method in methods] == [{"dropout": 0.1}, {}]
     assert tuned["dnn"].settings.dropout == 0.1
     assert [tried["settings"] for tried in tuned["dnn"].summary["tried"]] == content["ranking"]["tune"]["dnn"]

@@ -81,7 +81,7 @@ def test_a_missing_file_is_named() -> None:
             "ablation 'early fusion, answers': knowledge cannot enter the ranker 'hstu'",
         ),
         (
-            "  rank:\n    item_activity: false           # as when the results were measured\n"
+            "  rank:\n    knowledge: {tier: live}\n    item_activity: false           # as when the results were measured\n"
             "    history_where: {feedback: [click]}\n    max_epochs: 8\n    patience: 2",
             "  rank: null",
             "'ranking' and 'ablations' need the experiment's 'query' and 'rank'",

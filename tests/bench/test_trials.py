@@ -18,7 +18,14 @@ from openlum.rank.settings import KnowledgeSettings, RankSettings
 from openlum.rank.train import fit
 from tests.bench.conftest import planted_knowledge
 
-SETTINGS = RankSettings(embedding_width=4, item_width=8, hidden=[8], max_epochs=1, batch_size=512)
+SETTINGS = RankSettings(
+    embedding_width=4,
+    item_width=8,
+    hidden=[8],
+    max_epochs=1,
+    batch_size=512,
+    knowledge=KnowledgeSettings(tier="live"),  # the planted knowledge has no matching head
+)
 PLAIN = Trial("dnn", "dnn", SETTINGS, seed=0, knowledge=None)
 
 

@@ -74,6 +74,8 @@ class ModelKnowledge:
 
     path: Path
     """Directory from `lum query`."""
+    model: Path
+    """Directory from `lum pretrain`."""
     summary: dict[str, Any]
     """The `pretrain` and `query` parts of `summary.json`."""
 
@@ -162,4 +164,4 @@ def _train(experiment: Experiment, dataset: Path, store: Path) -> None:
 def _model_knowledge(experiment: Experiment, dataset: Path, store: Path) -> ModelKnowledge:
     model, knowledge = _directories(experiment, dataset, store)
     pretrained = read_json(model / "pretrain.json", "lum pretrain")
-    return ModelKnowledge(knowledge, {"pretrain": pretrained, "query": query_part(knowledge)})
+    return ModelKnowledge(knowledge, model, {"pretrain": pretrained, "query": query_part(knowledge)})

@@ -59,7 +59,7 @@ def bench_ranking(bench: Bench, context: RunContext, rankers: list[str], tune: b
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
     prepared = Dataset(build_dataset(bench.experiment, context))
-    check_before_training(bench.experiment, context, _all_settings(bench, rankers))
+    check_before_training(bench.experiment, context, all_settings(bench, rankers))
     data = RankingData(prepared, bench.experiment.rank)
     knowledge = build_knowledge(bench.experiment, context)
     methods = [Method(name, name, []) for name in rankers]
@@ -69,7 +69,7 @@ def bench_ranking(bench: Bench, context: RunContext, rankers: list[str], tune: b
         if bench.experiment.rank.accepts_knowledge(name)
     ]
     budget = bench.ranking if tune else bench.ranking.untuned()
-    tuned = _tune(budget, bench, methods, context)
+    tuned = tune_methods(budget, bench, methods, context)
     trials = [
         trial
         for method in methods
@@ -120,7 +120,7 @@ def probe_knowledge(knowledge: ModelKnowledge, settings: RankSettings, dataset: 
     return knowledge_probe(RankingData(dataset, settings, StoredKnowledge(knowledge.path, dataset, [])))
 
 
-def _all_settings(bench: Bench, rankers: list[str]) -> list[RankSettings]:
+def all_settings(bench: Bench, rankers: list[str]) -> list[RankSettings]:
     """Return all settings over which rankers are tuned, each with its own ranker only."""
     assert bench.ranking is not None
     assert bench.experiment.rank is not None
@@ -132,7 +132,9 @@ def _all_settings(bench: Bench, rankers: list[str]) -> list[RankSettings]:
     ]
 
 
-def _tune(ranking: RankingBench, bench: Bench, methods: list[Method], context: RunContext) -> dict[str, TunedMethod]:
+def tune_methods(
+    ranking: RankingBench, bench: Bench, methods: list[Method], context: RunContext
+) -> dict[str, TunedMethod]:
     """Return the settings with the best validation AUC for every method."""
     settings = bench.experiment.rank
     assert settings is not None

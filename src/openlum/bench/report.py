@@ -5,15 +5,20 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from openlum.bench.stacking import STACKED
+from openlum.bench.tiers import CONTROLS, ENDINGS, NONE, TIERS
 from openlum.evaluation.methods import WITH_KNOWLEDGE, shown_metrics
 from openlum.evaluation.metrics import seed_statistics
 from openlum.rank.registry import is_end_to_end
 from openlum.report.rendering import format_number, new_plot, p_value, signed, spread, terminal_table
+from openlum.report.tiers import ONLINE, cost_in_words
 
 INK, QUIET, GRID, ACCENT = "#1d2430", "#8b95a7", "#e4e2db", "#e07a3f"
 """Colours of text and plain rankers, of generative rankers (and stacked ones), of grid lines, and of rankers with knowledge."""
+UNSURE = "n.s."
+"""Mark of a difference that is not significant."""
 HELD_OUT = "last event held out, all items ranked"
 """The protocol of retrieval, in short."""
 
@@ -88,6 +93,32 @@ def ablation_table(result: dict[str, Any]) -> Table:
         table.add_row(row["table"], row["label"], format_number(probe["test"]) if probe else "", *metrics, *cells)
     table.caption = _caveat(summary)
     return table
+
+
+def tiers_table(result: dict[str, Any]) -> Table:
+    """Return a table of every ranker's test AUC with each tier of knowledge and each control, of their gains, and of the lead of
+    each tier over the controls. The costs stand below."""
+    title = f"{result['bench']['dataset']}: AUC on the test rows, mean ± std over seeds"
+    controls = [f"Over {control}" for control in CONTROLS]
+    table = terminal_table(title, "Ranker", "With", "AUC", "Gain", *controls)
+    compared = {(comparison["a"], comparison["b"]): comparison for comparison in result["comparisons"]}
+    for ranker, figures in result["tiers"].items():
+        for key, ending in ENDINGS.items():
+            pairs = [(f"{ranker}{ending}", f"{ranker}{ENDINGS[other]}") for other in (NONE, *CONTROLS)]
+            cells = [_marked(compared[pair]) if pair in compared else "" for pair in pairs]
+            table.add_row(ranker if key == NONE else "", key, spread(figures[key]["auc"]), *cells)
+        table.add_section()
+    costs = result["query"].get("costs", {})
+    notes = [f"{tier}: {cost_in_words({'online': ONLINE[tier], **costs.get(tier, {})})}" for tier in TIERS]
+    notes += [f"{UNSURE}: p of 0.05 or more", _caveat(result["bench"]) or ""]
+    table.caption, table.caption_justify = Text("\n".join(note for note in notes if note)), "left"
+    return table
+
+
+def _marked(comparison: dict[str, Any]) -> str:
+    """Return a difference, marked if it is not significant."""
+    difference = signed(comparison["difference"])
+    return difference if comparison["p_value"] < 0.05 else f"{difference} {UNSURE}"
 
 
 def retrieval_table(result: dict[str, Any]) -> Table:

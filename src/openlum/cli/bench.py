@@ -42,7 +42,13 @@ Processes = Annotated[
     int | None,
     typer.Option(min=1, help="Number of trainings at the same time.", show_default="one per core, or one on a GPU"),
 ]
-
+Rankers = Annotated[
+    str | None, typer.Option(help="Names of the rankers to train, separated by commas.", show_default="all")
+]
+Tune = Annotated[
+    bool,
+    typer.Option(help="Choose the settings on the validation rows; otherwise use the first settings of each ranker."),
+]
 Overrides = Annotated[
     list[str],
     typer.Option(
@@ -62,15 +68,8 @@ def ranking(
     json: Json = None,
     seeds: Seeds = 5,
     models: Models = None,
-    rankers: Annotated[
-        str | None, typer.Option(help="Names of the rankers to train, separated by commas.", show_default="all")
-    ] = None,
-    tune: Annotated[
-        bool,
-        typer.Option(
-            help="Choose the settings on the validation rows; otherwise use the first settings of each ranker."
-        ),
-    ] = True,
+    rankers: Rankers = None,
+    tune: Tune = True,
     processes: Processes = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies the default
 ) -> None:
@@ -103,6 +102,45 @@ def ranking(
         tables = [ranking_table(result), *([comparison_table(result)] if result["comparisons"] else [])]
         file = _write_result(context, json or context.directory / "ranking.json", result, *tables)
     context.console.print(f"plot: {plot_ranking(result, file.with_suffix('.svg'))}", soft_wrap=True)
+
+
+@bench.command()
+def tiers(
+    dataset: Name,
+    from_dir: From = None,
+    runs: Runs = Path("runs"),
+    json: Json = None,
+    seeds: Seeds = 3,
+    models: Models = None,
+    rankers: Rankers = None,
+    tune: Tune = True,
+    processes: Processes = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies the default
+) -> None:
+    """Measure each tier of knowledge: what it adds to every ranker and to two controls, and what it costs per request.
+
+    The tiers are nightly, fresh and live. The controls join the rankers in the same way: eight plain counters, and the matching
+    head trained without users. Rankers are tuned without knowledge. Finished trainings, also those of lum bench ranking, are not
+    repeated.
+
+    Examples:
+
+        lum bench tiers --dataset market
+
+        lum bench tiers --dataset market --rankers din,lightgbm,sim --no-tune --json tiers.json
+
+        lum bench tiers --dataset kuairand-pure --from ~/Downloads/KuaiRand-Pure --seeds 3
+    """
+    from openlum.bench.report import tiers_table
+    from openlum.bench.tiers import bench_tiers
+
+    settings, context = _load(dataset, runs, from_dir, json, seeds, models, processes, overrides)
+    if settings.ranking is None:
+        raise InputError(f"'{dataset}' has no ranking benchmark")
+    selected = _selection(list(settings.ranking.tune), rankers, "--rankers")
+    with locked(context.directory):
+        result = bench_tiers(settings, context, selected, tune)
+        _write_result(context, json or context.directory / "tiers.json", result, tiers_table(result))
 
 
 @bench.command()

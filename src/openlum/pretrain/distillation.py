@@ -92,18 +92,25 @@ def finish_matching_head(
     if not examples.count:
         return before
     old = copy.deepcopy(network.matching_head.state_dict())
-    trained = {id(parameter) for parameter in network.matching_head.parameters()}
-    others = [p for p in network.parameters() if p.requires_grad and id(p) not in trained]
-    for parameter in others:
-        parameter.requires_grad_(False)
-    _train(network, examples)
-    for parameter in others:
-        parameter.requires_grad_(True)
+    _train_head_alone(network, examples)
     after = validate()
     if LOSS in before and not after[LOSS] < before[LOSS]:
         network.matching_head.load_state_dict(old)
         return before
     return after
+
+
+def forget_users(network: Network, histories: Iterator[History], objective: Objective, seed: int) -> None:
+    """Train the matching head in the same way, with zeros in place of all user vectors: the control `no user`.
+
+    The head learns from the same teacher what an item and a context say without the user. Arguments as in `finish_matching_head`.
+    """
+    torch.manual_seed(seed)
+    network.eval()
+    examples = _compute(network, histories, objective)
+    examples.vectors = [torch.zeros_like(vectors) for vectors in examples.vectors]
+    if examples.count:
+        _train_head_alone(network, examples)
 
 
 @torch.no_grad()
@@ -144,6 +151,17 @@ def _teach(network: Network, state: HistoryState, questions: Questions, objectiv
         contrast = network.scale("feedback") * torch.einsum("qre,qe->qr", o, items)
         log_p[index] = (log_p[index] + contrast.log_softmax(1)) / 2
     return [target.softmax(1) for target in log_p]
+
+
+def _train_head_alone(network: Network, examples: Examples) -> None:
+    """Train the matching head on examples, with all other weights fixed."""
+    trained = {id(parameter) for parameter in network.matching_head.parameters()}
+    others = [p for p in network.parameters() if p.requires_grad and id(p) not in trained]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    _train(network, examples)
+    for parameter in others:
+        parameter.requires_grad_(True)
 
 
 def _train(network: Network, examples: Examples) -> None:

@@ -31,7 +31,7 @@ from openlum.model.settings import TAKEN
 from openlum.pretrain.activity import set_activity_weights
 from openlum.pretrain.card import write_card
 from openlum.pretrain.checks import check_events, check_pretraining
-from openlum.pretrain.distillation import finish_matching_head
+from openlum.pretrain.distillation import finish_matching_head, forget_users
 from openlum.pretrain.initialization import build_model, load_initial_model
 from openlum.pretrain.objective import Objective
 from openlum.pretrain.plan import plan_for
@@ -193,12 +193,10 @@ class Trainer(TrainingLoop):
 
     def finish_matching_head(self) -> None:
         """Train the matching head on, with all other weights fixed. The metrics of the best validation become those after it."""
-        self.loader.load_state({"epoch": self.settings.epochs, "buffer": 0, "batch": 0})
-        histories = (History.gather(self.loader.sequences, batch) for batch in self.batches(self.settings.epochs))
         best = self.progress.best
         metrics = finish_matching_head(
             self.model.network,
-            histories,
+            self._histories_after_training(),
             self.objective,
             lambda: validate(self.model, self.validation, self.settings.batch_events),
             best.metrics if best else {},
@@ -206,6 +204,15 @@ class Trainer(TrainingLoop):
         )
         if best:
             best.metrics.update(metrics)
+
+    def forget_users(self) -> None:
+        """Train the matching head of a finished model to predict without user vectors: the control `no user`."""
+        forget_users(self.model.network, self._histories_after_training(), self.objective, self.settings.seed)
+
+    def _histories_after_training(self) -> Iterator[History]:
+        """Return the batches of one more epoch."""
+        self.loader.load_state({"epoch": self.settings.epochs, "buffer": 0, "batch": 0})
+        return (History.gather(self.loader.sequences, batch) for batch in self.batches(self.settings.epochs))
 
     def batches(self, epoch: int) -> Iterator[Spans]:
         """Yield the remaining batches of the epoch, with spans of the sequences that the loader has open."""

@@ -1,6 +1,7 @@
 """User vectors as of moments of a dataset, and the feedback to impressions that the matching head predicts from them.
 
-Shapes: I impressions, P moments, p moments of a batch, M user vectors, E width of a vector, V items, J feedback predictions.
+Shapes: I impressions, n impressions of a batch, P moments, p moments of a batch, M user vectors, E width of a vector, V items, J
+feedback predictions.
 """
 
 from collections.abc import Iterator
@@ -61,11 +62,22 @@ def matched_feedback(
         counts = rows_of_moment[index]
         place = np.repeat(first_row[index] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         rows = rows_by_moment[place]
-        item = torch.from_numpy(impressions.item[rows].astype(np.int64))
-        condition = to_tensors({name: values[rows] for name, values in impressions.condition.items()})
-        none = torch.zeros_like(item)  # the matching head knows no history
-        questions = Questions(condition, none, none, item).to(model.device)
         row_vectors = vectors.repeat_interleave(torch.from_numpy(counts).to(model.device), 0)
-        logits = model.network.match(row_vectors, questions, items[item].to(model.device))
-        predicted[rows] = log_odds(logits).cpu().numpy()
+        predicted[rows] = match_impressions(model, row_vectors, impressions.take(rows), items)
     return predicted
+
+
+@torch.inference_mode()
+def match_impressions(model: LargeUserModel, vectors: Tensor, impressions: Impressions, items: Tensor) -> np.ndarray:
+    """Return the log-odds of the feedback to impressions, (n, J) float32, as the matching head predicts them.
+
+    Args:
+        model: that predicts.
+        vectors: user vectors of each impression, (n, M, E), or (1, M, E) for all of them.
+        impressions: n of them.
+        items: (V, E) embeddings of the dataset's items.
+    """
+    item = torch.from_numpy(impressions.item.astype(np.int64))
+    none = torch.zeros_like(item)  # the matching head knows no history
+    questions = Questions(to_tensors(impressions.condition), none, none, item).to(model.device)
+    return log_odds(model.network.match(vectors, questions, items[item].to(model.device))).cpu().numpy()

@@ -38,16 +38,18 @@ def control_scores(data: RankingData) -> Scores:
 def other_tier_scores(data: RankingData) -> Scores:
     """Return the scores of each tier of the knowledge, without the tier of the settings."""
     assert data.knowledge is not None
-    all_names, scores = data.knowledge.score_names, {}
-    for tier in get_args(Tier):
-        names = names_of_tier(all_names, tier)
-        if names and tier != data.settings.knowledge.tier:
-            probabilities = multi_value_feedback(names, all_names)
-            scores[f"{WITH_TIER}{tier}"] = {
-                split: with_probabilities(data.scores(data.rows[split], names), names, probabilities)
-                for split in SPLITS
-            }
-    return scores
+    names, own = data.knowledge.score_names, data.settings.knowledge.tier
+    others = [tier for tier in get_args(Tier) if tier != own and names_of_tier(names, tier)]
+    return {f"{WITH_TIER}{tier}": scores_of_tier(data, tier) for tier in others}
+
+
+def scores_of_tier(data: RankingData, tier: Tier) -> dict[Split, np.ndarray]:
+    """Return the scores of a tier that the knowledge has, (I, X) for each split."""
+    assert data.knowledge is not None
+    all_names = data.knowledge.score_names
+    names = names_of_tier(all_names, tier)
+    probabilities = multi_value_feedback(names, all_names)
+    return {split: with_probabilities(data.scores(data.rows[split], names), names, probabilities) for split in SPLITS}
 
 
 def joined_predictions(
