@@ -22,7 +22,8 @@ from openlum.errors import InputError
 from openlum.model import raw_values
 from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
-from openlum.model.network import Answers, Network
+from openlum.model.network import Network
+from openlum.model.outputs import Answers
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
 from openlum.model.raw_values import BATCH_SIZE

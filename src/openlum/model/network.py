@@ -7,7 +7,6 @@ items, R values of a feedback field.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from openlum.model.batch import Fields, History, Moments, Questions, erase_field
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.initialisation import log_scale, zero_
 from openlum.model.matching_head import MatchingHead, fixed_question_names, fixed_questions
+from openlum.model.outputs import Answers, Outputs
 from openlum.model.plan import ExtensionPlan, QuestionPlan
 from openlum.model.pointer import MATCH_WIDTH, NO_COPY, Copies, Pointed, Pointer, add_copies
 from openlum.model.settings import ModelConfig
@@ -27,38 +27,6 @@ from openlum.model.user_encoder import UserEncoder
 
 LARGEST_SCALE = 100.0
 """Upper limit of the inverse temperatures."""
-
-
-class Answers(NamedTuple):
-    """The answers to questions that search for items.
-
-    An item of embedding e has the logit `log(exp(scale o e) + exp(copied))`: it is generated from the answer o, or copied from
-    the history.
-    """
-
-    vectors: Tensor
-    """(Q, E), of unit length."""
-    copied: Tensor
-    """(Q,) copy score of the question's item, about `NO_COPY` if the history does not have it."""
-    all_copied: Tensor
-    """(Q,) logarithm of the summed weights of all events. Both scores are `NO_COPY` for questions without an item."""
-    outputs: Tensor
-    """(Q, D) outputs of the user encoder, for `Network.copies`."""
-
-
-class Outputs(NamedTuple):
-    """Everything that the losses of a training step need."""
-
-    items: Tensor
-    """(C, E) embeddings of the candidates, of unit length."""
-    answers: list[Answers]
-    """For each group of questions that search for items."""
-    feedback_logits: list[Tensor]
-    """For each of `config.feedback_targets`: (Q, R)."""
-    matched_logits: list[Tensor]
-    """The same by the matching head."""
-    scales: dict[str, Tensor]
-    """Inverse temperatures, () each, of the `item` and the `feedback` loss."""
 
 
 class Network(nn.Module):

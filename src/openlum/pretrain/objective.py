@@ -15,7 +15,8 @@ from openlum.field_spec import FieldSpec
 from openlum.model import History, ModelConfig, Questions
 from openlum.model.batch import Fields, erase, erase_fields, join_questions
 from openlum.model.losses import feedback_contrast_loss, full_softmax_loss, sampled_softmax_loss
-from openlum.model.network import Network, Outputs
+from openlum.model.network import Network
+from openlum.model.outputs import Outputs
 from openlum.pretrain.moments import draw_moments
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.shown_items import ShownItems
