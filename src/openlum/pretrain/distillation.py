@@ -22,8 +22,8 @@ from openlum.pretrain.moments import draw_moments
 from openlum.pretrain.objective import Objective
 from openlum.training.schedule import warmup_cosine_rate
 
-EXAMPLES = 131_072
-"""Number of examples after which no more are computed."""
+EXAMPLES, MAX_NUMBERS = 131_072, 2**27
+"""Number of examples after which no more are computed, and the largest number of entries of their vectors and conditions."""
 STEPS, MAX_EPOCHS, BATCH = 1000, 20, 1024
 """Number of steps, but no more than this number of passes over the examples, and examples per step."""
 LEARNING_RATE, WARMUP = 2e-3, 0.05
@@ -43,7 +43,7 @@ class Examples:
         self.condition: dict[str, list[Tensor]] = {}
         self.teacher: list[list[Tensor]] = []
         self.weight: list[Tensor] = []
-        self.count = self.moments = 0
+        self.count = self.moments = self.numbers = 0
 
     def add(self, vectors: Tensor, moment: Tensor, questions: Questions, teacher: list[Tensor], weight: Tensor) -> None:
         """Add the examples of a batch.
@@ -64,6 +64,12 @@ class Examples:
         self.teacher.append([probabilities.cpu() for probabilities in teacher])
         self.weight.append(weight)
         self.count, self.moments = self.count + len(moment), self.moments + len(vectors)
+        self.numbers += vectors.numel() + sum(values.numel() for values in questions.condition.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are enough examples."""
+        return self.count >= EXAMPLES or self.numbers >= MAX_NUMBERS
 
 
 def finish_matching_head(
@@ -80,7 +86,7 @@ def finish_matching_head(
 
     Args:
         network: that was trained.
-        histories: training events in random order. They are read until there are `EXAMPLES` examples.
+        histories: training events in random order. They are read until there are enough examples.
         objective: of the training.
         validate: returns the validation metrics; empty without validation events.
         before: the validation metrics before.
@@ -125,7 +131,7 @@ def _compute(network: Network, histories: Iterator[History], objective: Objectiv
             vectors = network.user_vectors(state, moments.to(network.device))
             teacher = _teach(network, state, drawn.questions, objective)
             examples.add(vectors, moment, drawn.questions, teacher, drawn.weight)
-        if examples.count >= EXAMPLES:
+        if examples.is_full:
             break
     return examples
 
