@@ -11,15 +11,13 @@ import copy
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from openlum.model import History, Questions
-from openlum.model.batch import Fields
 from openlum.model.network import Network
 from openlum.model.state import HistoryState
 from openlum.pretrain.moments import draw_moments
-from openlum.pretrain.objective import Objective
+from openlum.pretrain.objective import Objective, distillation_loss, with_each_value
 from openlum.training.schedule import warmup_cosine_rate
 
 EXAMPLES, MAX_NUMBERS = 131_072, 2**27
@@ -141,13 +139,7 @@ def _teach(network: Network, state: HistoryState, questions: Questions, objectiv
     config, device = network.config, network.device
     reads_feedback = config.settings.conditions and objective.settings.feedback_contrast_weight > 0
     contrasted = config.feedback if reads_feedback else []
-    groups = []
-    for spec in contrasted:
-        values = spec.size - 1
-        condition: Fields = {n: field.repeat_interleave(values, 0) for n, field in questions.condition.items()}
-        condition[spec.name] = torch.arange(1, values + 1).repeat(len(questions.prefix))
-        user_index, prefix = (x.repeat_interleave(values) for x in (questions.user_index, questions.prefix))
-        groups.append(Questions(condition, user_index, prefix).to(device))
+    groups = [with_each_value(questions, spec).to(device) for spec in contrasted]
     answers, logits = network.answer_and_predict_feedback(state, groups, questions.to(device))
     assert questions.item is not None
     items = network.items(questions.item.to(device))  # (Q, E)
@@ -189,12 +181,8 @@ def _train(network: Network, examples: Examples) -> None:
             unused = none[: len(index)]
             questions = Questions(fields, unused, unused, item[index]).to(network.device)
             logits = network.match(vectors[moment[index]].float().to(network.device), questions)
-            losses = [
-                F.cross_entropy(student, target[index].to(network.device), reduction="none")
-                for student, target in zip(logits, teacher, strict=True)
-            ]
-            example_weight = weight[index].to(network.device)
-            loss = (example_weight * torch.stack(losses).sum(0)).sum() / example_weight.sum()
+            probabilities = [target[index].to(network.device) for target in teacher]
+            loss = distillation_loss(logits, probabilities, weight[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

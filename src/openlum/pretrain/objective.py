@@ -256,12 +256,18 @@ class FeedbackExamples:
             logits: (Q, R) of each feedback target.
             teacher: (Q, R) logits of each feedback target.
         """
-        weight = self.weight.to(logits[0].device)
-        losses = [
-            F.cross_entropy(student, target.detach().softmax(1), reduction="none")
-            for student, target in zip(logits, teacher, strict=True)
-        ]
-        return self.factor * (weight * torch.stack(losses).sum(0)).sum() / weight.sum().clamp(min=1.0)
+        probabilities = [target.detach().softmax(1) for target in teacher]
+        return self.factor * distillation_loss(logits, probabilities, self.weight)
+
+
+def distillation_loss(logits: list[Tensor], probabilities: list[Tensor], weight: Tensor) -> Tensor:
+    """Return the cross-entropy, (), of logits with probabilities, (Q, R) each: a mean with weights (Q,), summed over targets."""
+    weight = weight.to(logits[0].device)
+    losses = [
+        F.cross_entropy(student, target, reduction="none")
+        for student, target in zip(logits, probabilities, strict=True)
+    ]
+    return (weight * torch.stack(losses).sum(0)).sum() / weight.sum().clamp(min=1.0)
 
 
 def feedback_contrast_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:
@@ -276,10 +282,14 @@ def feedback_contrast_questions(config: ModelConfig, history: History, positions
         positions: (P,) ascending indices of events.
         spec: the feedback field, of R values.
     """
+    return with_each_value(feedback_prediction_questions(config, history, positions), spec)
+
+
+def with_each_value(questions: Questions, spec: FieldSpec) -> Questions:
+    """Return questions about items, (Q,), with each of the R values of a feedback field: Q R questions that search for items."""
     values = spec.size - 1
-    questions = feedback_prediction_questions(config, history, positions)
     condition = {name: field.repeat_interleave(values, 0) for name, field in questions.condition.items()}
-    condition[spec.name] = torch.arange(1, values + 1).repeat(len(positions))
+    condition[spec.name] = torch.arange(1, values + 1).repeat(len(questions.user_index))
     user_index = questions.user_index.repeat_interleave(values)
     return Questions(condition, user_index, questions.prefix.repeat_interleave(values))
 
