@@ -28,7 +28,7 @@ from openlum.artefact.json_file import write_json
 from openlum.data.vocabulary import Vocabulary
 from openlum.export.head import export_head
 from openlum.export.numpy_head import Head
-from openlum.export.onnx_head import ITEMS, LOGITS, USER_VECTORS, ServedHead
+from openlum.export.onnx_head import ITEMS, LOGITS, SIMILARITIES, USER_VECTORS, ServedHead
 from openlum.field_spec import FieldSpec
 from openlum.model import LargeUserModel, ModelConfig, ModelSettings, Processor, Questions
 from openlum.model.batch import Moments
@@ -86,7 +86,7 @@ def predictions(model: LargeUserModel, directory: Path) -> tuple[dict[str, Calla
     methods: dict[str, Callable[[], Any]] = {
         "torch": lambda: served(vectors, items, [context[spec.name] for spec in model.config.context]),
         "numpy": lambda: head(*arrays),
-        "onnxruntime": lambda: session.run([LOGITS], feeds),
+        "onnxruntime": lambda: session.run([LOGITS, SIMILARITIES], feeds),
         "live": lambda: model.predict_feedback_logits(state.history, questions, items),
     }
     return methods, len(state.to_bytes())

@@ -51,7 +51,9 @@ def model_of(condition: list[FieldSpec], time_fields: Sequence[TimeField] = (), 
     }
     items = Vocabulary([f"i{index}" for index in range(1, ITEMS)])
     titles = ["(unknown)", *items.values]
-    return LargeUserModel(config, Processor(items, titles, vocabularies)).eval()
+    model = LargeUserModel(config, Processor(items, titles, vocabularies)).eval()
+    torch.nn.init.normal_(model.network.matching_head.correction.weight)  # it begins as 0
+    return model
 
 
 @pytest.fixture(scope="session", params=list(KINDS))

@@ -19,7 +19,7 @@ from openlum.errors import InputError
 from openlum.export import onnx_head
 from openlum.export.head import describe_head, export_head, head_weights
 from openlum.export.numpy_head import Head
-from openlum.export.onnx_head import ITEMS, LOGITS, USER_VECTORS, write_onnx
+from openlum.export.onnx_head import ITEMS, LOGITS, SIMILARITIES, USER_VECTORS, write_onnx
 from openlum.field_spec import FieldSpec
 from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import blank
@@ -47,8 +47,11 @@ def requests(model: LargeUserModel, count: int) -> list[Request]:
 
 
 @torch.no_grad()
-def network_logits(model: LargeUserModel, request: Request) -> np.ndarray:
-    """Return what the network itself predicts, (n, R). Known fields that are no context have a value: it must not count."""
+def network_outputs(model: LargeUserModel, request: Request) -> np.ndarray:
+    """Return what the network itself predicts, (n, R + 2 F): logits and similarities.
+
+    Known fields that are no context have a value: it must not count.
+    """
     vectors, items, context = request
     n = len(items)
     condition = blank(model.config.condition, n)
@@ -60,9 +63,8 @@ def network_logits(model: LargeUserModel, request: Request) -> np.ndarray:
         condition[name] = row.expand(n, *row.shape)
     zeros = torch.zeros(n, dtype=torch.int64)
     questions = Questions(condition, zeros, zeros, zeros)
-    return torch.cat(
-        model.network.match(torch.from_numpy(vectors)[None], questions, torch.from_numpy(items)), 1
-    ).numpy()
+    matched = model.network.match(torch.from_numpy(vectors)[None], questions, torch.from_numpy(items))
+    return torch.cat([*matched.logits, matched.similarities], 1).numpy()
 
 
 def test_numpy_equals_the_network(model: LargeUserModel, tmp_path: Path) -> None:
@@ -70,7 +72,9 @@ def test_numpy_equals_the_network(model: LargeUserModel, tmp_path: Path) -> None
     write_tensors(head_weights(model.network), tmp_path / "head.safetensors")
     head = Head(tmp_path)
     for request in requests(model, 40):
-        np.testing.assert_allclose(head(*request), network_logits(model, request), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(
+            np.concatenate(head(*request), 1), network_outputs(model, request), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_onnx_equals_the_network(model: LargeUserModel, tmp_path: Path) -> None:
@@ -79,16 +83,16 @@ def test_onnx_equals_the_network(model: LargeUserModel, tmp_path: Path) -> None:
     assert [node.name for node in session.get_inputs()] == [USER_VECTORS, ITEMS]
     assert [node.name for node in session.get_overridable_initializers()] == [s.name for s in model.config.context]
     for vectors, items, context in requests(model, 40):
-        (logits,) = session.run([LOGITS], {USER_VECTORS: vectors, ITEMS: items, **context})
-        expected = network_logits(model, (vectors, items, context))
-        np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
+        outputs = session.run([LOGITS, SIMILARITIES], {USER_VECTORS: vectors, ITEMS: items, **context})
+        expected = network_outputs(model, (vectors, items, context))
+        np.testing.assert_allclose(np.concatenate(outputs, 1), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_context_matters_only_where_the_network_reads_it() -> None:
     model = model_of(**KINDS["all types of fields"])
     vectors, items, _ = requests(model, 1)[0]
     predictions = {
-        name: network_logits(model, (vectors, items, context))
+        name: network_outputs(model, (vectors, items, context))
         for name, context in {"any": {}, "hour": {"hour": np.array(3)}, "words": {"words": np.array([2, 5])}}.items()
     }
     assert np.abs(predictions["any"] - predictions["hour"]).max() > 1e-3
@@ -122,12 +126,12 @@ def test_the_written_file_runs_without_torch_and_without_openlum(
         f"sys.path.insert(0, {str(exported)!r})\n"
         "import numpy as np\n"
         "from head import Head\n"
-        f"logits = Head({str(exported)!r})(np.load('vectors.npy'), np.load('items.npy'), {context!r})\n"
-        "np.save('logits.npy', logits)\n"
+        f"outputs = Head({str(exported)!r})(np.load('vectors.npy'), np.load('items.npy'), {context!r})\n"
+        "np.save('outputs.npy', np.concatenate(outputs, 1))\n"
     )
     subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True, timeout=120)
-    expected = network_logits(model, (vectors, items, {name: np.asarray(value) for name, value in context.items()}))
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-5, rtol=1e-5)
+    expected = network_outputs(model, (vectors, items, {name: np.asarray(value) for name, value in context.items()}))
+    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_description_names_inputs_and_outputs(exported: Path, tiny_run: Path) -> None:
@@ -136,7 +140,10 @@ def test_the_description_names_inputs_and_outputs(exported: Path, tiny_run: Path
     knowledge = json.loads((tiny_run / "runs/tiny/knowledge/knowledge.json").read_text())
     assert description["model"] == knowledge["model"]
     assert description["user_vectors"] == model.network.user_vector_names
-    assert [output["name"] for output in description["outputs"]] == knowledge["feedback_names"]
+    predicted = [output["name"] for output in description["outputs"]] + description["similarities"]
+    assert [f"fresh.{name}" for name in predicted] == [
+        name for name in knowledge["matched_names"] if name.startswith("fresh.")
+    ]
     scenario = next(field for field in description["context"] if field["name"] == "scenario")
     for index, value in enumerate(scenario["values"], start=1):
         assert model.processor.conditions["scenario"].encode([value]) == [index]
@@ -167,7 +174,8 @@ def test_the_cost_at_the_default_widths_is_that_of_the_layers_and_within_the_lim
     network = model_of([*CONTEXT, rating], width=64, embedding_width=64, layers=1, heads=4).network
     vectors, head = len(network.user_vector_names), network.matching_head
     assert vectors == 16
-    layers = [head.query, head.context, *(layer for layer in head.mlp if isinstance(layer, torch.nn.Linear))]
+    layers = [head.query, head.context, head.correction]
+    layers += [layer for layer in head.mlp if isinstance(layer, torch.nn.Linear)]
     products = sum(layer.weight.numel() for layer in layers)
     products += vectors * (head.heads * KEY_WIDTH + 2 * 64)  # weights of the vectors, mixture and similarities
     assert flops_per_candidate(network) == 2 * products <= 150_000

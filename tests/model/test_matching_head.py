@@ -70,9 +70,9 @@ def test_one_user_equals_many_rows_of_that_user(model: LargeUserModel) -> None:
     with torch.no_grad():
         shared = model.network.match(found[1:2], questions)
         repeated = model.network.match(found[1:2].expand(6, -1, -1), questions)
-    for one, many in zip(shared, repeated, strict=True):
-        torch.testing.assert_close(one, many)
-    assert shared[0].shape == (6, 5)
+    torch.testing.assert_close(shared, repeated)
+    assert shared.logits[0].shape == (6, 5)
+    assert shared.similarities.shape == (6, 12)
 
 
 def test_the_matching_head_reads_user_item_and_context(model: LargeUserModel) -> None:
@@ -85,11 +85,23 @@ def test_the_matching_head_reads_user_item_and_context(model: LargeUserModel) ->
         condition={name: values[:1].expand(2, *values.shape[1:]) for name, values in questions.condition.items()},
     )
     with torch.no_grad():
-        of_users = model.network.match(found, same)[0]
-        of_items = model.network.match(found[:1], replace(same, item=torch.tensor([3, 4])))[0]
-        of_contexts = model.network.match(found[:1], questions)[0]
-    for logits in (of_users, of_items, of_contexts):
-        assert (logits[0] - logits[1]).abs().max() > 1e-4
+        of_users = model.network.match(found, same)
+        of_items = model.network.match(found[:1], replace(same, item=torch.tensor([3, 4])))
+        of_contexts = model.network.match(found[:1], questions)
+    for matched in (of_users, of_items, of_contexts):
+        assert (matched.logits[0][0] - matched.logits[0][1]).abs().max() > 1e-4
+    for matched in (of_users, of_items):
+        assert (matched.similarities[0] - matched.similarities[1]).abs().max() > 1e-4
+
+
+def test_similarities_begin_as_those_of_the_user_vectors(model: LargeUserModel) -> None:
+    rng = np.random.default_rng(5)
+    found, item, f = vectors(model, random_history(LENGTHS, rng))[:2], torch.tensor([3, 4]), 6
+    questions = Questions(random_fields(CONDITION, 2, rng), torch.zeros(2, dtype=torch.int64), torch.zeros(2), item)
+    with torch.no_grad():
+        similarities = model.network.match(found, questions).similarities
+        expected = (found[:, :f] * model.items(item)[:, None]).sum(-1)
+    torch.testing.assert_close(similarities, torch.cat([expected, expected], 1))
 
 
 @pytest.mark.parametrize(("size", "names"), [(3, 3), (6, 6), (100, MAX_FIXED)])

@@ -12,8 +12,9 @@ from openlum.data.packing import window_start
 from openlum.data.sequences import Impressions, Sequences, concatenate
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Moments, to_tensors
+from openlum.model.matching_head import similarity_names
 from openlum.query.answers import before_the_day, embed_items, log_odds
-from openlum.query.matching import matched_feedback, user_vectors_at
+from openlum.query.matching import matched_scores, user_vectors_at
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import query_shard
 
@@ -48,8 +49,8 @@ def one_by_one(
         item = torch.from_numpy(impressions.item[[row]].astype(np.int64))
         context = to_tensors({name: values[[row]] for name, values in impressions.condition.items()})
         none = torch.zeros(1, dtype=torch.int64)
-        logits = model.network.match(vectors, Questions(context, none, none, item), items[item])
-        predicted.append(log_odds(logits)[0].numpy())
+        matched = model.network.match(vectors, Questions(context, none, none, item), items[item])
+        predicted.append(torch.cat([log_odds(matched.logits), matched.similarities], 1)[0].numpy())
     return np.stack(predicted)
 
 
@@ -60,7 +61,7 @@ def test_batches_equal_one_pass_per_row(
     sequences, impressions = rows
     items = embed_items(model, len(small_dataset.vocabulary("items")))
     for asked in (impressions, before_the_day(sequences, impressions)):
-        found = matched_feedback(model, sequences, asked, items, batch_events)
+        found = matched_scores(model, sequences, asked, items, batch_events)
         np.testing.assert_allclose(found, one_by_one(model, sequences, asked, items), atol=1e-4)
 
 
@@ -73,10 +74,10 @@ def test_columns_of_knowledge(
     order = np.argsort(impressions.row)
     for tier, asked in (("fresh", impressions), ("nightly", before_the_day(sequences, impressions))):
         names = [name for name in table.column_names if name.startswith(f"{tier}.")]
-        assert names == [
-            f"{tier}.{name.partition('.')[2]}" for name in table.column_names if name.startswith("feedback.")
-        ]
-        expected = matched_feedback(model, sequences, asked, items, 4096)[order]
+        feedback = [name.partition(".")[2] for name in table.column_names if name.startswith("feedback.")]
+        similarities = similarity_names(model.processor, model.config.condition)
+        assert names == [f"{tier}.{name}" for name in feedback + similarities]
+        expected = matched_scores(model, sequences, asked, items, 4096)[order]
         np.testing.assert_allclose(np.stack([table[name].to_numpy() for name in names], 1), expected, atol=1e-4)
     assert np.abs(table[names[0]].to_numpy() - table[names[0].replace("nightly", "fresh")].to_numpy()).max() > 1e-3
 

@@ -2,7 +2,7 @@
 
 It shows how much of a gain is knowledge about items and situations, for which no vectors of users must be kept.
 
-Shapes: I rows of a split, J feedback predictions, M user vectors, E width of a vector.
+Shapes: I rows of a split, S predictions of the head, M user vectors, E width of a vector.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ BATCH = 65_536
 
 
 def predict_without_users(models: list[Path], context: RunContext) -> list[dict[Split, np.ndarray]]:
-    """Return the log-odds of the feedback to validation and test rows, (I, J) float32 by row id, for each model.
+    """Return what the head predicts about validation and test rows, (I, S) float32 by row id, for each model.
 
     Args:
         models: directories from `lum pretrain`, of the benchmark's dataset.

@@ -3,7 +3,7 @@
 Rankers are tuned and trained without knowledge, as in `lum bench ranking`, which shares these trainings. Each tier and each
 control then joins them by late fusion. The Large User Model is trained several times; the seeds use these trainings in turn.
 
-Shapes: I rows of a split, J feedback predictions.
+Shapes: I rows of a split, S predictions of the matching head.
 """
 
 from itertools import product
@@ -115,7 +115,7 @@ def _scores(
         experiment: with all tiers.
         dataset: of the experiment.
         knowledge: of the training.
-        without_users: from `predict_without_users`, (I, J) for each split.
+        without_users: from `predict_without_users`, (I, S) for each split.
     """
     assert experiment.rank is not None
     data = RankingData(dataset, experiment.rank, StoredKnowledge(knowledge.path, dataset, []))

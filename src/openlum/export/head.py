@@ -18,6 +18,7 @@ from openlum.export.onnx_head import check_onnx, write_onnx
 from openlum.model.batch import blank
 from openlum.model.large_user_model import LargeUserModel
 from openlum.model.matching_cost import bytes_per_user, flops_per_candidate
+from openlum.model.matching_head import similarity_names
 from openlum.model.network import Network
 
 
@@ -75,6 +76,7 @@ def describe_head(model: LargeUserModel) -> dict[str, Any]:
         "embedding_width": config.settings.embedding_width,
         "heads": network.matching_head.heads,
         "outputs": outputs,
+        "similarities": similarity_names(processor, network.condition_specs),
         "context": context,
         "bytes_per_user": bytes_per_user(network),
         "flops_per_candidate": flops_per_candidate(network),

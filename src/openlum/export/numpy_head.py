@@ -1,7 +1,7 @@
-"""The matching head in NumPy: user vectors, item embeddings and the context of a request to feedback logits.
+"""The matching head in NumPy: user vectors, item embeddings and the context of a request to feedback logits and similarities.
 
-Shapes: n candidates, M user vectors, E width of a vector and of an item embedding, D width of the context, H heads of width K, R
-feedback values of all fields.
+Shapes: n candidates, M user vectors, the first F of fixed questions, E width of a vector and of an item embedding, D width of the
+context, H heads of width K, R feedback values of all fields.
 """
 
 import json
@@ -24,8 +24,10 @@ class Head:
         self.description = json.loads(Path(directory, "head.json").read_text(encoding="utf-8"))
         self.weights = load_file(Path(directory, "head.safetensors"))
 
-    def __call__(self, user_vectors: np.ndarray, items: np.ndarray, context: Mapping[str, Any]) -> np.ndarray:
-        """Return feedback logits, (n, R), of the outputs in `head.json`.
+    def __call__(
+        self, user_vectors: np.ndarray, items: np.ndarray, context: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return feedback logits, (n, R), and similarities, (n, 2 F), of the `outputs` and `similarities` in `head.json`.
 
         Args:
             user_vectors: (M, E) float32 of one user, of unit length.
@@ -46,7 +48,9 @@ class Head:
         similarity = items @ user_vectors.T / scale  # (n, M)
         features = [mixture, mixture * items, items, self.linear("context", encoded) * items, similarity, rows]
         hidden = np.maximum(self.linear("mlp.0", np.concatenate(features, 1)), 0)
-        return self.linear("mlp.4", np.maximum(self.linear("mlp.2", hidden), 0))
+        hidden = np.maximum(self.linear("mlp.2", hidden), 0)
+        fixed = similarity[:, : len(self.description["similarities"]) // 2] / scale  # (n, F)
+        return self.linear("mlp.4", hidden), np.concatenate([fixed, fixed], 1) + self.linear("correction", hidden)
 
     def linear(self, name: str, x: np.ndarray) -> np.ndarray:
         """Return the output of a linear layer."""

@@ -1,6 +1,7 @@
 """The matching head as an ONNX model.
 
-Shapes: n candidates, M user vectors, E width of a vector and of an item embedding, R feedback values of all fields.
+Shapes: n candidates, M user vectors, E width of a vector and of an item embedding, F fixed questions, R
+feedback values of all fields.
 """
 
 import copy
@@ -17,9 +18,9 @@ from openlum.field_spec import FieldSpec
 from openlum.model.batch import blank
 from openlum.model.network import Network
 
-USER_VECTORS, ITEMS, LOGITS = "user/vectors", "item/embeddings", "feedback/logits"
-"""Names of the inputs (M, E) and (n, E), and of the output (n, R). The other inputs have the names of the context's fields, which
-never contain a slash."""
+USER_VECTORS, ITEMS, LOGITS, SIMILARITIES = "user/vectors", "item/embeddings", "feedback/logits", "item/similarities"
+"""Names of the inputs (M, E) and (n, E), and of the outputs (n, R) and (n, 2 F). The other inputs have the names of the context's
+fields, which never contain a slash."""
 
 
 def check_onnx() -> None:
@@ -41,8 +42,8 @@ class ServedHead(nn.Module):
         self.names = [spec.name for spec in context]
         self.encoder, self.norm, self.head = network.condition_encoder, network.condition_norm, network.matching_head
 
-    def forward(self, vectors: Tensor, items: Tensor, context: list[Tensor]) -> Tensor:
-        """Return feedback logits, (n, R).
+    def forward(self, vectors: Tensor, items: Tensor, context: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return feedback logits, (n, R), and similarities, (n, 2 F).
 
         Args:
             vectors: (M, E) of one user.
@@ -90,5 +91,6 @@ def write_onnx(network: Network, file: Path) -> None:
     for value, default in zip(graph.inputs[2:], context, strict=True):
         value.const_value = onnx_ir.tensor(default.numpy(), name=value.name)
         graph.register_initializer(value)
-    graph.outputs[0].name = LOGITS
+    for value, name in zip(graph.outputs, (LOGITS, SIMILARITIES), strict=True):
+        value.name = name
     program.save(file)

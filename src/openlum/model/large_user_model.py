@@ -199,7 +199,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
                 there is none. It matters if the context has a time and the model has the condition field `gap`.
 
         Returns:
-            A list in the form of `predict_feedback`.
+            A list in the form of `predict_feedback`. Each element also has the predicted similarities of the item to the answers
+            to the fixed questions, by the names of the columns of knowledge without the tier: `similarity.any`,
+            `similarity_in_context.any`, and the same for each feedback value, FIELD:VALUE.
 
         Raises:
             InputError: the vectors have another size or are not finite, or a reason named in `predict_feedback`.

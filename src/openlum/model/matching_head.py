@@ -6,8 +6,12 @@ questions that are the same for all users: *fixed questions*, each with one feed
 are parameters (the codes of poly-encoders, Humeau et al. 2020). For each candidate, the head computes a mixture of the user
 vectors, weighted by the item and the context, and compares it with the item.
 
-Shapes: n candidates, M user vectors, E width of a vector and of an item embedding, D width of a context, H heads of width K, X
-features, R feedback values of all fields.
+The head predicts the feedback, and also the similarities of the item to the answers that the user encoder would give now: to
+each fixed question as it is, and to each fixed question in the context of the request. Late fusion joins all these numbers, as it
+joins those of the user encoder. A single number, the feedback, keeps less of the gain (docs/experiments/market.md).
+
+Shapes: n candidates, M user vectors, the first F of fixed questions, E width of a vector and of an item embedding, D width of a
+context, H heads of width K, R feedback values of all fields.
 """
 
 import math
@@ -17,6 +21,8 @@ from torch import Tensor, nn
 
 from openlum.field_spec import FieldSpec
 from openlum.model.batch import Fields, blank
+from openlum.model.initialisation import zero_
+from openlum.model.processor import Processor
 
 MAX_FIXED = 8
 """Largest number of fixed questions."""
@@ -30,13 +36,15 @@ class MatchingHead(nn.Module):
 
     Args:
         vectors: M.
+        fixed: F.
         embedding_width: E.
         context_width: D.
         values: R.
     """
 
-    def __init__(self, vectors: int, embedding_width: int, context_width: int, values: int) -> None:
+    def __init__(self, vectors: int, fixed: int, embedding_width: int, context_width: int, values: int) -> None:
         super().__init__()
+        self.fixed = fixed
         self.heads = math.gcd(MAX_HEADS, embedding_width)
         self.key = nn.Linear(embedding_width, self.heads * KEY_WIDTH, bias=False)
         self.query = nn.Linear(embedding_width + context_width, self.heads * KEY_WIDTH)
@@ -46,9 +54,13 @@ class MatchingHead(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(features, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, values)
         )
+        self.correction = nn.Linear(second, 2 * fixed)
+        zero_(self.correction.weight)
+        zero_(self.correction.bias)
 
-    def forward(self, vectors: Tensor, item: Tensor, context: Tensor) -> Tensor:
-        """Return feedback logits, (n, R).
+    def forward(self, vectors: Tensor, item: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return feedback logits, (n, R), and similarities to answers, (n, 2 F): of the fixed questions as they are, then in the
+        context. They begin as the similarities of the item to the user vectors, which the head learns to correct.
 
         Args:
             vectors: user vectors, (n, M, E), or (1, M, E) for candidates of one user; of unit length.
@@ -64,7 +76,9 @@ class MatchingHead(nn.Module):
         mixture = torch.einsum("nhm,nmhe->nhe", weights, vectors.unflatten(2, (self.heads, -1))).flatten(1)  # (n, E)
         similarity = torch.einsum("nme,ne->nm", vectors, item) / scale  # (n, M)
         features = [mixture, mixture * item, item, self.context(context) * item, similarity, context]
-        return self.mlp(torch.cat(features, 1))
+        hidden = self.mlp[:-1](torch.cat(features, 1))
+        similarities = similarity[:, : self.fixed].repeat(1, 2) / scale + self.correction(hidden)
+        return self.mlp[-1](hidden), similarities
 
 
 def fixed_question_names(specs: list[FieldSpec]) -> list[str]:
@@ -74,6 +88,20 @@ def fixed_question_names(specs: list[FieldSpec]) -> list[str]:
         specs: the condition fields.
     """
     return ["any", *(f"{spec.name}={value}" for spec, value in _fixed_values(specs))]
+
+
+def similarity_names(processor: Processor, specs: list[FieldSpec]) -> list[str]:
+    """Return the 2 F names of the head's similarities: `similarity.QUESTION` and `similarity_in_context.QUESTION`.
+
+    QUESTION is `any`, or FIELD:VALUE with a feedback value of the log.
+
+    Args:
+        processor: of the model.
+        specs: the condition fields.
+    """
+    values = [(spec.name, processor.feedback_values(spec)[value - 1]) for spec, value in _fixed_values(specs)]
+    questions = ["any", *(f"{name}:{value}" for name, value in values)]
+    return [f"{kind}.{question}" for kind in ("similarity", "similarity_in_context") for question in questions]
 
 
 def fixed_questions(specs: list[FieldSpec]) -> Fields:

@@ -18,7 +18,7 @@ from openlum.model.batch import Fields, History, Moments, Questions, erase_field
 from openlum.model.fields import ConditionEncoder, ItemEncoder
 from openlum.model.initialisation import log_scale, zero_
 from openlum.model.matching_head import MatchingHead, fixed_question_names, fixed_questions
-from openlum.model.outputs import Answers, Outputs
+from openlum.model.outputs import Answers, Matched, Outputs
 from openlum.model.plan import ExtensionPlan, QuestionPlan
 from openlum.model.pointer import MATCH_WIDTH, NO_COPY, Copies, Pointed, Pointer, add_copies
 from openlum.model.settings import ModelConfig
@@ -46,7 +46,7 @@ class Network(nn.Module):
         self.item_encoder = ItemEncoder(
             config.item, config.items, settings.field_width, settings.embedding_width, settings.id_dropout
         )
-        self.condition_encoder = ConditionEncoder(self._condition_specs, settings.field_width, settings.width)
+        self.condition_encoder = ConditionEncoder(self.condition_specs, settings.field_width, settings.width)
         # Both are normalised, so that neither dominates a token that is the sum of both.
         self.item_token = nn.Sequential(nn.Linear(settings.embedding_width, settings.width), nn.RMSNorm(settings.width))
         self.condition_norm = nn.RMSNorm(settings.width)
@@ -62,7 +62,11 @@ class Network(nn.Module):
         self.pointer = Pointer(settings)
         self.learned_questions = nn.Parameter(torch.randn(settings.learned_questions, settings.width))
         self.matching_head = MatchingHead(
-            len(self.user_vector_names), settings.embedding_width, settings.width, sum(self._feedback_sizes())
+            len(self.user_vector_names),
+            len(self.fixed_question_names),
+            settings.embedding_width,
+            settings.width,
+            sum(self._feedback_sizes()),
         )
         self.register_buffer("activity_weights", torch.zeros(len(ACTIVITY)))
 
@@ -75,7 +79,12 @@ class Network(nn.Module):
     def user_vector_names(self) -> list[str]:
         """The M names of the user vectors: of the fixed questions, then of the learned ones."""
         learned = range(1, len(self.learned_questions) + 1)
-        return fixed_question_names(self._condition_specs) + [f"learned {number}" for number in learned]
+        return self.fixed_question_names + [f"learned {number}" for number in learned]
+
+    @property
+    def fixed_question_names(self) -> list[str]:
+        """The F names of the fixed questions: `any`, and FIELD=ID for feedback values."""
+        return fixed_question_names(self.condition_specs)
 
     def forward(
         self,
@@ -104,7 +113,7 @@ class Network(nn.Module):
             question_items = items[torch.searchsorted(candidates, feedback_questions.item)]
         answers, logits = self.answer_and_predict_feedback(state, item_questions, feedback_questions, question_items)
         vectors = self.user_vectors(state, moments)[moment_index]  # (Q, M, E)
-        matched = self.match(vectors, feedback_questions, question_items)
+        matched = self.match(vectors, feedback_questions, question_items).logits
         return Outputs(items, answers, logits, matched, {kind: self.scale(kind) for kind in self.log_scale})
 
     def scale(self, kind: str) -> Tensor:
@@ -234,7 +243,7 @@ class Network(nn.Module):
             The answers to each group, and the logits of each of `config.feedback_targets`, (Q, R).
         """
         assert feedback_questions.item is not None
-        condition = self._feedback_condition(feedback_questions.condition)
+        condition = self.feedback_condition(feedback_questions.condition)
         feedback_questions = replace(feedback_questions, condition=condition)
         item = self.item_token(self.items(feedback_questions.item) if items is None else items)  # (Q, D)
         groups = [(group, self._question_token(state, group)) for group in item_questions]
@@ -252,7 +261,7 @@ class Network(nn.Module):
 
         They are the answers to the fixed and the learned questions, whose names are `user_vector_names`.
         """
-        fixed = to_device(fixed_questions(self._condition_specs), self.device)
+        fixed = to_device(fixed_questions(self.condition_specs), self.device)
         names = self.user_vector_names
         fixed_tokens = self._condition_token(fixed, len(names) - len(self.learned_questions))
         tokens = torch.cat([fixed_tokens, self.learned_questions])  # (M, D)
@@ -261,8 +270,8 @@ class Network(nn.Module):
         output = self.user_encoder.answer_questions(state.encoder, tokens.flatten(0, 1), user_index, 2 * prefix)
         return self._to_item_space(output).unflatten(0, (-1, len(names)))
 
-    def match(self, vectors: Tensor, questions: Questions, items: Tensor | None = None) -> list[Tensor]:
-        """Return what `predict_feedback_logits` returns, as the matching head predicts it from user vectors.
+    def match(self, vectors: Tensor, questions: Questions, items: Tensor | None = None) -> Matched:
+        """Return what the matching head predicts from user vectors: the results of `predict_feedback_logits`, and similarities.
 
         Args:
             vectors: (Q, M, E) user vectors of each question, or (1, M, E) for all questions.
@@ -270,20 +279,21 @@ class Network(nn.Module):
             items: (Q, E) embeddings of the items of questions, if they are computed already.
         """
         assert questions.item is not None
-        context = self._condition_token(self._feedback_condition(questions.condition), len(questions.item))
+        context = self._condition_token(self.feedback_condition(questions.condition), len(questions.item))
         items = self.items(questions.item) if items is None else items
-        return list(self.matching_head(vectors, items, context).split(self._feedback_sizes(), 1))
+        logits, similarities = self.matching_head(vectors, items, context)
+        return Matched(list(logits.split(self._feedback_sizes(), 1)), similarities)
 
     def _feedback_sizes(self) -> list[int]:
         """Return the number of values, R, of each of `config.feedback_targets`."""
         return [spec.size - 1 for spec in self.config.feedback_targets]
 
     @property
-    def _condition_specs(self) -> list[FieldSpec]:
+    def condition_specs(self) -> list[FieldSpec]:
         """The condition fields that the network reads."""
         return self.config.condition if self.config.settings.conditions else []
 
-    def _feedback_condition(self, condition: Fields) -> Fields:
+    def feedback_condition(self, condition: Fields) -> Fields:
         """Return the condition fields, (Q, ...), of questions about feedback that the network may read."""
         if self.config.feedback:
             return condition

@@ -1,6 +1,6 @@
 """What the network returns: answers with their copy scores, and everything that the losses of a training step need.
 
-Shapes: Q questions, C candidate items, D width, E embedding width, R values of a feedback field.
+Shapes: Q questions, C candidate items, D width, E embedding width, R values of a feedback field, F fixed questions.
 """
 
 from typing import NamedTuple
@@ -23,6 +23,15 @@ class Answers(NamedTuple):
     """(Q,) logarithm of the summed weights of all events. Both scores are `NO_COPY` for questions without an item."""
     outputs: Tensor
     """(Q, D) outputs of the user encoder, for `Network.copies`."""
+
+
+class Matched(NamedTuple):
+    """What the matching head predicts for questions about items."""
+
+    logits: list[Tensor]
+    """Feedback logits for each of `config.feedback_targets`: (Q, R)."""
+    similarities: Tensor
+    """(Q, 2 F) similarities of the items to the answers to the fixed questions: as they are, then in the context."""
 
 
 class Outputs(NamedTuple):

@@ -21,6 +21,7 @@ from openlum.arguments.values import is_missing, shown, whole_number
 from openlum.errors import InputError
 from openlum.model.batch import Fields, History, Questions
 from openlum.model.histories import Users
+from openlum.model.matching_head import similarity_names
 from openlum.model.network import Network
 from openlum.model.processor import Processor
 from openlum.model.request import (
@@ -126,7 +127,7 @@ def predict_feedback(
 
 @torch.inference_mode()
 def match(model: Model, vectors: Any, items: Any, context: Any = None, last_event: Any = None) -> list[dict[str, Any]]:
-    """Return the probabilities of feedback values from user vectors; see `LargeUserModel.match`."""
+    """Return probabilities of feedback values and similarities from user vectors; see `LargeUserModel.match`."""
     _check_predicts_feedback(model)
     model.eval()
     raw_items, condition = check_items(items), _without_feedback(model, context)
@@ -138,9 +139,12 @@ def match(model: Model, vectors: Any, items: Any, context: Any = None, last_even
     ids = torch.from_numpy(model.processor.item_ids(raw_items, "to predict feedback for"))
     n, none = len(ids), torch.zeros_like(ids)  # the matching head knows no history
     questions = Questions({name: value.expand(n, *value.shape[1:]) for name, value in fields.items()}, none, none, ids)
-    return _predictions(
-        model, raw_items, model.network.match(_user_vectors(model, vectors), questions.to(model.device))
-    )
+    matched = model.network.match(_user_vectors(model, vectors), questions.to(model.device))
+    names = similarity_names(model.processor, model.network.condition_specs)
+    rows = _predictions(model, raw_items, matched.logits)
+    for row, similarities in zip(rows, matched.similarities.tolist(), strict=True):
+        row |= dict(zip(names, similarities, strict=True))
+    return rows
 
 
 @torch.inference_mode()

@@ -127,7 +127,7 @@ class ModelConfig(Settings):
         fields = self.condition if self.settings.conditions else []
         if self.feedback:
             return [spec for spec in fields if not spec.feedback]
-        return [spec for spec in fields if spec.name in self.time_fields]  # `Network._feedback_condition` says why
+        return [spec for spec in fields if spec.name in self.time_fields]  # `Network.feedback_condition` says why
 
     @property
     def feedback_targets(self) -> list[FieldSpec]:

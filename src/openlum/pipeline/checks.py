@@ -72,7 +72,7 @@ def check_before_training(
         feedback_names = feedback_column_names(processor, feedback_targets(specs)) if predicts else []
         with _named_section("query"):
             questions = QuestionSet(processor, specs, query.questions).names
-            score_names = score_names_of(query, questions, feedback_names)
+            score_names = score_names_of(query, questions, processor, specs if model.conditions else [], feedback_names)
             check_knowledge_fits(dataset, query, model.embedding_width, len(score_names), directory / "knowledge")
         for settings in rankings:
             check_knowledge(dataset, settings, questions, score_names, model.embedding_width)

@@ -1,56 +1,70 @@
 """The last training of the matching head, when the user encoder is ready.
 
 In the training, the matching head follows predictions that change with every step. Afterwards it learns from those of the
-finished model, with all other weights fixed, on examples that are computed once. The teacher is the mean of two predictions of
-the model in log-probability: feedback prediction, and contrast of the answers for each feedback value.
+finished model, with all other weights fixed, on examples that are computed once. The teacher of the feedback is the mean of two
+predictions of the model in log-probability: feedback prediction, and contrast of the answers for each feedback value. The teacher
+of the similarities is the similarity of the item to each answer.
 
-Shapes: Q questions, M user vectors, E width of a vector, R values of a feedback field, P moments.
+Shapes: Q questions, M user vectors, F fixed questions, E width of a vector, R values of a feedback field, P moments.
 """
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from openlum.model import History, Questions
+from openlum.model.matching_head import fixed_questions
 from openlum.model.network import Network
 from openlum.model.state import HistoryState
 from openlum.pretrain.moments import draw_moments
-from openlum.pretrain.objective import Objective, distillation_loss, with_each_value
+from openlum.pretrain.objective import Objective, distillation_loss, weighted_mean, with_each_value
 from openlum.training.schedule import warmup_cosine_rate
 
 EXAMPLES, MAX_NUMBERS = 131_072, 2**27
-"""Number of examples after which no more are computed, and the largest number of entries of their vectors and conditions."""
-STEPS, MAX_EPOCHS, BATCH = 1000, 20, 1024
+"""Number of examples after which no more are computed, and the largest number of entries of their vectors, similarities and
+conditions."""
+STEPS, MAX_EPOCHS, BATCH = 1500, 20, 1024
 """Number of steps, but no more than this number of passes over the examples, and examples per step."""
-LEARNING_RATE, WARMUP = 2e-3, 0.05
+LEARNING_RATE, WARMUP = 4e-3, 0.05
 MOMENTS = 0.75
 """Share of the moments of the examples at which user vectors are computed."""
+SMALLEST_SPREAD = 1e-3
+"""Smallest standard deviation that the errors of a similarity are divided by."""
 LOSS = "matching_head_loss"
 """The validation metric that must fall."""
 
 
 class Examples:
-    """Questions about items with user vectors and the probabilities of the teacher, on the CPU."""
+    """Questions about items with user vectors and what the teacher says, on the CPU."""
 
     def __init__(self) -> None:
         self.vectors: list[Tensor] = []
         self.moment: list[Tensor] = []
         self.item: list[Tensor] = []
         self.condition: dict[str, list[Tensor]] = {}
-        self.teacher: list[list[Tensor]] = []
+        self.feedback: list[list[Tensor]] = []
+        self.similarities: list[Tensor] = []
         self.weight: list[Tensor] = []
         self.count = self.moments = self.numbers = 0
 
-    def add(self, vectors: Tensor, moment: Tensor, questions: Questions, teacher: list[Tensor], weight: Tensor) -> None:
+    def add(
+        self,
+        vectors: Tensor,
+        moment: Tensor,
+        questions: Questions,
+        teacher: tuple[list[Tensor], Tensor],
+        weight: Tensor,
+    ) -> None:
         """Add the examples of a batch.
 
         Args:
             vectors: (P, M, E) user vectors of the batch.
             moment: (Q,) index of the moment of each question.
             questions: about items.
-            teacher: probabilities, (Q, R), for each feedback target.
+            teacher: probabilities, (Q, R), for each feedback target, and similarities, (Q, 2 F).
             weight: (Q,) weight of each question.
         """
         assert questions.item is not None
@@ -59,10 +73,12 @@ class Examples:
         self.item.append(questions.item)
         for name, values in questions.condition.items():
             self.condition.setdefault(name, []).append(values)
-        self.teacher.append([probabilities.cpu() for probabilities in teacher])
+        self.feedback.append([probabilities.cpu() for probabilities in teacher[0]])
+        self.similarities.append(teacher[1].cpu())
         self.weight.append(weight)
         self.count, self.moments = self.count + len(moment), self.moments + len(vectors)
-        self.numbers += vectors.numel() + sum(values.numel() for values in questions.condition.values())
+        self.numbers += vectors.numel() + teacher[1].numel()
+        self.numbers += sum(values.numel() for values in questions.condition.values())
 
     @property
     def is_full(self) -> bool:
@@ -134,21 +150,48 @@ def _compute(network: Network, histories: Iterator[History], objective: Objectiv
     return examples
 
 
-def _teach(network: Network, state: HistoryState, questions: Questions, objective: Objective) -> list[Tensor]:
-    """Return the probabilities of the teacher, (Q, R), for each feedback target."""
+def _teach(
+    network: Network, state: HistoryState, questions: Questions, objective: Objective
+) -> tuple[list[Tensor], Tensor]:
+    """Return what the teacher says: probabilities, (Q, R), for each feedback target, and similarities, (Q, 2 F)."""
     config, device = network.config, network.device
-    reads_feedback = config.settings.conditions and objective.settings.feedback_contrast_weight > 0
-    contrasted = config.feedback if reads_feedback else []
-    groups = [with_each_value(questions, spec).to(device) for spec in contrasted]
-    answers, logits = network.answer_and_predict_feedback(state, groups, questions.to(device))
+    questions = replace(questions, condition=network.feedback_condition(questions.condition))
+    contrasted = config.feedback if config.settings.conditions else []
+    groups = [questions, *(_about_items(with_each_value(questions, spec), questions) for spec in contrasted)]
+    groups.append(_fixed(network, questions))
+    answers, logits = network.answer_and_predict_feedback(
+        state, [group.to(device) for group in groups], questions.to(device)
+    )
     assert questions.item is not None
     items = network.items(questions.item.to(device))  # (Q, E)
+    similarities = [
+        network.similarity(answer, items.repeat_interleave(len(answer.vectors) // len(items), 0)).view(len(items), -1)
+        for answer in answers
+    ]
     log_p = [target_logits.log_softmax(1) for target_logits in logits]
-    for index, answer in enumerate(answers):
+    for index, answer in enumerate(answers[1:-1] if objective.settings.feedback_contrast_weight > 0 else []):
         o = answer.vectors.unflatten(0, (len(items), -1))  # (Q, R, E)
         contrast = network.scale("feedback") * torch.einsum("qre,qe->qr", o, items)
         log_p[index] = (log_p[index] + contrast.log_softmax(1)) / 2
-    return [target.softmax(1) for target in log_p]
+    in_context = torch.cat(similarities[:-1], 1)[:, : len(network.fixed_question_names)]
+    return [target.softmax(1) for target in log_p], torch.cat([similarities[-1], in_context], 1)
+
+
+def _fixed(network: Network, questions: Questions) -> Questions:
+    """Return the fixed questions for each of some questions about items: Q F questions with the same prefixes and items."""
+    fixed, f = fixed_questions(network.condition_specs), len(network.fixed_question_names)
+    condition = {
+        name: field.repeat(len(questions.user_index), *[1] * (field.dim() - 1)) for name, field in fixed.items()
+    }
+    user_index, prefix = (x.repeat_interleave(f) for x in (questions.user_index, questions.prefix))
+    return _about_items(Questions(condition, user_index, prefix), questions)
+
+
+def _about_items(repeated: Questions, questions: Questions) -> Questions:
+    """Return questions that are several for each of Q questions about items, with the items of these."""
+    assert questions.item is not None
+    times = len(repeated.user_index) // max(len(questions.item), 1)
+    return replace(repeated, item=questions.item.repeat_interleave(times))
 
 
 def _train_head_alone(network: Network, examples: Examples) -> None:
@@ -168,7 +211,9 @@ def _train(network: Network, examples: Examples) -> None:
         torch.cat(parts) for parts in (examples.vectors, examples.moment, examples.item, examples.weight)
     )
     condition = {name: torch.cat(parts) for name, parts in examples.condition.items()}
-    teacher = [torch.cat(parts) for parts in zip(*examples.teacher, strict=True)]
+    feedback = [torch.cat(parts) for parts in zip(*examples.feedback, strict=True)]
+    similarities = torch.cat(examples.similarities)
+    spread = similarities.std(0).clamp(min=SMALLEST_SPREAD).to(network.device)  # (2 F,)
     steps = min(STEPS, MAX_EPOCHS * -(-len(item) // BATCH))
     optimizer = torch.optim.AdamW(network.matching_head.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -180,9 +225,11 @@ def _train(network: Network, examples: Examples) -> None:
             fields = {name: values[index] for name, values in condition.items()}
             unused = none[: len(index)]
             questions = Questions(fields, unused, unused, item[index]).to(network.device)
-            logits = network.match(vectors[moment[index]].float().to(network.device), questions)
-            probabilities = [target[index].to(network.device) for target in teacher]
-            loss = distillation_loss(logits, probabilities, weight[index])
+            matched = network.match(vectors[moment[index]].float().to(network.device), questions)
+            probabilities = [target[index].to(network.device) for target in feedback]
+            loss = distillation_loss(matched.logits, probabilities, weight[index])
+            error = (matched.similarities - similarities[index].to(network.device)) / spread
+            loss = loss + weighted_mean(error.square().mean(1), weight[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -246,7 +246,7 @@ class FeedbackExamples:
             target = target.to(target_logits.device)
             loss = F.cross_entropy(target_logits, target, ignore_index=-1, reduction="none")
             weight = self.weight.to(target_logits.device) * (target >= 0)
-            total = total + self.factor * (weight * loss).sum() / weight.sum().clamp(min=1.0)
+            total = total + self.factor * weighted_mean(loss, weight)
         return total
 
     def distillation(self, logits: list[Tensor], teacher: list[Tensor]) -> Tensor:
@@ -262,12 +262,17 @@ class FeedbackExamples:
 
 def distillation_loss(logits: list[Tensor], probabilities: list[Tensor], weight: Tensor) -> Tensor:
     """Return the cross-entropy, (), of logits with probabilities, (Q, R) each: a mean with weights (Q,), summed over targets."""
-    weight = weight.to(logits[0].device)
     losses = [
         F.cross_entropy(student, target, reduction="none")
         for student, target in zip(logits, probabilities, strict=True)
     ]
-    return (weight * torch.stack(losses).sum(0)).sum() / weight.sum().clamp(min=1.0)
+    return weighted_mean(torch.stack(losses).sum(0), weight)
+
+
+def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean, (), of losses (Q,) with weights (Q,)."""
+    weight = weight.to(losses.device)
+    return (weight * losses).sum() / weight.sum().clamp(min=1.0)
 
 
 def feedback_contrast_questions(config: ModelConfig, history: History, positions: Tensor, spec: FieldSpec) -> Questions:

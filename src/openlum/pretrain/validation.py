@@ -256,7 +256,7 @@ def _batch_outputs(
     )
     moments, moment_index = draw_moments(feedback_questions, share=0.0)
     vectors = model.network.user_vectors(state, moments.to(model.device))[moment_index.to(model.device)]
-    matched_logits = model.network.match(vectors, feedback_questions.to(model.device))
+    matched_logits = model.network.match(vectors, feedback_questions.to(model.device)).logits
     target, outputs = history.item[positions].to(model.device), {}
     scale = model.network.scale("item")
     for name, group, answer in zip(("", " any"), questions, answers, strict=False):

@@ -1,7 +1,7 @@
-"""User vectors as of moments of a dataset, and the feedback to impressions that the matching head predicts from them.
+"""User vectors as of moments of a dataset, and what the matching head predicts from them about impressions.
 
 Shapes: I impressions, n impressions of a batch, P moments, p moments of a batch, M user vectors, E width of a vector, V items, J
-feedback predictions.
+feedback predictions, F fixed questions, S = J + 2 F.
 """
 
 from collections.abc import Iterator
@@ -39,10 +39,10 @@ def user_vectors_at(
 
 
 @torch.inference_mode()
-def matched_feedback(
+def matched_scores(
     model: LargeUserModel, sequences: Sequences, impressions: Impressions, items: Tensor, batch_events: int
 ) -> np.ndarray:
-    """Return the log-odds of the feedback to the impressions' items, (I, J) float32, as the matching head predicts them.
+    """Return what the matching head predicts about the impressions' items, (I, S) float32, as `match_impressions` does.
 
     Args:
         model: that predicts.
@@ -51,7 +51,8 @@ def matched_feedback(
         items: (V, E) embeddings of the dataset's items.
         batch_events: events and moments in a batch.
     """
-    predicted = np.empty((len(impressions), sum(spec.size - 1 for spec in model.config.feedback_targets)), np.float32)
+    values = sum(spec.size - 1 for spec in model.config.feedback_targets)
+    predicted = np.empty((len(impressions), values + 2 * len(model.network.fixed_question_names)), np.float32)
     if not len(impressions):
         return predicted
     keys = np.stack([impressions.user.astype(np.int64), impressions.prefix])
@@ -69,7 +70,7 @@ def matched_feedback(
 
 @torch.inference_mode()
 def match_impressions(model: LargeUserModel, vectors: Tensor, impressions: Impressions, items: Tensor) -> np.ndarray:
-    """Return the log-odds of the feedback to impressions, (n, J) float32, as the matching head predicts them.
+    """Return what the matching head predicts about impressions, (n, S) float32: log-odds of the feedback, then similarities.
 
     Args:
         model: that predicts.
@@ -80,4 +81,5 @@ def match_impressions(model: LargeUserModel, vectors: Tensor, impressions: Impre
     item = torch.from_numpy(impressions.item.astype(np.int64))
     none = torch.zeros_like(item)  # the matching head knows no history
     questions = Questions(to_tensors(impressions.condition), none, none, item).to(model.device)
-    return log_odds(model.network.match(vectors, questions, items[item].to(model.device))).cpu().numpy()
+    matched = model.network.match(vectors, questions, items[item].to(model.device))
+    return torch.cat([log_odds(matched.logits), matched.similarities], 1).cpu().numpy()

@@ -9,6 +9,7 @@ from openlum.errors import InputError
 from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.model.batch import Fields, blank
+from openlum.model.matching_head import similarity_names
 from openlum.query.settings import ALL_FIELDS, FROM_ROW, QuerySettings
 
 
@@ -17,21 +18,39 @@ def feedback_column_names(processor: Processor, targets: list[FieldSpec]) -> lis
     return [f"{spec.name}={value}" for spec in targets for value in processor.feedback_values(spec)]
 
 
-def matched_column_names(settings: QuerySettings, feedback_names: list[str]) -> list[str]:
-    """Return the names TIER.FIELD=VALUE of the predictions of the matching head, for the names of the feedback predictions."""
-    return [f"{tier}.{name}" for tier in settings.matching_head for name in feedback_names]
+def matched_column_names(
+    settings: QuerySettings, processor: Processor, specs: list[FieldSpec], feedback_names: list[str]
+) -> list[str]:
+    """Return the names of the predictions of the matching head: TIER.FIELD=VALUE and TIER.SIMILARITY, as in `similarity_names`.
+
+    Args:
+        settings: of the query run.
+        processor: of the model.
+        specs: condition fields that the network reads.
+        feedback_names: the names FIELD=VALUE of the feedback that the model predicts. Without any, the head predicts nothing.
+    """
+    names = [*feedback_names, *similarity_names(processor, specs)] if feedback_names else []
+    return [f"{tier}.{name}" for tier in settings.matching_head for name in names]
 
 
-def score_names_of(settings: QuerySettings, questions: list[str], feedback_names: list[str]) -> list[str]:
+def score_names_of(
+    settings: QuerySettings,
+    questions: list[str],
+    processor: Processor,
+    specs: list[FieldSpec],
+    feedback_names: list[str],
+) -> list[str]:
     """Return the names of all scores of knowledge: similarities, feedback predictions, and those of the matching head.
 
     Args:
         settings: of the query run.
         questions: names of the questions.
+        processor: of the model.
+        specs: condition fields that the network reads.
         feedback_names: the names FIELD=VALUE of the feedback that the model predicts.
     """
     predicted = feedback_names if settings.predict_feedback else []
-    return [*questions, *predicted, *matched_column_names(settings, feedback_names)]
+    return [*questions, *predicted, *matched_column_names(settings, processor, specs, feedback_names)]
 
 
 class QuestionSet:

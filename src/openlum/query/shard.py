@@ -11,7 +11,10 @@ The table has one row per impression with the columns
   impression's item. If the log has no feedback fields, `feedback.taken=yes` is the log-odds that the user takes the item, rather
   than an item that other users took in the same days or, if the log has impressions, that was shown to the user;
 - `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE`: the same, as the matching head predicts it from user vectors as of the impression
-  and as of the beginning of its day (UTC).
+  and as of the beginning of its day (UTC);
+- `TIER.similarity.QUESTION` and `TIER.similarity_in_context.QUESTION` for these tiers and each fixed question (`any`, or
+  FIELD:VALUE): the similarity to its answer as of the impression, without and with the impression's condition, as the matching
+  head predicts it.
 
 Shapes: n rows, G questions, J feedback predictions, E width of an answer, V items.
 """
@@ -32,7 +35,7 @@ from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
 from openlum.query.checks import check_knowledge_fits
 from openlum.query.columns import vector_type, vectors
-from openlum.query.matching import matched_feedback
+from openlum.query.matching import matched_scores
 from openlum.query.questions import QuestionSet, feedback_column_names, matched_column_names
 from openlum.query.settings import QuerySettings
 
@@ -87,7 +90,7 @@ class ShardQuery:
         self.questions = QuestionSet(model.processor, model.config.condition, settings.questions)
         predicted = feedback_column_names(model.processor, model.config.trained_feedback_targets)
         self.feedback_names = predicted if settings.predict_feedback else []
-        self.matched_names = matched_column_names(settings, predicted)
+        self.matched_names = matched_column_names(settings, model.processor, model.network.condition_specs, predicted)
         self.items = embed_items(model, len(dataset.raw_ids("items"))) if items is None else items
 
     @property
@@ -142,7 +145,7 @@ class ShardQuery:
         parts = [np.empty((len(impressions), 0), np.float32)]
         for tier in self.settings.matching_head if self.matched_names else []:
             rows = before_the_day(shard.sequences, impressions) if tier == "nightly" else impressions
-            parts.append(matched_feedback(self.model, shard.sequences, rows, self.items, self.settings.batch_events))
+            parts.append(matched_scores(self.model, shard.sequences, rows, self.items, self.settings.batch_events))
         return np.concatenate(parts, 1)
 
     def check_fits(self, out: Path) -> None:
