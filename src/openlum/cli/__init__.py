@@ -1,5 +1,6 @@
 """The command line: one file for each group of commands. Heavy libraries are imported when a command runs."""
 
+import gc
 import sys
 import tempfile
 import traceback
@@ -13,12 +14,15 @@ from openlum.errors import InputError
 app.add_typer(bench, name="bench")
 app.add_typer(export, name="export")
 
+NEW_OBJECTS = 50_000
+"""The garbage collector starts after this number of new objects. With fewer, it would search the classes of every import."""
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""
 
 
 def main() -> None:
     """Run the command line. The exit status is 0 for success, 2 for wrong input and 1 for an internal error."""
+    gc.set_threshold(NEW_OBJECTS)
     try:
         app()
     except InputError as error:

@@ -70,7 +70,7 @@ class KnowledgeInfo(Settings):
     feedback_names: list[str]
     """Names of the feedback predictions, FIELD=VALUE."""
     matched_names: list[str] = []
-    """Names of the predictions of the matching head, TIER.FIELD=VALUE."""
+    """Names of the predictions of the matching head: TIER.FIELD=VALUE and TIER.SIMILARITY."""
     vector_names: list[str] = []
     """Names of the M user vectors of knowledge per user."""
     width: int = Field(ge=1)
@@ -100,7 +100,8 @@ class Knowledge:
 
     A row per impression has the columns `row` (id of the impression), `user` and `item` (raw ids). For each question NAME it has
     `answer.NAME` (a vector of unit length) and `similarity.NAME` (its cosine with the impression's item). For each feedback
-    prediction it has `feedback.FIELD=VALUE` (log-odds), and `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE` by the matching head.
+    prediction it has `feedback.FIELD=VALUE` (log-odds), and `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE` by the matching head,
+    which also predicts `TIER.similarity.QUESTION` and `TIER.similarity_in_context.QUESTION`.
 
     A row per user has the columns `user` (raw id), `as_of`, `last_event` and `events` (the last event before that time, and the
     number of events before it), `vectors` (the user vectors end to end, for `LargeUserModel.match`), and `answer.NAME`.

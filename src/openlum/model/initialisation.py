@@ -3,7 +3,7 @@
 | weights | initial values |
 |---|---|
 | embedding tables, first linear layers of blocks | normal with a variance of 1 / columns: rows have an expected length of 1 |
-| last linear layers of blocks, `Network.shortcut`, `Network.last` | 0, see `zero_` |
+| last linear layers of blocks, `Network.shortcut`, `Network.last`, `MatchingHead.correction` | 0, see `zero_` |
 | item id 0, which all untrained items share; `Network.feedback_token`; the bias of HSTU | 0 |
 | constant tokens | normal with a standard deviation of 0.02 |
 | inverse temperatures | 1 / 0.07 |

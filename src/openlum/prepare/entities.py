@@ -109,7 +109,8 @@ def encoded_entities(entities: Entities, encoders: list[Encoder]) -> ir.Table:
         The columns `item` or `user`, key (the raw id), title (for items) and the encoded features, ordered by id.
     """
     role, ids = entities.role, entities.ids
-    unknown = ibis.memtable({"key": ["(unknown)"], role: [0]}, schema={"key": "string", role: "int32"})
+    # One row, of which only the number counts. `ibis.memtable` would import pandas.
+    unknown = ids.agg(rows=ids.count()).select(key=ibis.literal("(unknown)"), **{role: ibis.literal(0, "int32")})
     rows = ibis.union(ids.select(key=ids["value"], **{role: ids["id"]}), unknown)
     if entities.table is not None:
         rows = rows.left_join(entities.table, rows["key"] == entities.table["id"]).drop("id")

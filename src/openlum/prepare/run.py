@@ -31,8 +31,6 @@ from openlum.schema import ImpressionTable, Schema
 
 DISK_FULL = re.compile(r"No space left|[Qq]uota exceeded|max_temp_directory_size")
 OUT_OF_MEMORY = re.compile(r"[Oo]ut ?[Oo]f ?[Mm]emory|bad_alloc|Java heap space|GC overhead limit")
-NEW_OBJECTS = 50_000
-"""The garbage collector starts after this number of new objects."""
 
 
 def prepare(schema: str | Path | Schema, out: str | Path, root: str | Path = "") -> DatasetInfo:
@@ -140,7 +138,7 @@ def check(schema: str | Path) -> DatasetInfo:
 
 
 def _write(inputs: Inputs, out: Path, where: str) -> DatasetInfo:
-    with _rare_garbage_collection(), whole_directory(out, "dataset") as draft:
+    with _frozen_modules(), whole_directory(out, "dataset") as draft:
         scratch_setting = inputs.schema.engine.scratch
         scratch = Path(tempfile.mkdtemp(prefix="lum-", dir=scratch_setting)) if scratch_setting else draft / ".scratch"
         info = _compute(inputs, draft, scratch, where, {str(out): draft, scratch_setting or str(out): scratch})
@@ -157,18 +155,12 @@ def _compute(inputs: Inputs, draft: Path, scratch: Path, where: str, written: Ma
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Search for garbage rarely, and not among the objects that exist now.
-
-    Otherwise the collector would search the modules of Ibis, and then every one of its many small expressions, again and again.
-    """
-    thresholds = gc.get_threshold()
+def _frozen_modules() -> Iterator[None]:
+    """Keep the garbage collector from searching the objects that exist now: the modules of Ibis are many."""
     gc.freeze()
-    gc.set_threshold(NEW_OBJECTS, *thresholds[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

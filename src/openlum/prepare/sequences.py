@@ -43,7 +43,7 @@ def build_sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
         {"time": events["time"], "position": events[POSITION]}
         | {f"field{index}": events[name] for index, name in enumerate(names)}
     )
-    users = events.group_by("user").agg(events=event.collect())
+    users = events.group_by("user").agg(events=event.collect(include_null=True))  # no event is null
     users = users.mutate(events=users["events"].sort())
     lists = {name: users["events"].map(_field_getter(f"field{index}")) for index, name in enumerate(names)}
     users = users.select("user", time=users["events"].map(lambda entry: entry["time"] // SECOND), **lists)
