@@ -22,6 +22,7 @@ from openlum.errors import InputError
 from openlum.model import raw_values
 from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
+from openlum.model.item_index import ItemIndex
 from openlum.model.network import Network
 from openlum.model.outputs import Answers
 from openlum.model.pretrained import available_device, model_directory
@@ -218,6 +219,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         filter: Any = None,
         exclude_seen: bool = True,
         batch_size: int = BATCH_SIZE,
+        index: ItemIndex | None = None,
     ) -> Any:
         """Return the top items for users under a question.
 
@@ -228,6 +230,8 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             filter: raw ids of the items that may be recommended; None for all items.
             exclude_seen: whether to leave out the items of the events that the question sees. False where users return to items.
             batch_size: number of users that are encoded at a time.
+            index: searches the vectors of `catalogue`, such as `openlum.retrieve.faiss_index.FaissIndex`; None for the exact
+                search.
 
         Returns:
             For one user, a list: for each item, best first, `item` (raw id), `title` and `similarity` (cosine, and more for an
@@ -236,7 +240,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: as in `ask`.
         """
-        return raw_values.recommend(self, histories, k, question, filter, exclude_seen, batch_size)
+        return raw_values.recommend(self, histories, k, question, filter, exclude_seen, batch_size, index)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """Return the items that are nearest to an item, without the item itself, in the form of `recommend`.
