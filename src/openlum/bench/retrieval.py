@@ -197,7 +197,7 @@ def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
         settings: list[Any] = [bench.model_dump(exclude={"opponents", "protocol"})]
     else:
         ranking = bench.retrieve.model_dump(
-            exclude={"questions", "known", "batch_users"}
+            exclude={"questions", "known", "filters", "batch_users"}
         )  # opponents have no questions
         settings = [bench.opponents[name].model_dump(), ranking]
     return fingerprint(step_key("bench retrieval", [*settings, seed], {"dataset": dataset}))

@@ -117,6 +117,10 @@ class ItemEncoder(nn.Module):
         for index, spec in enumerate(self.specs):
             getattr(self, f"feature_{index}").copy_(features[spec.name])
 
+    def features(self) -> Fields:
+        """Return the catalogue's features, (V, ...) each."""
+        return {spec.name: getattr(self, f"feature_{index}") for index, spec in enumerate(self.specs)}
+
     @property
     def hidden_id(self) -> Tensor:
         """The id embedding, (E,), of untrained items and of items whose id is hidden: row 0 of the table."""
@@ -138,7 +142,7 @@ class ItemEncoder(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the embeddings (n, E), not normalised, of item ids (n,)."""
         ids = known_ids(ids, self.rows)
-        values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
+        values = {name: feature[ids] for name, feature in self.features().items()}
         hidden = ~self.trained_items[ids]
         if self.training and self.id_dropout:
             hidden = hidden | (torch.rand(len(ids), device=ids.device) < self.id_dropout)

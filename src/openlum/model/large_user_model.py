@@ -227,7 +227,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             histories: as in `ask`.
             k: number of items.
             question: may have condition fields and `time`; None is the question "what next?". Or a list with one per user.
-            filter: raw ids of the items that may be recommended; None for all items.
+            filter: which items may be recommended: raw ids, or the keys of `ItemFilter`, such as
+                `{"where": {"genre": "Drama"}, "deny": ["1193"]}`; None for all items. A filter never makes the list shorter than
+                k if k items satisfy it.
             exclude_seen: whether to leave out the items of the events that the question sees. False where users return to items.
             batch_size: number of users that are encoded at a time.
             index: searches the vectors of `catalogue`, such as `openlum.retrieve.faiss_index.FaissIndex`; None for the exact

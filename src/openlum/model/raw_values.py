@@ -8,7 +8,7 @@ Shapes: B users, Q questions of a user, n items, E width, V items of the catalog
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from openlum.arguments.values import is_missing, shown, whole_number
 from openlum.errors import InputError
+from openlum.model.allowed_items import allowed_items, as_filter
 from openlum.model.batch import Fields, History, Questions
 from openlum.model.histories import Users
 from openlum.model.item_index import ExactIndex, Found, ItemIndex, Pairs, joined, top
@@ -96,7 +97,8 @@ def recommend(
     k = whole_number("k", k, minimum=1)
     users = Users.of(histories)
     questions = [[check_question(own)] for own in users.per_user("question", question, _is_question)]
-    allowed = _allowed_items(model, filter)
+    item_filter = as_filter(filter)
+    allowed = None if item_filter is None else allowed_items(item_filter, model.processor, model.network.item_encoder)
     model.eval()
     index = _index_of(model, index)
     recommendations: list[list[dict[str, Any]]] = []
@@ -328,17 +330,6 @@ def _found_items(model: Model, found: Found) -> list[list[dict[str, Any]]]:
             ]
         )
     return rows
-
-
-def _allowed_items(model: Model, items: Any) -> Tensor | None:
-    """Return which items may be recommended, (V,) bool; None for all."""
-    if items is None:
-        return None
-    is_set = isinstance(items, Collection) and not isinstance(items, Sequence | Mapping)
-    ids = model.processor.item_ids(check_items(list(items) if is_set else items), "of the filter")
-    allowed = torch.zeros(model.config.items, dtype=torch.bool)
-    allowed[torch.from_numpy(ids)] = True
-    return allowed
 
 
 def _without_feedback(model: Model, question: Any) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from openlum.data.packing import Spans, window_start
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
+from openlum.model.allowed_items import allowed_items
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.checks import check_retrieval
@@ -78,7 +79,7 @@ def question_ranks(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
     settings = with_default_questions(settings, dataset.info.data_schema.holdout)
-    check_retrieval(dataset, model.processor, model.config.condition, settings)
+    check_retrieval(dataset, model.processor, model.config.condition, model.config.item, settings)
     questions = {
         name: model.processor.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
@@ -88,6 +89,10 @@ def question_ranks(
     e = model.items()  # (V, E)
     weights = model.network.activity_weights
     exclude_seen = excludes_seen(dataset, model.config.items, settings.exclude_seen)
+    denied = {
+        name: ~allowed_items(item_filter, model.processor, model.network.item_encoder)
+        for name, item_filter in settings.filters.items()
+    }
     for number, sequences in enumerate(dataset.groups_of_sequences(), start=1):
         held_out = HeldOut(sequences, "test", model.config.items, exclude_seen)
         users.append(held_out.user)
@@ -98,12 +103,16 @@ def question_ranks(
             for name, scores in _scores(model, e, held_out, batch, questions, settings.known).items():
                 if weights.any():
                     add_activity(scores, weights, dataset.item_activity, held_out.time[batch])
+                if name in denied:
+                    scores[:, denied[name]] = -torch.inf
                 ranks[name].append(held_out.rank(batch, scores))
         del held_out, sequences  # leave the memory before the next group is read
     order = np.argsort(np.concatenate(users))
-    protocol = protocol_description(
-        dataset.info, np.concatenate(targets), model.config.items, exclude_seen, model.config.protocol
-    )
+    target = np.concatenate(targets)
+    protocol = protocol_description(dataset.info, target, model.config.items, exclude_seen, model.config.protocol)
+    known = target[target < model.config.items]
+    for name, is_denied in denied.items():
+        protocol[f"held_out_left_out_by_filter_of_{name}"] = int(is_denied.numpy()[known].sum())
     return {name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from openlum.config import PlannedSettings, Question, Settings
+from openlum.model.item_filter import ItemFilter
 from openlum.model.settings import ModelSettings
 from openlum.schema import Holdout
 
@@ -22,6 +23,9 @@ class RetrieveSettings(Settings):
     known: dict[str, list[str]] = {}
     """Further questions: name to condition fields. Their values come from the held-out event. These questions have more
     information than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
+    filters: dict[str, ItemFilter] = {}
+    """Name of a question of `questions` or `known` to the items that it may find, such as `{any: {where: {in_stock: true}}}`. A
+    held-out item that the filter leaves out counts as not found."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool | None = None
