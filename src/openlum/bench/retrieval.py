@@ -150,7 +150,7 @@ def _train_large_user_model(dataset: Path, model: Path, bench: RetrievalBench, s
     if rerun_reason(model, key) is not None:
         pretrain(dataset, model, bench.model, settings)
         record_key(model, key)
-    ranks, _ = question_ranks(Dataset(dataset), model, bench.retrieve)
+    ranks = question_ranks(Dataset(dataset), model, bench.retrieve).ranks
     return {
         "metrics": {name: retrieval_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
         "ranks": {name: rank.tolist() for name, rank in ranks.items()},

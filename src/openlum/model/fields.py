@@ -117,6 +117,17 @@ class ItemEncoder(nn.Module):
         for index, spec in enumerate(self.specs):
             getattr(self, f"feature_{index}").copy_(features[spec.name])
 
+    def add_items(self, features: Fields, number: int) -> None:
+        """Add untrained items with these features, (number, ...) each. Their rows of the id table are never read."""
+        for index, spec in enumerate(self.specs):
+            own = getattr(self, f"feature_{index}")
+            setattr(self, f"feature_{index}", torch.cat([own, features[spec.name].to(own)]))
+        self.trained_items = F.pad(self.trained_items, (0, number))
+        self.rows += number
+        ids = self.encoder.get_submodule("fields.0")
+        weight = F.pad(ids.get_parameter("table.weight").detach(), (0, 0, 0, number))
+        ids.table = nn.Embedding.from_pretrained(weight, freeze=False)
+
     def features(self) -> Fields:
         """Return the catalogue's features, (V, ...) each."""
         return {spec.name: getattr(self, f"feature_{index}") for index, spec in enumerate(self.specs)}

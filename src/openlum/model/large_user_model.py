@@ -3,6 +3,7 @@
 Shapes: B users, Q questions, E embedding width, R values of a feedback field, V items.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
 from openlum.model.item_index import ItemIndex
 from openlum.model.network import Network
+from openlum.model.new_items import with_new_items
 from openlum.model.outputs import Answers
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
@@ -271,6 +273,30 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             (E,) for one id, (n, E) for a list.
         """
         return raw_values.embed_items(self, items)
+
+    def with_items(self, items: Sequence[Mapping[str, Any]]) -> "LargeUserModel":
+        """Return a model whose catalogue also has items that came after the training. This model stays the same.
+
+        A new item is known by its fields, as an item of the training data without events is. All methods accept it.
+
+        Args:
+            items: a mapping for each new item: `item` (raw id), item fields with raw values, and optionally `title`. A field that
+                is left out is missing; a value that was not in the training data is unknown.
+
+        Raises:
+            InputError: the model cannot embed items by their fields (it has no item fields, or `model.id_dropout` is 0), an id is
+                not new, or a field or a value is wrong.
+
+        Example:
+            >>> grown = model.with_items([{"item": "9001", "title": "New film", "genres": ["Drama"]}])     # doctest: +SKIP
+            >>> grown.recommend(history, filter=["9001", "1193"])                                         # doctest: +SKIP
+        """
+        processor, fields = with_new_items(self.processor, self.config, items)
+        grown = copy.deepcopy(self)
+        grown.path, grown.processor = None, processor
+        grown.config = grown.network.config = self.config.model_copy(update={"items": len(processor.items)})
+        grown.network.item_encoder.add_items(fields, grown.config.items - self.config.items)
+        return grown.eval()
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""

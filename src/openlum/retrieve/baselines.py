@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import WINDOWS, ItemActivity, moments
@@ -68,15 +69,29 @@ def _ranks(
     """
     ranks = [np.empty(0, np.int64)]
     for batch in held_out.batches(batch_users):
-        scores = np.empty((len(batch), held_out.items), np.float32)
-        items = np.arange(held_out.items)
-        for moment, rows in moments(held_out.time[batch]):
-            scores[rows] = activity.counts(items, np.full(held_out.items, moment), seconds)
+        scores = popularity_scores(held_out, batch, activity, seconds)
         if repeat is not None:
             user, item, distance = held_out.history(batch, repeat)
             own = np.full(scores.shape, np.inf, np.float32)
             np.minimum.at(own, (user, item), distance)  # events since the user's last event with the item
-            largest = scores.max(initial=0) + 1 + distance.max(initial=0)
-            scores = np.where(np.isfinite(own), largest - own, scores)
-        ranks.append(held_out.rank(batch, torch.from_numpy(scores)))
+            largest = scores.numpy().max(initial=0) + 1 + distance.max(initial=0)
+            scores = torch.from_numpy(np.where(np.isfinite(own), largest - own, scores.numpy()))
+        ranks.append(held_out.rank(batch, scores))
     return np.concatenate(ranks)
+
+
+def popularity_scores(
+    held_out: HeldOut, batch: np.ndarray, activity: ItemActivity, seconds: int | None = None
+) -> Tensor:
+    """Return the number of events of all items before the held-out events of a batch of users, (n, V).
+
+    Args:
+        held_out: the held-out events.
+        batch: indices of users.
+        activity: of the dataset.
+        seconds: counts only the events of so many seconds before; None counts all.
+    """
+    scores, items = np.empty((len(batch), held_out.items), np.float32), np.arange(held_out.items)
+    for moment, rows in moments(held_out.time[batch]):
+        scores[rows] = activity.counts(items, np.full(held_out.items, moment), seconds)
+    return torch.from_numpy(scores)

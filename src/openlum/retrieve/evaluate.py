@@ -4,7 +4,7 @@ Shapes: n users, E width of an answer, V items.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from openlum.model.allowed_items import allowed_items
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.checks import check_retrieval
+from openlum.retrieve.cold_items import ColdItems
 from openlum.retrieve.held_out import HeldOut, excludes_seen, protocol_description
 from openlum.retrieve.settings import RetrieveSettings, with_default_questions
 
@@ -50,20 +51,33 @@ def retrieve(
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
     dataset = Dataset(dataset_dir)
-    ranks, protocol = question_ranks(dataset, model_dir, settings)
+    ranks, protocol, cold, target = question_ranks(dataset, model_dir, settings)
     exclude_seen = protocol["seen_items"] == "left out"
     ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, settings.batch_users)
     metrics = {name: retrieval_metrics(rank, settings.at) for name, rank in ranks.items()}
+    content = {"retrieval": metrics, "protocol": protocol}
+    cold_items = cold.summary(ranks, target, settings.at)
     with whole_directory(out, "retrieval") as directory:
-        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
+        write_json(directory / "metrics.json", content | ({"cold_items": cold_items} if cold_items else {}))
     return metrics
 
 
+class QuestionRanks(NamedTuple):
+    """The result of an evaluation of questions. Users are in the order of their ids."""
+
+    ranks: dict[str, np.ndarray]
+    """Question to the rank of every user's held-out item, (n,)."""
+    protocol: dict[str, Any]
+    """The protocol in words and numbers."""
+    cold_items: ColdItems
+    """The ranks of cold held-out items among all cold items."""
+    target: np.ndarray
+    """(n,) the held-out items."""
+
+
 @torch.inference_mode()
-def question_ranks(
-    dataset: Dataset, model_dir: Path, settings: RetrieveSettings
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the rank of every user's held-out item, (n,) by user id, for each question, and the protocol in words and numbers.
+def question_ranks(dataset: Dataset, model_dir: Path, settings: RetrieveSettings) -> QuestionRanks:
+    """Return the rank of every user's held-out item for each question.
 
     A question sees all events of the user before the held-out event, in the order of the log. The model must have been trained
     without the held-out event: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is
@@ -93,6 +107,7 @@ def question_ranks(
         name: ~allowed_items(item_filter, model.processor, model.network.item_encoder)
         for name, item_filter in settings.filters.items()
     }
+    cold = ColdItems(model.network.item_encoder, dataset.item_activity)
     for number, sequences in enumerate(dataset.groups_of_sequences(), start=1):
         held_out = HeldOut(sequences, "test", model.config.items, exclude_seen)
         users.append(held_out.user)
@@ -100,7 +115,9 @@ def question_ranks(
         for batch in tracked(
             held_out.batches(settings.batch_users), f"retrieve {number}" if number > 1 else "retrieve"
         ):
-            for name, scores in _scores(model, e, held_out, batch, questions, settings.known).items():
+            all_scores = _scores(model, e, held_out, batch, questions, settings.known)
+            cold.add(held_out, batch, all_scores)
+            for name, scores in all_scores.items():
                 if weights.any():
                     add_activity(scores, weights, dataset.item_activity, held_out.time[batch])
                 if name in denied:
@@ -108,12 +125,12 @@ def question_ranks(
                 ranks[name].append(held_out.rank(batch, scores))
         del held_out, sequences  # leave the memory before the next group is read
     order = np.argsort(np.concatenate(users))
-    target = np.concatenate(targets)
+    target = np.concatenate(targets)[order]
     protocol = protocol_description(dataset.info, target, model.config.items, exclude_seen, model.config.protocol)
     known = target[target < model.config.items]
     for name, is_denied in denied.items():
         protocol[f"held_out_left_out_by_filter_of_{name}"] = int(is_denied.numpy()[known].sum())
-    return {name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol
+    return QuestionRanks({name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol, cold, target)
 
 
 def add_activity(scores: Tensor, weights: Tensor, activity: ItemActivity, times: np.ndarray) -> None:

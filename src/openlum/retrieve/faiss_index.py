@@ -15,7 +15,7 @@ from openlum.model.item_index import QUERIES, SCORES, ExactIndex, Found, Pairs, 
 FaissKind = Literal["hnsw", "ivf-pq"]
 FETCH = 4
 """Number of items that FAISS fetches for each item that is returned. Their exact scores decide."""
-LINKS, BUILD_EFFORT, SEARCH_EFFORT = 32, 80, 128
+LINKS, BUILD_EFFORT, SEARCH_EFFORT = 32, 80, 256
 """HNSW: links of an item, and the numbers of candidates that are kept when an item is added and when a query is searched."""
 CELLS, TRAINING_ITEMS, PROBED_SHARE, FEWEST_PROBED = 4, 64, 1 / 32, 16
 """IVF-PQ: the number of cells is so many times the root of V; items that train one cell; the share and the smallest number of the
