@@ -1,9 +1,9 @@
-"""The plain baselines of retrieval, which know no user model: popularity, recent popularity, and repeating the last items.
+"""The baselines of retrieval: popularity, recent popularity, repeating the last items, and those of `item_to_item`.
 
 Shapes: n users, V items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,24 +11,45 @@ from torch import Tensor
 
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import WINDOWS, ItemActivity, moments
+from openlum.data.packing import Protocol
 from openlum.evaluation.retrieval_metrics import user_metrics
 from openlum.retrieve.held_out import HeldOut, eligible_ids
-from openlum.retrieve.settings import POPULARITY, RECENT_POPULARITY, REPEAT
+from openlum.retrieve.item_to_item import ItemToItem
+from openlum.retrieve.settings import BASELINES, EASE, ITEM_KNN, POPULARITY, RECENT_POPULARITY, REPEAT
 
 
-def baseline_ranks(dataset: Dataset, items: int, exclude_seen: bool, batch_users: int) -> dict[str, np.ndarray]:
+def baseline_ranks(
+    dataset: Dataset,
+    items: int,
+    exclude_seen: bool,
+    batch_users: int,
+    names: Sequence[str] = BASELINES,
+    protocol: Protocol = "last",
+) -> dict[str, np.ndarray]:
     """Return the rank of every user's held-out test item, (n,) by user id, by each baseline.
-
-    `popularity` counts all events before the moment, `recent popularity` those of the last hour, day or week, whichever has the
-    best NDCG@10 on the validation events. `repeat last` puts the user's own items first, the last one at the top, and the most
-    popular other items after them; where `holdout` names the events that can be held out, only these events count. It is left
-    out if items of the history are excluded from the ranking.
 
     Args:
         dataset: whose events are held out.
         items: V; a later item is ranked behind all others.
-        exclude_seen: as in `HeldOut`.
+        exclude_seen: as in `HeldOut`. `repeat last` is left out if items of the history are excluded.
         batch_users: number of users per batch.
+        names: of the baselines.
+        protocol: says on which events `item-kNN` and `EASE` are trained.
+    """
+    ranks = _unfitted_ranks(dataset, items, exclude_seen, batch_users)
+    fitted = [name for name in names if name in (ITEM_KNN, EASE)]
+    if fitted:
+        model = ItemToItem(dataset, items, exclude_seen, batch_users, protocol)
+        ranks |= {name: model.ranks(name) for name in fitted}
+    return {name: ranks[name] for name in names if name in ranks}
+
+
+def _unfitted_ranks(dataset: Dataset, items: int, exclude_seen: bool, batch_users: int) -> dict[str, np.ndarray]:
+    """Return the ranks of the baselines that count events. The arguments are those of `baseline_ranks`.
+
+    `popularity` counts all events before the moment, `recent popularity` those of the last hour, day or week, whichever has the
+    best NDCG@10 on the validation events. `repeat last` puts the user's own items first, the last one at the top, and the most
+    popular other items after them; where `holdout` names the events that can be held out, only these events count.
     """
     activity = dataset.item_activity
     users, eligible = [np.empty(0, np.int32)], eligible_ids(dataset)

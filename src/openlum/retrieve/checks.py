@@ -6,7 +6,7 @@ from openlum.field_spec import FieldSpec
 from openlum.model import Processor
 from openlum.model.allowed_items import field_ids
 from openlum.retrieve.held_out import HeldOut, no_held_out_event
-from openlum.retrieve.settings import RetrieveSettings, with_default_questions
+from openlum.retrieve.settings import RetrieveSettings, chosen_baselines, with_default_questions
 
 
 def check_retrieval(
@@ -34,6 +34,7 @@ def check_retrieval(
         processor.encode_question(name, question, specs)
     check_known_fields(specs, settings.known)
     check_filters(processor, item_specs, settings)
+    chosen_baselines(settings, len(processor.items))
     candidates = len(processor.items) - 1
     if "at" in settings.model_fields_set and max(settings.at) > candidates:
         raise InputError(

@@ -16,7 +16,7 @@ from openlum.artefact.json_file import write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import ItemActivity, moments
-from openlum.data.packing import Spans, window_start
+from openlum.data.packing import Protocol, Spans, window_start
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
@@ -26,7 +26,7 @@ from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.checks import check_retrieval
 from openlum.retrieve.cold_items import ColdItems
 from openlum.retrieve.held_out import HeldOut, excludes_seen, protocol_description
-from openlum.retrieve.settings import RetrieveSettings, with_default_questions
+from openlum.retrieve.settings import RetrieveSettings, chosen_baselines, with_default_questions
 
 
 def retrieve(
@@ -51,9 +51,10 @@ def retrieve(
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
     dataset = Dataset(dataset_dir)
-    ranks, protocol, cold, target = question_ranks(dataset, model_dir, settings)
-    exclude_seen = protocol["seen_items"] == "left out"
-    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, settings.batch_users)
+    ranks, protocol, model_protocol, cold, target = question_ranks(dataset, model_dir, settings)
+    exclude_seen, items = protocol["seen_items"] == "left out", protocol["candidates"] + 1
+    baselines = chosen_baselines(settings, items)
+    ranks |= baseline_ranks(dataset, items, exclude_seen, settings.batch_users, baselines, model_protocol)
     metrics = {name: retrieval_metrics(rank, settings.at) for name, rank in ranks.items()}
     content = {"retrieval": metrics, "protocol": protocol}
     cold_items = cold.summary(ranks, target, settings.at)
@@ -69,6 +70,8 @@ class QuestionRanks(NamedTuple):
     """Question to the rank of every user's held-out item, (n,)."""
     protocol: dict[str, Any]
     """The protocol in words and numbers."""
+    model_protocol: Protocol
+    """The protocol that the model was trained with."""
     cold_items: ColdItems
     """The ranks of cold held-out items among all cold items."""
     target: np.ndarray
@@ -130,7 +133,13 @@ def question_ranks(dataset: Dataset, model_dir: Path, settings: RetrieveSettings
     known = target[target < model.config.items]
     for name, is_denied in denied.items():
         protocol[f"held_out_left_out_by_filter_of_{name}"] = int(is_denied.numpy()[known].sum())
-    return QuestionRanks({name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol, cold, target)
+    return QuestionRanks(
+        {name: np.concatenate(parts)[order] for name, parts in ranks.items()},
+        protocol,
+        model.config.protocol,
+        cold,
+        target,
+    )
 
 
 def add_activity(scores: Tensor, weights: Tensor, activity: ItemActivity, times: np.ndarray) -> None:

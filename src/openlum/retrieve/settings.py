@@ -1,16 +1,21 @@
 """Settings of retrieval: of its evaluation, and of the next-item models that it is compared with."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from openlum.config import PlannedSettings, Question, Settings
+from openlum.errors import InputError
 from openlum.model.item_filter import ItemFilter
 from openlum.model.settings import ModelSettings
 from openlum.schema import Holdout
 
-BASELINES = POPULARITY, RECENT_POPULARITY, REPEAT = "popularity", "recent popularity", "repeat last"
+BaselineName = Literal["popularity", "recent popularity", "repeat last", "item-kNN", "EASE"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 """Names of the baselines in retrieval tables."""
+POPULARITY, RECENT_POPULARITY, REPEAT, ITEM_KNN, EASE = BASELINES
+MAX_EASE_ITEMS = 20_000
+"""EASE inverts a matrix of items by items. With so many items, this takes minutes and 5 GB."""
 
 
 class RetrieveSettings(Settings):
@@ -26,6 +31,9 @@ class RetrieveSettings(Settings):
     filters: dict[str, ItemFilter] = {}
     """Name of a question of `questions` or `known` to the items that it may find, such as `{any: {where: {in_stock: true}}}`. A
     held-out item that the filter leaves out counts as not found."""
+    baselines: list[BaselineName] = list(BASELINES)
+    """Baselines that are evaluated beside the questions. By default all, but `EASE` only up to 20,000 items. `repeat last` is
+    left out where items of the history are excluded from the ranking."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool | None = None
@@ -44,9 +52,27 @@ class RetrieveSettings(Settings):
             raise ValueError(
                 f"'{duplicates[0]}' is a name in both 'questions' and 'known'; give it another name in one of them"
             )
-        if len(set(self.at)) < len(self.at):
-            raise ValueError(f"at: duplicate cut-off in {self.at}; list every cut-off once")
+        for key in ("at", "baselines"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: duplicate in {values}; list every value once")
         return self
+
+
+def chosen_baselines(settings: RetrieveSettings, items: int) -> list[BaselineName]:
+    """Return the baselines for a catalogue of V items. The default leaves out `EASE` where there are too many.
+
+    Raises:
+        InputError: the caller named `EASE`, and there are too many items.
+    """
+    if items - 1 <= MAX_EASE_ITEMS or EASE not in settings.baselines:
+        return settings.baselines
+    if "baselines" in settings.model_fields_set:
+        raise InputError(
+            f"retrieve.baselines: '{EASE}' inverts a matrix of items by items, so it is limited to {MAX_EASE_ITEMS:,} items; the "
+            f"log has {items - 1:,}; leave it out"
+        )
+    return [name for name in settings.baselines if name != EASE]
 
 
 def with_default_questions(settings: RetrieveSettings, holdout: Holdout | None) -> RetrieveSettings:
