@@ -36,8 +36,8 @@ def baseline_ranks(
         names: of the baselines.
         protocol: says on which events `item-kNN` and `EASE` are trained.
     """
-    ranks = _unfitted_ranks(dataset, items, exclude_seen, batch_users)
     fitted = [name for name in names if name in (ITEM_KNN, EASE)]
+    ranks = _unfitted_ranks(dataset, items, exclude_seen, batch_users) if len(fitted) < len(names) else {}
     if fitted:
         model = ItemToItem(dataset, items, exclude_seen, batch_users, protocol)
         ranks |= {name: model.ranks(name) for name in fitted}

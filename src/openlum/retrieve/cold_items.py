@@ -35,24 +35,33 @@ class ColdItems:
         self.activity = activity
         self.ranks: dict[str, list[np.ndarray]] = {}
 
-    def add(self, held_out: HeldOut, batch: np.ndarray, scores: dict[str, Tensor]) -> None:
-        """Add the ranks of a batch of users.
+    def add(self, name: str, held_out: HeldOut, batch: np.ndarray, scores: Tensor) -> None:
+        """Add the ranks by a question, for a batch of users.
 
         Args:
+            name: of the question.
             held_out: the held-out events.
             batch: indices of users.
-            scores: (n, V) of every question, from the fields of cold items alone. They stay the same.
+            scores: (n, V), of cold items from their fields alone. They stay the same.
         """
+        rows = self._cold_rows(held_out, batch)
+        if len(rows):
+            self._add_ranks(name, held_out, batch[rows], scores[torch.from_numpy(rows)])
+
+    def add_popularity(self, held_out: HeldOut, batch: np.ndarray) -> None:
+        """Add the ranks by popularity as of the moment, for a batch of users."""
+        users = batch[self._cold_rows(held_out, batch)]
+        if len(users):
+            self._add_ranks(POPULARITY, held_out, users, popularity_scores(held_out, users, self.activity))
+
+    def _cold_rows(self, held_out: HeldOut, batch: np.ndarray) -> np.ndarray:
+        """Return the indices in a batch of the users whose held-out item is cold."""
         target = known_ids(torch.from_numpy(held_out.target[batch]), held_out.items)
-        rows = self.is_cold[target].nonzero().squeeze(1)
-        if not len(rows):
-            return
-        users = batch[rows.numpy()]
-        own = {name: values[rows.to(values.device)] for name, values in scores.items()}
-        own[POPULARITY] = popularity_scores(held_out, users, self.activity)
-        for name, values in own.items():
-            values[:, ~self.is_cold.to(values.device)] = -torch.inf
-            self.ranks.setdefault(name, []).append(held_out.rank(users, values))
+        return np.flatnonzero(self.is_cold[target].numpy())
+
+    def _add_ranks(self, name: str, held_out: HeldOut, users: np.ndarray, scores: Tensor) -> None:
+        scores[:, ~self.is_cold] = -torch.inf
+        self.ranks.setdefault(name, []).append(held_out.rank(users, scores))
 
     def summary(self, ranks: dict[str, np.ndarray], target: np.ndarray, at: Sequence[int]) -> dict[str, Any] | None:
         """Return the part `cold_items` of the metrics; None if no held-out item is cold.

@@ -3,6 +3,7 @@
 Shapes: n users, E width of an answer, V items.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,9 +119,9 @@ def question_ranks(dataset: Dataset, model_dir: Path, settings: RetrieveSettings
         for batch in tracked(
             held_out.batches(settings.batch_users), f"retrieve {number}" if number > 1 else "retrieve"
         ):
-            all_scores = _scores(model, e, held_out, batch, questions, settings.known)
-            cold.add(held_out, batch, all_scores)
-            for name, scores in all_scores.items():
+            cold.add_popularity(held_out, batch)
+            for name, scores in _scores(model, e, held_out, batch, questions, settings.known):
+                cold.add(name, held_out, batch, scores)
                 if weights.any():
                     add_activity(scores, weights, dataset.item_activity, held_out.time[batch])
                 if name in denied:
@@ -163,8 +164,8 @@ def _scores(
     batch: np.ndarray,
     questions: dict[str, Fields],
     known: dict[str, list[str]],
-) -> dict[str, Tensor]:
-    """Return the scores of all items, (n, V), by each question, for a batch of users and item embeddings e, (V, E)."""
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield each question and the scores of all items, (n, V), for a batch of users and item embeddings e, (V, E)."""
     user_index, cut = held_out.user_index[batch], held_out.cut[batch]
     sequences, specs = held_out.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
@@ -178,7 +179,5 @@ def _scores(
     event_fields = to_tensors(sequences.fields(sequences.offsets[user_index] + cut))
     for name, fields in known.items():
         conditions[name] = blank(specs, len(user_index)) | {field: event_fields[field] for field in fields}
-    return {
-        name: model.score_items(state, Questions(condition, *user_and_prefix).to(model.device), e)
-        for name, condition in conditions.items()
-    }
+    for name, condition in conditions.items():
+        yield name, model.score_items(state, Questions(condition, *user_and_prefix).to(model.device), e)
