@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("schema", type=Path, help="schema of a log in Parquet, with an item table")
     parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--users", type=int, help="number of users, drawn at random (default: all)")
     parser.add_argument("--epochs", type=int, help="passes over the events (default: planned from the log)")
     arguments = parser.parse_args()
     schema = yaml.safe_load(arguments.schema.read_text(encoding="utf-8"))
@@ -72,6 +73,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         events = pq.read_table(folder / columns["path"])
+        if arguments.users:
+            every = np.unique(events[columns["user"]].to_numpy())
+            chosen_users = np.random.default_rng(0).choice(every, arguments.users, replace=False)
+            events = events.filter(pa.array(np.isin(events[columns["user"]].to_numpy(), chosen_users)))
         pq.write_table(cut_log(events, columns["user"], columns["item"], columns["time"]), directory / "events.parquet")
         columns["path"] = "events.parquet"
         (directory / "schema.yaml").write_text(yaml.safe_dump(schema, sort_keys=False), encoding="utf-8")

@@ -141,9 +141,11 @@ def test_baselines_beat_popularity_where_the_next_item_follows_from_the_last(pla
 
 def test_too_many_items_for_ease(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default EASE is left out; a caller who names it gets a message."""
+    monkeypatch.setattr(retrieve_settings, "DEFAULT_EASE_ITEMS", 10)
     monkeypatch.setattr(retrieve_settings, "MAX_EASE_ITEMS", 20)
-    assert EASE in chosen_baselines(RetrieveSettings(), 21)
-    assert EASE not in chosen_baselines(RetrieveSettings(), 22)
+    assert EASE in chosen_baselines(RetrieveSettings(), 11)
+    assert EASE not in chosen_baselines(RetrieveSettings(), 12)
+    assert EASE in chosen_baselines(RetrieveSettings(baselines=["EASE"]), 21)
     with pytest.raises(InputError, match=r"retrieve.baselines: 'EASE' .* limited to 20 items; the log has 21"):
         chosen_baselines(RetrieveSettings(baselines=["EASE"]), 22)
     assert chosen_baselines(RetrieveSettings(baselines=["item-kNN"]), 22) == ["item-kNN"]

@@ -14,8 +14,9 @@ BaselineName = Literal["popularity", "recent popularity", "repeat last", "item-k
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 """Names of the baselines in retrieval tables."""
 POPULARITY, RECENT_POPULARITY, REPEAT, ITEM_KNN, EASE = BASELINES
-MAX_EASE_ITEMS = 20_000
-"""EASE inverts a matrix of items by items. With so many items, this takes minutes and 5 GB."""
+DEFAULT_EASE_ITEMS, MAX_EASE_ITEMS = 5_000, 20_000
+"""EASE inverts a matrix of items by items for each penalty. By default, it is left out above the first number of items. With the
+second number, it takes many minutes and 5 GB."""
 
 
 class RetrieveSettings(Settings):
@@ -32,8 +33,8 @@ class RetrieveSettings(Settings):
     """Name of a question of `questions` or `known` to the items that it may find, such as `{any: {where: {in_stock: true}}}`. A
     held-out item that the filter leaves out counts as not found."""
     baselines: list[BaselineName] = list(BASELINES)
-    """Baselines that are evaluated beside the questions. By default all, but `EASE` only up to 20,000 items. `repeat last` is
-    left out where items of the history are excluded from the ranking."""
+    """Baselines that are evaluated beside the questions. By default all, but `EASE` only up to 5,000 items; if it is named, up to
+    20,000. `repeat last` is left out where items of the history are excluded from the ranking."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool | None = None
@@ -65,14 +66,15 @@ def chosen_baselines(settings: RetrieveSettings, items: int) -> list[BaselineNam
     Raises:
         InputError: the caller named `EASE`, and there are too many items.
     """
-    if items - 1 <= MAX_EASE_ITEMS or EASE not in settings.baselines:
+    is_default = "baselines" not in settings.model_fields_set
+    if items - 1 <= (DEFAULT_EASE_ITEMS if is_default else MAX_EASE_ITEMS) or EASE not in settings.baselines:
         return settings.baselines
-    if "baselines" in settings.model_fields_set:
-        raise InputError(
-            f"retrieve.baselines: '{EASE}' inverts a matrix of items by items, so it is limited to {MAX_EASE_ITEMS:,} items; the "
-            f"log has {items - 1:,}; leave it out"
-        )
-    return [name for name in settings.baselines if name != EASE]
+    if is_default:
+        return [name for name in settings.baselines if name != EASE]
+    raise InputError(
+        f"retrieve.baselines: '{EASE}' inverts a matrix of items by items, so it is limited to {MAX_EASE_ITEMS:,} items; the "
+        f"log has {items - 1:,}; leave it out"
+    )
 
 
 def with_default_questions(settings: RetrieveSettings, holdout: Holdout | None) -> RetrieveSettings:
