@@ -31,7 +31,7 @@ docs: .venv/installed
 	touch $@
 
 .venv/installed: .venv/user
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,spark,trees,onnx]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,spark,trees,onnx,faiss]'
 	touch $@
 
 clean:

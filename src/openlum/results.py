@@ -103,6 +103,8 @@ class Retrieval:
         """Question to metrics, such as `hr@10`."""
         self.protocol: dict[str, Any] = content["protocol"]
         """How the metrics were measured."""
+        self.cold_items: dict[str, Any] | None = content.get("cold_items")
+        """`cold_items` of `summary.json`: held-out items without a training event; None if there are none."""
 
     def __repr__(self) -> str:
         return f"Retrieval({str(self.path)!r})"

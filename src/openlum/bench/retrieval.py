@@ -27,6 +27,7 @@ from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import HeldOut, all_held_out, excludes_seen, protocol_description
 from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
+from openlum.retrieve.settings import chosen_baselines
 
 Training = tuple[str, int]
 """`LUM` or the name of an end-to-end model, and the seed."""
@@ -58,7 +59,8 @@ def bench_retrieval(bench: Bench, context: RunContext, opponents: list[str]) -> 
     items = len(prepared.vocabulary("items"))
     exclude_seen = excludes_seen(prepared, items, settings.retrieve.exclude_seen)
     held_out = all_held_out(prepared, "test", items, exclude_seen)
-    baselines = baseline_ranks(prepared, items, exclude_seen, settings.retrieve.batch_users)
+    names = chosen_baselines(settings.retrieve, items)
+    baselines = baseline_ranks(prepared, items, exclude_seen, settings.retrieve.batch_users, names)
     baseline_metrics = {name: retrieval_metrics(rank, settings.retrieve.at) for name, rank in baselines.items()}
     results, seeds = _train_all(dataset, settings, opponents, context), context.seeds
     by_seed: list[Metrics] = [_by_method(results, seed, opponents, "metrics") | baseline_metrics for seed in seeds]
@@ -150,7 +152,7 @@ def _train_large_user_model(dataset: Path, model: Path, bench: RetrievalBench, s
     if rerun_reason(model, key) is not None:
         pretrain(dataset, model, bench.model, settings)
         record_key(model, key)
-    ranks, _ = question_ranks(Dataset(dataset), model, bench.retrieve)
+    ranks = question_ranks(Dataset(dataset), model, bench.retrieve).ranks
     return {
         "metrics": {name: retrieval_metrics(rank, bench.retrieve.at) for name, rank in ranks.items()},
         "ranks": {name: rank.tolist() for name, rank in ranks.items()},
@@ -194,10 +196,12 @@ def _key(training: Training, dataset: Path, bench: RetrievalBench) -> str:
     """Return a key that changes with everything that a training depends on."""
     name, seed = training
     if name == LUM:
-        settings: list[Any] = [bench.model_dump(exclude={"opponents", "protocol"})]
+        settings: list[Any] = [
+            bench.model_dump(exclude={"opponents": True, "protocol": True, "retrieve": {"baselines"}})
+        ]
     else:
         ranking = bench.retrieve.model_dump(
-            exclude={"questions", "known", "batch_users"}
+            exclude={"questions", "known", "filters", "baselines", "batch_users"}
         )  # opponents have no questions
         settings = [bench.opponents[name].model_dump(), ranking]
     return fingerprint(step_key("bench retrieval", [*settings, seed], {"dataset": dataset}))

@@ -55,6 +55,15 @@ def print_retrieval(metrics: dict[str, dict[str, float]]) -> None:
         console.print(f"{method:24} {metrics_in_words(values)}", soft_wrap=True)
 
 
+def print_cold_items(cold_items: dict[str, Any] | None) -> None:
+    """Print how well held-out items without a training event are found among such items, if there are any."""
+    if cold_items:
+        counts = f"{cold_items['users']:,} users, {cold_items['candidates']:,} items"
+        console.print(f"Held-out items without a training event, among such items ({counts}):")
+        for name, values in cold_items["among_cold"].items():
+            console.print(f"  {name:22} {metrics_in_words(values)}", soft_wrap=True)
+
+
 def print_figures(figures: dict[str, Any], out: Path) -> None:
     """Print figures with their names, and the path that was written."""
     for name, figure in figures.items():

@@ -13,6 +13,7 @@ from openlum.cli.shared import (
     Overrides,
     app,
     console,
+    print_cold_items,
     print_figures,
     print_ranking,
     print_retrieval,
@@ -44,6 +45,7 @@ def run(
     summary, report = run_experiment(config, runs, console, from_dir, overrides)
     print_ranking(summary)
     print_retrieval(summary.get("retrieval", {}))
+    print_cold_items(summary.get("cold_items"))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
 
 
@@ -217,9 +219,11 @@ def retrieve(dataset: DatasetDir, model: ModelDir, out: Out, config: Config = No
         lum retrieve -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/retrieval
     """
     from openlum.pipeline.experiment import step_settings
+    from openlum.results import Retrieval
     from openlum.retrieve.evaluate import retrieve as evaluate
     from openlum.retrieve.settings import RetrieveSettings
 
     metrics = evaluate(dataset, model, out, step_settings(config, "retrieve", RetrieveSettings, overrides))
     print_retrieval(metrics)
+    print_cold_items(Retrieval(out).cold_items)
     console.print(f"written: {out}", soft_wrap=True)

@@ -117,6 +117,21 @@ class ItemEncoder(nn.Module):
         for index, spec in enumerate(self.specs):
             getattr(self, f"feature_{index}").copy_(features[spec.name])
 
+    def add_items(self, features: Fields, number: int) -> None:
+        """Add untrained items with these features, (number, ...) each. Their rows of the id table are never read."""
+        for index, spec in enumerate(self.specs):
+            own = getattr(self, f"feature_{index}")
+            setattr(self, f"feature_{index}", torch.cat([own, features[spec.name].to(own)]))
+        self.trained_items = F.pad(self.trained_items, (0, number))
+        self.rows += number
+        ids = self.encoder.get_submodule("fields.0")
+        weight = F.pad(ids.get_parameter("table.weight").detach(), (0, 0, 0, number))
+        ids.table = nn.Embedding.from_pretrained(weight, freeze=False)
+
+    def features(self) -> Fields:
+        """Return the catalogue's features, (V, ...) each."""
+        return {spec.name: getattr(self, f"feature_{index}") for index, spec in enumerate(self.specs)}
+
     @property
     def hidden_id(self) -> Tensor:
         """The id embedding, (E,), of untrained items and of items whose id is hidden: row 0 of the table."""
@@ -138,7 +153,7 @@ class ItemEncoder(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the embeddings (n, E), not normalised, of item ids (n,)."""
         ids = known_ids(ids, self.rows)
-        values = {spec.name: getattr(self, f"feature_{index}")[ids] for index, spec in enumerate(self.specs)}
+        values = {name: feature[ids] for name, feature in self.features().items()}
         hidden = ~self.trained_items[ids]
         if self.training and self.id_dropout:
             hidden = hidden | (torch.rand(len(ids), device=ids.device) < self.id_dropout)

@@ -3,6 +3,7 @@
 Shapes: B users, Q questions, E embedding width, R values of a feedback field, V items.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from openlum.errors import InputError
 from openlum.model import raw_values
 from openlum.model.batch import History, Questions
 from openlum.model.compatibility import check_fields, check_growth, check_vocabularies
+from openlum.model.item_index import ItemIndex
 from openlum.model.network import Network
+from openlum.model.new_items import with_new_items
 from openlum.model.outputs import Answers
 from openlum.model.pretrained import available_device, model_directory
 from openlum.model.processor import Processor
@@ -220,6 +223,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         filter: Any = None,
         exclude_seen: bool = True,
         batch_size: int = BATCH_SIZE,
+        index: ItemIndex | None = None,
     ) -> Any:
         """Return the top items for users under a question.
 
@@ -227,9 +231,13 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             histories: as in `ask`.
             k: number of items.
             question: may have condition fields and `time`; None is the question "what next?". Or a list with one per user.
-            filter: raw ids of the items that may be recommended; None for all items.
+            filter: which items may be recommended: raw ids, or the keys of `ItemFilter`, such as
+                `{"where": {"genre": "Drama"}, "deny": ["1193"]}`; None for all items. A filter never makes the list shorter than
+                k if k items satisfy it.
             exclude_seen: whether to leave out the items of the events that the question sees. False where users return to items.
             batch_size: number of users that are encoded at a time.
+            index: searches the vectors of `catalogue`, such as `openlum.retrieve.faiss_index.FaissIndex`; None for the exact
+                search.
 
         Returns:
             For one user, a list: for each item, best first, `item` (raw id), `title` and `similarity` (cosine, and more for an
@@ -238,7 +246,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         Raises:
             InputError: as in `ask`.
         """
-        return raw_values.recommend(self, histories, k, question, filter, exclude_seen, batch_size)
+        return raw_values.recommend(self, histories, k, question, filter, exclude_seen, batch_size, index)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """Return the items that are nearest to an item, without the item itself, in the form of `recommend`.
@@ -267,6 +275,30 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             (E,) for one id, (n, E) for a list.
         """
         return raw_values.embed_items(self, items)
+
+    def with_items(self, items: Sequence[Mapping[str, Any]]) -> "LargeUserModel":
+        """Return a model whose catalogue also has items that came after the training. This model stays the same.
+
+        A new item is known by its fields, as an item of the training data without events is. All methods accept it.
+
+        Args:
+            items: a mapping for each new item: `item` (raw id), item fields with raw values, and optionally `title`. A field that
+                is left out is missing; a value that was not in the training data is unknown.
+
+        Raises:
+            InputError: the model cannot embed items by their fields (it has no item fields, or `model.id_dropout` is 0), an id is
+                not new, or a field or a value is wrong.
+
+        Example:
+            >>> grown = model.with_items([{"item": "9001", "title": "New film", "genres": ["Drama"]}])     # doctest: +SKIP
+            >>> grown.recommend(history, filter=["9001", "1193"])                                         # doctest: +SKIP
+        """
+        processor, fields = with_new_items(self.processor, self.config, items)
+        grown = copy.deepcopy(self)
+        grown.path, grown.processor = None, processor
+        grown.config = grown.network.config = self.config.model_copy(update={"items": len(processor.items)})
+        grown.network.item_encoder.add_items(fields, grown.config.items - self.config.items)
+        return grown.eval()
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""

@@ -189,10 +189,15 @@ class Network(nn.Module):
             questions: that search for items.
             items: (V, E) embeddings of all items, of unit length.
         """
-        output, scale = self._ask(state, questions), self.scale("item")
-        logits = scale * (self._to_item_space(output) @ items.T)
-        add_copies(logits, self.copies(state, questions, output))
+        (vectors, copies), scale = self.answer_with_copies(state, questions), self.scale("item")
+        logits = scale * (vectors @ items.T)
+        add_copies(logits, copies)
         return logits / scale
+
+    def answer_with_copies(self, state: HistoryState, questions: Questions) -> tuple[Tensor, Copies]:
+        """Return the answers to questions, (Q, E), and the copy scores of all events that the questions see."""
+        output = self._ask(state, questions)
+        return self._to_item_space(output), self.copies(state, questions, output)
 
     def copies(self, state: HistoryState, questions: Questions, outputs: Tensor) -> Copies:
         """Return the copy scores of all events that questions see; `pointer.add_copies` adds them to logits of all items.

@@ -147,9 +147,23 @@ class Pointer(nn.Module):
 
 def add_copies(logits: Tensor, copies: Copies, begin: int = 0) -> None:
     """Add copies to the logits of all items, (n, V), in place: the logits of the questions from index `begin` on."""
-    chosen = (copies.question >= begin) & (copies.question < begin + len(logits))
-    question, item = copies.question[chosen] - begin, known_ids(copies.item[chosen], logits.shape[1])
-    pair, index = (question * logits.shape[1] + item).unique(return_inverse=True)
-    weights = logits.new_zeros(len(pair)).index_add_(0, index, copies.score[chosen].exp().to(logits.dtype))
-    logits.put_(pair, torch.logaddexp(logits.take(pair), weights.log()))
+    copied = summed_copies(copies, logits.shape[1], begin, begin + len(logits))
+    pair = copied.question * logits.shape[1] + copied.item
+    logits.put_(pair, torch.logaddexp(logits.take(pair), copied.score.to(logits.dtype)))
     logits[:, 0] = -torch.inf
+
+
+def summed_copies(copies: Copies, items: int, begin: int, end: int) -> Copies:
+    """Return one copy for each question and item: the logarithm of the summed weights of the events with the item.
+
+    Args:
+        copies: of single events.
+        items: V; later items become item 0.
+        begin: index of the first question whose copies are returned. It becomes question 0.
+        end: index after the last question.
+    """
+    chosen = (copies.question >= begin) & (copies.question < end)
+    question, item = copies.question[chosen] - begin, known_ids(copies.item[chosen], items)
+    pair, index = (question * items + item).unique(return_inverse=True)
+    weights = copies.score.new_zeros(len(pair)).index_add_(0, index, copies.score[chosen].exp())
+    return Copies(pair // items, pair % items, weights.log())

@@ -129,11 +129,38 @@ class Processor:
                         remedy = f"choose from {', '.join(specs_by_name)}" if specs_by_name else "it has none at all"
                         raise InputError(f"condition field '{name}': the model has no such field; {remedy}")
                     if strict or not is_missing(value):
-                        fields[name][index] = self._encode(specs_by_name[name], value, strict)
+                        fields[name][index] = _encode(
+                            f"condition field '{name}'", specs_by_name[name], self.conditions.get(name), value, strict
+                        )
             except InputError as error:
                 if name_of_row is None:
                     raise
                 raise InputError(f"{name_of_row(index)}: {error}") from None
+        return fields
+
+    def encode_items(self, rows: Sequence[Mapping[str, Any]], specs: list[FieldSpec]) -> Fields:
+        """Return raw item fields as fields, (n, ...). A field that a row leaves out is missing, and a new value is unknown.
+
+        Args:
+            rows: one mapping from field to raw value per item.
+            specs: the item fields.
+
+        Raises:
+            InputError: a row has a field that the model does not have, or a wrong value.
+        """
+        specs_by_name = {spec.name: spec for spec in specs}
+        fields = blank(specs, len(rows))
+        for index, row in enumerate(rows):
+            for name, value in row.items():
+                where = f"item {index}: field '{name}'"
+                if name not in specs_by_name:
+                    raise InputError(
+                        f"{where}: the model has no such item field; choose from {', '.join(specs_by_name)}"
+                    )
+                if not is_missing(value):
+                    fields[name][index] = _encode(
+                        where, specs_by_name[name], self.features.get(name), value, strict=False
+                    )
         return fields
 
     def encode_question(self, name: str, question: Mapping[str, Any], specs: list[FieldSpec]) -> Fields:
@@ -155,76 +182,82 @@ class Processor:
             return [f"to {bounds[0]}", *ranges, f"above {bounds[-1]}"] if bounds else ["any number"]
         return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
 
-    def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
-        if is_missing(value):
-            raise InputError(
-                f"condition field '{spec.name}': {brief(value)} is a missing value; leave the field out, which means 'any'"
-            )
-        if spec.type in ("numeric", "vector"):
-            return _numbers(spec, value)
-        if spec.edges is not None:
-            return _bucket(spec, value)
-        if not spec.hashed and spec.name not in self.conditions:  # a time field: its ids are its values
-            return _time_field_id(spec, value)
-        if spec.type == "multi" and isinstance(value, str):
-            value = value.split(LIST_MARK)  # as in the columns of a table
-        is_collection = spec.type == "multi" and isinstance(value, list | tuple | set | frozenset | np.ndarray)
-        values = list(value) if is_collection and np.ndim(value) else [value]
-        if not strict:
-            values = [element for element in values if not is_missing(element)]
-        for element in values:
-            check_single(f"condition field '{spec.name}'", element)
-        ids = self._ids(spec, values)
-        if strict and (ids == 0).any():
-            raise InputError(f"condition field '{spec.name}': {brief(value)} {self._unknown_value(spec)}")
-        if spec.type == "categorical":
-            return int(ids[0])
-        padded = torch.zeros(spec.width, dtype=torch.int64)
-        padded[: len(ids)] = torch.from_numpy(ids[: spec.width])
-        return padded
 
-    def _ids(self, spec: FieldSpec, values: list[Any]) -> np.ndarray:
-        """Return the ids of raw values, (n,) int64, with 0 for values without an id."""
-        if spec.hashed:
-            texts = [canonical_text(value) for value in values]
-            return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
-        return self.conditions[spec.name].encode(values)
+def _encode(where: str, spec: FieldSpec, vocabulary: Vocabulary | None, value: Any, strict: bool) -> Tensor | int:
+    """Return the id or the numbers of a raw value of a field.
 
-    def _unknown_value(self, spec: FieldSpec) -> str:
-        """Return the part of a message that says why a value has no id."""
-        if spec.hashed:
-            return "is a missing value"
-        return f"was not in the training data, which has {', '.join(self.conditions[spec.name].values[:8])} ..."
+    Args:
+        where: the field's name in messages.
+        spec: the field.
+        vocabulary: of the field; None if it has none.
+        value: the raw value.
+        strict: whether a missing value and a value without an id are errors.
+    """
+    if is_missing(value):
+        raise InputError(f"{where}: {brief(value)} is a missing value; leave the field out, which means 'any'")
+    if spec.type in ("numeric", "vector"):
+        return _numbers(where, spec, value)
+    if spec.edges is not None:
+        return _bucket(where, spec, value)
+    if not spec.hashed and vocabulary is None:  # a time field: its ids are its values
+        return _time_field_id(where, spec, value)
+    if spec.type == "multi" and isinstance(value, str):
+        value = value.split(LIST_MARK)  # as in the columns of a table
+    is_collection = spec.type == "multi" and isinstance(value, list | tuple | set | frozenset | np.ndarray)
+    values = list(value) if is_collection and np.ndim(value) else [value]
+    if not strict:
+        values = [element for element in values if not is_missing(element)]
+    for element in values:
+        check_single(where, element)
+    ids = _hashed_ids(spec, values) if vocabulary is None else vocabulary.encode(values)
+    if strict and (ids == 0).any():
+        raise InputError(f"{where}: {brief(value)} {_unknown_value(vocabulary)}")
+    if spec.type == "categorical":
+        return int(ids[0])
+    padded = torch.zeros(spec.width, dtype=torch.int64)
+    padded[: len(ids)] = torch.from_numpy(ids[: spec.width])
+    return padded
 
 
-def _time_field_id(spec: FieldSpec, value: Any) -> int:
+def _hashed_ids(spec: FieldSpec, values: list[Any]) -> np.ndarray:
+    """Return the ids of raw values of a hashed field, (n,) int64, with 0 for missing values."""
+    texts = [canonical_text(value) for value in values]
+    return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
+
+
+def _unknown_value(vocabulary: Vocabulary | None) -> str:
+    """Return the part of a message that says why a value has no id."""
+    if vocabulary is None:
+        return "is a missing value"
+    return f"was not in the training data, which has {', '.join(vocabulary.values[:8])} ..."
+
+
+def _time_field_id(where: str, spec: FieldSpec, value: Any) -> int:
     """Return the id of a time field's value, which is the value itself."""
     try:
         number = -1 if isinstance(value, NO_NUMBERS) else operator.index(value)
     except TypeError:
         number = -1
     if not 0 <= number < spec.size:
-        raise InputError(
-            f"condition field '{spec.name}': {brief(value)} is not a whole number from 0 to {spec.size - 1}"
-        )
+        raise InputError(f"{where}: {brief(value)} is not a whole number from 0 to {spec.size - 1}")
     return number
 
 
-def _bucket(spec: FieldSpec, value: Any) -> int:
+def _bucket(where: str, spec: FieldSpec, value: Any) -> int:
     """Return the id of the bucket that a number falls into."""
-    return 1 + int(np.searchsorted(spec.edges or [], _number(spec, value), side="left"))
+    return 1 + int(np.searchsorted(spec.edges or [], _number(where, spec, value), side="left"))
 
 
-def _numbers(spec: FieldSpec, value: Any) -> Tensor:
+def _numbers(where: str, spec: FieldSpec, value: Any) -> Tensor:
     """Return a number, standardised as in the dataset, or a vector of the field's width."""
     if spec.type == "numeric":
-        return torch.tensor((_number(spec, value) - spec.mean) / spec.std)
+        return torch.tensor((_number(where, spec, value) - spec.mean) / spec.std)
     try:
         vector = np.array([_float(element) for element in _ordered(value)])
     except (TypeError, ValueError, OverflowError):
         vector = np.empty(0)
     if len(vector) != spec.width or not np.isfinite(vector).all():
-        raise InputError(f"condition field '{spec.name}': {brief(value)} is not a list of {spec.width} finite numbers")
+        raise InputError(f"{where}: {brief(value)} is not a list of {spec.width} finite numbers")
     return torch.from_numpy(vector).float()
 
 
@@ -242,7 +275,7 @@ def _float(value: Any) -> float:
     return float(value)
 
 
-def _number(spec: FieldSpec, value: Any) -> float:
+def _number(where: str, spec: FieldSpec, value: Any) -> float:
     """Return a finite number. A time, also a date or ISO 8601 text, becomes days since 1970; without a time zone, it is UTC."""
     try:
         if spec.unit == DAYS and isinstance(value, str):
@@ -253,4 +286,4 @@ def _number(spec: FieldSpec, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         pass
     expected = "an ISO 8601 date or time or a number of days since 1970" if spec.unit == DAYS else "a finite number"
-    raise InputError(f"condition field '{spec.name}': {brief(value)} is not {expected}")
+    raise InputError(f"{where}: {brief(value)} is not {expected}")

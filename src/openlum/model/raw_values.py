@@ -8,7 +8,7 @@ Shapes: B users, Q questions of a user, n items, E width, V items of the catalog
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,10 +19,13 @@ from torch import Tensor
 
 from openlum.arguments.values import is_missing, shown, whole_number
 from openlum.errors import InputError
+from openlum.model.allowed_items import allowed_items, as_filter
 from openlum.model.batch import Fields, History, Questions
 from openlum.model.histories import Users
+from openlum.model.item_index import ExactIndex, Found, ItemIndex, Pairs, joined, top
 from openlum.model.matching_head import similarity_names
 from openlum.model.network import Network
+from openlum.model.pointer import Copies, summed_copies
 from openlum.model.processor import Processor
 from openlum.model.request import (
     Request,
@@ -53,7 +56,6 @@ class Model(Protocol):
     def catalogue(self) -> Tensor: ...
     def encode_history(self, history: History) -> Any: ...
     def answer_questions(self, state: Any, questions: Questions) -> Tensor: ...
-    def score_items(self, state: Any, questions: Questions, items: Tensor) -> Tensor: ...
     def predict_feedback_logits(self, state: Any, questions: Questions) -> list[Tensor]: ...
 
 
@@ -90,23 +92,27 @@ def recommend(
     filter: Any = None,
     exclude_seen: bool = True,
     batch_size: int = BATCH_SIZE,
+    index: ItemIndex | None = None,
 ) -> Any:
     """Return the top items of every user; see `LargeUserModel.recommend`."""
     k = whole_number("k", k, minimum=1)
     users = Users.of(histories)
     questions = [[check_question(own)] for own in users.per_user("question", question, _is_question)]
-    is_allowed = _allowed_items(model, filter)
-    catalogue = model.catalogue()  # (V, E)
+    item_filter = as_filter(filter)
+    allowed = None if item_filter is None else allowed_items(item_filter, model.processor, model.network.item_encoder)
+    model.eval()
+    index = _index_of(model, index)
     recommendations: list[list[dict[str, Any]]] = []
     for batch in _batches(model, users, questions, batch_size):
         questions_of_batch = _joined_questions([own.questions for own in batch.requests], batch.first_window)
-        similarity = model.score_items(batch.state, questions_of_batch.to(model.device), catalogue)  # (b, V)
-        similarity[:, ~is_allowed] = -torch.inf
-        for row, request, history in zip(similarity, batch.requests, users.histories[batch.users], strict=True):
-            if exclude_seen:
-                seen = [event["item"] for event in list(history)[: request.prefix[0]]]
-                row[torch.from_numpy(model.processor.items.encode(seen))] = -torch.inf
-            recommendations.append(_top_items(model, row, k))
+        answers, copies = model.network.answer_with_copies(batch.state, questions_of_batch.to(model.device))
+        if exclude_seen:
+            found = index.search(answers, k, allowed, _seen_items(model, batch, users.histories))
+        else:
+            copied = summed_copies(copies, model.config.items, 0, len(answers))
+            found = index.search(answers, k, allowed, Pairs(copied.question, copied.item))
+            found = top(joined(found, _copied_items(model, answers, copied, allowed)), k)
+        recommendations += _found_items(model, found)
     return users.results(recommendations)
 
 
@@ -160,10 +166,8 @@ def similar_items(model: Model, items: Any, k: int = 10) -> Any:
     model.eval()
     catalogue = model.catalogue()  # (V, E)
     index = torch.from_numpy(ids).to(catalogue.device)
-    similarity = catalogue[index] @ catalogue.T  # (n, V)
-    similarity[:, 0] = -torch.inf
-    similarity[torch.arange(len(index)), index] = -torch.inf
-    similar = [_top_items(model, row, k) for row in similarity]
+    themselves = Pairs(torch.arange(len(index)), index)
+    similar = _found_items(model, ExactIndex(catalogue).search(catalogue[index], k, excluded=themselves))
     return similar[0] if is_single else similar
 
 
@@ -268,27 +272,68 @@ def _joined_fields(fields: Sequence[Fields]) -> Fields:
     return {name: torch.cat([own[name] for own in fields]) for name in fields[0]}
 
 
-def _top_items(model: Model, similarity: Tensor, k: int) -> list[dict[str, Any]]:
-    """Return the items with the largest finite similarity, (V,), best first."""
-    similarity[0] = -torch.inf
-    best = similarity.topk(min(k, int(similarity.isfinite().sum())))
-    items = model.processor.items.decode(best.indices.cpu().numpy())
-    titles = [model.processor.titles[index] for index in best.indices.tolist()]
-    return [
-        {"item": item, "title": title, "similarity": score}
-        for item, title, score in zip(items, titles, best.values.tolist(), strict=True)
+def _index_of(model: Model, index: ItemIndex | None) -> ItemIndex:
+    """Return the caller's index, or the exact search if there is none.
+
+    Raises:
+        InputError: the index has other vectors than the model has now.
+    """
+    catalogue = model.catalogue()  # (V, E)
+    if index is None:
+        return ExactIndex(catalogue)
+    if index.vectors is not catalogue and not torch.equal(index.vectors.to(catalogue), catalogue):
+        raise InputError("index: has the items of other weights; build it again from catalogue() of this model")
+    return index
+
+
+def _seen_items(model: Model, batch: _Batch, histories: Sequence[Any]) -> Pairs:
+    """Return the items of the events that each question of a batch sees."""
+    seen = [
+        model.processor.items.encode([event["item"] for event in list(history)[: request.prefix[0]]])
+        for request, history in zip(batch.requests, histories[batch.users], strict=True)
     ]
+    return Pairs(
+        torch.from_numpy(np.repeat(np.arange(len(seen)), list(map(len, seen)))), torch.from_numpy(np.concatenate(seen))
+    )
 
 
-def _allowed_items(model: Model, items: Any) -> Tensor:
-    """Return which items may be recommended, (V,) bool."""
-    allowed = torch.ones(model.config.items, dtype=torch.bool)
-    if items is not None:
-        is_set = isinstance(items, Collection) and not isinstance(items, Sequence | Mapping)
-        ids = model.processor.item_ids(check_items(list(items) if is_set else items), "of the filter")
-        allowed[:] = False
-        allowed[torch.from_numpy(ids)] = True
-    return allowed
+def _copied_items(model: Model, answers: Tensor, copied: Copies, allowed: Tensor | None) -> Found:
+    """Return the items of the histories that may be recommended, with their scores, in any order.
+
+    Args:
+        model: the model.
+        answers: (Q, E).
+        copied: one copy for each question and item, by question.
+        allowed: as in `ItemIndex.search`.
+    """
+    scale = model.network.scale("item")
+    cosine = (answers[copied.question] * model.catalogue()[copied.item]).sum(-1)
+    score = torch.logaddexp(scale * cosine, copied.score) / scale
+    may_be_found = (
+        copied.item > 0 if allowed is None else (copied.item > 0) & allowed.to(copied.item.device)[copied.item]
+    )
+    number = copied.question.bincount(minlength=len(answers))  # (Q,)
+    column = torch.arange(len(score), device=score.device) - (number.cumsum(0) - number)[copied.question]
+    shape = len(answers), int(number.max())
+    item, scores = copied.item.new_zeros(shape), score.new_full(shape, -torch.inf)
+    item[copied.question, column] = copied.item
+    scores[copied.question, column] = score.masked_fill(~may_be_found, -torch.inf)
+    return Found(item, scores)
+
+
+def _found_items(model: Model, found: Found) -> list[list[dict[str, Any]]]:
+    """Return the items of each query, best first."""
+    rows = []
+    for ids, scores in zip(found.item.tolist(), found.score.tolist(), strict=True):
+        items = zip(model.processor.items.decode(ids), ids, scores, strict=True)
+        rows.append(
+            [
+                {"item": item, "title": model.processor.titles[index], "similarity": score}
+                for item, index, score in items
+                if score > -math.inf
+            ]
+        )
+    return rows
 
 
 def _without_feedback(model: Model, question: Any) -> Mapping[str, Any]:

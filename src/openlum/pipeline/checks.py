@@ -64,7 +64,7 @@ def check_before_training(
             processor.encode_question(name, question, specs)
     if retrieve:
         with _named_section("retrieve"):
-            check_retrieval(dataset, processor, specs, retrieve)
+            check_retrieval(dataset, processor, specs, dataset.specs("item"), retrieve)
     for settings in rankings:
         check_ranking(dataset, settings)
     if query:

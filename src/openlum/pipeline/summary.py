@@ -42,6 +42,7 @@ def write_summary(directory: Path, steps: list[str], seed: int) -> dict[str, Any
         check_parts(retrieval, "retrieval")
         metrics = read_json(retrieval / "metrics.json", "lum retrieve", ["retrieval", "protocol"])
         summary |= {"retrieval": metrics["retrieval"], "retrieval_protocol": metrics["protocol"]}
+        summary |= {"cold_items": metrics["cold_items"]} if "cold_items" in metrics else {}
     summary["pretrain"] = read_json(directory / "model" / "pretrain.json", "lum pretrain")
     if "query" in steps:
         summary["query"] = query_part(knowledge)

@@ -3,8 +3,9 @@
 Shapes: n users, E width of an answer, V items.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +17,17 @@ from openlum.artefact.json_file import write_json
 from openlum.console import tracked
 from openlum.data.dataset import Dataset
 from openlum.data.item_activity import ItemActivity, moments
-from openlum.data.packing import Spans, window_start
+from openlum.data.packing import Protocol, Spans, window_start
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
 from openlum.model import History, LargeUserModel, Questions, default_device
+from openlum.model.allowed_items import allowed_items
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.checks import check_retrieval
+from openlum.retrieve.cold_items import ColdItems
 from openlum.retrieve.held_out import HeldOut, excludes_seen, protocol_description
-from openlum.retrieve.settings import RetrieveSettings, with_default_questions
+from openlum.retrieve.settings import RetrieveSettings, chosen_baselines, with_default_questions
 
 
 def retrieve(
@@ -49,20 +52,36 @@ def retrieve(
     check_kind("settings", settings, RetrieveSettings)
     check_replaceable(out, "retrieval")
     dataset = Dataset(dataset_dir)
-    ranks, protocol = question_ranks(dataset, model_dir, settings)
-    exclude_seen = protocol["seen_items"] == "left out"
-    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, settings.batch_users)
+    ranks, protocol, model_protocol, cold, target = question_ranks(dataset, model_dir, settings)
+    exclude_seen, items = protocol["seen_items"] == "left out", protocol["candidates"] + 1
+    baselines = chosen_baselines(settings, items)
+    ranks |= baseline_ranks(dataset, items, exclude_seen, settings.batch_users, baselines, model_protocol)
     metrics = {name: retrieval_metrics(rank, settings.at) for name, rank in ranks.items()}
+    content = {"retrieval": metrics, "protocol": protocol}
+    cold_items = cold.summary(ranks, target, settings.at)
     with whole_directory(out, "retrieval") as directory:
-        write_json(directory / "metrics.json", {"retrieval": metrics, "protocol": protocol})
+        write_json(directory / "metrics.json", content | ({"cold_items": cold_items} if cold_items else {}))
     return metrics
 
 
+class QuestionRanks(NamedTuple):
+    """The result of an evaluation of questions. Users are in the order of their ids."""
+
+    ranks: dict[str, np.ndarray]
+    """Question to the rank of every user's held-out item, (n,)."""
+    protocol: dict[str, Any]
+    """The protocol in words and numbers."""
+    model_protocol: Protocol
+    """The protocol that the model was trained with."""
+    cold_items: ColdItems
+    """The ranks of cold held-out items among all cold items."""
+    target: np.ndarray
+    """(n,) the held-out items."""
+
+
 @torch.inference_mode()
-def question_ranks(
-    dataset: Dataset, model_dir: Path, settings: RetrieveSettings
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return the rank of every user's held-out item, (n,) by user id, for each question, and the protocol in words and numbers.
+def question_ranks(dataset: Dataset, model_dir: Path, settings: RetrieveSettings) -> QuestionRanks:
+    """Return the rank of every user's held-out item for each question.
 
     A question sees all events of the user before the held-out event, in the order of the log. The model must have been trained
     without the held-out event: `pretrain.protocol` `last` or `both`. A held-out item that came after the model's training is
@@ -78,7 +97,7 @@ def question_ranks(
             f"{model_dir}: was trained on the held-out items; pretrain with protocol 'last' or 'both' for retrieval"
         )
     settings = with_default_questions(settings, dataset.info.data_schema.holdout)
-    check_retrieval(dataset, model.processor, model.config.condition, settings)
+    check_retrieval(dataset, model.processor, model.config.condition, model.config.item, settings)
     questions = {
         name: model.processor.encode_question(name, question, model.config.condition)
         for name, question in settings.questions.items()
@@ -88,6 +107,11 @@ def question_ranks(
     e = model.items()  # (V, E)
     weights = model.network.activity_weights
     exclude_seen = excludes_seen(dataset, model.config.items, settings.exclude_seen)
+    denied = {
+        name: ~allowed_items(item_filter, model.processor, model.network.item_encoder)
+        for name, item_filter in settings.filters.items()
+    }
+    cold = ColdItems(model.network.item_encoder, dataset.item_activity)
     for number, sequences in enumerate(dataset.groups_of_sequences(), start=1):
         held_out = HeldOut(sequences, "test", model.config.items, exclude_seen)
         users.append(held_out.user)
@@ -95,16 +119,28 @@ def question_ranks(
         for batch in tracked(
             held_out.batches(settings.batch_users), f"retrieve {number}" if number > 1 else "retrieve"
         ):
-            for name, scores in _scores(model, e, held_out, batch, questions, settings.known).items():
+            cold.add_popularity(held_out, batch)
+            for name, scores in _scores(model, e, held_out, batch, questions, settings.known):
+                cold.add(name, held_out, batch, scores)
                 if weights.any():
                     add_activity(scores, weights, dataset.item_activity, held_out.time[batch])
+                if name in denied:
+                    scores[:, denied[name]] = -torch.inf
                 ranks[name].append(held_out.rank(batch, scores))
         del held_out, sequences  # leave the memory before the next group is read
     order = np.argsort(np.concatenate(users))
-    protocol = protocol_description(
-        dataset.info, np.concatenate(targets), model.config.items, exclude_seen, model.config.protocol
+    target = np.concatenate(targets)[order]
+    protocol = protocol_description(dataset.info, target, model.config.items, exclude_seen, model.config.protocol)
+    known = target[target < model.config.items]
+    for name, is_denied in denied.items():
+        protocol[f"held_out_left_out_by_filter_of_{name}"] = int(is_denied.numpy()[known].sum())
+    return QuestionRanks(
+        {name: np.concatenate(parts)[order] for name, parts in ranks.items()},
+        protocol,
+        model.config.protocol,
+        cold,
+        target,
     )
-    return {name: np.concatenate(parts)[order] for name, parts in ranks.items()}, protocol
 
 
 def add_activity(scores: Tensor, weights: Tensor, activity: ItemActivity, times: np.ndarray) -> None:
@@ -128,8 +164,8 @@ def _scores(
     batch: np.ndarray,
     questions: dict[str, Fields],
     known: dict[str, list[str]],
-) -> dict[str, Tensor]:
-    """Return the scores of all items, (n, V), by each question, for a batch of users and item embeddings e, (V, E)."""
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield each question and the scores of all items, (n, V), for a batch of users and item embeddings e, (V, E)."""
     user_index, cut = held_out.user_index[batch], held_out.cut[batch]
     sequences, specs = held_out.sequences, model.config.condition
     start = window_start(cut, model.config.settings.max_events)
@@ -143,7 +179,5 @@ def _scores(
     event_fields = to_tensors(sequences.fields(sequences.offsets[user_index] + cut))
     for name, fields in known.items():
         conditions[name] = blank(specs, len(user_index)) | {field: event_fields[field] for field in fields}
-    return {
-        name: model.score_items(state, Questions(condition, *user_and_prefix).to(model.device), e)
-        for name, condition in conditions.items()
-    }
+    for name, condition in conditions.items():
+        yield name, model.score_items(state, Questions(condition, *user_and_prefix).to(model.device), e)

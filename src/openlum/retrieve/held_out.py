@@ -19,6 +19,8 @@ from openlum.model.fields import known_ids
 
 Split = Literal["valid", "test"]
 """A split that has a held-out event of each user."""
+MAX_SCORES = 1 << 26
+"""A batch of users has at most so many scores of items (256 MB), unless a single user has more."""
 REPEATING_SHARE = 0.05
 """From this share of validation events on that repeat an item of the history, items of the history stay in the ranking."""
 
@@ -88,7 +90,8 @@ class HeldOut:
         return len(self.user_index)
 
     def batches(self, batch_users: int) -> list[np.ndarray]:
-        """Return indices of users in batches of at most `batch_users`."""
+        """Return indices of users in batches of at most `batch_users`, and of fewer users where the catalogue is large."""
+        batch_users = max(min(batch_users, MAX_SCORES // self.items), 1)
         return np.array_split(np.arange(len(self)), -(-len(self) // batch_users)) if len(self) else []
 
     def rank(self, batch: np.ndarray, scores: Tensor) -> np.ndarray:

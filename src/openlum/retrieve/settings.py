@@ -1,15 +1,22 @@
 """Settings of retrieval: of its evaluation, and of the next-item models that it is compared with."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from openlum.config import PlannedSettings, Question, Settings
+from openlum.errors import InputError
+from openlum.model.item_filter import ItemFilter
 from openlum.model.settings import ModelSettings
 from openlum.schema import Holdout
 
-BASELINES = POPULARITY, RECENT_POPULARITY, REPEAT = "popularity", "recent popularity", "repeat last"
+BaselineName = Literal["popularity", "recent popularity", "repeat last", "item-kNN", "EASE"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 """Names of the baselines in retrieval tables."""
+POPULARITY, RECENT_POPULARITY, REPEAT, ITEM_KNN, EASE = BASELINES
+DEFAULT_EASE_ITEMS, MAX_EASE_ITEMS = 5_000, 20_000
+"""EASE inverts a matrix of items by items for each penalty. By default, it is left out above the first number of items. With the
+second number, it takes many minutes and 5 GB."""
 
 
 class RetrieveSettings(Settings):
@@ -22,6 +29,12 @@ class RetrieveSettings(Settings):
     known: dict[str, list[str]] = {}
     """Further questions: name to condition fields. Their values come from the held-out event. These questions have more
     information than the history, so their metrics are reported separately. Feedback fields cannot be named here."""
+    filters: dict[str, ItemFilter] = {}
+    """Name of a question of `questions` or `known` to the items that it may find, such as `{any: {where: {in_stock: true}}}`. A
+    held-out item that the filter leaves out counts as not found."""
+    baselines: list[BaselineName] = list(BASELINES)
+    """Baselines that are evaluated beside the questions. By default all, but `EASE` only up to 5,000 items; if it is named, up to
+    20,000. `repeat last` is left out where items of the history are excluded from the ranking."""
     at: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(default=[10, 50, 200], min_length=1, max_length=100)
     """Cut-offs of HR and NDCG."""
     exclude_seen: bool | None = None
@@ -40,9 +53,28 @@ class RetrieveSettings(Settings):
             raise ValueError(
                 f"'{duplicates[0]}' is a name in both 'questions' and 'known'; give it another name in one of them"
             )
-        if len(set(self.at)) < len(self.at):
-            raise ValueError(f"at: duplicate cut-off in {self.at}; list every cut-off once")
+        for key in ("at", "baselines"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: duplicate in {values}; list every value once")
         return self
+
+
+def chosen_baselines(settings: RetrieveSettings, items: int) -> list[BaselineName]:
+    """Return the baselines for a catalogue of V items. The default leaves out `EASE` where there are too many.
+
+    Raises:
+        InputError: the caller named `EASE`, and there are too many items.
+    """
+    is_default = "baselines" not in settings.model_fields_set
+    if items - 1 <= (DEFAULT_EASE_ITEMS if is_default else MAX_EASE_ITEMS) or EASE not in settings.baselines:
+        return settings.baselines
+    if is_default:
+        return [name for name in settings.baselines if name != EASE]
+    raise InputError(
+        f"retrieve.baselines: '{EASE}' inverts a matrix of items by items, so it is limited to {MAX_EASE_ITEMS:,} items; the "
+        f"log has {items - 1:,}; leave it out"
+    )
 
 
 def with_default_questions(settings: RetrieveSettings, holdout: Holdout | None) -> RetrieveSettings:
