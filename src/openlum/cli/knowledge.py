@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from openlum.cli.shared import console, print_lines
+from openlum.cli.shared import Config, Overrides, console, print_figures, print_lines
 
 knowledge = typer.Typer(no_args_is_help=True, help="Knowledge from `lum query`: look into it, join it, check it.")
 Directory = Annotated[
@@ -48,3 +48,57 @@ def stats(directory: Directory) -> None:
     figures = statistics(stored)
     print_lines(knowledge_figures(stored, figures))
     console.print(columns_table(figures))
+
+
+@knowledge.command()
+def join(
+    log: Annotated[str, typer.Argument(help="Table to join to: a file, a directory or a pattern, Parquet or CSV.")],
+    user: Annotated[str, typer.Option(help="Column of the user id.")],
+    time: Annotated[str, typer.Option(help="Column of the time of each row.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    knowledge: Annotated[
+        list[Path],
+        typer.Option("--knowledge", "-k", help="Knowledge per user. May be given several times, once for each night."),
+    ] = [],  # noqa: B006
+    item: Annotated[str | None, typer.Option(help="Column of the item id, for similarities and predictions.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", "-d", help="Dataset from `lum prepare`; with --model.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model from `lum pretrain`. Without --knowledge, it answers every row from the events before the row; with "
+            "--knowledge and --item, its matching head predicts the feedback.",
+        ),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Begin the names of the added columns with this text.")] = "",
+    time_unit: Annotated[
+        str, typer.Option(metavar="s|ms|us|ns|yyyymmdd", help="Unit of numeric times since 1970.")
+    ] = "s",
+    date_order: Annotated[
+        str | None, typer.Option(metavar="dmy|mdy", help="Order of day and month in dates such as 01/02/2026.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Add knowledge to the rows of any table with users and times, each row as of its own time.
+
+    Examples:
+
+        lum knowledge join clicks.parquet -k users --user user_id --time timestamp -o joined.parquet
+
+        lum knowledge join clicks.parquet -d dataset -m model --user user_id --time timestamp --item sku -o joined.parquet
+    """
+    from openlum.config import parse_settings
+    from openlum.pipeline.experiment import step_settings
+    from openlum.prepare.outside_log import LogColumns
+    from openlum.query.join import join as add_knowledge
+    from openlum.query.settings import QuerySettings
+
+    has_settings = config is not None or bool(overrides)
+    settings = step_settings(config, "query", QuerySettings, overrides) if has_settings else None
+    named = {"user": user, "time": time, "item": item, "time_unit": time_unit, "date_order": date_order}
+    columns = parse_settings(named, LogColumns, where="columns")
+    print_figures(add_knowledge(log, out, columns, knowledge, dataset, model, settings, prefix), out)

@@ -112,7 +112,10 @@ class ShardQuery:
 
     def rows(self, shard: Shard) -> Impressions:
         """Return the impressions of all splits of a shard, by user and time, as of the time that the settings name."""
-        impressions = concatenate([shard.impressions(split) for split in self.dataset.impression_sets])
+        return self.in_order(shard, concatenate([shard.impressions(split) for split in self.dataset.impression_sets]))
+
+    def in_order(self, shard: Shard, impressions: Impressions) -> Impressions:
+        """Return impressions by user and time, as of the time that the settings name."""
         impressions = impressions.take(np.lexsort((impressions.row, impressions.prefix, impressions.user)))
         return before_the_day(shard.sequences, impressions) if self.settings.as_of == "day" else impressions
 
