@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from openlum.cli.shared import Config, Overrides, console, print_figures, print_lines
+from openlum.cli.shared import Config, DatasetDir, ModelDir, Overrides, console, print_figures, print_lines
 
 knowledge = typer.Typer(no_args_is_help=True, help="Knowledge from `lum query`: look into it, join it, check it.")
 Directory = Annotated[
@@ -102,3 +102,37 @@ def join(
     named = {"user": user, "time": time, "item": item, "time_unit": time_unit, "date_order": date_order}
     columns = parse_settings(named, LogColumns, where="columns")
     print_figures(add_knowledge(log, out, columns, knowledge, dataset, model, settings, prefix), out)
+
+
+@knowledge.command()
+def audit(
+    directory: Directory,
+    dataset: DatasetDir,
+    model: ModelDir,
+    rows: Annotated[int, typer.Option(min=1, help="Number of random rows to compute again.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Numbers may differ by this much. A GPU computes attention in half precision: use 0.02 there."
+        ),
+    ] = 1e-3,
+) -> None:
+    """Compute a sample of rows again from histories that end before each row's time, and exit with status 1 if a value differs.
+
+    Example:
+
+        lum knowledge audit runs/market/knowledge -d runs/market/dataset -m runs/market/model --rows 100
+    """
+    from openlum.query.audit import audit as compare
+    from openlum.query.audit import audit_tables
+
+    result = compare(directory, dataset, model, rows, seed, tolerance)
+    for table in audit_tables(result):
+        console.print(table)
+    for note in result.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if result.differences:
+        console.print(f"{len(result.differences):,} values differ in {result.rows:,} rows", soft_wrap=True)
+        raise typer.Exit(1)
+    console.print(f"{result.rows:,} rows have the values of histories that end before their times", soft_wrap=True)
