@@ -149,6 +149,7 @@ def query(
     settings: "QuerySettings | Mapping[str, Any] | None" = None,
     users: Any = None,
     as_of: Any = None,
+    only_new: bool = False,
     progress: bool = True,
     **keywords: Any,
 ) -> Knowledge:
@@ -164,6 +165,7 @@ def query(
             this column, or text with one id in a line). Ids that the dataset does not have are written to `rejected/`.
         as_of: with `users`: only events before this time count: ISO 8601 text or a datetime (UTC without a time zone), or seconds
             since 1970. By default `"now"`, the second after the last event of the dataset.
+        only_new: whether only impressions are answered that `out` does not have yet. Its parts stay unchanged.
         progress: whether progress is shown.
         keywords: further keys of the section `query`, such as `questions={"click": {"feedback": "click"}}`.
 
@@ -176,7 +178,7 @@ def query(
     parsed = _settings("query", QuerySettings, settings, keywords)
     out = as_path("out", out)
     with output(progress):
-        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of)
+        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of, only_new)
     return Knowledge(out)
 
 

@@ -32,6 +32,7 @@ from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
 from openlum.query.checks import check_knowledge_fits
 from openlum.query.columns import vector_type, vectors
+from openlum.query.earlier import EarlierKnowledge
 from openlum.query.matching import matched_feedback
 from openlum.query.questions import QuestionSet, feedback_column_names, matched_column_names
 from openlum.query.settings import QuerySettings
@@ -75,15 +76,21 @@ class ShardQuery:
         dataset: with the shards.
         settings: with the questions.
         items: (V, E) embeddings of the dataset's items, if they are computed already.
+        earlier: has the answers of some impressions, which are left out.
     """
 
     folder = source = "impressions"
     rejected = None
 
     def __init__(
-        self, model: LargeUserModel, dataset: ShardedDataset, settings: QuerySettings, items: Tensor | None = None
+        self,
+        model: LargeUserModel,
+        dataset: ShardedDataset,
+        settings: QuerySettings,
+        items: Tensor | None = None,
+        earlier: EarlierKnowledge | None = None,
     ) -> None:
-        self.model, self.dataset, self.settings = model, dataset, settings
+        self.model, self.dataset, self.settings, self.earlier = model, dataset, settings, earlier
         self.questions = QuestionSet(model.processor, model.config.condition, settings.questions)
         predicted = feedback_column_names(model.processor, model.config.trained_feedback_targets)
         self.feedback_names = predicted if settings.predict_feedback else []
@@ -108,11 +115,12 @@ class ShardQuery:
     @property
     def total(self) -> int:
         """Number of rows of all shards."""
-        return self.dataset.impression_count
+        return self.dataset.impression_count - (0 if self.earlier is None else len(self.earlier.row))
 
     def rows(self, shard: Shard) -> Impressions:
         """Return the impressions of all splits of a shard, by user and time, as of the time that the settings name."""
-        return self.in_order(shard, concatenate([shard.impressions(split) for split in self.dataset.impression_sets]))
+        rows = concatenate([shard.impressions(split) for split in self.dataset.impression_sets])
+        return self.in_order(shard, self.earlier.without_answered(rows, self.dataset) if self.earlier else rows)
 
     def in_order(self, shard: Shard, impressions: Impressions) -> Impressions:
         """Return impressions by user and time, as of the time that the settings name."""
@@ -180,4 +188,5 @@ class ShardQuery:
 
     def summary(self) -> dict[str, Any]:
         """Return the section `query` of `summary.json`."""
-        return {"rows": self.total, "questions": len(self.questions)}
+        figures = {"rows": self.dataset.impression_count, "questions": len(self.questions)}
+        return figures if self.earlier is None else figures | {"new_rows": self.total}
