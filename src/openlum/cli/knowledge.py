@@ -114,7 +114,8 @@ def audit(
     tolerance: Annotated[
         float,
         typer.Option(
-            min=0, help="Numbers may differ by this much. A GPU computes attention in half precision: use 0.02 there."
+            min=0,
+            help="Numbers may differ by this much. A GPU rounds more, because it computes attention in half precision.",
         ),
     ] = 1e-3,
 ) -> None:
