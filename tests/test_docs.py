@@ -24,6 +24,7 @@ from openlum.bench.settings import Bench
 from openlum.cli import app
 from openlum.cli.bench import bench
 from openlum.cli.export import export
+from openlum.cli.knowledge import knowledge
 from openlum.config import Settings, load_settings
 from openlum.pipeline.experiment import Experiment
 from openlum.schema import Schema
@@ -222,7 +223,9 @@ def small_settings(line: str) -> list[str]:
 def test_commands_on_the_pages_have_these_options(line: str) -> None:
     words = shlex.split(line)[1:]
     verb = (
-        words[:2] if words[:1] in (["bench"], ["export"]) else [word for word in words[:1] if not word.startswith("-")]
+        words[:2]
+        if words[:1] in (["bench"], ["export"], ["knowledge"])
+        else [word for word in words[:1] if not word.startswith("-")]
     )
     help_text = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"}).output
     for option in [word for word in words if word.startswith("--")]:
@@ -230,7 +233,7 @@ def test_commands_on_the_pages_have_these_options(line: str) -> None:
 
 
 def test_every_command_shows_an_example() -> None:
-    for command in [*app.registered_commands, *bench.registered_commands, *export.registered_commands]:
+    for command in [command for group in (app, bench, export, knowledge) for command in group.registered_commands]:
         assert command.callback is not None
         assert "Example" in (command.callback.__doc__ or "")
 

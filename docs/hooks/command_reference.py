@@ -10,7 +10,8 @@ INTRODUCTION = """# Commands
 
 All commands with their arguments and options, generated from the code. `lum COMMAND --help` shows the same text.
 
-Exit status: 0 success; 1 an internal error of openlum; 2 a mistake in the input, which the message explains; 130 interrupted.
+Exit status: 0 success; 1 an internal error of openlum, or values that differ in `lum knowledge audit`;
+2 a mistake in the input, which the message explains; 130 interrupted.
 """
 
 

@@ -1,3 +1,4 @@
+from openlum.api import join_knowledge as join_knowledge
 from openlum.api import prepare as prepare
 from openlum.api import pretrain as pretrain
 from openlum.api import query as query

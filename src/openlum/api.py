@@ -12,12 +12,11 @@ Every function does the same as the command of `lum` with its name. Heavy librar
 
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from openlum.arguments.frames import is_frame, tables_on_disk
 from openlum.arguments.values import as_path, as_path_or_none, shown
 from openlum.config import Settings, parse_settings, with_overrides
 from openlum.console import new_console, output
@@ -84,9 +83,9 @@ def prepare(
         return Dataset(out)
     document, schema_root = _schema_content(schema)
     scratch = _scratch(document.content) or out.resolve().parent
-    with output(progress), _tables_on_disk(tables, scratch, schema_root) as (paths, root):
+    with output(progress), tables_on_disk(tables, scratch, schema_root) as (paths, root):
         if schema is None:
-            document = _inferred_schema(paths, root, out.name if _is_frame(events) else None)
+            document = _inferred_schema(paths, root, out.name if is_frame(events) else None)
         content = dict(document.content)
         if root != schema_root:
             paths = _other_paths(content, schema_root) | paths
@@ -150,6 +149,7 @@ def query(
     settings: "QuerySettings | Mapping[str, Any] | None" = None,
     users: Any = None,
     as_of: Any = None,
+    only_new: bool = False,
     progress: bool = True,
     **keywords: Any,
 ) -> Knowledge:
@@ -165,6 +165,7 @@ def query(
             this column, or text with one id in a line). Ids that the dataset does not have are written to `rejected/`.
         as_of: with `users`: only events before this time count: ISO 8601 text or a datetime (UTC without a time zone), or seconds
             since 1970. By default `"now"`, the second after the last event of the dataset.
+        only_new: whether only impressions are answered that `out` does not have yet. Its parts stay unchanged.
         progress: whether progress is shown.
         keywords: further keys of the section `query`, such as `questions={"click": {"feedback": "click"}}`.
 
@@ -177,8 +178,71 @@ def query(
     parsed = _settings("query", QuerySettings, settings, keywords)
     out = as_path("out", out)
     with output(progress):
-        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of)
+        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of, only_new)
     return Knowledge(out)
+
+
+def join_knowledge(
+    log: Any,
+    out: str | Path,
+    user: str,
+    time: str,
+    item: str | None = None,
+    knowledge: Any = None,
+    dataset: str | Path | Dataset | None = None,
+    model: "str | Path | LargeUserModel | None" = None,
+    settings: "QuerySettings | Mapping[str, Any] | None" = None,
+    prefix: str = "",
+    time_unit: str = "s",
+    date_order: str | None = None,
+    progress: bool = True,
+    **keywords: Any,
+) -> dict[str, Any]:
+    """Add knowledge to the rows of any table, each row as of its own time, as `lum knowledge join` does.
+
+    Give `knowledge` per user, or `dataset` and `model`, or all three. With `knowledge`, a row gets the newest row of its user as
+    of a time that is not later. Without it, the model answers every row from the events before the second of the row.
+
+    Args:
+        log: a path (a file, a directory or a pattern, Parquet or CSV) or a frame.
+        out: the Parquet file to write: all rows and columns of the log, in their order, and the added columns.
+        user: column of the user id.
+        time: column of the time.
+        item: column of the item id, for similarities and predictions.
+        knowledge: per user, from `query(users=...)`: a directory or an object, or a list of them, one for each night.
+        dataset: with the histories. Its schema names the columns of conditions.
+        model: that answers or, with `knowledge`, whose matching head predicts the feedback to the items.
+        settings: of the questions without `knowledge`: `QuerySettings`, or keys of the section `query` of an experiment file.
+        prefix: of the names of the added columns.
+        time_unit: of numeric times since 1970: `s`, `ms`, `us`, `ns` or `yyyymmdd`.
+        date_order: `dmy` or `mdy`, for dates such as 01/02/2026.
+        progress: whether progress is shown.
+        keywords: further keys of the section `query`, such as `questions={"click": {"feedback": "click"}}`.
+
+    Returns:
+        Figures: the rows, and how many users, items and condition fields are unknown.
+
+    Raises:
+        InputError: as in `lum knowledge join`.
+
+    Example:
+        >>> ol.join_knowledge(clicks, "joined.parquet", user="user_id", time="timestamp", knowledge="users")   # doctest: +SKIP
+    """
+    from openlum.prepare.outside_log import LogColumns
+    from openlum.query.join import join
+    from openlum.query.settings import QuerySettings
+
+    named = {"user": user, "time": time, "item": item, "time_unit": time_unit, "date_order": date_order}
+    columns = parse_settings(named, LogColumns, where="join_knowledge")
+    has_settings = settings is not None or bool(keywords)
+    parsed = _settings("query", QuerySettings, settings, keywords) if has_settings else None
+    listed = knowledge if isinstance(knowledge, list | tuple) else [] if knowledge is None else [knowledge]
+    published = [_path("knowledge", one) for one in listed]
+    data = None if dataset is None else _path("dataset", dataset)
+    lum = None if model is None else _path("model", model)
+    out = as_path("out", out)
+    with output(progress), tables_on_disk({"log": log}, out.resolve().parent, Path()) as (paths, root):
+        return join(os.path.join(root, paths["log"]), out, columns, published, data, lum, parsed, prefix)
 
 
 def rank(
@@ -312,12 +376,6 @@ def _path(name: str, value: Any) -> Path:
     return Path(value.path)
 
 
-def _is_frame(table: Any) -> bool:
-    from openlum.arguments.frames import is_frame
-
-    return is_frame(table)
-
-
 def _schema_content(schema: Any) -> tuple[Document, Path]:
     """Return the content of a schema, and the directory that its paths are relative to."""
     if isinstance(schema, Schema):
@@ -343,33 +401,6 @@ def _other_paths(content: Mapping[str, Any], root: Path) -> dict[str, str]:
         for name, section in sections.items()
         if isinstance(section, Mapping) and isinstance(section.get("path"), str)
     }
-
-
-@contextmanager
-def _tables_on_disk(tables: Mapping[str, Any], scratch: Path, root: Path) -> Iterator[tuple[dict[str, str], Path]]:
-    """Yield the path of each table, and the directory that the paths of the schema are relative to.
-
-    Frames are written to a temporary directory. Their paths are relative to it, so that the same frames give the same dataset.
-    Error messages do not name the directory.
-    """
-    paths = {name: os.path.abspath(as_path(name, table)) for name, table in tables.items() if not _is_frame(table)}
-    frames = {name: table for name, table in tables.items() if name not in paths}
-    if not frames:
-        yield paths, root
-        return
-    import pyarrow.parquet as pq
-
-    from openlum.arguments.frames import to_arrow
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".lum-frames-", dir=scratch) as directory:
-        for name, frame in frames.items():
-            paths[name] = f"{name}.parquet"
-            pq.write_table(to_arrow(name, frame), os.path.join(directory, paths[name]))
-        try:
-            yield paths, Path(directory)
-        except InputError as error:
-            raise InputError(re.sub(rf"{re.escape(directory)}/(\w+)\.parquet", r"frame '\1'", str(error))) from None
 
 
 def _inferred_schema(paths: Mapping[str, str], root: Path, name: str | None) -> Document:

@@ -23,9 +23,7 @@ from openlum.data.dataset import SPLITS, Dataset
 from openlum.data.knowledge import Knowledge
 from openlum.data.sequences import concatenate
 from openlum.errors import InputError
-from openlum.model import LargeUserModel, ModelSettings
-from openlum.prepare.run import prepare
-from openlum.pretrain.initialization import build_model
+from openlum.model import LargeUserModel
 from openlum.query.bulk import query
 from openlum.query.matching import user_vectors_at
 from openlum.query.settings import QuerySettings
@@ -33,50 +31,13 @@ from openlum.query.shard import query_shard
 from openlum.query.users import UserQuery
 from openlum.query.writer import PartStore
 from openlum.rank.knowledge import StoredKnowledge
-from tests.conftest import built_once
-from tests.model.conftest import fill_zero_weights
-from tests.prepare.logs import START, random_events, write_log
+from tests.prepare.logs import START
+from tests.query.conftest import DAY
 
 SETTINGS = QuerySettings(
     questions={"any": {}, "like": {"rating": 5}, "here": {"rating": 5, "*": "$row"}}, rows_per_part=2, batch_events=40
 )
-DAY = 86_400
 MIDDLE = START + 6 * DAY
-
-
-def _prepare_days(directory: Path) -> None:
-    users = [f"u{number}" for number in range(8)]
-    schema = write_log(
-        directory,
-        {"events": random_events(0, 300, seconds=12 * DAY), "users": {"id": [*users, "idle"], "city": ["a"] * 9}},
-        users={"path": "users.parquet", "id": "id", "features": {"city": {}}},
-        impressions_from_events={"field": "rating", "at_least": 4},
-        gap_unit="s",
-        engine={"events_per_part": 60},
-    )
-    prepare(str(schema), str(directory / "dataset"))
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Twelve days of events in several shards, and the user `idle` without events."""
-    return Dataset(built_once(tmp_path_factory, "days", _prepare_days) / "dataset")
-
-
-@pytest.fixture(scope="module")
-def model(dataset: Dataset) -> LargeUserModel:
-    """A model with windows that are shorter than histories."""
-    shape = ModelSettings(width=16, layers=2, heads=2, embedding_width=8, field_width=8, max_events=10)
-    model = build_model(dataset, shape, seed=0).eval()
-    fill_zero_weights(model)
-    return model
-
-
-@pytest.fixture(scope="module")
-def model_dir(model: LargeUserModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("users")
-    model.save_pretrained(directory / "model")
-    return directory / "model"
 
 
 @pytest.fixture(scope="module")

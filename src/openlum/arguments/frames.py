@@ -1,10 +1,17 @@
 """Tables that callers pass in memory: Arrow, pandas, Polars, and other frames that narwhals knows, such as those of DuckDB."""
 
-from collections.abc import Iterable
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from openlum.arguments.values import as_path
 from openlum.errors import InputError
 
 
@@ -75,6 +82,29 @@ def like(table: pa.Table, frame: Any) -> Any:
     import narwhals
 
     return narwhals.from_arrow(table, backend=wrapped.implementation).to_native()
+
+
+@contextmanager
+def tables_on_disk(tables: Mapping[str, Any], scratch: Path, root: Path) -> Iterator[tuple[dict[str, str], Path]]:
+    """Yield the path of each table, and the directory that the paths of the schema are relative to.
+
+    Frames are written to a temporary directory. Their paths are relative to it, so that the same frames give the same dataset.
+    Error messages do not name the directory.
+    """
+    paths = {name: os.path.abspath(as_path(name, table)) for name, table in tables.items() if not is_frame(table)}
+    frames = {name: table for name, table in tables.items() if name not in paths}
+    if not frames:
+        yield paths, root
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".lum-frames-", dir=scratch) as directory:
+        for name, frame in frames.items():
+            paths[name] = f"{name}.parquet"
+            pq.write_table(to_arrow(name, frame), os.path.join(directory, paths[name]))
+        try:
+            yield paths, Path(directory)
+        except InputError as error:
+            raise InputError(re.sub(rf"{re.escape(directory)}/(\w+)\.parquet", r"frame '\1'", str(error))) from None
 
 
 def rows(table: pa.Table) -> Iterable[dict[str, Any]]:

@@ -8,11 +8,13 @@ import traceback
 from openlum.cli import logs, steps, verify  # noqa: F401 - the imports register the commands
 from openlum.cli.bench import bench
 from openlum.cli.export import export
+from openlum.cli.knowledge import knowledge
 from openlum.cli.shared import app
 from openlum.errors import InputError
 
 app.add_typer(bench, name="bench")
 app.add_typer(export, name="export")
+app.add_typer(knowledge, name="knowledge")
 
 NEW_OBJECTS = 50_000
 """The garbage collector starts after this number of new objects. With fewer, it would search the classes of every import."""

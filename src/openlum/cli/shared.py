@@ -66,8 +66,13 @@ def print_cold_items(cold_items: dict[str, Any] | None) -> None:
 
 def print_figures(figures: dict[str, Any], out: Path) -> None:
     """Print figures with their names, and the path that was written."""
+    print_lines(figures)
+    console.print(f"written: {out}", soft_wrap=True)
+
+
+def print_lines(figures: dict[str, Any]) -> None:
+    """Print figures with their names, one in a line."""
     for name, figure in figures.items():
         value = metrics_in_words(figure) if isinstance(figure, dict) else figure
         text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else value
         console.print(f"{name:24} {text}", soft_wrap=True)
-    console.print(f"written: {out}", soft_wrap=True)

@@ -167,6 +167,12 @@ def query(
             show_default="now",
         ),
     ] = None,
+    only_new: Annotated[
+        bool,
+        typer.Option(
+            "--only-new", help="Answer only impressions that OUT does not have yet; its parts stay unchanged."
+        ),
+    ] = False,
     config: Config = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -177,13 +183,15 @@ def query(
         lum query -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/knowledge -c configs/ml-1m.yaml
 
         lum query -d data/shop/dataset -m data/shop/model -o data/shop/users --users all --as-of 2026-01-03
+
+        lum query -d data/shop/dataset -m data/shop/model -o data/shop/knowledge --only-new
     """
     from openlum.pipeline.experiment import step_settings
     from openlum.query.bulk import query as ask
     from openlum.query.settings import QuerySettings
 
     settings = step_settings(config, "query", QuerySettings, overrides)
-    print_figures(ask(dataset, model, out, settings, users, as_of), out)
+    print_figures(ask(dataset, model, out, settings, users, as_of, only_new), out)
 
 
 @app.command()

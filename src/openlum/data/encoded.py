@@ -47,6 +47,12 @@ def to_numpy(column: Any, spec: FieldSpec, path: Path) -> np.ndarray:
     return out
 
 
+def any_values(spec: FieldSpec, n: int) -> np.ndarray:
+    """Return the encoded *any* of n rows: (n,), (n, M) or (n, W)."""
+    shape = (n, spec.width) if spec.type in ("multi", "vector") else (n,)
+    return np.zeros(shape, np.int32) if spec.size else np.full(shape, np.nan, np.float32)
+
+
 def check_ids(ids: np.ndarray, largest: int, path: Path, column: str) -> None:
     """Raise an `InputError` if an id, of (n,), is negative or larger than `largest`; it names the column and the id."""
     if len(ids) and (ids.min() < 0 or ids.max() > largest):

@@ -25,7 +25,7 @@ from openlum.artefact.parts import (
     part_files,
     read_parts,
 )
-from openlum.config import Settings, parse_settings
+from openlum.config import Question, Settings, parse_settings
 from openlum.errors import InputError
 from openlum.notebook import html_table
 
@@ -79,6 +79,14 @@ class KnowledgeInfo(Settings):
     """Number of rows in all parts."""
     dataset: str
     """Fingerprint of the dataset that was queried."""
+    model: str = ""
+    """Fingerprint of the model that answered."""
+    dtype: Literal["float16", "int8"] = "float16"
+    """Data type of the vectors."""
+    as_of: str = ""
+    """Which events the answers use, in words."""
+    asked: dict[str, Question] = {}
+    """Name to condition fields and raw values of each question."""
 
 
 def knowledge_files(path: Path, form: Form = "impression") -> list[Path]:

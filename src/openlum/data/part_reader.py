@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openlum.artefact.parts import TypeCheck, damaged, is_integer, is_list_of, is_number, part_files, read_parts
-from openlum.data.encoded import check_ids, column_type, event_offsets, to_numpy
+from openlum.data.encoded import any_values, check_ids, column_type, event_offsets, to_numpy
 from openlum.data.info import MADE_BY, DatasetInfo
 from openlum.data.sequences import Impressions, Sequences
 from openlum.data.time_fields import moment_starts
@@ -149,8 +149,7 @@ def read_impressions(paths: Sequence[Path], info: DatasetInfo, sequences: Sequen
     condition: dict[str, np.ndarray] = {}
     for spec in logged_fields(info):
         if spec.feedback:
-            shape = (len(table), spec.width) if spec.type in ("multi", "vector") else (len(table),)
-            condition[spec.name] = np.zeros(shape, np.int32) if spec.size else np.full(shape, np.nan, np.float32)
+            condition[spec.name] = any_values(spec, len(table))
         else:
             condition[spec.name] = to_numpy(table[f"condition.{spec.name}"].combine_chunks(), spec, path)
     return Impressions(

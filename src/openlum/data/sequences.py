@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from openlum.data.time_fields import time_fields
+from openlum.data.time_fields import by_key_then_time, time_fields
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Sequences:
             return np.full(len(users), -1)
         index = np.minimum(np.searchsorted(self.user, users), len(self.user) - 1)
         return np.where(self.user[index] == users, index, -1)
+
+    def prefix_at(self, user: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the number of events of users, (n,), before seconds since 1970, (n,); 0 for users without events."""
+        user_index, first = self.user_index(user), self.time.min(initial=0)
+        event_users = np.repeat(np.arange(len(self.user)), np.diff(self.offsets))
+        events = by_key_then_time(event_users, self.time - first)
+        before = np.searchsorted(events, by_key_then_time(user_index, np.maximum(second - first, 0)))
+        return np.where(user_index < 0, 0, before - self.offsets[user_index])
 
     def fields(self, events: np.ndarray) -> dict[str, np.ndarray]:
         """Return all condition fields of the events at the indices (n,): (n,), (n, M) or (n, W)."""

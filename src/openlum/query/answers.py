@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from openlum.data.sequences import Impressions, Sequences
-from openlum.data.time_fields import by_key_then_time
 from openlum.field_spec import SECONDS
 from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import to_tensors
@@ -24,14 +23,9 @@ from openlum.query.settings import QuerySettings
 
 def before_the_day(sequences: Sequences, impressions: Impressions) -> Impressions:
     """Return the impressions of users with prefixes that end before the impression's day (UTC)."""
-    user_index = sequences.user_index(impressions.user)  # (I,), -1 for a user without events
-    first_time = sequences.time.min(initial=0)
     midnight = impressions.time - impressions.time % SECONDS["d"]
-    event_users = np.repeat(np.arange(len(sequences.user)), np.diff(sequences.offsets))
-    keys = by_key_then_time(event_users, sequences.time - first_time)
-    midnight_keys = by_key_then_time(user_index, np.maximum(midnight - first_time, 0))
-    prefix = np.searchsorted(keys, midnight_keys) - sequences.offsets[user_index]
-    return impressions.with_prefix(sequences, np.where(user_index < 0, 0, np.minimum(prefix, impressions.prefix)))
+    prefix = np.minimum(sequences.prefix_at(impressions.user, midnight), impressions.prefix)
+    return impressions.with_prefix(sequences, prefix)
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ users and time.
 import shutil
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from openlum.errors import InputError
 from openlum.model import LargeUserModel, default_device
 from openlum.query.columns import item_table
 from openlum.query.costs import tier_costs
+from openlum.query.earlier import ANSWER_ALL, EarlierKnowledge
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery
 from openlum.query.user_ids import NOW, read_user_ids
@@ -80,6 +82,7 @@ def query(
     settings: QuerySettings,
     users: Any = None,
     as_of: Any = None,
+    only_new: bool = False,
 ) -> dict[str, Any]:
     """Answer questions and write `knowledge/`, with one row per impression or one row per user.
 
@@ -91,6 +94,8 @@ def query(
         users: None for every impression of the dataset, as of its time. For knowledge per user: `all`, a file, a list of ids, or
             a frame, as in `read_user_ids`.
         as_of: time of knowledge per user, as in `as_of_second`; None for `now`, the second after the last event.
+        only_new: whether impressions that `out` answers already are left out. Their parts stay unchanged, and new parts are
+            added. Events that the dataset got since, and that lie before these impressions, do not change their answers.
 
     Returns:
         The figures of the run. For knowledge per impression they are the section `query` of `summary.json`.
@@ -106,24 +111,34 @@ def query(
     model = LargeUserModel.load(model_dir, default_device())
     model.check_compatible(dataset)
     form: Form
+    earlier = EarlierKnowledge(out) if only_new and out.exists() else None
+    if users is not None and only_new:
+        raise InputError(
+            "only_new: adds impressions; leave users out, because knowledge per user has a row for each of them"
+        )
     if users is not None:
         form = UserQuery(model, dataset, settings, read_user_ids(users), NOW if as_of is None else as_of)
     elif as_of is not None:
         raise InputError("as_of: is the time of knowledge per user; name users too, such as 'all'")
     else:
         _check_held_out(model_dir, model, dataset)
-        form = ShardQuery(model, dataset, settings)
+        form = ShardQuery(model, dataset, settings, earlier=earlier)
     check_replaceable(out, "knowledge")
     form.check_fits(out)
+    if earlier is not None:
+        earlier.check_same(form.description())
+    answered = None if earlier is None else sha256(earlier.row.tobytes()).hexdigest()
     inputs = step_key("query", settings.model_dump(), {"dataset": dataset_dir, "model": model_dir})
-    key = fingerprint(inputs, form.description())
+    key = fingerprint(inputs, form.description(), answered)
     work = out.resolve().with_name(out.resolve().name + ".work")
     with locked(out), named_failures(work):
         for other in work.glob("*"):  # of a run with other settings or inputs, which cannot continue
             if other.name != key:
                 shutil.rmtree(other)
         store = PartStore(work / key)
-        rows = _write_parts(form, dataset, store)
+        rows = _write_parts(form, dataset, store, earlier.next_shard if earlier else 0)
+        if earlier is not None and rows > form.total:
+            raise InputError(f"{out}: has answers to impressions that {dataset_dir} does not have; {ANSWER_ALL}")
         if rows != form.total:
             raise InputError(
                 f"{dataset_dir / form.source}: has {rows:,} rows, but dataset.json has {form.total:,}; run 'lum prepare' again"
@@ -131,6 +146,9 @@ def query(
         seconds = round(time.perf_counter() - start_time, 1)
         with whole_directory(out, "knowledge") as directory:
             store.link_into(directory / form.folder)
+            if earlier is not None:
+                earlier.link_into(directory / form.folder)
+                rows += len(earlier.row)
             (directory / "items").mkdir()
             write_part(item_table(dataset, form.items, settings.dtype), directory / "items" / "part-00000.parquet")
             if form.rejected is not None:
@@ -152,12 +170,15 @@ def _check_held_out(model_dir: Path, model: LargeUserModel, dataset: Dataset) ->
         raise InputError(f"{model_dir}: was trained on events of the dataset's validation period; pretrain again")
 
 
-def _write_parts(form: Form, dataset: Dataset, store: PartStore) -> int:
-    """Write the parts of all shards that are not finished, and return the number of rows of all parts."""
+def _write_parts(form: Form, dataset: Dataset, store: PartStore, first: int) -> int:
+    """Write the parts of all shards that are not finished, and return the number of rows of all parts.
+
+    The names of the parts begin with the number of the shard, counted from `first`.
+    """
     step, columns = form.settings.rows_per_part, ("{task.description}", BarColumn(), TaskProgressColumn())
     with new_progress(*columns, TimeRemainingColumn(), transient=True) as bar:
         task = bar.add_task("query", total=form.total, completed=store.rows)
-        for number, shard in enumerate(dataset.shards()):
+        for number, shard in enumerate(dataset.shards(), first):
             names = [part_name(number, piece) for piece in range(store.shards.get(shard.name, 0))]
             if shard.name in store.shards and all(name in store.parts for name in names):
                 continue
@@ -172,6 +193,6 @@ def _write_parts(form: Form, dataset: Dataset, store: PartStore) -> int:
                         bar.advance(task, len(table))
                     store.write(name, pa.concat_tables(tables))
             store.finish_shard(shard.name, len(pieces))
-    if not store.parts:  # a reader needs the columns
+    if not store.parts and not first:  # a reader needs the columns
         store.write(part_name(0, 0), form.schema.empty_table())
     return store.rows

@@ -3,6 +3,7 @@
 Shapes: n rows, G questions for each row, J feedback predictions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from openlum.errors import InputError
@@ -19,18 +20,18 @@ def feedback_column_names(processor: Processor, targets: list[FieldSpec]) -> lis
 
 
 def matched_column_names(
-    settings: QuerySettings, processor: Processor, specs: list[FieldSpec], feedback_names: list[str]
+    tiers: Sequence[str], processor: Processor, specs: list[FieldSpec], feedback_names: list[str]
 ) -> list[str]:
     """Return the names of the predictions of the matching head: TIER.FIELD=VALUE and TIER.SIMILARITY, as in `similarity_names`.
 
     Args:
-        settings: of the query run.
+        tiers: `nightly`, `fresh` or both.
         processor: of the model.
         specs: condition fields that the network reads.
         feedback_names: the names FIELD=VALUE of the feedback that the model predicts. Without any, the head predicts nothing.
     """
     names = [*feedback_names, *similarity_names(processor, specs)] if feedback_names else []
-    return [f"{tier}.{name}" for tier in settings.matching_head for name in names]
+    return [f"{tier}.{name}" for tier in tiers for name in names]
 
 
 def score_names_of(
@@ -50,7 +51,7 @@ def score_names_of(
         feedback_names: the names FIELD=VALUE of the feedback that the model predicts.
     """
     predicted = feedback_names if settings.predict_feedback else []
-    return [*questions, *predicted, *matched_column_names(settings, processor, specs, feedback_names)]
+    return [*questions, *predicted, *matched_column_names(settings.matching_head, processor, specs, feedback_names)]
 
 
 class QuestionSet:

@@ -35,6 +35,7 @@ from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
 from openlum.query.checks import check_knowledge_fits
 from openlum.query.columns import vector_type, vectors
+from openlum.query.earlier import EarlierKnowledge
 from openlum.query.matching import matched_scores
 from openlum.query.questions import QuestionSet, feedback_column_names, matched_column_names
 from openlum.query.settings import QuerySettings
@@ -78,19 +79,27 @@ class ShardQuery:
         dataset: with the shards.
         settings: with the questions.
         items: (V, E) embeddings of the dataset's items, if they are computed already.
+        earlier: has the answers of some impressions, which are left out.
     """
 
     folder = source = "impressions"
     rejected = None
 
     def __init__(
-        self, model: LargeUserModel, dataset: ShardedDataset, settings: QuerySettings, items: Tensor | None = None
+        self,
+        model: LargeUserModel,
+        dataset: ShardedDataset,
+        settings: QuerySettings,
+        items: Tensor | None = None,
+        earlier: EarlierKnowledge | None = None,
     ) -> None:
-        self.model, self.dataset, self.settings = model, dataset, settings
+        self.model, self.dataset, self.settings, self.earlier = model, dataset, settings, earlier
         self.questions = QuestionSet(model.processor, model.config.condition, settings.questions)
         predicted = feedback_column_names(model.processor, model.config.trained_feedback_targets)
         self.feedback_names = predicted if settings.predict_feedback else []
-        self.matched_names = matched_column_names(settings, model.processor, model.network.condition_specs, predicted)
+        self.matched_names = matched_column_names(
+            settings.matching_head, model.processor, model.network.condition_specs, predicted
+        )
         self.items = embed_items(model, len(dataset.raw_ids("items"))) if items is None else items
 
     @property
@@ -111,11 +120,15 @@ class ShardQuery:
     @property
     def total(self) -> int:
         """Number of rows of all shards."""
-        return self.dataset.impression_count
+        return self.dataset.impression_count - (0 if self.earlier is None else len(self.earlier.row))
 
     def rows(self, shard: Shard) -> Impressions:
         """Return the impressions of all splits of a shard, by user and time, as of the time that the settings name."""
-        impressions = concatenate([shard.impressions(split) for split in self.dataset.impression_sets])
+        rows = concatenate([shard.impressions(split) for split in self.dataset.impression_sets])
+        return self.in_order(shard, self.earlier.without_answered(rows, self.dataset) if self.earlier else rows)
+
+    def in_order(self, shard: Shard, impressions: Impressions) -> Impressions:
+        """Return impressions by user and time, as of the time that the settings name."""
         impressions = impressions.take(np.lexsort((impressions.row, impressions.prefix, impressions.user)))
         return before_the_day(shard.sequences, impressions) if self.settings.as_of == "day" else impressions
 
@@ -180,4 +193,5 @@ class ShardQuery:
 
     def summary(self) -> dict[str, Any]:
         """Return the section `query` of `summary.json`."""
-        return {"rows": self.total, "questions": len(self.questions)}
+        figures = {"rows": self.dataset.impression_count, "questions": len(self.questions)}
+        return figures if self.earlier is None else figures | {"new_rows": self.total}
