@@ -3,7 +3,7 @@
 A snapshot as of a time uses the events strictly before that time. So a row at the same second may have it: it has no event of
 that second.
 
-Shapes: n rows, M user vectors, E width of a vector, J feedback predictions.
+Shapes: n rows, M user vectors, E width of a vector, S predictions of the matching head.
 """
 
 from collections.abc import Sequence
