@@ -149,11 +149,21 @@ class Processor:
 
     def feedback_values(self, spec: FieldSpec) -> list[str]:
         """Return the R values of one of `feedback_targets`, in the order of the model's logits: raw values or ranges."""
+        return TAKEN_VALUES if spec == TAKEN else self.values(spec)
+
+    def values(self, spec: FieldSpec) -> list[str]:
+        """Return the values of a field with ids, from id 1 on: raw values, ranges of numbers, or the ids of a time field."""
         if spec.edges is not None:
             bounds = [f"{edge:.9g}" for edge in spec.edges]
             ranges = [f"{low} to {high}" for low, high in pairwise(bounds)]
             return [f"to {bounds[0]}", *ranges, f"above {bounds[-1]}"] if bounds else ["any number"]
-        return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
+        if self.is_time_field(spec):
+            return [str(index) for index in range(1, spec.size)]
+        return list(self.conditions[spec.name].values)
+
+    def is_time_field(self, spec: FieldSpec) -> bool:
+        """Return whether a condition field is computed from the time. Its ids are its values, so it has no vocabulary."""
+        return spec.in_vocabulary and spec.name not in self.conditions
 
     def _encode(self, spec: FieldSpec, value: Any, strict: bool) -> Tensor | int:
         if is_missing(value):
@@ -164,7 +174,7 @@ class Processor:
             return _numbers(spec, value)
         if spec.edges is not None:
             return _bucket(spec, value)
-        if not spec.hashed and spec.name not in self.conditions:  # a time field: its ids are its values
+        if self.is_time_field(spec):
             return _time_field_id(spec, value)
         if spec.type == "multi" and isinstance(value, str):
             value = value.split(LIST_MARK)  # as in the columns of a table

@@ -20,13 +20,15 @@ from openlum.artefact.directory import check_replaceable, whole_directory
 from openlum.artefact.json_file import fingerprint, named_failures, write_json
 from openlum.artefact.keys import step_key
 from openlum.artefact.lock import locked
-from openlum.console import new_progress
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset
 from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, default_device
+from openlum.query.checks import KnowledgeSize
 from openlum.query.columns import item_table
 from openlum.query.costs import tier_costs
+from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery
 from openlum.query.user_ids import NOW, read_user_ids
@@ -63,8 +65,13 @@ class Form(Protocol):
     def tables(self, shard: Shard, rows: Any, /) -> Iterator[pa.Table]:
         """Yield the answers for some rows of a shard, batch by batch."""
 
-    def check_fits(self, out: Path) -> None:
-        """Raise an error if the disk has no room for the run."""
+    @property
+    def questions(self) -> QuestionSet:
+        """The questions about every row."""
+
+    @property
+    def size(self) -> KnowledgeSize:
+        """The approximate size of the knowledge."""
 
     def description(self) -> dict[str, Any]:
         """Return the keys of `knowledge.json` that follow from the inputs of the run."""
@@ -114,7 +121,10 @@ def query(
         _check_held_out(model_dir, model, dataset)
         form = ShardQuery(model, dataset, settings)
     check_replaceable(out, "knowledge")
-    form.check_fits(out)
+    size = form.size
+    size.check(out)
+    new_console().print(f"questions: {len(form.questions)} ({', '.join(form.questions.names)})", soft_wrap=True)
+    new_console().print(f"knowledge: {size}", soft_wrap=True)
     inputs = step_key("query", settings.model_dump(), {"dataset": dataset_dir, "model": model_dir})
     key = fingerprint(inputs, form.description())
     work = out.resolve().with_name(out.resolve().name + ".work")
