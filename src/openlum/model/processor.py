@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing
+from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing, nearest
 from openlum.artefact.parts import damaged, is_text, read_parts
 from openlum.data.canonical import LIST_MARK, canonical_text
 from openlum.data.dataset import Dataset
@@ -186,7 +186,9 @@ class Processor:
             check_single(f"condition field '{spec.name}'", element)
         ids = self._ids(spec, values)
         if strict and (ids == 0).any():
-            raise InputError(f"condition field '{spec.name}': {brief(value)} {self._unknown_value(spec)}")
+            raise InputError(
+                f"condition field '{spec.name}': {brief(value)} {self._unknown_value(spec, values[int(np.argmin(ids))])}"
+            )
         if spec.type == "categorical":
             return int(ids[0])
         padded = torch.zeros(spec.width, dtype=torch.int64)
@@ -200,11 +202,11 @@ class Processor:
             return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
         return self.conditions[spec.name].encode(values)
 
-    def _unknown_value(self, spec: FieldSpec) -> str:
+    def _unknown_value(self, spec: FieldSpec, value: Any) -> str:
         """Return the part of a message that says why a value has no id."""
         if spec.hashed:
             return "is a missing value"
-        return f"was not in the training data, which has {', '.join(self.conditions[spec.name].values[:8])} ..."
+        return f"was not in the training data; {nearest(value, self.conditions[spec.name].values)}"
 
 
 def _time_field_id(spec: FieldSpec, value: Any) -> int:
