@@ -39,6 +39,7 @@ _MODULES = {
     "Run": ("results",),
     "Schema": ("schema",),
     "export_head": ("export", "head"),
+    "export_items": ("export", "items"),
     "run": ("api",),
 }
 """Name to the module that defines it."""
@@ -61,6 +62,7 @@ __all__ = [
     "Schema",
     "__version__",
     "export_head",
+    "export_items",
     "prepare",
     "pretrain",
     "query",

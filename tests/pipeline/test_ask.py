@@ -117,7 +117,7 @@ def test_a_history_in_a_file_has_the_answers_of_the_known_user(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["RUN", "--user", "77x"], "the dataset has no user '77x' .*; did you mean 77 or "),
+        (["RUN", "--user", "77x"], "the dataset has no user '77x' .*; did you mean 77[?]"),
         (["RUN", "--user", "7", "scenario=serch"], "'serch' was not in the training data; did you mean search?"),
         (["RUN", "--user", "7", "scenario=%%"], "'%%' was not in the training data; there are .*cart"),
         (["RUN", "--user", "7", "scenari=home"], "'scenari': the model has no such field; choose from scenario, query"),
@@ -159,5 +159,8 @@ def test_a_condition_in_text() -> None:
 
 
 def test_empty_cells_are_missing_values(tmp_path: Path) -> None:
-    (tmp_path / "h.csv").write_text("item;scenario;time\n7;;\n8;home;2025-01-02\n")
-    assert read_history(tmp_path / "h.csv") == [{"item": "7"}, {"item": "8", "scenario": "home", "time": 1735776000}]
+    (tmp_path / "h.csv").write_text("item;scenario;time\n8;home;2025-01-02\n7;;1735689600\n")
+    assert read_history(tmp_path / "h.csv") == [
+        {"item": "7", "time": 1735689600},
+        {"item": "8", "scenario": "home", "time": 1735776000},
+    ]
