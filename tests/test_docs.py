@@ -113,6 +113,7 @@ def write_shop(directory: Path, log: Path) -> None:
     waiting = f"select * replace (timestamp + interval 9 second as timestamp, null::bigint as label) {later} limit 50"
     duckdb.sql(waiting).write_parquet(str(directory / "candidates/2026-01-03.parquet"))
     shutil.copyfile(directory / "impressions.parquet", directory / "shown.parquet")
+    (directory / "history.csv").write_text("item,scenario,feedback\n7,home,click\n12,search,click\n")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=name_of)
@@ -135,6 +136,8 @@ def test_snippets_of_a_page_run_and_give_what_it_shows(
             case "bash":
                 for line in commands(snippet):
                     run_line(line, snippet)
+            case "py":
+                ast.parse(snippet.text)  # needs a server, or a library that is not always installed
             case "diff" | "":
                 pass  # lines of examples/own_ranker.py (tests/test_examples.py), and drawings
             case other:

@@ -39,6 +39,7 @@ _MODULES = {
     "Run": ("results",),
     "Schema": ("schema",),
     "export_head": ("export", "head"),
+    "export_items": ("export", "items"),
     "join_knowledge": ("api",),
     "run": ("api",),
 }
@@ -62,6 +63,7 @@ __all__ = [
     "Schema",
     "__version__",
     "export_head",
+    "export_items",
     "join_knowledge",
     "prepare",
     "pretrain",

@@ -9,6 +9,7 @@ from openlum.data.dataset import Dataset as Dataset
 from openlum.data.knowledge import Knowledge as Knowledge
 from openlum.errors import InputError as InputError
 from openlum.export.head import export_head as export_head
+from openlum.export.items import export_items as export_items
 from openlum.model.large_user_model import LargeUserModel as LargeUserModel
 from openlum.model.settings import ModelSettings as ModelSettings
 from openlum.pipeline.experiment import Experiment as Experiment

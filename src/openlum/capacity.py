@@ -59,7 +59,9 @@ def check_memory(needed: float, task: str, remedy: str) -> None:
     """
     device, size = device_memory()
     if size is not None and needed > size:
-        raise InputError(f"{task} needs at least {_size(needed)} of memory, and {device} has {_size(size)}; {remedy}")
+        raise InputError(
+            f"{task} needs at least {size_in_words(needed)} of memory, and {device} has {size_in_words(size)}; {remedy}"
+        )
 
 
 def check_machine_memory(needed: float, task: str, remedy: str) -> None:
@@ -67,7 +69,7 @@ def check_machine_memory(needed: float, task: str, remedy: str) -> None:
     size = machine_memory()
     if size is not None and needed > size:
         raise InputError(
-            f"{task} needs at least {_size(needed)} of memory, and this machine has {_size(size)}; {remedy}"
+            f"{task} needs at least {size_in_words(needed)} of memory, and this machine has {size_in_words(size)}; {remedy}"
         )
 
 
@@ -104,7 +106,7 @@ def check_space(path: Path, needed: float, content: str) -> None:
     directory = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
     free = shutil.disk_usage(directory).free
     if needed > free:
-        space = f"needs about {_size(needed)} of disk, and {_size(free)} are free"
+        space = f"needs about {size_in_words(needed)} of disk, and {size_in_words(free)} are free"
         raise InputError(f"{path}: {content} {space}; name another directory, or free some space")
 
 
@@ -127,5 +129,6 @@ def machine_memory() -> int | None:
     return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def _size(size: float) -> str:
+def size_in_words(size: float) -> str:
+    """Return a number of bytes in MB or GB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

@@ -28,7 +28,16 @@ from openlum.query.users import UserQuery
 from tests.prepare.logs import START
 from tests.query.conftest import DAY
 
-SETTINGS = QuerySettings(questions={"any": {}, "here": {"rating": 5, "*": "$row"}}, rows_per_part=40)
+SETTINGS = QuerySettings(
+    questions={
+        "any": {},
+        "here": {"rating": 5, "*": "$row"},
+        "rated": {"rating": "$each"},
+        "often": {"rating": "$top2"},
+        "learned": {"$learned": True},
+    },
+    rows_per_part=40,
+)
 MIDDLE = START + 6 * DAY
 
 
@@ -100,7 +109,7 @@ def test_knowledge_that_sees_one_event_too_many_is_found(
         first = result.differences[0]
         assert "First values that differ" in output
         assert f"{first.row} {first.user} " in output
-        assert f"{len(result.differences)} values differ in {result.rows} rows" in output
+        assert f"{len(result.differences):,} values differ in {result.rows} rows" in output
 
 
 def _later(moments: Any) -> Any:

@@ -1,11 +1,13 @@
 """Checks of the arguments of functions. An error names the argument, the expected value and the value that was passed."""
 
 import datetime as dt
+import difflib
 import numbers
 import operator
 import os
 import reprlib
 import uuid
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,8 @@ from openlum.errors import InputError
 T = TypeVar("T")
 NO_NUMBERS = (bool, np.bool_, np.timedelta64)
 """Types that Python or NumPy treat as integers but that are not numbers."""
+MAX_COMPARED = 100_000
+"""A wrong value is compared with at most this many choices."""
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80
 
@@ -89,6 +93,13 @@ def check_single(where: str, value: Any) -> None:
     """
     if not isinstance(value, str | bytes | numbers.Number | np.generic | dt.date | uuid.UUID):
         raise InputError(f"{where} is {shown(value)}; expected a single value, text or a number")
+
+
+def nearest(value: Any, choices: Sequence[str]) -> str:
+    """Return the choices that resemble a value most, or the first ones, for a message: `did you mean ...?` or `there are ...`."""
+    similar = difflib.get_close_matches(str(value), choices[:MAX_COMPARED], n=3)
+    more = " ..." if len(choices) > 8 else ""
+    return f"did you mean {' or '.join(similar)}?" if similar else f"there are {', '.join(choices[:8])}{more}"
 
 
 def shown(value: Any) -> str:

@@ -5,7 +5,7 @@ import sys
 import tempfile
 import traceback
 
-from openlum.cli import logs, steps, verify  # noqa: F401 - the imports register the commands
+from openlum.cli import ask, logs, steps, verify  # noqa: F401 - the imports register the commands
 from openlum.cli.bench import bench
 from openlum.cli.export import export
 from openlum.cli.knowledge import knowledge

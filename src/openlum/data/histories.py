@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from openlum.arguments.values import shown
+from openlum.arguments.values import nearest, shown
 from openlum.data.vocabulary import Vocabulary
 from openlum.errors import InputError
 from openlum.field_spec import FieldSpec
@@ -39,7 +39,7 @@ def raw_histories(dataset: RawDataset, users: Sequence[Any] | None = None) -> di
         ids = vocabulary.encode(users)
         for user, index in zip(users, ids, strict=True):
             if index == 0:
-                raise InputError(f"user_ids: the dataset has no user {shown(user)}")
+                raise InputError(f"user_ids: the dataset has no user {shown(user)}; {nearest(user, vocabulary.values)}")
         names = vocabulary.decode(ids)
     return {
         name: raw_history(dataset, row) if row >= 0 else []

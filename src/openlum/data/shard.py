@@ -4,10 +4,12 @@ name are a shard, so training, querying and evaluation need one shard at a time.
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from openlum.data.info import DatasetInfo, ImpressionSet
 from openlum.data.sequences import Impressions, Sequences
+from openlum.data.vocabulary import Vocabulary
 
 
 class ShardedDataset(Protocol):
@@ -32,6 +34,12 @@ class ShardedDataset(Protocol):
 
     def raw_ids(self, name: Literal["items", "users"]) -> pa.Array:
         """Return the raw ids of items or users."""
+
+    def vocabularies(self, kind: str) -> dict[str, Vocabulary]:
+        """Return the vocabularies of a kind of fields, such as `item`, by field name."""
+
+    def item_features(self) -> dict[str, np.ndarray]:
+        """Return each item field, indexed by item id."""
 
 
 class Shard:

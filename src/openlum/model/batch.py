@@ -118,11 +118,13 @@ class Questions:
     item: Tensor | None = None
     """(Q,) int64: the id of the item whose feedback the question predicts. A question that searches for items may have one too:
     the item whose copy score is wanted."""
+    learned: Tensor | None = None
+    """(Q,) int64: the index of the learned question that takes the place of the condition; -1 for a question with a condition."""
 
     def to(self, device: torch.device) -> "Questions":
         """Return the questions on a device. `user_index` stays on the CPU."""
-        item = None if self.item is None else self.item.to(device)
-        return Questions(to_device(self.condition, device), self.user_index, self.prefix.to(device), item)
+        item, learned = (None if ids is None else ids.to(device) for ids in (self.item, self.learned))
+        return Questions(to_device(self.condition, device), self.user_index, self.prefix.to(device), item, learned)
 
 
 @dataclass

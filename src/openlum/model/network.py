@@ -361,6 +361,9 @@ class Network(nn.Module):
     def _question_token(self, state: HistoryState, questions: Questions) -> Tensor:
         """Return the tokens (Q, D) of questions: the condition, and the last event that the question may see."""
         token = self._condition_token(questions.condition, len(questions.user_index))
+        if questions.learned is not None:
+            learned = self.learned_questions[questions.learned.clamp(min=0)]
+            token = torch.where(questions.learned[:, None] >= 0, learned, token)
         return token + self._last_events(state, questions.user_index, questions.prefix)
 
     def _last_events(self, state: HistoryState, user_index: Tensor, prefix: Tensor) -> Tensor:

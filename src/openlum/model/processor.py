@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing
+from openlum.arguments.values import NO_NUMBERS, brief, check_single, is_missing, nearest
 from openlum.artefact.parts import damaged, is_text, read_parts
 from openlum.data.canonical import LIST_MARK, canonical_text
 from openlum.data.dataset import Dataset
@@ -176,11 +176,21 @@ class Processor:
 
     def feedback_values(self, spec: FieldSpec) -> list[str]:
         """Return the R values of one of `feedback_targets`, in the order of the model's logits: raw values or ranges."""
+        return TAKEN_VALUES if spec == TAKEN else self.values(spec)
+
+    def values(self, spec: FieldSpec) -> list[str]:
+        """Return the values of a field with ids, from id 1 on: raw values, ranges of numbers, or the ids of a time field."""
         if spec.edges is not None:
             bounds = [f"{edge:.9g}" for edge in spec.edges]
             ranges = [f"{low} to {high}" for low, high in pairwise(bounds)]
             return [f"to {bounds[0]}", *ranges, f"above {bounds[-1]}"] if bounds else ["any number"]
-        return TAKEN_VALUES if spec == TAKEN else list(self.conditions[spec.name].values)
+        if self.is_time_field(spec):
+            return [str(index) for index in range(1, spec.size)]
+        return list(self.conditions[spec.name].values)
+
+    def is_time_field(self, spec: FieldSpec) -> bool:
+        """Return whether a condition field is computed from the time. Its ids are its values, so it has no vocabulary."""
+        return spec.in_vocabulary and spec.name not in self.conditions
 
 
 def _encode(where: str, spec: FieldSpec, vocabulary: Vocabulary | None, value: Any, strict: bool) -> Tensor | int:
@@ -211,7 +221,7 @@ def _encode(where: str, spec: FieldSpec, vocabulary: Vocabulary | None, value: A
         check_single(where, element)
     ids = _hashed_ids(spec, values) if vocabulary is None else vocabulary.encode(values)
     if strict and (ids == 0).any():
-        raise InputError(f"{where}: {brief(value)} {_unknown_value(vocabulary)}")
+        raise InputError(f"{where}: {brief(value)} {_unknown_value(vocabulary, values[int(np.argmin(ids))])}")
     if spec.type == "categorical":
         return int(ids[0])
     padded = torch.zeros(spec.width, dtype=torch.int64)
@@ -225,11 +235,11 @@ def _hashed_ids(spec: FieldSpec, values: list[Any]) -> np.ndarray:
     return np.array([0 if text is None else hashed_id(text, spec.size - 1) for text in texts], np.int64)
 
 
-def _unknown_value(vocabulary: Vocabulary | None) -> str:
+def _unknown_value(vocabulary: Vocabulary | None, value: Any) -> str:
     """Return the part of a message that says why a value has no id."""
     if vocabulary is None:
         return "is a missing value"
-    return f"was not in the training data, which has {', '.join(vocabulary.values[:8])} ..."
+    return f"was not in the training data; {nearest(value, vocabulary.values)}"
 
 
 def _time_field_id(where: str, spec: FieldSpec, value: Any) -> int:

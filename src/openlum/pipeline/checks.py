@@ -17,7 +17,7 @@ from openlum.model.settings import feedback_targets
 from openlum.pretrain.checks import check_pretraining
 from openlum.pretrain.plan import plan_for
 from openlum.pretrain.settings import PretrainSettings
-from openlum.query.checks import check_knowledge_fits
+from openlum.query.checks import impression_knowledge_size
 from openlum.query.questions import QuestionSet, feedback_column_names, score_names_of
 from openlum.query.settings import QuerySettings
 from openlum.rank.checks import check_knowledge, check_ranking
@@ -71,9 +71,11 @@ def check_before_training(
         predicts = pretrain.feedback_prediction_weight > 0
         feedback_names = feedback_column_names(processor, feedback_targets(specs)) if predicts else []
         with _named_section("query"):
-            questions = QuestionSet(processor, specs, query.questions).names
-            score_names = score_names_of(query, questions, processor, specs if model.conditions else [], feedback_names)
-            check_knowledge_fits(dataset, query, model.embedding_width, len(score_names), directory / "knowledge")
+            questions = QuestionSet(processor, specs, query.questions, dataset, model.learned_questions).names
+            read = specs if model.conditions else []
+            score_names = score_names_of(query, questions, processor, read, feedback_names)
+            size = impression_knowledge_size(dataset, query, model.embedding_width, len(questions), len(score_names))
+            size.check(directory / "knowledge")
         for settings in rankings:
             check_knowledge(dataset, settings, questions, score_names, model.embedding_width)
     check_pretraining(dataset, processor, model, pretrain, directory / "model")

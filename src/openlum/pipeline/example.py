@@ -1,17 +1,22 @@
 """The example user of the report: the history, the top items for several questions, and the events after the questions."""
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from openlum.data.canonical import canonical_text
 from openlum.data.dataset import Dataset
 from openlum.data.histories import raw_history
 from openlum.data.packing import Protocol, events_before, training_end
 from openlum.model import LargeUserModel
+from openlum.model.request import seconds
 
 MAX_EVENTS = 20
 """The report shows at most this many events before the questions, and as many after them."""
+TIME_FORMAT = "%Y-%m-%d %H:%M"
+"""Format of times for people."""
 ANSWER_ITEMS = 10
 """Number of items in an answer."""
 
@@ -47,12 +52,12 @@ def example_user(model: LargeUserModel, dataset: Dataset, questions: dict[str, d
     history_items = {event["item"] for event in history}
     return {
         "user": dataset.vocabulary("users").decode([int(dataset.sequences.user[user_index])])[0],
-        "history": [_in_words(event, titles) for event in history[-MAX_EVENTS:]],
-        "next": [_in_words(event, titles) | {"again": event["item"] in history_items} for event in later],
+        "history": [in_words(event, titles) for event in history[-MAX_EVENTS:]],
+        "next": [in_words(event, titles) | {"again": event["item"] in history_items} for event in later],
         "answers": [
             {
                 "question": name,
-                "words": ", ".join(f"{field} = {value}" for field, value in question.items()) or "what next?",
+                "words": question_in_words(question),
                 "items": _answer(
                     model, history, question, later, _matches(model, dataset, user_index, cut, name, question)
                 ),
@@ -125,11 +130,29 @@ def _matches(
     return matches
 
 
-def _in_words(event: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
-    """Return the title, the time and the categories of an event; numbers and vectors are left out."""
+def in_words(event: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return the title, the time and the categories of an event in raw values; fractions and vectors are left out.
+
+    Args:
+        event: as from `raw_history`, or of a caller: it need not have a time, and its item need not be known.
+        titles: raw id of each item to its title.
+    """
     fields = {name: value for name, value in event.items() if name not in ("item", "time")}
+    item, time = canonical_text(event["item"]) or "", event.get("time")
     return {
-        "title": titles.get(event["item"], event["item"]),
-        "condition": {name: value for name, value in fields.items() if isinstance(np.ravel(value)[0], str)},
-        "time": dt.datetime.fromtimestamp(event["time"], dt.UTC).strftime("%Y-%m-%d %H:%M"),
+        "title": titles.get(item, item),
+        "condition": {name: value for name, value in fields.items() if isinstance(_first(value), str | int)},
+        "time": ""
+        if time is None
+        else dt.datetime.fromtimestamp(seconds("history", time), dt.UTC).strftime(TIME_FORMAT),
     }
+
+
+def _first(value: Any) -> Any:
+    """Return the first element of a list, and any other value unchanged."""
+    return value[0] if isinstance(value, Sequence) and len(value) else value
+
+
+def question_in_words(question: Mapping[str, Any]) -> str:
+    """Return the condition fields of a question as text."""
+    return ", ".join(f"{field} = {value}" for field, value in question.items()) or "what next?"

@@ -17,7 +17,7 @@ from openlum.field_spec import SECONDS
 from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import to_tensors
 from openlum.query.encoding import encoded_moments
-from openlum.query.questions import QuestionSet
+from openlum.query.questions import QuestionSet, take
 from openlum.query.settings import QuerySettings
 
 
@@ -57,6 +57,7 @@ def answer_impressions(
         Indices of impressions, (n,); their answers, (n, G, E), similarities with the impressions' items, (n, G), and feedback
         predictions, (n, J), on the CPU.
     """
+    row_values = questions.row_values(sequences, impressions.user, impressions.prefix, impressions)
     encoded = encoded_moments(
         model,
         sequences,
@@ -70,10 +71,11 @@ def answer_impressions(
         item = torch.from_numpy(impressions.item[index].astype(np.int64))
         condition = to_tensors({name: values[index] for name, values in impressions.condition.items()})
         item_questions = Questions(
-            questions.conditions(condition, len(index)),
+            questions.conditions(take(row_values, index), len(index)),
             user_index.repeat_interleave(len(questions)),
             prefix.repeat_interleave(len(questions)),
             item.repeat_interleave(len(questions)),
+            questions.learned(len(index)),
         ).to(model.device)
         if settings.predict_feedback and model.config.trained_feedback_targets:
             feedback_questions = Questions(condition, user_index, prefix, item).to(model.device)

@@ -96,7 +96,7 @@ def audit(
     lum.check_compatible(data)
     if stored.info.model != lum.config.fingerprint:
         raise InputError(f"{stored.path}: was answered by another model than {model}; name the model that answered")
-    comparison = _Comparison(stored, data, ReplayedRow(lum, stored.info), tolerance)
+    comparison = _Comparison(stored, data, ReplayedRow(lum, stored.info, data), tolerance)
     if stored.info.dataset != data.info.fingerprint:
         comparison.result.notes.append(
             "the dataset has changed since the query; events that arrived late are differences too"

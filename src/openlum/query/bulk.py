@@ -21,14 +21,16 @@ from openlum.artefact.directory import check_replaceable, whole_directory
 from openlum.artefact.json_file import fingerprint, named_failures, write_json
 from openlum.artefact.keys import step_key
 from openlum.artefact.lock import locked
-from openlum.console import new_progress
+from openlum.console import new_console, new_progress
 from openlum.data.dataset import Dataset
 from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, default_device
+from openlum.query.checks import KnowledgeSize
 from openlum.query.columns import item_table
 from openlum.query.costs import tier_costs
 from openlum.query.earlier import ANSWER_ALL, EarlierKnowledge
+from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery
 from openlum.query.user_ids import NOW, read_user_ids
@@ -65,8 +67,13 @@ class Form(Protocol):
     def tables(self, shard: Shard, rows: Any, /) -> Iterator[pa.Table]:
         """Yield the answers for some rows of a shard, batch by batch."""
 
-    def check_fits(self, out: Path) -> None:
-        """Raise an error if the disk has no room for the run."""
+    @property
+    def questions(self) -> QuestionSet:
+        """The questions about every row."""
+
+    @property
+    def size(self) -> KnowledgeSize:
+        """The approximate size of the knowledge."""
 
     def description(self) -> dict[str, Any]:
         """Return the keys of `knowledge.json` that follow from the inputs of the run."""
@@ -124,10 +131,13 @@ def query(
         _check_held_out(model_dir, model, dataset)
         form = ShardQuery(model, dataset, settings, earlier=earlier)
     check_replaceable(out, "knowledge")
-    form.check_fits(out)
     if earlier is not None:
         earlier.check_same(form.description())
     answered = None if earlier is None else sha256(earlier.row.tobytes()).hexdigest()
+    size = form.size
+    size.check(out)
+    new_console().print(f"questions: {len(form.questions)} ({', '.join(form.questions.names)})", soft_wrap=True)
+    new_console().print(f"knowledge: {size}", soft_wrap=True)
     inputs = step_key("query", settings.model_dump(), {"dataset": dataset_dir, "model": model_dir})
     key = fingerprint(inputs, form.description(), answered)
     work = out.resolve().with_name(out.resolve().name + ".work")

@@ -1,8 +1,9 @@
-"""Checks before a query run, so that a mistake is reported before the work starts."""
+"""The size of knowledge, and the check before a query run that the disk has room for it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from openlum.capacity import check_space
+from openlum.capacity import check_space, size_in_words
 from openlum.data.shard import ShardedDataset
 from openlum.query.settings import QuerySettings
 
@@ -16,28 +17,53 @@ USER_BYTES = 40
 """Approximate bytes of a user's id, times and number of events."""
 
 
-def check_knowledge_fits(dataset: ShardedDataset, settings: QuerySettings, width: int, scores: int, out: Path) -> None:
-    """Raise an error if the disk has no room for the answers to the questions of all impressions.
+@dataclass(frozen=True)
+class KnowledgeSize:
+    """The approximate size of knowledge on the disk."""
+
+    rows: int
+    """Number of rows."""
+    row_bytes: int
+    """Bytes of a row."""
+    item_bytes: int
+    """Bytes of all item embeddings."""
+    unit: str
+    """What a row is about, in the plural."""
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.rows * self.row_bytes + self.item_bytes
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} {self.unit}, about {self.row_bytes:,} bytes each, {size_in_words(self.total)} in all"
+
+    def check(self, out: Path) -> None:
+        """Raise an `InputError` if the disk of the knowledge directory has no room for it."""
+        check_space(out, self.total, f"knowledge of {self.rows:,} {self.unit}")
+
+
+def impression_knowledge_size(
+    dataset: ShardedDataset, settings: QuerySettings, width: int, questions: int, scores: int
+) -> KnowledgeSize:
+    """Return the size of knowledge per impression.
 
     Args:
         dataset: with the impressions.
-        settings: with the questions.
+        settings: with the data type.
         width: E of the model.
+        questions: G, number of questions about a row.
         scores: number of columns with similarities and predictions.
-        out: the knowledge directory.
-
-    Raises:
-        InputError: if the free disk space is too small.
     """
-    rows, vector = dataset.impression_count, width * BYTES[settings.dtype]
-    row = 8 + ID_BYTES + len(settings.questions) * vector + scores * 4
-    check_space(out, rows * row + _items(dataset) * vector, f"knowledge of {rows:,} impressions")
+    vector = width * BYTES[settings.dtype]
+    row = 8 + ID_BYTES + questions * vector + scores * 4
+    return KnowledgeSize(dataset.impression_count, row, _items(dataset) * vector, "impressions")
 
 
-def check_user_knowledge_fits(
-    dataset: ShardedDataset, settings: QuerySettings, width: int, vectors: int, users: int, out: Path
-) -> None:
-    """Raise an error if the disk has no room for the vectors of users.
+def user_knowledge_size(
+    dataset: ShardedDataset, settings: QuerySettings, width: int, vectors: int, users: int
+) -> KnowledgeSize:
+    """Return the size of knowledge per user.
 
     Args:
         dataset: with the users.
@@ -45,14 +71,9 @@ def check_user_knowledge_fits(
         width: E of the model.
         vectors: number of vectors of a user, with the answers.
         users: number of users.
-        out: the knowledge directory.
-
-    Raises:
-        InputError: if the free disk space is too small.
     """
     vector = width * BYTES[settings.dtype]
-    row = USER_BYTES + vectors * vector
-    check_space(out, users * row + _items(dataset) * vector, f"knowledge of {users:,} users")
+    return KnowledgeSize(users, USER_BYTES + vectors * vector, _items(dataset) * vector, "users")
 
 
 def _items(dataset: ShardedDataset) -> int:

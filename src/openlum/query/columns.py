@@ -12,12 +12,12 @@ from openlum.data.shard import ShardedDataset
 
 def vector_type(dtype: str, size: int) -> pa.DataType:
     """Return the type of a column with `size` numbers in a row."""
-    return pa.list_(pa.int8() if dtype == "int8" else pa.float16(), size)
+    return pa.list_(pa.from_numpy_dtype(np.dtype(dtype)), size)
 
 
 def vectors(values: np.ndarray, dtype: str) -> pa.FixedSizeListArray:
-    """Return vectors of unit length, (n, E) or (n, M, E), as a column of the type `float16` or `int8`. The M vectors of a row
-    lie end to end.
+    """Return vectors of unit length, (n, E) or (n, M, E), as a column of the type `float16`, `float32` or `int8`. The M vectors
+    of a row lie end to end.
 
     With `int8`, the largest entry of each vector becomes 127 or -127. The scale is not stored, because the vector is known to
     have length 1.

@@ -14,13 +14,14 @@ import torch
 from openlum.data.knowledge import KnowledgeInfo
 from openlum.data.packing import Spans, window_start
 from openlum.data.sequences import Impressions, Sequences
+from openlum.data.shard import ShardedDataset
 from openlum.data.time_fields import moment_starts
 from openlum.field_spec import SECONDS
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Fields, Moments, to_tensors
 from openlum.model.state import HistoryState
 from openlum.query.answers import log_odds
-from openlum.query.questions import QuestionSet
+from openlum.query.questions import question_set
 
 
 def history_before(sequences: Sequences, user: int, second: int) -> Sequences:
@@ -52,10 +53,18 @@ class _Moment:
     prefix: int
     """Number of the encoded events, all of which a question sees."""
 
-    def questions(self, condition: Fields, n: int, item: int | None) -> Questions:
-        """Return n questions with these condition fields, (n, ...), about an item, if there is one."""
+    @property
+    def seen(self) -> np.ndarray:
+        """(1,) number of events of the history."""
+        return np.array([len(self.history.time)])
+
+    def questions(self, condition: Fields, n: int, item: int | None, learned: torch.Tensor | None = None) -> Questions:
+        """Return n questions with these condition fields, (n, ...), about an item, if there is one.
+
+        `learned` is that of `Questions`.
+        """
         zeros = torch.zeros(n, dtype=torch.int64)
-        return Questions(condition, zeros, zeros + self.prefix, None if item is None else zeros + item)
+        return Questions(condition, zeros, zeros + self.prefix, None if item is None else zeros + item, learned)
 
 
 class ReplayedRow:
@@ -64,11 +73,12 @@ class ReplayedRow:
     Args:
         model: that answered.
         info: of the knowledge.
+        dataset: that it is about.
     """
 
-    def __init__(self, model: LargeUserModel, info: KnowledgeInfo) -> None:
+    def __init__(self, model: LargeUserModel, info: KnowledgeInfo, dataset: ShardedDataset) -> None:
         self.model, self.info = model.eval(), info
-        self.questions = QuestionSet(model.processor, model.config.condition, info.asked)
+        self.questions = question_set(model, info.asked, dataset)
 
     @torch.inference_mode()
     def of_impression(self, sequences: Sequences, row: Impressions, by_day: bool) -> dict[str, Any]:
@@ -83,8 +93,11 @@ class ReplayedRow:
         second = int(row.time[0])
         midnight = second - second % SECONDS["d"]
         fresh = self._moment(sequences, int(row.user[0]), midnight if by_day else second)
-        condition, count = self._condition(fresh, row), len(self.questions)
-        asked = fresh.questions(self.questions.conditions(condition, 1), count, item).to(model.device)
+        row, count = self._seen_from(fresh, row), len(self.questions)
+        condition = to_tensors(row.condition)
+        row_values = to_tensors(self.questions.row_values(fresh.history, row.user, fresh.seen, row))
+        conditions, learned = self.questions.conditions(row_values, 1), self.questions.learned(1)
+        asked = fresh.questions(conditions, count, item, learned).to(model.device)
         target = model.items(torch.tensor([item], device=model.device))  # (1, E)
         answers = model.network.answer(fresh.state, asked)
         similarity = model.network.similarity(answers, target.expand(count, -1))
@@ -99,7 +112,8 @@ class ReplayedRow:
             names = [name for name in info.matched_names if name.startswith(f"{tier}.")]
             if names:
                 kept = self._moment(sequences, int(row.user[0]), midnight) if tier == "nightly" else fresh
-                question = kept.questions(self._condition(kept, row), 1, item).to(model.device)
+                context = to_tensors(self._seen_from(kept, row).condition)
+                question = kept.questions(context, 1, item).to(model.device)
                 matched = model.network.match(self._user_vectors(kept), question)
                 values = log_odds(matched.logits)[0].tolist() + matched.similarities[0].tolist()
                 columns |= dict(zip(names, values, strict=True))
@@ -112,7 +126,9 @@ class ReplayedRow:
         time = moment.history.time
         columns: dict[str, Any] = {"events": len(time), "last_event": int(time[-1]) if len(time) else None}
         columns["vectors"] = self._user_vectors(moment).flatten().cpu().numpy()
-        asked = moment.questions(self.questions.conditions({}, 1), len(self.questions), None).to(self.model.device)
+        row_values = to_tensors(self.questions.row_values(moment.history, np.array([user]), moment.seen))
+        conditions, learned = self.questions.conditions(row_values, 1), self.questions.learned(1)
+        asked = moment.questions(conditions, len(self.questions), None, learned).to(self.model.device)
         answers = self.model.answer_questions(moment.state, asked) if len(self.questions) else ()
         return columns | {f"answer.{n}": v.cpu().numpy() for n, v in zip(self.info.questions, answers, strict=True)}
 
@@ -123,10 +139,10 @@ class ReplayedRow:
         window = History.gather(history, Spans(np.array([0]), start, n)).to(self.model.device)
         return _Moment(history, self.model.encode_history(window), int(n[0] - start[0]))
 
-    def _condition(self, moment: _Moment, row: Impressions) -> Fields:
-        """Return the condition fields, (1, ...), of an impression that sees the history of a moment."""
-        seen = np.array([len(moment.history.time)])
-        return to_tensors(row.condition | moment.history.row_time_fields(row.user, row.time, seen))
+    def _seen_from(self, moment: _Moment, row: Impressions) -> Impressions:
+        """Return an impression with the time fields that follow from the history of a moment."""
+        times = moment.history.row_time_fields(row.user, row.time, moment.seen)
+        return replace(row, condition=row.condition | times)
 
     def _user_vectors(self, moment: _Moment) -> torch.Tensor:
         """Return the user vectors as of a moment, (1, M, E)."""

@@ -20,7 +20,6 @@ Shapes: n rows, G questions, J feedback predictions, E width of an answer, V ite
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +32,11 @@ from openlum.data.sequences import Impressions, concatenate
 from openlum.data.shard import Shard, ShardedDataset
 from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
-from openlum.query.checks import check_knowledge_fits
+from openlum.query.checks import KnowledgeSize, impression_knowledge_size
 from openlum.query.columns import vector_type, vectors
 from openlum.query.earlier import EarlierKnowledge
 from openlum.query.matching import matched_scores
-from openlum.query.questions import QuestionSet, feedback_column_names, matched_column_names
+from openlum.query.questions import feedback_column_names, matched_column_names, question_set
 from openlum.query.settings import QuerySettings
 
 AS_OF = {
@@ -94,7 +93,7 @@ class ShardQuery:
         earlier: EarlierKnowledge | None = None,
     ) -> None:
         self.model, self.dataset, self.settings, self.earlier = model, dataset, settings, earlier
-        self.questions = QuestionSet(model.processor, model.config.condition, settings.questions)
+        self.questions = question_set(model, settings.questions, dataset)
         predicted = feedback_column_names(model.processor, model.config.trained_feedback_targets)
         self.feedback_names = predicted if settings.predict_feedback else []
         self.matched_names = matched_column_names(
@@ -161,9 +160,11 @@ class ShardQuery:
             parts.append(matched_scores(self.model, shard.sequences, rows, self.items, self.settings.batch_events))
         return np.concatenate(parts, 1)
 
-    def check_fits(self, out: Path) -> None:
-        """Raise an error if the disk has no room for the run."""
-        check_knowledge_fits(self.dataset, self.settings, self.items.shape[1], len(self.score_names), out)
+    @property
+    def size(self) -> KnowledgeSize:
+        """The approximate size of the knowledge."""
+        scores = len(self.score_names)
+        return impression_knowledge_size(self.dataset, self.settings, self.items.shape[1], len(self.questions), scores)
 
     def description(self) -> dict[str, Any]:
         """Return the keys of `knowledge.json` that follow from the inputs of the run."""

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+from collections.abc import Sequence
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -72,21 +73,32 @@ def as_of_second(as_of: Any, first_event: int, last_event: int) -> int:
     """
     if isinstance(as_of, str) and as_of == NOW:
         return last_event + 1
-    if isinstance(as_of, str) and re.fullmatch(r"-?\d+([.]\d+)?", as_of):
-        second = math.floor(seconds("as_of", float(as_of)))
-    elif isinstance(as_of, str):
-        try:
-            second = parse_time(as_of, time.min) // 1_000_000
-        except ValueError as error:
-            raise InputError(f"as_of: {error}; or 'now', or seconds since 1970") from None
-    else:
-        second = math.floor(seconds("as_of", as_of))
+    second = given_second("as_of", as_of, "'now', or seconds since 1970")
     if second <= first_event:
         raise InputError(
             f"as_of: {shown(as_of)} is {utc_text(second)}, and no event lies before it; the first event is at "
             f"{utc_text(first_event)}"
         )
     return second
+
+
+def given_second(name: str, value: Any, others: str = "seconds since 1970") -> int:
+    """Return the second since 1970 of a time in one of the forms of `as_of_second`, except `now`.
+
+    Args:
+        name: of the argument or the column, for messages.
+        value: the time.
+        others: the forms besides ISO 8601 text, for messages.
+
+    Raises:
+        InputError: the value is no time.
+    """
+    if isinstance(value, str) and not re.fullmatch(r"-?\d+([.]\d+)?", value):
+        try:
+            return parse_time(value, time.min) // 1_000_000
+        except ValueError as error:
+            raise InputError(f"{name}: {error}; or {others}") from None
+    return math.floor(seconds(name, float(value) if isinstance(value, str) else value))
 
 
 def utc_text(second: int) -> str:
@@ -99,11 +111,9 @@ def _file_ids(file: Path) -> list[Any]:
         if file.suffix == ".parquet":
             return _column(pq.read_table(file), str(file))
         lines = file.read_text(encoding="utf-8-sig").splitlines()
-        header = next(csv.reader(lines[:1], delimiter=_delimiter(lines[0])), []) if lines else []
+        header, _ = csv_header(lines)
         if USER in header:
-            text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), include_columns=[USER])
-            parsing = pyarrow.csv.ParseOptions(delimiter=_delimiter(lines[0]))
-            return _column(pyarrow.csv.read_csv(file, parse_options=parsing, convert_options=text), str(file))
+            return _column(read_text_csv(file), str(file))
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
     if len(header) > 1:
@@ -111,9 +121,19 @@ def _file_ids(file: Path) -> list[Any]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _delimiter(header: str) -> str:
-    """Return the delimiter of a CSV file with this first line."""
-    return max(",;\t", key=header.count)
+def read_text_csv(file: Path) -> pa.Table:
+    """Return the table in a CSV file with a header. All columns are text."""
+    header, delimiter = csv_header(file.read_text(encoding="utf-8-sig").splitlines())
+    types = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
+    return pyarrow.csv.read_csv(
+        file, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter), convert_options=types
+    )
+
+
+def csv_header(lines: Sequence[str]) -> tuple[list[str], str]:
+    """Return the columns in the first of the lines of a CSV file, and the delimiter."""
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    return next(csv.reader(lines[:1], delimiter=delimiter), []), delimiter
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,10 +33,11 @@ from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, Questions
 from openlum.query.answers import embed_items
-from openlum.query.checks import check_user_knowledge_fits
+from openlum.query.checks import KnowledgeSize, user_knowledge_size
 from openlum.query.columns import vector_type, vectors
 from openlum.query.encoding import encoded_moments
-from openlum.query.questions import QuestionSet
+from openlum.query.language import parse_question
+from openlum.query.questions import question_set, take
 from openlum.query.settings import QuerySettings
 from openlum.query.user_ids import as_of_second, utc_text
 
@@ -84,9 +84,12 @@ class UserQuery:
         self, model: LargeUserModel, dataset: Dataset, settings: QuerySettings, user_ids: list[str] | None, as_of: Any
     ) -> None:
         self.model, self.dataset, self.settings = model, dataset, settings
-        asked = QuestionSet(model.processor, model.config.condition, settings.questions).fixed_names
-        fixed = {name: settings.questions[name] for name in asked}
-        self.questions = QuestionSet(model.processor, model.config.condition, fixed)
+        self.asked = {
+            name: question for name, question in settings.questions.items() if parse_question(question).is_fixed
+        }
+        """The questions that take no value from an impression, as in the settings."""
+        question_set(model, settings.questions, dataset)  # an error also names the other questions
+        self.questions = question_set(model, self.asked, dataset)
         self.vector_names = model.network.user_vector_names
         self.unknown_users: list[str] = []
         """The raw ids that the dataset does not have."""
@@ -138,15 +141,17 @@ class UserQuery:
         """Yield the rows of some users of a shard, batch by batch."""
         raw_ids, network = self.dataset.raw_ids("users"), self.model.network
         asked = len(self.vector_names) + len(self.questions)
+        row_values = self.questions.row_values(shard.sequences, users.user, users.prefix)
         batches = encoded_moments(
             self.model, shard.sequences, users.user, users.prefix, asked, self.settings.batch_events
         )
         for index, state, moments in batches:
             n = len(index)
             questions = Questions(
-                self.questions.conditions({}, n),
+                self.questions.conditions(take(row_values, index), n),
                 moments.user_index.repeat_interleave(len(self.questions)),
                 moments.prefix.repeat_interleave(len(self.questions)),
+                learned=self.questions.learned(n),
             ).to(self.model.device)
             user_vectors = network.user_vectors(state, moments.to(self.model.device))  # (n, M, E)
             answers = network.answer_questions(state, questions).unflatten(0, (n, len(self.questions)))  # (n, G, E)
@@ -159,16 +164,16 @@ class UserQuery:
             ]
             yield pa.Table.from_arrays(columns, schema=self.schema)
 
-    def check_fits(self, out: Path) -> None:
-        """Raise an error if the disk has no room for the run."""
+    @property
+    def size(self) -> KnowledgeSize:
+        """The approximate size of the knowledge."""
         width, stored = self.model.config.settings.embedding_width, len(self.vector_names) + len(self.questions)
-        check_user_knowledge_fits(self.dataset, self.settings, width, stored, self.total, out)
+        return user_knowledge_size(self.dataset, self.settings, width, stored, self.total)
 
     def description(self) -> dict[str, Any]:
         """Return the keys of `knowledge.json` that follow from the inputs of the run."""
         config, dataset = self.model.config, self.dataset.info.fingerprint
         users = sha256(self._is_asked.tobytes()).hexdigest()
-        asked = {name: self.settings.questions[name] for name in self.questions.names}
         width, as_of = config.settings.embedding_width, utc_text(self.as_of)
         return {
             "form": "user",
@@ -178,14 +183,14 @@ class UserQuery:
             "matched_names": [],
             "vector_names": self.vector_names,
             "vectors": len(self.vector_names),
-            "asked": asked,
+            "asked": self.asked,
             "width": width,
             "dtype": self.settings.dtype,
             "as_of": f"the events strictly before {as_of}",
             "unknown_users": len(self.unknown_users),
             "model": config.fingerprint,
             "dataset": dataset,
-            "fingerprint": fingerprint(config.fingerprint, dataset, asked, users, as_of, self.settings.dtype),
+            "fingerprint": fingerprint(config.fingerprint, dataset, self.asked, users, as_of, self.settings.dtype),
         }
 
     def summary(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from openlum.capacity import check_memory, check_training
 from openlum.data.dataset import SPLITS, Dataset
 from openlum.errors import InputError
 from openlum.rank.boosted_trees import import_lightgbm
-from openlum.rank.inputs import check_questions, history_where_ids, plain_config
+from openlum.rank.inputs import check_questions, history_where_ids, plain_config, select_questions
 from openlum.rank.registry import RANKERS
 from openlum.rank.settings import RankSettings
 from openlum.rank.tree_fusion import NEEDED_BY
@@ -52,7 +52,7 @@ def check_knowledge(
     """
     check_questions(settings.knowledge, list(questions), list(score_names))
     answers = settings.knowledge.answers
-    answer_count = len(questions) if answers is None else len(answers)
+    answer_count = len(select_questions(list(questions), answers))
     rows = min(sum(dataset.info.impressions.values()), settings.buffer_rows)
     check_memory(
         rows * (answer_count * width * 2 + len(score_names) * 4),

@@ -48,15 +48,22 @@ def plain_config(dataset: Dataset, architecture: str, settings: RankSettings) ->
 def select_questions(questions: list[str], names: list[str] | None) -> list[str]:
     """Return the questions whose names are in `names`, in the order of `questions`; all questions if `names` is None.
 
+    A question of the experiment file that stands for several questions, NAME.VALUE, may be named NAME.
+
     Raises:
         InputError: the knowledge has no question of a name.
     """
-    unknown = sorted(set(names or []) - set(questions))
+    unknown = sorted(set(names or []) - set(questions) - {_asked_name(question) for question in questions})
     if unknown:
         raise InputError(
             f"rank.knowledge: the knowledge has no question '{unknown[0]}'; choose from {', '.join(questions)}"
         )
-    return [name for name in questions if names is None or name in names]
+    return [name for name in questions if names is None or name in names or _asked_name(name) in names]
+
+
+def _asked_name(name: str) -> str:
+    """Return the name in the experiment file of a question; predictions, FIELD=VALUE, have their own names."""
+    return name if "=" in name else name.partition(".")[0]
 
 
 def names_of_tier(names: list[str], tier: Tier) -> list[str]:

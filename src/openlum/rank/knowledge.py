@@ -13,6 +13,7 @@ import pyarrow as pa
 from openlum.data.dataset import Dataset
 from openlum.data.knowledge import ROW, Knowledge
 from openlum.errors import InputError
+from openlum.rank.inputs import select_questions
 from openlum.rank.settings import Tier
 
 
@@ -99,10 +100,7 @@ class StoredKnowledge:
             )
         self.score_names = self._knowledge.score_names
         of_tier = {"live": info.questions, "fresh": info.fixed_questions, "nightly": []}[tier]
-        self.answer_names = of_tier if answer_names is None else answer_names
-        unknown = sorted(set(self.answer_names) - set(info.questions))
-        if unknown:
-            raise InputError(f"{self.path}: has no question '{unknown[0]}'; choose from {', '.join(info.questions)}")
+        self.answer_names = of_tier if answer_names is None else select_questions(info.questions, answer_names)
         self.items = self._read_items(len(dataset.vocabulary("items")))
         self._files = self._knowledge.part_rows()
         row = self.rows()[0]

@@ -38,11 +38,13 @@ class KnowledgeSettings(Settings):
     direct: bool = True
     """early: whether the answers and the target item's embedding are inputs (trees read no vectors)."""
     direct_questions: list[str] | None = Field(None, min_length=1)
-    """early: the questions whose answers are inputs; by default all of the tier. Fewer questions need less memory."""
+    """early: the questions whose answers are inputs; by default all of the tier. Fewer questions need less memory. The name of a
+    question that stands for several, NAME.VALUE, means all of them."""
     matching: bool = True
     """Whether the scores of the tier are inputs: similarities of answers and target item, and feedback logits."""
     matching_questions: list[str] | None = Field(None, min_length=1)
-    """The questions and feedback predictions whose similarities and feedback logits are inputs; by default all of the tier."""
+    """The questions and feedback predictions whose similarities and feedback logits are inputs; by default all of the tier.
+    Names are as in `direct_questions`."""
     width: int = Field(32, ge=1, le=65_536)
     """early: width of the projected answers."""
     dropout: float = Field(0.0, ge=0, lt=1)
