@@ -23,7 +23,7 @@ def can_be_held_out(events: ir.Table, holdout: Holdout, features: Mapping[str, F
     return column.isin([canonical_text(value) for value in holdout.values]).fill_null(False)
 
 
-def build_sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
+def build_sequences(events: ir.Table, fields: Sequence[str], with_nulls: bool) -> ir.Table:
     """Return one row for each user: parallel lists of the user's events, and the indices of the held-out events.
 
     Events of the same time stay in the order of the log. For a user with fewer than `MIN_ELIGIBLE_EVENTS` eligible events, no
@@ -33,6 +33,7 @@ def build_sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
         events: encoded events, with the columns user, item, time (microseconds) and `POSITION`. The boolean column eligible is
             needed only if some events must not be held out.
         fields: further columns to collect as lists.
+        with_nulls: whether events are collected as if some could be null, which is faster (`Engine.collects_nulls`).
 
     Returns:
         The columns user, time (seconds), item, each of `fields`, valid_at and test_at.
@@ -43,7 +44,7 @@ def build_sequences(events: ir.Table, fields: Sequence[str]) -> ir.Table:
         {"time": events["time"], "position": events[POSITION]}
         | {f"field{index}": events[name] for index, name in enumerate(names)}
     )
-    users = events.group_by("user").agg(events=event.collect(include_null=True))  # no event is null
+    users = events.group_by("user").agg(events=event.collect(include_null=with_nulls))
     users = users.mutate(events=users["events"].sort())
     lists = {name: users["events"].map(_field_getter(f"field{index}")) for index, name in enumerate(names)}
     users = users.select("user", time=users["events"].map(lambda entry: entry["time"] // SECOND), **lists)

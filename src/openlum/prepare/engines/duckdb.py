@@ -34,6 +34,7 @@ class DuckDBEngine(Engine):
     failures = (duckdb.Error,)
     more_memory_hint = "raise 'engine.memory' in the schema, or lower 'engine.events_per_part'"
     reserved = (FILE_INDEX, ROW_INDEX)
+    collects_nulls = True
 
     def __init__(self, settings: EngineSettings, scratch: Path) -> None:
         super().__init__(ibis.duckdb.connect(temp_directory=str(scratch / "spill")), settings.events_per_part)

@@ -34,6 +34,9 @@ class Engine(ABC):
     reserved: tuple[str, ...] = ()
     """Names, in lower case, that no column of a file may have, because the back end gives them to its own columns."""
 
+    collects_nulls: bool = False
+    """Whether Ibis can collect a column of the back end with its nulls. To leave them out takes time, also if there are none."""
+
     @abstractmethod
     def scan(self, name: str, files: Sequence[str], columns: Sequence[str]) -> ir.Table:
         """Return some columns of Parquet files as a table that is not read yet, with `FILE_NUMBER` and `ROW_NUMBER` added.
