@@ -62,7 +62,10 @@ def test_summary_matches_its_schema(finished: Path) -> None:
     }
     assert set(summary) == parts | {"environment"}
     live = {"click", "skip", "feedback=click", "feedback=skip"}
-    matched = {f"{tier}.feedback={value}" for tier in ("nightly", "fresh") for value in ("click", "skip")}
+    fixed = ("any", "feedback:click", "feedback:skip")
+    similar = [f"{kind}.{name}" for kind in ("similarity", "similarity_in_context") for name in fixed]
+    names = ["feedback=click", "feedback=skip", *similar]
+    matched = {f"{tier}.{name}" for tier in ("nightly", "fresh") for name in names}
     assert set(summary["knowledge"]["questions"]) == live | matched
     assert set(summary["tiers"]["ranking"]) == {
         f"{r}+knowledge:{t}" for r in ("dnn", "din") for t in ("nightly", "live")
