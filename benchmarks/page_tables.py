@@ -4,6 +4,7 @@ from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any
 
+import page_tiers
 import page_worlds
 from page_figures import (
     BEAUTY_FIRST,
@@ -372,6 +373,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": ablations,
     "retrieval": retrieval,
     "retrieval-width": retrieval_width,
+    "tiers": page_tiers.tiers,
+    "tiers-controls": page_tiers.tiers_controls,
+    "tiers-gauc": page_tiers.tiers_gauc,
+    "tiers-cost": page_tiers.tiers_cost,
     "worlds": page_worlds.worlds,
     "worlds-rankers": page_worlds.worlds_rankers,
     "worlds-retrieval": page_worlds.worlds_retrieval,
