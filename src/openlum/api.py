@@ -151,6 +151,8 @@ def query(
     users: Any = None,
     as_of: Any = None,
     progress: bool = True,
+    processes: int = 1,
+    engine: str = "local",
     **keywords: Any,
 ) -> Knowledge:
     """Step 2, knowledge querying: answer questions for every impression, or for users as of one time, as `lum query` does.
@@ -166,6 +168,8 @@ def query(
         as_of: with `users`: only events before this time count: ISO 8601 text or a datetime (UTC without a time zone), or seconds
             since 1970. By default `"now"`, the second after the last event of the dataset.
         progress: whether progress is shown.
+        processes: how many processes answer. With more than one, a script needs `if __name__ == "__main__":`.
+        engine: `local`, or `ray` for the workers of a Ray cluster (`openlum[ray]`). They see the inputs and `out` too.
         keywords: further keys of the section `query`, such as `questions={"click": {"feedback": "click"}}`.
 
     Raises:
@@ -177,7 +181,7 @@ def query(
     parsed = _settings("query", QuerySettings, settings, keywords)
     out = as_path("out", out)
     with output(progress):
-        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of)
+        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of, processes, engine)
     return Knowledge(out)
 
 

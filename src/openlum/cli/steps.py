@@ -165,6 +165,14 @@ def query(
             show_default="now",
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of processes that answer.", show_default="one per core, or one on a GPU"),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(metavar="local|ray", help="Where they run. ray: on the workers of a Ray cluster (openlum[ray])."),
+    ] = "local",
     config: Config = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -175,13 +183,17 @@ def query(
         lum query -d data/ml-1m/dataset -m data/ml-1m/model -o data/ml-1m/knowledge -c configs/ml-1m.yaml
 
         lum query -d data/shop/dataset -m data/shop/model -o data/shop/users --users all --as-of 2026-01-03
+
+        lum query -d data/shop/dataset -m data/shop/model -o data/shop/knowledge --engine ray
     """
     from openlum.pipeline.experiment import step_settings
+    from openlum.processes import default_processes
     from openlum.query.bulk import query as ask
     from openlum.query.settings import QuerySettings
 
     settings = step_settings(config, "query", QuerySettings, overrides)
-    print_figures(ask(dataset, model, out, settings, users, as_of), out)
+    figures = ask(dataset, model, out, settings, users, as_of, processes or default_processes(), engine)
+    print_figures(figures, out)
 
 
 @app.command()

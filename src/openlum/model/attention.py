@@ -151,7 +151,9 @@ def _answer_in_chunks(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias:
     if bias is None:
         return torch.cat([_softmax_answer(*chunk) for chunk in seen], 2)
     # A question's distance to the last event of its prefix is 1. An event at the distance 0 comes after it.
-    biases = relative_bias(F.pad(bias[:, 1 : n + 1], (1, 0), value=HIDDEN), n)  # (H, n + 1, n), the longest prefix first
+    biases = relative_bias(
+        F.pad(bias[:, 1 : n + 1], (1, 0), value=HIDDEN), n
+    )  # (H, n + 1, n), the longest prefix first
     return torch.cat([_pointwise_answer(*chunk, biases, bias[:, :1, None]) for chunk in seen], 2)
 
 
