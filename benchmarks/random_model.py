@@ -27,4 +27,8 @@ def random_model(settings: ModelSettings | None = None) -> LargeUserModel:
     items = Vocabulary([str(item) for item in range(1, CATALOGUE)])
     vocabularies = {name: Vocabulary([str(value) for value in range(1, size)]) for name, size in SIZES.items()}
     del vocabularies["hour"]  # a time field: its ids are its values
-    return LargeUserModel(config, Processor(items, ["(unknown)", *items.values], vocabularies)).eval()
+    model = LargeUserModel(config, Processor(items, ["(unknown)", *items.values], vocabularies)).eval()
+    for weight in model.parameters():
+        if not weight.any():  # otherwise answers would not depend on the history
+            torch.nn.init.normal_(weight, std=0.1)
+    return model
