@@ -121,7 +121,8 @@ def run_on_ray(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterato
         raise InputError("engine 'ray': is not installed; run: pip install 'openlum[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
-    remote, shared = ray.remote(_call), ray.put(work)
+    remote: Any = ray.remote(_call)
+    shared = ray.put(work)
     running = {remote.remote(shared, task): task for task in tasks}
     while running:
         (done,), _ = ray.wait(list(running), num_returns=1)
