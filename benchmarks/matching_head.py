@@ -23,39 +23,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from random_model import CATALOGUE, random_model
 
 from openlum.artefact.json_file import write_json
-from openlum.data.vocabulary import Vocabulary
 from openlum.export.head import export_head
 from openlum.export.numpy_head import Head
 from openlum.export.onnx_head import ITEMS, LOGITS, SIMILARITIES, USER_VECTORS, ServedHead
-from openlum.field_spec import FieldSpec
-from openlum.model import LargeUserModel, ModelConfig, ModelSettings, Processor, Questions
+from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import Moments
 from openlum.pipeline.summary import environment
 
-CANDIDATES, EVENTS, CATALOGUE = 500, 128, 2000
-SIZES = {"scenario": 5, "hour": 25, "rating": 8}
-"""Condition fields and their numbers of ids. Seven ratings, *any* and eight learned questions give 16 user vectors."""
-
-
-def random_model() -> LargeUserModel:
-    """Return a model of the default shape with random weights."""
-    torch.manual_seed(0)
-    config = ModelConfig(
-        settings=ModelSettings(),
-        condition=[
-            FieldSpec(name=name, type="categorical", size=size, feedback=name == "rating")
-            for name, size in SIZES.items()
-        ],
-        item=[],
-        items=CATALOGUE,
-        time_fields=["hour"],
-    )
-    items = Vocabulary([str(item) for item in range(1, CATALOGUE)])
-    vocabularies = {name: Vocabulary([str(value) for value in range(1, size)]) for name, size in SIZES.items()}
-    del vocabularies["hour"]  # a time field: its ids are its values
-    return LargeUserModel(config, Processor(items, ["(unknown)", *items.values], vocabularies)).eval()
+CANDIDATES, EVENTS = 500, 128
 
 
 def predictions(model: LargeUserModel, directory: Path) -> tuple[dict[str, Callable[[], Any]], int]:

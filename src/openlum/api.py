@@ -151,6 +151,8 @@ def query(
     as_of: Any = None,
     only_new: bool = False,
     progress: bool = True,
+    processes: int = 1,
+    engine: str = "local",
     **keywords: Any,
 ) -> Knowledge:
     """Step 2, knowledge querying: answer questions for every impression, or for users as of one time, as `lum query` does.
@@ -167,6 +169,8 @@ def query(
             since 1970. By default `"now"`, the second after the last event of the dataset.
         only_new: whether only impressions are answered that `out` does not have yet. Its parts stay unchanged.
         progress: whether progress is shown.
+        processes: how many processes answer. With more than one, a script needs `if __name__ == "__main__":`.
+        engine: `local`, or `ray` for the workers of a Ray cluster (`openlum[ray]`). They see the inputs and `out` too.
         keywords: further keys of the section `query`, such as `questions={"click": {"feedback": "click"}}`.
 
     Raises:
@@ -178,7 +182,8 @@ def query(
     parsed = _settings("query", QuerySettings, settings, keywords)
     out = as_path("out", out)
     with output(progress):
-        answer(_path("dataset", dataset), _path("model", model), out, parsed, users, as_of, only_new)
+        inputs = _path("dataset", dataset), _path("model", model)
+        answer(*inputs, out, parsed, users, as_of, only_new, processes, engine)
     return Knowledge(out)
 
 

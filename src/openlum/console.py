@@ -9,7 +9,8 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 T = TypeVar("T")
 _is_shown: ContextVar[bool] = ContextVar("is_shown", default=True)
@@ -33,6 +34,23 @@ def new_console(stderr: bool = False) -> Console:
 def metrics_in_words(metrics: Mapping[str, float]) -> str:
     """Return metrics in one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+class SpeedColumn(ProgressColumn):
+    """A column with the number of steps in a second.
+
+    Args:
+        unit: name of the steps.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        """Return the text for a task, which is empty before the first step."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self.unit}/s" if speed else "")
 
 
 def new_progress(*columns: str | ProgressColumn, console: Console | None = None, **options: Any) -> Progress:

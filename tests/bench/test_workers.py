@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from openlum.bench.workers import TaskProgress, default_processes, run_all
+from openlum.bench.progress import TaskProgress
 from openlum.capacity import available_cores
 from openlum.console import output
 from openlum.errors import InputError
+from openlum.processes import default_processes, run_all
 
 
 def locate(number: int) -> tuple[int, int, int]:
@@ -114,7 +115,7 @@ def test_progress_that_is_turned_off_prints_nothing(capsys: pytest.CaptureFixtur
 BENCHMARK = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from openlum.bench.workers import begin_worker
+from openlum.processes import begin_worker
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin_worker, (1,))

@@ -6,7 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openlum.model import attention
-from openlum.model.attention import causal_attention, pointwise_attention, question_attention, relative_bias
+from openlum.model.attention import (
+    HIDDEN,
+    causal_attention,
+    pointwise_attention,
+    question_attention,
+    relative_bias,
+)
 from openlum.model.plan import HistoryPlan, QuestionPlan
 
 H, WIDTH = 2, 3
@@ -46,15 +52,20 @@ def test_relative_bias_is_the_bias_of_the_distance(positions: int, n: int) -> No
     for head in range(H):
         for b in range(positions):
             for j in range(n):
-                assert result[head, b, j] == (bias[head, b - j] if j <= b else 0)
+                row = positions - 1 - b  # the last query comes first
+                assert result[head, row, j] == (bias[head, b - j] if j <= b else HIDDEN)
                 if j <= b:
-                    expected_gradient[head, b - j] += weight[head, b, j]
+                    expected_gradient[head, b - j] += weight[head, row, j]
     if n:
         torch.testing.assert_close(torch.autograd.grad((result * weight).sum(), bias)[0], expected_gradient)
 
 
+@pytest.mark.parametrize("max_scores", [attention.MAX_SCORES, 3 * H * max(LENGTHS), 1])
 @pytest.mark.parametrize("pointwise", [False, True])
-def test_attention_of_tokens_equals_single_loops(pointwise: bool) -> None:
+def test_attention_of_tokens_equals_single_loops(
+    pointwise: bool, max_scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "MAX_SCORES", max_scores)
     q, k, v = (random_tensor(sum(LENGTHS), H, WIDTH, seed=seed) for seed in range(3))
     bias = random_tensor(H, P, seed=3)
     plan = HistoryPlan(offsets(), q.device)

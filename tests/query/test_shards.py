@@ -134,7 +134,8 @@ def test_damaged_or_other_parts_are_written_again(
     if damage == "part":
         part.write_bytes(part.read_bytes()[:-1] + b"x")
     elif damage == "progress":
-        (work / "progress.json").write_text('{"parts": {"part-0": 3}}')
+        for record in work.glob("part-*.json"):
+            record.write_text('{"parts": {"part-0": 3}}')
     written: list[str] = []
     write = PartStore.write
     monkeypatch.setattr(

@@ -42,10 +42,11 @@ IGNORED_MODULES = {
     "openlum.artefact.keys",
     "openlum.artefact.lock",
     "openlum.artefact.manifest",
-    "openlum.bench.workers",
+    "openlum.bench.progress",
     "openlum.capacity",
     "openlum.errors",
     "openlum.pretrain.card",
+    "openlum.processes",
     "openlum.report.dataset_report",
     "openlum.training.memory",
 }

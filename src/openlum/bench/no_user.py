@@ -15,7 +15,7 @@ import torch
 from openlum.artefact.json_file import fingerprint, named_failures, read_json
 from openlum.artefact.keys import step_key
 from openlum.bench.pipeline import RunContext
-from openlum.bench.workers import run_all_with_progress
+from openlum.bench.progress import run_all_with_progress
 from openlum.config import parse_settings
 from openlum.data.dataset import Dataset, Split
 from openlum.data.sequences import concatenate

@@ -12,7 +12,7 @@ from rich.text import Text
 from openlum.artefact.json_file import fingerprint, read_json
 from openlum.artefact.keys import Key, rerun_reason, step_key
 from openlum.artefact.manifest import record_key
-from openlum.bench.workers import run_all_with_progress
+from openlum.bench.progress import run_all_with_progress
 from openlum.console import metrics_in_words, new_console
 from openlum.errors import InputError
 from openlum.pipeline.experiment import Experiment

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openlum.bench.pipeline import ModelKnowledge, RunContext, build_dataset, build_knowledge, check_before_training
+from openlum.bench.progress import TaskProgress
 from openlum.bench.settings import Bench, RankingBench, with_changes
 from openlum.bench.stacking import stacked_rankers
 from openlum.bench.trials import Outcome, Trial, missing_trials, run_trials
-from openlum.bench.workers import TaskProgress
 from openlum.data.dataset import Dataset
 from openlum.evaluation.comparison import bootstrap_auc_interval, compare_auc
 from openlum.evaluation.methods import WITH_KNOWLEDGE

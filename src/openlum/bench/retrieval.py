@@ -14,8 +14,8 @@ from openlum.artefact.json_file import fingerprint, read_json, write_json
 from openlum.artefact.keys import rerun_reason, step_key
 from openlum.artefact.manifest import record_key
 from openlum.bench.pipeline import RunContext, build_dataset, check_before_training
+from openlum.bench.progress import run_all_with_progress
 from openlum.bench.settings import LUM, Bench, RetrievalBench
-from openlum.bench.workers import run_all_with_progress
 from openlum.console import metrics_in_words, new_console
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError

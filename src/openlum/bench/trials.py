@@ -17,8 +17,8 @@ import numpy as np
 
 from openlum.artefact.json_file import fingerprint, named_failures
 from openlum.artefact.keys import step_key
-from openlum.bench.workers import run_all
 from openlum.errors import InputError
+from openlum.processes import run_all
 from openlum.rank.settings import RankSettings
 
 if TYPE_CHECKING:

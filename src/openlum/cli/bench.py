@@ -237,7 +237,7 @@ def _load(
     from openlum.artefact.lock import check_writable
     from openlum.bench.pipeline import RunContext
     from openlum.bench.settings import bench_file, load_bench
-    from openlum.bench.workers import default_processes
+    from openlum.processes import default_processes
 
     if models and models > seeds:
         raise InputError(f"--models {models}: {seeds} seeds use at most {seeds} trainings; raise --seeds")

@@ -173,6 +173,14 @@ def query(
             "--only-new", help="Answer only impressions that OUT does not have yet; its parts stay unchanged."
         ),
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of processes that answer.", show_default="one per core, or one on a GPU"),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(metavar="local|ray", help="Where they run. ray: on the workers of a Ray cluster (openlum[ray])."),
+    ] = "local",
     config: Config = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -185,13 +193,17 @@ def query(
         lum query -d data/shop/dataset -m data/shop/model -o data/shop/users --users all --as-of 2026-01-03
 
         lum query -d data/shop/dataset -m data/shop/model -o data/shop/knowledge --only-new
+
+        lum query -d data/shop/dataset -m data/shop/model -o data/shop/knowledge --engine ray
     """
     from openlum.pipeline.experiment import step_settings
+    from openlum.processes import default_processes
     from openlum.query.bulk import query as ask
     from openlum.query.settings import QuerySettings
 
     settings = step_settings(config, "query", QuerySettings, overrides)
-    print_figures(ask(dataset, model, out, settings, users, as_of, only_new), out)
+    figures = ask(dataset, model, out, settings, users, as_of, only_new, processes or default_processes(), engine)
+    print_figures(figures, out)
 
 
 @app.command()

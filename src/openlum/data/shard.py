@@ -26,6 +26,9 @@ class ShardedDataset(Protocol):
     def impression_sets(self) -> list[ImpressionSet]:
         """The splits, and `unlabelled` if there are impressions without a label."""
 
+    def shards(self) -> "list[Shard]":
+        """Return the shards."""
+
     def sequences_of(self, names: Sequence[str]) -> Sequences:
         """Return the events of the users of shards."""
 

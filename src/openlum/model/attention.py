@@ -16,8 +16,14 @@ from torch import Tensor
 
 from openlum.model.plan import HistoryPlan, QuestionPlan
 
-MAX_SCORES = 1 << 23
-"""Maximum number of attention scores of questions in memory. More questions are computed in chunks."""
+MAX_SCORES, MAX_CUDA_SCORES = 1 << 20, 1 << 23
+"""Maximum number of attention scores in memory, on the CPU (they fit into its cache) and on CUDA. Attention of more queries is
+computed in chunks."""
+MIN_QUERIES = 32
+"""On the CPU, a chunk of queries sees their longest prefix only, so chunks are small: of so many queries of each user, or of an
+eighth of the number of keys, if that is more."""
+HIDDEN = -1e4
+"""The bias of a hidden key in pointwise attention: its weight, the SiLU, is 0."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, plan: HistoryPlan) -> Tensor:
@@ -65,16 +71,26 @@ def pointwise_attention(q: Tensor, k: Tensor, v: Tensor, plan: HistoryPlan, bias
 def _pointwise(padded: tuple[Tensor, ...], bias: Tensor) -> Tensor:
     """Return pointwise attention (b, H, n, d) of padded queries, keys and values (b, H, n, d) with a bias (H, P)."""
     q, k, v = padded
-    n = q.shape[2]
-    future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
-    scores = q @ k.transpose(2, 3) + relative_bias(bias[:, :n], n)  # (b, H, n, n)
-    return F.silu(scores).masked_fill(future, 0.0) @ v
+    n, q, biases = q.shape[2], q.flip(2), relative_bias(bias[:, : q.shape[2]], q.shape[2])  # the last query first
+    size, parts = _chunk_size(k), []
+    for start in range(0, n, size):
+        rows, seen = slice(start, start + size), n - start  # the first query of the chunk sees the most keys
+        scores = (q[:, :, rows] @ k[:, :, :seen].transpose(2, 3)).add_(biases[:, rows, :seen])  # (b, H, rows, seen)
+        parts.append(F.silu(scores) @ v[:, :, :seen])
+    return torch.cat(parts, 2).flip(2)
+
+
+def _chunk_size(k: Tensor) -> int:
+    """Return the number of queries of each user whose attention over keys (b, H, n, d) is computed at a time."""
+    keys = k[..., 0].numel()
+    return max(MAX_CUDA_SCORES // keys if k.is_cuda else min(MAX_SCORES // keys, max(MIN_QUERIES, k.shape[2] // 8)), 1)
 
 
 def relative_bias(bias: Tensor, n: int) -> Tensor:
-    """Return the bias of every pair of positions: entry [i, j] is the bias of distance i - j, or 0 if j > i.
+    """Return the bias of every pair of positions, the last query first.
 
-    The result consists of windows of the reversed bias. Their gradient costs a fraction of the gradient of an index lookup.
+    Entry [P - 1 - i, j] is the bias of distance i - j, or `HIDDEN` if j > i. The result consists of windows of the reversed bias:
+    it takes no memory of its own, and its gradient costs a fraction of the gradient of an index lookup.
 
     Args:
         bias: (H, P) by distance.
@@ -85,7 +101,7 @@ def relative_bias(bias: Tensor, n: int) -> Tensor:
     """
     if not n:
         return bias.new_zeros(*bias.shape, 0)
-    return F.pad(bias.flip(1), (0, n - 1)).unfold(1, n, 1).flip(1)
+    return F.pad(bias.flip(1), (0, n - 1), value=HIDDEN).unfold(1, n, 1)
 
 
 def question_attention(
@@ -120,14 +136,6 @@ def question_attention(
 
 
 def _answer_in_chunks(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the same as `_answer`, computed for at most `MAX_SCORES` scores at a time."""
-    *vectors, prefix = questions
-    chunk_size = max(MAX_SCORES // k[..., 0].numel(), 1)
-    chunks = zip(*(x.split(chunk_size, 2) for x in (*vectors, prefix)), strict=True)
-    return torch.cat([_answer(chunk, k, v, bias) for chunk in chunks], 2)
-
-
-def _answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Return the attention (b, H, m, d) of questions over the keys and values of histories and over themselves.
 
     Args:
@@ -135,17 +143,38 @@ def _answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias: Tensor | 
         k, v: (b, H, n, d) of the histories.
         bias: (H, P) for pointwise attention; None for softmax attention.
     """
+    n = k.shape[2]
+    chunks = list(zip(*(x.split(_chunk_size(k), 2) for x in questions), strict=True))
+    # Questions mostly come by time, so those of a chunk see a part of the history. A GPU would have to wait for the number.
+    lengths = [n if k.is_cuda else int(prefix.max()) for *_, prefix in chunks]
+    seen = [(chunk, k[:, :, :length], v[:, :, :length]) for chunk, length in zip(chunks, lengths, strict=True)]
+    if bias is None:
+        return torch.cat([_softmax_answer(*chunk) for chunk in seen], 2)
+    # A question's distance to the last event of its prefix is 1. An event at the distance 0 comes after it.
+    biases = relative_bias(
+        F.pad(bias[:, 1 : n + 1], (1, 0), value=HIDDEN), n
+    )  # (H, n + 1, n), the longest prefix first
+    return torch.cat([_pointwise_answer(*chunk, biases, bias[:, :1, None]) for chunk in seen], 2)
+
+
+def _softmax_answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax attention. The arguments are those of `_answer_in_chunks`."""
     q, own_k, own_v, prefix = questions
-    hidden = torch.arange(k.shape[2], device=k.device) >= prefix.unsqueeze(3)  # (b, 1, m, n)
-    if bias is None:
-        q = q * q.shape[-1] ** -0.5
-    scores = q @ k.transpose(2, 3)  # (b, H, m, n)
-    own_score = (q * own_k).sum(-1, keepdim=True)  # (b, H, m, 1)
-    if bias is None:
-        weights = torch.cat([scores.masked_fill_(hidden, float("-inf")), own_score], -1).softmax(-1)
-        history_weights, own_weight = weights[..., :-1], weights[..., -1:]
-    else:
-        pair_bias = relative_bias(bias[:, : k.shape[2] + 1], k.shape[2])[:, prefix.squeeze(1)]  # (H, b, m, n)
-        history_weights = F.silu(scores + pair_bias.transpose(0, 1)).masked_fill(hidden, 0.0)
-        own_weight = F.silu(own_score + bias[:, :1, None])
-    return history_weights @ v + own_weight * own_v
+    # The questions are keys at the end of the history, each hidden from the others: so one call of SDPA does everything.
+    seen = torch.arange(k.shape[2], device=k.device) < prefix.unsqueeze(3)  # (b, 1, m, n)
+    own = torch.eye(q.shape[2], dtype=torch.bool, device=k.device).expand(*seen.shape[:3], -1)
+    k, v = torch.cat([k, own_k], 2), torch.cat([v, own_v], 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=torch.cat([seen, own], 3))
+
+
+def _pointwise_answer(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, biases: Tensor, own_bias: Tensor) -> Tensor:
+    """Return pointwise attention. The other arguments are those of `_answer_in_chunks`.
+
+    Args:
+        biases: (H, n + 1, n) of every prefix and key, the longest prefix first.
+        own_bias: (H, 1, 1) of a question itself.
+    """
+    q, own_k, own_v, prefix = questions
+    pair_bias = biases[:, biases.shape[2] - prefix.squeeze(1), : k.shape[2]]  # (H, b, m, n)
+    scores = (q @ k.transpose(2, 3)).add_(pair_bias.transpose(0, 1))
+    return F.silu(scores) @ v + F.silu((q * own_k).sum(-1, keepdim=True) + own_bias) * own_v

@@ -176,6 +176,10 @@ class Network(nn.Module):
         output = self._ask(state, questions)
         return self._answers(output, self._point(state, [questions], [output])[0])
 
+    def about_items(self, state: HistoryState, answers: Answers, questions: Questions) -> Answers:
+        """Return answers to questions with an item, from the answers, (Q,) each, to the same questions without it."""
+        return self._answers(answers.outputs, self._point(state, [questions], [answers.outputs])[0], answers.vectors)
+
     def similarity(self, answers: Answers, items: Tensor) -> Tensor:
         """Return the score, (Q,), of each question's item, whose embeddings are (Q, E), as `score_items` does."""
         scale = self.scale("item")
@@ -372,10 +376,10 @@ class Network(nn.Module):
         row = torch.where(prefix > 0, begin + prefix, 0)
         return F.embedding(row, F.pad(state.last_event, (0, 0, 1, 0)))  # row 0 is that of no event
 
-    def _answers(self, output: Tensor, pointed: Pointed | None) -> Answers:
+    def _answers(self, output: Tensor, pointed: Pointed | None, vectors: Tensor | None = None) -> Answers:
         no_copy = output.new_full((len(output),), NO_COPY)
         copied, all_copied = (pointed.matched, pointed.total) if pointed else (no_copy, no_copy)
-        return Answers(self._to_item_space(output), copied, all_copied, output)
+        return Answers(self._to_item_space(output) if vectors is None else vectors, copied, all_copied, output)
 
     def _to_item_space(self, output: Tensor) -> Tensor:
         return F.normalize(self.head(output), dim=-1)

@@ -16,6 +16,7 @@ from openlum.data.sequences import Impressions, Sequences
 from openlum.field_spec import SECONDS
 from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import to_tensors
+from openlum.model.outputs import Answers
 from openlum.query.encoding import encoded_moments
 from openlum.query.questions import QuestionSet, take
 from openlum.query.settings import QuerySettings
@@ -76,18 +77,48 @@ def answer_impressions(
             prefix.repeat_interleave(len(questions)),
             item.repeat_interleave(len(questions)),
             questions.learned(len(index)),
-        ).to(model.device)
+        )
+        distinct, place = distinct_questions(item_questions, len(questions))
+        distinct, item_questions = distinct.to(model.device), item_questions.to(model.device)
         if settings.predict_feedback and model.config.trained_feedback_targets:
             feedback_questions = Questions(condition, user_index, prefix, item).to(model.device)
             (answer,), logits = model.answer_and_predict_feedback(
-                state, [item_questions], feedback_questions, items[item].to(model.device)
+                state, [distinct], feedback_questions, items[item].to(model.device)
             )
             feedback = log_odds(logits).cpu()
         else:
-            answer, feedback = model.network.answer(state, item_questions), torch.empty(len(index), 0)
+            answer, feedback = model.network.answer(state, distinct), torch.empty(len(index), 0)
+        answer = Answers(*(part[place.to(model.device)] for part in answer))
+        answer = model.network.about_items(state, answer, item_questions)
         target = items[item].to(model.device).repeat_interleave(len(questions), 0)
         similarity = model.network.similarity(answer, target).view(len(index), len(questions))
         yield index, answer.vectors.view(len(index), len(questions), -1).cpu(), similarity.cpu(), feedback
+
+
+def distinct_questions(questions: Questions, per_row: int) -> tuple[Questions, Tensor]:
+    """Return questions without their items, each once in rows that follow each other, and the index of each question in them.
+
+    The impressions of a request have the same moment and mostly the same condition, so they ask the same.
+
+    Args:
+        questions: (n G,) of n rows. Those of one row are adjacent.
+        per_row: G.
+
+    Returns:
+        The distinct questions, and for each of `questions` the index of its like, (n G,).
+    """
+    is_new = torch.zeros(len(questions.user_index) // per_row, per_row, dtype=torch.bool)  # (n, G)
+    is_new[:1] = True
+    for field in (questions.user_index, questions.prefix, *questions.condition.values()):
+        values = field.view(*is_new.shape, -1)
+        both_missing = values[1:].isnan() & values[:-1].isnan()
+        is_new[1:] |= ((values[1:] != values[:-1]) & ~both_missing).any(-1)
+    number = is_new.flatten().cumsum(0).view_as(is_new) - 1
+    place = number.where(is_new, 0).cummax(0).values.flatten()
+    chosen = is_new.flatten().nonzero().squeeze(1)
+    condition = {name: field[chosen] for name, field in questions.condition.items()}
+    learned = None if questions.learned is None else questions.learned[chosen]
+    return Questions(condition, questions.user_index[chosen], questions.prefix[chosen], learned=learned), place
 
 
 def log_odds(logits: list[Tensor]) -> Tensor:

@@ -62,9 +62,11 @@ def matched_scores(
     for index, vectors in user_vectors_at(model, sequences, moments[0], moments[1], batch_events):
         counts = rows_of_moment[index]
         place = np.repeat(first_row[index] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        rows = rows_by_moment[place]
-        row_vectors = vectors.repeat_interleave(torch.from_numpy(counts).to(model.device), 0)
-        predicted[rows] = match_impressions(model, row_vectors, impressions.take(rows), items)
+        moment = np.repeat(np.arange(len(index)), counts)
+        for start in range(0, len(place), batch_events):  # a moment may have any number of rows
+            rows = rows_by_moment[place[start : start + batch_events]]
+            row_vectors = vectors[torch.from_numpy(moment[start : start + batch_events]).to(model.device)]
+            predicted[rows] = match_impressions(model, row_vectors, impressions.take(rows), items)
     return predicted
 
 

@@ -121,6 +121,11 @@ class ShardQuery:
         """Number of rows of all shards."""
         return self.dataset.impression_count - (0 if self.earlier is None else len(self.earlier.row))
 
+    @property
+    def first_part(self) -> int:
+        """Number of the first shard in the names of the parts. Those of earlier knowledge are smaller."""
+        return 0 if self.earlier is None else self.earlier.next_shard
+
     def rows(self, shard: Shard) -> Impressions:
         """Return the impressions of all splits of a shard, by user and time, as of the time that the settings name."""
         rows = concatenate([shard.impressions(split) for split in self.dataset.impression_sets])

@@ -79,6 +79,8 @@ class UserQuery:
 
     folder = "users"
     source = "sequences"
+    earlier = None
+    first_part = 0
 
     def __init__(
         self, model: LargeUserModel, dataset: Dataset, settings: QuerySettings, user_ids: list[str] | None, as_of: Any

@@ -7,6 +7,8 @@ have.
 
 import os
 from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,12 +18,11 @@ from openlum.artefact.json_file import read_json, write_json
 from openlum.config import Settings, parse_settings
 from openlum.errors import InputError
 
-PROGRESS = "progress.json"
 ID_COLUMNS = ["row", "user", "item", "as_of", "last_event"]
 
 
 class Part(Settings):
-    """A finished part."""
+    """The record of a finished part."""
 
     rows: int
     """Number of rows."""
@@ -29,61 +30,59 @@ class Part(Settings):
     """SHA-256 of the file."""
 
 
-class QueryProgress(Settings):
-    """The content of `progress.json`."""
+class FinishedShard(Settings):
+    """The record of a finished shard."""
 
-    parts: dict[str, Part]
-    """Name of each finished part to its rows and checksum."""
-    shards: dict[str, int]
-    """Name of each finished shard to its number of parts."""
+    parts: int
+    """Number of parts."""
 
 
 class PartStore:
     """The finished parts of a query run, in a directory that outlives the process.
 
-    `progress.json` has the number of rows and the checksum of every finished part, and the number of parts of every finished
-    shard. A part that differs from its checksum does not count as finished.
+    Every finished part `NAME.parquet` has a record `NAME.json`, and every finished shard a record `shard-NAME.json`, so several
+    processes can write parts of one run. A part that differs from its record does not count as finished.
 
     Args:
         directory: of the parts.
+        shard: number of the shard whose parts are of interest; None for all shards.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shard: int | None = None) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.parts: dict[str, Part] = {}
         """The finished parts by name."""
-        self.shards: dict[str, int] = {}
-        """Name of each finished shard to its number of parts."""
-        if (directory / PROGRESS).exists():
-            try:
-                content = parse_settings(read_json(directory / PROGRESS, "lum query"), QueryProgress, where=PROGRESS)
-            except InputError:  # the file is damaged: all parts are written again
-                return
-            self.parts = {name: part for name, part in content.parts.items() if self._is_intact(name, part)}
-            self.shards = content.shards
-
-    def _is_intact(self, name: str, part: Part) -> bool:
-        file = self.directory / name
-        return file.is_file() and sha256_of(file) == part.sha256
+        for file in directory.glob("part-*.parquet" if shard is None else f"part-{shard:05d}-*.parquet"):
+            part = _record(file.with_suffix(".json"), Part)
+            if part and sha256_of(file) == part.sha256:
+                self.parts[file.name] = part
 
     @property
     def rows(self) -> int:
         """Number of rows of the finished parts."""
         return sum(part.rows for part in self.parts.values())
 
+    def is_finished(self, number: int, shard: str) -> bool:
+        """Return whether all parts of a shard, with this number and name, are finished."""
+        record = _record(self._shard_record(shard), FinishedShard)
+        return record is not None and all(part_name(number, piece) in self.parts for piece in range(record.parts))
+
     def write(self, name: str, table: pa.Table) -> None:
         """Write a part, completely or not at all."""
-        file, draft = self.directory / name, self.directory / f".{name}"
+        file, draft = self.directory / name, self.directory / f".{name}.{uuid4().hex}"
         write_part(table, draft)
+        self.add(name, Part(rows=len(table), sha256=sha256_of(draft)))
         os.replace(draft, file)
-        self.parts[name] = Part(rows=len(table), sha256=sha256_of(file))
-        self._save()
+
+    def add(self, name: str, part: Part) -> None:
+        """Record a part that this or another process writes."""
+        write_json((self.directory / name).with_suffix(".json"), part.model_dump())
+        self.parts[name] = part
 
     def finish_shard(self, shard: str, parts: int) -> None:
         """Record that all parts of a shard are written."""
-        self.shards[shard] = parts
-        self._save()
+        write_json(self._shard_record(shard), FinishedShard(parts=parts).model_dump())
 
     def link_into(self, target: Path) -> None:
         """Let the finished parts appear in the directory `target` too. They stay here until the run is over."""
@@ -94,8 +93,19 @@ class PartStore:
             except OSError:  # a file system without hard links
                 os.replace(self.directory / name, target / name)
 
-    def _save(self) -> None:
-        write_json(self.directory / PROGRESS, QueryProgress(parts=self.parts, shards=self.shards).model_dump())
+    def _shard_record(self, shard: str) -> Path:
+        return self.directory / f"shard-{shard}.json"
+
+
+Record = TypeVar("Record", bound=Settings)
+
+
+def _record(file: Path, kind: type[Record]) -> Record | None:
+    """Return the content of a record, or None if it is missing or damaged."""
+    try:
+        return parse_settings(read_json(file, "lum query"), kind, where=file.name)
+    except InputError:
+        return None
 
 
 def part_name(shard: int, piece: int) -> str:

@@ -36,7 +36,7 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Return queries or keys (T, H, d) rotated by the cosines and sines of their positions."""
     cosine, sine = rotation
     a, b = x.chunk(2, -1)
-    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], -1)
+    return torch.cat([torch.addcmul(a * cosine, b, sine, value=-1), torch.addcmul(b * cosine, a, sine)], -1)
 
 
 class TransformerBlock(nn.Module):
