@@ -29,7 +29,7 @@ from openlum.pipeline.summary import environment
 from openlum.pretrain.initialization import build_model
 from openlum.query.answers import answer_impressions, before_the_day
 from openlum.query.bulk import query
-from openlum.query.matching import matched_feedback
+from openlum.query.matching import matched_scores
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery
 
@@ -46,7 +46,7 @@ def bare_loop(model: LargeUserModel, dataset: Dataset) -> float:
         for _ in answer_impressions(model, sequences, rows, form.questions, SETTINGS, form.items):
             pass
         for impressions in (rows, nightly):
-            matched_feedback(model, sequences, impressions, form.items, SETTINGS.batch_events)
+            matched_scores(model, sequences, impressions, form.items, SETTINGS.batch_events)
         seconds += time.process_time() - began
     return seconds
 

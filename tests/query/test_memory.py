@@ -14,7 +14,7 @@ from openlum.data.sequences import Impressions, Sequences
 from openlum.model import LargeUserModel, Questions
 from openlum.model.batch import to_tensors
 from openlum.query.answers import answer_impressions, distinct_questions, embed_items
-from openlum.query.matching import matched_feedback
+from openlum.query.matching import matched_scores
 from openlum.query.questions import QuestionSet
 from openlum.query.settings import QuerySettings
 
@@ -57,7 +57,7 @@ def answers(
             break
         vectors[batch[0]], scores[batch[0]] = batch[1], torch.cat(batch[2:], 1)
     with LargestTensor() as mode:
-        matched = matched_feedback(model, sequences, impressions, items, BATCH)
+        matched = matched_scores(model, sequences, impressions, items, BATCH)
     return vectors, torch.cat([scores, torch.from_numpy(matched)], 1), max(largest, mode.bytes)
 
 
