@@ -350,7 +350,7 @@ def test_a_run_shows_questions_and_size_and_both_forms_have_them(
     names = Knowledge(tmp_path / "knowledge").info.questions
     assert names[-5:] == ["top.top1", "top.top2", "codes.1", "codes.2", "codes.3"]
     assert f"questions: {len(names)} ({', '.join(names)})" in done.output
-    # Answers and similarities; predictions of five ratings, and by the matching head, which has twelve similarities, in two tiers.
+    # Answers and similarities; predictions of five ratings, and by the matching head, which has 12 similarities, in two tiers.
     row_bytes = 16 + len(names) * (8 * 2 + 4) + (5 + 2 * (5 + 12)) * 4
     count = dataset.impression_count
     assert f"knowledge: {count:,} impressions, about {row_bytes} bytes each, " in done.output
