@@ -16,6 +16,7 @@ from openlum.data.sequences import Impressions, Sequences, concatenate
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, ModelSettings
 from openlum.model.content import COMPARISONS, RECENT, content_names
+from openlum.model.settings import content_fields
 from openlum.prepare.outside_log import LogColumns
 from openlum.prepare.run import prepare
 from openlum.pretrain.initialization import build_model
@@ -25,6 +26,7 @@ from openlum.query.bulk import query
 from openlum.query.content import content_column_names, content_scores, item_contents
 from openlum.query.costs import tier_costs
 from openlum.query.join import join
+from openlum.query.questions import feedback_column_names, score_names_of
 from openlum.query.settings import QuerySettings
 from openlum.query.shard import ShardQuery, query_shard
 from openlum.query.users import UserQuery
@@ -172,7 +174,7 @@ def test_items_that_the_model_does_not_have_and_no_rows_are_zeros(dataset: Datas
     assert content_scores([], sequences, user, prefix, item).shape == (len(item), 0)
 
 
-def test_knowledge_names_its_columns_and_every_tier_reads_its_own(knowledge: Knowledge) -> None:
+def test_knowledge_names_its_columns_and_every_tier_reads_its_own(knowledge: Knowledge, model: LargeUserModel) -> None:
     names = content_names(["text", "image"])
     assert knowledge.info.content_names == content_column_names(["nightly", "fresh"], ["text", "image"])
     assert set(knowledge.score_columns) <= set(knowledge.columns)
@@ -181,6 +183,11 @@ def test_knowledge_names_its_columns_and_every_tier_reads_its_own(knowledge: Kno
     assert names_of_tier(scores, "fresh")[-8:] == names
     assert set(names) < set(names_of_tier(scores, "live"))
     assert set(names_of_tier(scores, "nightly")) & set(knowledge.info.content_names) == {f"nightly.{n}" for n in names}
+    settings, config = QuerySettings(), model.config
+    feedback = feedback_column_names(model.processor, config.trained_feedback_targets)
+    content = content_fields(config.item, config.condition)
+    before = score_names_of(settings, ["any"], model.processor, model.network.condition_specs, feedback, content)
+    assert before == scores
     others = [name for name in scores if not name.startswith("fresh.")]
     assert names_of_tier(others, "fresh") == []  # content alone is no tier
     assert "content.text.sharp" in statistics(knowledge).columns
@@ -293,15 +300,15 @@ def test_joined_rows_have_what_match_gives(
     pq.write_table(pa.table(log), tmp_path / "log.parquet")
     columns = LogColumns(user="user", time="time", item="item")
     inputs: dict[str, Any] = {"dataset": clicks / "dataset", "model": clicks / "model"}
-    join(tmp_path / "log.parquet", tmp_path / "joined.parquet", columns, [users.path], **inputs)
+    join(str(tmp_path / "log.parquet"), tmp_path / "joined.parquet", columns, [users.path], **inputs)
     for row in pq.read_table(tmp_path / "joined.parquet").to_pylist():
         (matched,) = model.match(row["vectors"], [row["item"]], history=row["recent_items"])
         for name in content_names(["text", "image"]):
             assert row[f"nightly.{name}"] == pytest.approx(matched[name], abs=1e-5)
-    join(tmp_path / "log.parquet", tmp_path / "replayed.parquet", columns, **inputs)
+    join(str(tmp_path / "log.parquet"), tmp_path / "replayed.parquet", columns, **inputs)
     assert set(content_names(["text"])) < set(pq.read_schema(tmp_path / "replayed.parquet").names)
     without_items = LogColumns(user="user", time="time")
-    join(tmp_path / "log.parquet", tmp_path / "users.parquet", without_items, **inputs)
+    join(str(tmp_path / "log.parquet"), tmp_path / "users.parquet", without_items, **inputs)
     assert not [name for name in pq.read_schema(tmp_path / "users.parquet").names if "content." in name]
 
 

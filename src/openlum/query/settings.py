@@ -49,6 +49,6 @@ class QuerySettings(Settings):
                 raise ValueError(f"question '{name}': {error}") from None
             if parsed.is_several and name in (*get_args(Tier), "content"):
                 raise ValueError(
-                    f"question '{name}': the names '{name}.VALUE' are those of other scores; give another name"
+                    f"question '{name}': the names '{name}.VALUE' are those of a tier or of content; give another name"
                 )
         return questions
