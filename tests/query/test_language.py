@@ -310,6 +310,7 @@ def test_settings_refuse_wrong_tokens_before_there_is_a_model() -> None:
     for questions, message in (
         ({"odd": {"category": "$every"}}, "question 'odd': condition field 'category': unknown token"),
         ({"fresh": {"category": "$each"}}, "question 'fresh': the names 'fresh.VALUE' are those of a tier"),
+        ({"content": {"category": "$each"}}, "question 'content': the names 'content.VALUE' are those of a tier or"),
     ):
         with pytest.raises(InputError, match=message):
             parse({"questions": questions})

@@ -2,7 +2,7 @@
 
 It shows how much of a gain is knowledge about items and situations, for which no vectors of users must be kept.
 
-Shapes: I rows of a split, S predictions of the head, M user vectors, E width of a vector.
+Shapes: I rows of a split, S predictions of the head and comparisons by content, M user vectors, E width of a vector.
 """
 
 from functools import partial
@@ -20,6 +20,7 @@ from openlum.config import parse_settings
 from openlum.data.dataset import Dataset, Split
 from openlum.data.sequences import concatenate
 from openlum.model import LargeUserModel, default_device
+from openlum.model.content import content_names
 from openlum.pretrain.settings import PretrainSettings
 from openlum.pretrain.train import Trainer
 from openlum.query.answers import embed_items
@@ -32,6 +33,8 @@ BATCH = 65_536
 
 def predict_without_users(models: list[Path], context: RunContext) -> list[dict[Split, np.ndarray]]:
     """Return what the head predicts about validation and test rows, (I, S) float32 by row id, for each model.
+
+    Zeros stand for the comparisons of the rows' items with a user's last items.
 
     Args:
         models: directories from `lum pretrain`, of the benchmark's dataset.
@@ -71,7 +74,9 @@ def _train_and_predict(model_dir: Path, files: dict[Path, Path], dataset_dir: Pa
         impressions = concatenate([shard.impressions(split) for shard in dataset.shards()])
         impressions = impressions.take(np.argsort(impressions.row))
         batches = [impressions.take(slice(start, start + BATCH)) for start in range(0, len(impressions), BATCH)]
-        predicted[split] = np.concatenate([match_impressions(model, vectors, batch, items) for batch in batches])
+        matched = np.concatenate([match_impressions(model, vectors, batch, items) for batch in batches])
+        compared = np.zeros((len(matched), len(content_names(model.config.content_fields))), np.float32)
+        predicted[split] = np.concatenate([matched, compared], 1)
     temporary = file.with_suffix(".part.npz")
     with named_failures(file):
         np.savez(temporary, valid=predicted["valid"], test=predicted["test"])

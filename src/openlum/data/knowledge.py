@@ -48,10 +48,12 @@ TYPES: dict[str, TypeCheck] = {
     "feedback": is_number,
     "fresh": is_number,
     "nightly": is_number,
+    "content": is_number,
     "as_of": pa.types.is_timestamp,
     "last_event": pa.types.is_timestamp,
     "events": is_integer,
     "vectors": is_list_of(is_number),
+    "recent_items": is_list_of(is_text),
 }
 """The type of each column, by the part of its name before the first dot. Columns of other names may have any type."""
 
@@ -71,6 +73,8 @@ class KnowledgeInfo(Settings):
     """Names of the feedback predictions, FIELD=VALUE."""
     matched_names: list[str] = []
     """Names of the predictions of the matching head: TIER.FIELD=VALUE and TIER.SIMILARITY."""
+    content_names: list[str] = []
+    """Names of the comparisons by content vectors: content.FIELD.COMPARISON, and nightly.content.FIELD.COMPARISON."""
     vector_names: list[str] = []
     """Names of the M user vectors of knowledge per user."""
     width: int = Field(ge=1)
@@ -109,10 +113,13 @@ class Knowledge:
     A row per impression has the columns `row` (id of the impression), `user` and `item` (raw ids). For each question NAME it has
     `answer.NAME` (a vector of unit length) and `similarity.NAME` (its cosine with the impression's item). For each feedback
     prediction it has `feedback.FIELD=VALUE` (log-odds), and `fresh.FIELD=VALUE` and `nightly.FIELD=VALUE` by the matching head,
-    which also predicts `TIER.similarity.QUESTION` and `TIER.similarity_in_context.QUESTION`.
+    which also predicts `TIER.similarity.QUESTION` and `TIER.similarity_in_context.QUESTION`. If the items have vectors and the
+    log has no feedback, it has `content.FIELD.COMPARISON` and `nightly.content.FIELD.COMPARISON`: the item compared with the
+    user's last items.
 
     A row per user has the columns `user` (raw id), `as_of`, `last_event` and `events` (the last event before that time, and the
-    number of events before it), `vectors` (the user vectors end to end, for `LargeUserModel.match`), and `answer.NAME`.
+    number of events before it), `vectors` (the user vectors end to end, for `LargeUserModel.match`), and `answer.NAME`. Where
+    rows per impression have comparisons by content, it also has `recent_items`, the raw ids of the user's last items.
 
     Args:
         path: the directory from `lum query`.
@@ -142,17 +149,18 @@ class Knowledge:
 
     @property
     def score_names(self) -> list[str]:
-        """The names of the scores, in the order of `score_columns`: questions, feedback predictions, and matched predictions.
-        Knowledge per user has no scores."""
+        """The names of the scores, in the order of `score_columns`: questions, feedback predictions, matched predictions, and
+        comparisons by content. Knowledge per user has no scores."""
         questions = self.info.questions if self.info.form == "impression" else []
-        return questions + self.info.feedback_names + self.info.matched_names
+        return questions + self.info.feedback_names + self.info.matched_names + self.info.content_names
 
     @property
     def score_columns(self) -> list[str]:
-        """The columns of the similarities, of the feedback predictions, and of the predictions of the matching head."""
+        """The columns of the scores, in the order of `score_names`."""
         questions = self.info.questions if self.info.form == "impression" else []
         feedback = [f"feedback.{name}" for name in self.info.feedback_names]
-        return [f"similarity.{name}" for name in questions] + feedback + self.info.matched_names
+        similarity = [f"similarity.{name}" for name in questions]
+        return similarity + feedback + self.info.matched_names + self.info.content_names
 
     @property
     def answer_columns(self) -> list[str]:

@@ -187,7 +187,9 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
         """
         return raw_values.predict_feedback(self, histories, items, question, batch_size)
 
-    def match(self, vectors: Any, items: Any, context: Any = None, last_event: Any = None) -> list[dict[str, Any]]:
+    def match(
+        self, vectors: Any, items: Any, context: Any = None, last_event: Any = None, history: Any = None
+    ) -> list[dict[str, Any]]:
         """Return the probability of each feedback value that one user may give to items, from kept user vectors.
 
         The matching head computes it without a history, in microseconds for an item. `predict_feedback` is more exact: it looks
@@ -200,11 +202,14 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
                 `predict_feedback`.
             last_event: time of the user's last event before the vectors were computed, as in the column `last_event`; None if
                 there is none. It matters if the context has a time and the model has the condition field `gap`.
+            history: raw ids of the user's last items, oldest first, as in the column `recent_items`. It matters if items have
+                content, a field of type `vector`, and the log has no feedback.
 
         Returns:
             A list in the form of `predict_feedback`. Each element also has the predicted similarities of the item to the answers
             to the fixed questions, by the names of the columns of knowledge without the tier: `similarity.any`,
-            `similarity_in_context.any`, and the same for each feedback value, FIELD:VALUE.
+            `similarity_in_context.any`, and the same for each feedback value, FIELD:VALUE. With a history that matters, it has
+            the comparisons of the item with the user's last items, `content.FIELD.COMPARISON`.
 
         Raises:
             InputError: the vectors have another size or are not finite, or a reason named in `predict_feedback`.
@@ -213,7 +218,7 @@ class LargeUserModel(nn.Module, ModelHubMixin, library_name="openlum", tags=["re
             >>> row = ol.Knowledge("users").to_arrow().to_pylist()[0]                              # doctest: +SKIP
             >>> model.match(row["vectors"], ["7", "100"], {"scenario": "home"}, row["last_event"])  # doctest: +SKIP
         """
-        return raw_values.match(self, vectors, items, context, last_event)
+        return raw_values.match(self, vectors, items, context, last_event, history)
 
     def recommend(
         self,

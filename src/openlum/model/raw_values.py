@@ -21,6 +21,7 @@ from openlum.arguments.values import is_missing, shown, whole_number
 from openlum.errors import InputError
 from openlum.model.allowed_items import allowed_items, as_filter
 from openlum.model.batch import Fields, History, Questions
+from openlum.model.content import compare_content, content_names
 from openlum.model.histories import Users
 from openlum.model.item_index import ExactIndex, Found, ItemIndex, Pairs, joined, top
 from openlum.model.matching_head import similarity_names
@@ -29,6 +30,7 @@ from openlum.model.pointer import Copies, summed_copies
 from openlum.model.processor import Processor
 from openlum.model.request import (
     Request,
+    check_ids,
     check_items,
     check_question,
     check_questions,
@@ -132,7 +134,9 @@ def predict_feedback(
 
 
 @torch.inference_mode()
-def match(model: Model, vectors: Any, items: Any, context: Any = None, last_event: Any = None) -> list[dict[str, Any]]:
+def match(
+    model: Model, vectors: Any, items: Any, context: Any = None, last_event: Any = None, history: Any = None
+) -> list[dict[str, Any]]:
     """Return probabilities of feedback values and similarities from user vectors; see `LargeUserModel.match`."""
     _check_predicts_feedback(model)
     model.eval()
@@ -146,10 +150,17 @@ def match(model: Model, vectors: Any, items: Any, context: Any = None, last_even
     n, none = len(ids), torch.zeros_like(ids)  # the matching head knows no history
     questions = Questions({name: value.expand(n, *value.shape[1:]) for name, value in fields.items()}, none, none, ids)
     matched = model.network.match(_user_vectors(model, vectors), questions.to(model.device))
-    names = similarity_names(model.processor, model.network.condition_specs)
+    names, scores = similarity_names(model.processor, model.network.condition_specs), matched.similarities
+    content = model.config.content_fields
+    if content and history is not None:
+        last_items = torch.from_numpy(model.processor.items.encode(check_ids("history", history)))
+        compared = compare_content(
+            model.network.item_encoder, content, ids.to(model.device), last_items.to(model.device)
+        )
+        names, scores = names + content_names(content), torch.cat([scores, compared], 1)
     rows = _predictions(model, raw_items, matched.logits)
-    for row, similarities in zip(rows, matched.similarities.tolist(), strict=True):
-        row |= dict(zip(names, similarities, strict=True))
+    for row, values in zip(rows, scores.tolist(), strict=True):
+        row |= dict(zip(names, values, strict=True))
     return rows
 
 

@@ -158,12 +158,28 @@ def check_items(items: Any) -> list[Any]:
     Raises:
         InputError: if `items` is not a list or an array of ids, or is empty.
     """
-    rows = items.tolist() if hasattr(items, "tolist") else items  # arrays of NumPy and pandas
-    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not len(rows):
+    ids = check_ids("items", items)
+    if not ids:
         raise InputError(f"items: expected a list of at least one item, found {shown(items)}")
+    return ids
+
+
+def check_ids(where: str, items: Any) -> list[Any]:
+    """Return raw item ids as a list.
+
+    Args:
+        where: the start of the message.
+        items: a list or an array.
+
+    Raises:
+        InputError: if `items` is not a list or an array of ids.
+    """
+    rows = items.tolist() if hasattr(items, "tolist") else items  # arrays of NumPy and pandas
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
+        raise InputError(f"{where}: expected a list of at least one item, found {shown(items)}")
     for index, item in enumerate(rows):
-        if not _is_id(f"items: element {index}", item):
-            raise InputError(f"items: element {index} is {shown(item)}; expected an id")
+        if not _is_id(f"{where}: element {index}", item):
+            raise InputError(f"{where}: element {index} is {shown(item)}; expected an id")
     return list(rows)
 
 

@@ -21,6 +21,14 @@ def feedback_targets(condition: list[FieldSpec]) -> list[FieldSpec]:
     return _feedback_fields(condition) or [TAKEN]
 
 
+def content_fields(item: list[FieldSpec], condition: list[FieldSpec]) -> list[str]:
+    """Return the names of the item fields by whose vectors items are compared; none if the log has feedback.
+
+    Where a user's events are of every kind, a candidate like them may be one that the user dislikes.
+    """
+    return [] if _feedback_fields(condition) else [spec.name for spec in item if spec.type == "vector"]
+
+
 def _feedback_fields(condition: list[FieldSpec]) -> list[FieldSpec]:
     return [spec for spec in condition if spec.feedback and spec.type == "categorical"]
 
@@ -133,6 +141,11 @@ class ModelConfig(Settings):
     def feedback_targets(self) -> list[FieldSpec]:
         """The fields whose values the model has heads to predict."""
         return feedback_targets(self.condition)
+
+    @property
+    def content_fields(self) -> list[str]:
+        """The item fields by whose vectors items are compared with a user's last items; see `model/content.py`."""
+        return content_fields(self.item, self.condition)
 
     @property
     def trained_feedback_targets(self) -> list[FieldSpec]:

@@ -13,7 +13,7 @@ from openlum.artefact.manifest import Kind
 from openlum.data.dataset import Dataset
 from openlum.errors import InputError
 from openlum.model import ModelSettings, Processor
-from openlum.model.settings import feedback_targets
+from openlum.model.settings import content_fields, feedback_targets
 from openlum.pretrain.checks import check_pretraining
 from openlum.pretrain.plan import plan_for
 from openlum.pretrain.settings import PretrainSettings
@@ -73,7 +73,8 @@ def check_before_training(
         with _named_section("query"):
             questions = QuestionSet(processor, specs, query.questions, dataset, model.learned_questions).names
             read = specs if model.conditions else []
-            score_names = score_names_of(query, questions, processor, read, feedback_names)
+            content = content_fields(dataset.specs("item"), specs)
+            score_names = score_names_of(query, questions, processor, read, feedback_names, content)
             size = impression_knowledge_size(dataset, query, model.embedding_width, len(questions), len(score_names))
             size.check(directory / "knowledge")
         for settings in rankings:

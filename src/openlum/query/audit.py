@@ -20,6 +20,7 @@ from openlum.data.sequences import Impressions, concatenate
 from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, default_device
+from openlum.query.content import RECENT_ITEMS
 from openlum.query.replayed_row import ReplayedRow
 from openlum.query.shard import AS_OF
 from openlum.query.user_ids import utc_text
@@ -193,7 +194,7 @@ class _Comparison:
         for column in [name for name in stored if name in replayed]:
             self.result.compared[column] = self.result.compared.get(column, 0) + 1
             mine, other = stored[column], replayed[column]
-            if isinstance(mine, list):
+            if isinstance(mine, list) and column != RECENT_ITEMS:
                 mine, other = self._most_different(np.array(mine, np.float64), np.asarray(other, np.float64))
             if not isinstance(mine, float):
                 size, limit = float(mine != other), 0.0

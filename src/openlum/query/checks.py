@@ -61,7 +61,7 @@ def impression_knowledge_size(
 
 
 def user_knowledge_size(
-    dataset: ShardedDataset, settings: QuerySettings, width: int, vectors: int, users: int
+    dataset: ShardedDataset, settings: QuerySettings, width: int, vectors: int, users: int, recent: int
 ) -> KnowledgeSize:
     """Return the size of knowledge per user.
 
@@ -71,9 +71,10 @@ def user_knowledge_size(
         width: E of the model.
         vectors: number of vectors of a user, with the answers.
         users: number of users.
+        recent: bytes of a user's last items.
     """
     vector = width * BYTES[settings.dtype]
-    return KnowledgeSize(users, USER_BYTES + vectors * vector, _items(dataset) * vector, "users")
+    return KnowledgeSize(users, USER_BYTES + vectors * vector + recent, _items(dataset) * vector, "users")
 
 
 def _items(dataset: ShardedDataset) -> int:

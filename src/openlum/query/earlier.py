@@ -22,6 +22,7 @@ SAME = {
     "asked": "questions",
     "feedback_names": "feedback predictions",
     "matched_names": "predictions of the matching head",
+    "content_names": "comparisons by content",
     "as_of": "rule for events",
     "dtype": "data type",
 }
@@ -64,7 +65,7 @@ class EarlierKnowledge:
         """
         stored = read_json(self.knowledge.path / "knowledge.json", MADE_BY)
         for key, name in SAME.items():
-            if stored.get(key) != json.loads(json.dumps(description[key])):
+            if stored.get(key, []) != json.loads(json.dumps(description[key])):
                 raise InputError(f"{self.knowledge.path}: was answered with another {name}; {ANSWER_ALL}")
 
     def without_answered(self, impressions: Impressions, dataset: ShardedDataset) -> Impressions:

@@ -21,6 +21,7 @@ from openlum.field_spec import FieldSpec
 from openlum.model import LargeUserModel, Processor
 from openlum.model.batch import Fields, blank, to_tensors
 from openlum.model.matching_head import similarity_names
+from openlum.query.content import content_column_names
 from openlum.query.language import (
     AFTER,
     FROM_ROW,
@@ -62,8 +63,9 @@ def score_names_of(
     processor: Processor,
     specs: list[FieldSpec],
     feedback_names: list[str],
+    content: list[str],
 ) -> list[str]:
-    """Return the names of all scores of knowledge: similarities, feedback predictions, and those of the matching head.
+    """Return the names of all scores of knowledge: similarities, feedback predictions, those of the matching head, and content.
 
     Args:
         settings: of the query run.
@@ -71,9 +73,11 @@ def score_names_of(
         processor: of the model.
         specs: condition fields that the network reads.
         feedback_names: the names FIELD=VALUE of the feedback that the model predicts.
+        content: names of the item fields by whose vectors items are compared.
     """
     predicted = feedback_names if settings.predict_feedback else []
-    return [*questions, *predicted, *matched_column_names(settings.matching_head, processor, specs, feedback_names)]
+    matched = matched_column_names(settings.matching_head, processor, specs, feedback_names)
+    return [*questions, *predicted, *matched, *content_column_names(settings.matching_head, content)]
 
 
 @dataclass(frozen=True)

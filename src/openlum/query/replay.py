@@ -65,7 +65,7 @@ class Replay:
     def schema(self) -> pa.Schema:
         """The added columns."""
         added = [field for field in self.query.schema if field.name not in ("row", "user", "item")]
-        return pa.schema([f for f in added if self.has_items or not f.name.startswith("similarity.")])
+        return pa.schema([f for f in added if self.has_items or not f.name.startswith(("similarity.", "content."))])
 
     def columns(self, keys: pa.Table) -> pa.Table:
         """Return the added columns of some rows; null for a user or an item that the dataset does not have.

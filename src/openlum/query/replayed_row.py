@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from openlum.data.knowledge import KnowledgeInfo
@@ -19,8 +20,10 @@ from openlum.data.time_fields import moment_starts
 from openlum.field_spec import SECONDS
 from openlum.model import History, LargeUserModel, Questions
 from openlum.model.batch import Fields, Moments, to_tensors
+from openlum.model.content import RECENT, compare_content, content_names
 from openlum.model.state import HistoryState
 from openlum.query.answers import log_odds
+from openlum.query.content import RECENT_ITEMS
 from openlum.query.questions import question_set
 
 
@@ -78,7 +81,7 @@ class ReplayedRow:
 
     def __init__(self, model: LargeUserModel, info: KnowledgeInfo, dataset: ShardedDataset) -> None:
         self.model, self.info = model.eval(), info
-        self.questions = question_set(model, info.asked, dataset)
+        self.questions, self.raw_items = question_set(model, info.asked, dataset), dataset.raw_ids("items")
 
     @torch.inference_mode()
     def of_impression(self, sequences: Sequences, row: Impressions, by_day: bool) -> dict[str, Any]:
@@ -117,20 +120,33 @@ class ReplayedRow:
                 matched = model.network.match(self._user_vectors(kept), question)
                 values = log_odds(matched.logits)[0].tolist() + matched.similarities[0].tolist()
                 columns |= dict(zip(names, values, strict=True))
+        if info.content_names:
+            columns |= self._content(fresh.history, item, "")
+            if any(name.startswith("nightly.") for name in info.content_names):
+                columns |= self._content(history_before(sequences, int(row.user[0]), midnight), item, "nightly.")
         return columns
 
     @torch.inference_mode()
     def of_user(self, sequences: Sequences, user: int, second: int) -> dict[str, Any]:
-        """Return the vectors and answers of one user as of a second, by column, and `events` and `last_event` (its second)."""
+        """Return the vectors and answers of one user as of a second, by column, and `events`, `last_event` (its second) and
+        `recent_items`."""
         moment = self._moment(sequences, user, second)
         time = moment.history.time
         columns: dict[str, Any] = {"events": len(time), "last_event": int(time[-1]) if len(time) else None}
         columns["vectors"] = self._user_vectors(moment).flatten().cpu().numpy()
+        columns[RECENT_ITEMS] = self.raw_items.take(pa.array(moment.history.item[-RECENT:])).to_pylist()
         row_values = to_tensors(self.questions.row_values(moment.history, np.array([user]), moment.seen))
         conditions, learned = self.questions.conditions(row_values, 1), self.questions.learned(1)
         asked = moment.questions(conditions, len(self.questions), None, learned).to(self.model.device)
         answers = self.model.answer_questions(moment.state, asked) if len(self.questions) else ()
         return columns | {f"answer.{n}": v.cpu().numpy() for n, v in zip(self.info.questions, answers, strict=True)}
+
+    def _content(self, history: Sequences, item: int, prefix: str) -> dict[str, float]:
+        """Return the comparisons of an item with the items of a history, by column, whose names begin with `prefix`."""
+        fields, device = self.model.config.content_fields, self.model.device
+        own, last = (torch.from_numpy(ids.astype(np.int64)).to(device) for ids in (np.array([item]), history.item))
+        values = compare_content(self.model.network.item_encoder, fields, own, last)[0].tolist()
+        return {prefix + name: value for name, value in zip(content_names(fields), values, strict=True)}
 
     def _moment(self, sequences: Sequences, user: int, second: int) -> _Moment:
         history = history_before(sequences, user, second)

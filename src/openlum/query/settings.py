@@ -47,6 +47,8 @@ class QuerySettings(Settings):
                 parsed = parse_question(question)
             except InputError as error:
                 raise ValueError(f"question '{name}': {error}") from None
-            if parsed.is_several and name in get_args(Tier):
-                raise ValueError(f"question '{name}': the names '{name}.VALUE' are those of a tier; give another name")
+            if parsed.is_several and name in (*get_args(Tier), "content"):
+                raise ValueError(
+                    f"question '{name}': the names '{name}.VALUE' are those of a tier or of content; give another name"
+                )
         return questions

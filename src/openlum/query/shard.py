@@ -14,7 +14,10 @@ The table has one row per impression with the columns
   and as of the beginning of its day (UTC);
 - `TIER.similarity.QUESTION` and `TIER.similarity_in_context.QUESTION` for these tiers and each fixed question (`any`, or
   FIELD:VALUE): the similarity to its answer as of the impression, without and with the impression's condition, as the matching
-  head predicts it.
+  head predicts it;
+- `content.FIELD.COMPARISON` for each item field of type `vector`, if the log has no feedback fields: float32, the impression's
+  item compared with the user's last items (`model/content.py`); `nightly.content.FIELD.COMPARISON`: the same as of the beginning
+  of its day, if the matching head predicts the tier `nightly`.
 
 Shapes: n rows, G questions, J feedback predictions, E width of an answer, V items.
 """
@@ -34,6 +37,7 @@ from openlum.model import LargeUserModel
 from openlum.query.answers import answer_impressions, before_the_day, embed_items
 from openlum.query.checks import KnowledgeSize, impression_knowledge_size
 from openlum.query.columns import vector_type, vectors
+from openlum.query.content import content_column_names, content_scores, item_contents
 from openlum.query.earlier import EarlierKnowledge
 from openlum.query.matching import matched_scores
 from openlum.query.questions import feedback_column_names, matched_column_names, question_set
@@ -100,11 +104,13 @@ class ShardQuery:
             settings.matching_head, model.processor, model.network.condition_specs, predicted
         )
         self.items = embed_items(model, len(dataset.raw_ids("items"))) if items is None else items
+        self.content_names = content_column_names(settings.matching_head, model.config.content_fields)
+        self._contents = item_contents(model, len(self.items))
 
     @property
     def score_names(self) -> list[str]:
         """Names of all scores, in the order of their columns."""
-        return [*self.questions.names, *self.feedback_names, *self.matched_names]
+        return [*self.questions.names, *self.feedback_names, *self.matched_names, *self.content_names]
 
     @property
     def schema(self) -> pa.Schema:
@@ -114,7 +120,7 @@ class ShardQuery:
         for name in self.questions.names:
             columns += [(f"answer.{name}", vector), (f"similarity.{name}", pa.float32())]
         columns += [(f"feedback.{name}", pa.float32()) for name in self.feedback_names]
-        return pa.schema(columns + [(name, pa.float32()) for name in self.matched_names])
+        return pa.schema(columns + [(name, pa.float32()) for name in self.matched_names + self.content_names])
 
     @property
     def total(self) -> int:
@@ -143,7 +149,7 @@ class ShardQuery:
     def tables(self, shard: Shard, impressions: Impressions) -> Iterator[pa.Table]:
         """Yield the answers for some impressions of a shard, batch by batch."""
         users, items = self.dataset.raw_ids("users"), self.dataset.raw_ids("items")
-        matched = self._matched(shard, impressions)
+        matched, content = self._matched(shard, impressions), self._content(shard, impressions)
         for index, answers, similarity, feedback in answer_impressions(
             self.model, shard.sequences, impressions, self.questions, self.settings, self.items
         ):
@@ -154,7 +160,7 @@ class ShardQuery:
                     vectors(answers[:, question].numpy(), self.settings.dtype),
                     pa.array(similarity[:, question].numpy()),
                 ]
-            columns += [pa.array(values) for values in (*feedback.numpy().T, *matched[index].T)]
+            columns += [pa.array(values) for values in (*feedback.numpy().T, *matched[index].T, *content[index].T)]
             yield pa.Table.from_arrays(columns, schema=self.schema)
 
     def _matched(self, shard: Shard, impressions: Impressions) -> np.ndarray:
@@ -164,6 +170,15 @@ class ShardQuery:
             rows = before_the_day(shard.sequences, impressions) if tier == "nightly" else impressions
             parts.append(matched_scores(self.model, shard.sequences, rows, self.items, self.settings.batch_events))
         return np.concatenate(parts, 1)
+
+    def _content(self, shard: Shard, impressions: Impressions) -> np.ndarray:
+        """Return the comparisons by content of some impressions of a shard: the columns `content_names`."""
+        moments = [impressions]
+        if "nightly" in self.settings.matching_head:
+            moments.append(before_the_day(shard.sequences, impressions))
+        return np.concatenate(
+            [content_scores(self._contents, shard.sequences, row.user, row.prefix, row.item) for row in moments], 1
+        )
 
     @property
     def size(self) -> KnowledgeSize:
@@ -180,6 +195,7 @@ class ShardQuery:
             "fixed_questions": self.questions.fixed_names,
             "feedback_names": self.feedback_names,
             "matched_names": self.matched_names,
+            "content_names": self.content_names,
             "asked": settings.questions,
             "width": self.items.shape[1],
             "dtype": settings.dtype,

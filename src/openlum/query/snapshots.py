@@ -3,7 +3,8 @@
 A snapshot as of a time uses the events strictly before that time. So a row at the same second may have it: it has no event of
 that second.
 
-Shapes: n rows, M user vectors, E width of a vector, S predictions of the matching head.
+Shapes: n rows, M user vectors, E width of a vector, S predictions of the matching head and comparisons by content, H
+last items.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ from openlum.data.knowledge import Knowledge
 from openlum.data.time_fields import time_fields
 from openlum.errors import InputError
 from openlum.model import LargeUserModel
+from openlum.model.content import RECENT, content_names
 from openlum.query.answers import embed_items
+from openlum.query.content import RECENT_ITEMS, compare_rows, item_contents
 from openlum.query.matching import match_impressions
 from openlum.query.questions import feedback_column_names, matched_column_names
 from openlum.query.replay import outside_impressions, with_nulls
@@ -131,17 +134,25 @@ class Head:
         self.model, self.dataset = model, dataset
         self.items = embed_items(model, len(dataset.raw_ids("items")))
         names = feedback_column_names(model.processor, model.config.trained_feedback_targets)
-        self.names = matched_column_names(["nightly"], model.processor, model.network.condition_specs, names)
-        """Names of the S predictions."""
+        matched = matched_column_names(["nightly"], model.processor, model.network.condition_specs, names)
+        self.names = matched + [f"nightly.{name}" for name in content_names(model.config.content_fields)]
+        """Names of the S predictions and comparisons by content."""
+        self._contents = item_contents(model, len(self.items))
 
     def check_fits(self, knowledge: Knowledge) -> None:
         """Raise an `InputError` if another model published the vectors of knowledge."""
         names, model = self.model.network.user_vector_names, self.model.config.fingerprint
         if knowledge.info.vector_names != names or knowledge.info.model != model:
             raise InputError(f"{knowledge.path}: was published by another model; name the model that published it")
+        if self._contents and RECENT_ITEMS not in knowledge.columns:
+            raise InputError(
+                f"{knowledge.path}: has no column '{RECENT_ITEMS}'; publish it again with 'lum query --users'"
+            )
 
     def predict(self, keys: pa.Table, found: pa.Table) -> np.ndarray:
-        """Return what the head predicts about the rows' items, (n, S). Rows without a snapshot have any number.
+        """Return the predictions about the rows' items, and their comparisons by content, (n, S).
+
+        Rows without a snapshot have any number.
 
         Args:
             keys: of the rows, from `OutsideLog.keys`.
@@ -157,8 +168,20 @@ class Head:
             part = slice(start, start + BATCH_ROWS)
             vectors = _unit(found["vectors"][part], self.model.config.settings.embedding_width)
             own = torch.from_numpy(vectors).to(self.model.device)
-            predicted.append(match_impressions(self.model, own, rows.take(part), self.items))
+            scores = match_impressions(self.model, own, rows.take(part), self.items)
+            if self._contents:
+                compared = compare_rows(self._contents, self._last_items(found[RECENT_ITEMS][part]), rows.item[part])
+                scores = np.concatenate([scores, compared], 1)
+            predicted.append(scores)
         return np.concatenate(predicted)
+
+    def _last_items(self, recent_items: pa.ChunkedArray) -> np.ndarray:
+        """Return lists of raw ids as ids, (n, H), oldest first; 0 in the place of an item that is missing."""
+        last = np.zeros((len(recent_items), RECENT), np.int64)
+        for row, raw_ids in enumerate(recent_items.to_pylist()):
+            if raw_ids:
+                last[row, -len(raw_ids) :] = self.model.processor.items.encode(raw_ids)
+        return last
 
 
 def _check_same_form(published: Sequence[Knowledge]) -> None:

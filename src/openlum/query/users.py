@@ -8,7 +8,9 @@ The table has one row per user with the columns
 - `events`: number of the user's events before `as_of`;
 - `vectors`: the user vectors end to end, fixed_size_list<float16>[M E], each of unit length, or int8, each to be divided by its
   length;
-- `answer.NAME` for each question that takes no value from an impression: fixed_size_list<float16>[E] or int8, likewise.
+- `answer.NAME` for each question that takes no value from an impression: fixed_size_list<float16>[E] or int8, likewise;
+- `recent_items`, if items are compared by content (`model/content.py`): list<string>, raw ids of the user's last items before
+  `as_of`, oldest first.
 
 Shapes: U users, n users of a piece, M user vectors, G questions, E width of a vector, V items.
 """
@@ -32,9 +34,11 @@ from openlum.data.sequences import Sequences
 from openlum.data.shard import Shard
 from openlum.errors import InputError
 from openlum.model import LargeUserModel, Questions
+from openlum.model.content import RECENT_BYTES
 from openlum.query.answers import embed_items
 from openlum.query.checks import KnowledgeSize, user_knowledge_size
 from openlum.query.columns import vector_type, vectors
+from openlum.query.content import RECENT_ITEMS, last_raw_items
 from openlum.query.encoding import encoded_moments
 from openlum.query.language import parse_question
 from openlum.query.questions import question_set, take
@@ -121,7 +125,12 @@ class UserQuery:
         width, dtype = self.model.config.settings.embedding_width, self.settings.dtype
         columns = [("user", pa.string()), ("as_of", TIME), ("last_event", TIME), ("events", pa.int64())]
         columns.append(("vectors", vector_type(dtype, len(self.vector_names) * width)))
-        return pa.schema(columns + [(f"answer.{name}", vector_type(dtype, width)) for name in self.questions.names])
+        columns += [(f"answer.{name}", vector_type(dtype, width)) for name in self.questions.names]
+        return pa.schema(columns + [(RECENT_ITEMS, pa.list_(pa.string()))] * self._has_recent_items)
+
+    @property
+    def _has_recent_items(self) -> bool:
+        return bool(self.model.config.content_fields)
 
     def rows(self, shard: Shard) -> UserMoments:
         """Return the users of a shard. Users without any event belong to the first shard."""
@@ -141,7 +150,7 @@ class UserQuery:
     @torch.inference_mode()
     def tables(self, shard: Shard, users: UserMoments) -> Iterator[pa.Table]:
         """Yield the rows of some users of a shard, batch by batch."""
-        raw_ids, network = self.dataset.raw_ids("users"), self.model.network
+        raw_ids, raw_items, network = self.dataset.raw_ids("users"), self.dataset.raw_ids("items"), self.model.network
         asked = len(self.vector_names) + len(self.questions)
         row_values = self.questions.row_values(shard.sequences, users.user, users.prefix)
         batches = encoded_moments(
@@ -164,13 +173,16 @@ class UserQuery:
                 pa.array(users.prefix[index]),
                 *(self._vectors(values) for values in (user_vectors, *answers.unbind(1))),
             ]
+            if self._has_recent_items:
+                columns.append(last_raw_items(shard.sequences, users.user[index], users.prefix[index], raw_items))
             yield pa.Table.from_arrays(columns, schema=self.schema)
 
     @property
     def size(self) -> KnowledgeSize:
         """The approximate size of the knowledge."""
         width, stored = self.model.config.settings.embedding_width, len(self.vector_names) + len(self.questions)
-        return user_knowledge_size(self.dataset, self.settings, width, stored, self.total)
+        recent = RECENT_BYTES * self._has_recent_items
+        return user_knowledge_size(self.dataset, self.settings, width, stored, self.total, recent)
 
     def description(self) -> dict[str, Any]:
         """Return the keys of `knowledge.json` that follow from the inputs of the run."""
@@ -204,7 +216,7 @@ class UserQuery:
             "as_of": utc_text(self.as_of),
             "vectors": len(self.vector_names),
             "questions": len(self.questions),
-            "bytes_per_user": numbers * np.dtype(self.settings.dtype).itemsize,
+            "bytes_per_user": numbers * np.dtype(self.settings.dtype).itemsize + RECENT_BYTES * self._has_recent_items,
         }
 
     def _asked_users(self, user_ids: list[str] | None) -> np.ndarray:

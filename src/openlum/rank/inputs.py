@@ -15,6 +15,8 @@ ITEM_ACTIVITY = FieldSpec(name="activity.item", type="vector", width=len(ACTIVIT
 """The activity of the target item as of the row's time, a field of network rankers."""
 MATCHED = ("nightly.", "fresh.")
 """What the names of the matching head's predictions begin with: the tier."""
+CONTENT = "content."
+"""What the names of comparisons by content begin with, which need the user's last items only."""
 ACTIVITY_SCALE = 10.0
 """Network rankers read the activity divided by this number: logarithms of counts and seconds are at most about 20."""
 
@@ -67,8 +69,15 @@ def _asked_name(name: str) -> str:
 
 
 def names_of_tier(names: list[str], tier: Tier) -> list[str]:
-    """Return the names of the scores of a tier, among the names of all scores of the knowledge."""
-    return [name for name in names if tier == (name.partition(".")[0] if name.startswith(MATCHED) else "live")]
+    """Return the names of the scores of a tier, among the names of all scores of the knowledge.
+
+    Comparisons by content belong to `fresh` and `live`; alone, they are no tier.
+    """
+    own = [name for name in names if tier == (name.partition(".")[0] if name.startswith(MATCHED) else "live")]
+    if tier == "live":
+        return own
+    compared = [name for name in names if tier == "fresh" and name.startswith(CONTENT)]
+    return own + compared if own else []
 
 
 def tier_scores(names: list[str], tier: Tier, chosen: list[str] | None) -> list[str]:

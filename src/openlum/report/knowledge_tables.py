@@ -61,10 +61,12 @@ def _table(title: str, names: list[str], *columns: str) -> Table:
 
 
 def _cell(scalar: Any) -> str:
-    """Return a value as text: of a vector, the first numbers and how many there are."""
+    """Return a value as text: of a vector, the first numbers and how many there are; of ids, the last ones."""
     value = scalar.as_py()
     if value is None:
         return "missing"
+    if isinstance(value, list) and not pa.types.is_fixed_size_list(scalar.type):
+        return f"… {' '.join(value[-NUMBERS_SHOWN:])} ({len(value):,})"
     if isinstance(value, list):
         first = " ".join(format_number(float(number), 2) for number in value[:NUMBERS_SHOWN])
         return f"{first} … ({len(value):,})"
@@ -147,10 +149,13 @@ def statistics(knowledge: Knowledge) -> Statistics:
 
 
 def _figures(values: pa.Array, width: int) -> np.ndarray:
-    """Return what is summed of present values, (n,): numbers, times, or the lengths of vectors, (n M,); nothing of text."""
+    """Return what is summed of present values, (n,): numbers, times, the lengths of vectors, (n M,), or the numbers of ids;
+    nothing of text."""
     if pa.types.is_fixed_size_list(values.type):
         vectors = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
         return np.linalg.norm(vectors.reshape(-1, width), axis=1)
+    if pa.types.is_list(values.type):
+        return np.asarray(pc.list_value_length(values).to_numpy(zero_copy_only=False))
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return np.empty(0)
     return np.asarray(values.to_numpy(zero_copy_only=False))
