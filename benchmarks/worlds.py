@@ -42,7 +42,7 @@ from openlum.retrieve.baselines import baseline_ranks
 from openlum.retrieve.evaluate import question_ranks
 from openlum.retrieve.held_out import all_held_out
 from openlum.retrieve.sequential import check_sequential, fit_sequential, sequential_ranks
-from openlum.retrieve.settings import BASELINES, RetrieveSettings, SequentialSettings
+from openlum.retrieve.settings import BASELINES, RetrieveSettings, SequentialSettings, chosen_baselines
 from openlum.sources.market.settings import WorldName, world_of_size
 from openlum.sources.market.write import write_market
 
@@ -157,10 +157,11 @@ def ranking_figures(ranking: Ranking, impressions: Path, seed: int) -> Row:
 def held_out_ranks(dataset: Dataset, model: Path, settings: RetrieveSettings) -> tuple[dict[str, np.ndarray], bool]:
     """Return the ranks of the held-out items, (n,) by user id, by each method of `lum retrieve`, and whether items of the history
     are excluded."""
-    ranks, protocol = question_ranks(dataset, model, settings)
-    exclude_seen = protocol["seen_items"] == "left out"
-    ranks |= baseline_ranks(dataset, protocol["candidates"] + 1, exclude_seen, settings.batch_users)
-    return ranks, exclude_seen
+    found = question_ranks(dataset, model, settings)
+    exclude_seen, items = found.protocol["seen_items"] == "left out", found.protocol["candidates"] + 1
+    baselines = chosen_baselines(settings, items)
+    others = baseline_ranks(dataset, items, exclude_seen, settings.batch_users, baselines, found.model_protocol)
+    return found.ranks | others, exclude_seen
 
 
 def sasrec_ranks(dataset: Dataset, seed: int, exclude_seen: bool, console: Console) -> np.ndarray:

@@ -240,7 +240,8 @@ def test_a_model_of_a_log_without_feedback_predicts_which_items_a_user_takes(dat
     query(dataset.path, tmp_path / "model", tmp_path / "knowledge", QuerySettings())
     knowledge, test = load_knowledge(tmp_path / "knowledge", dataset), dataset.impressions("test")
     predicted = ["taken=no", "taken=yes"]
-    matched = [f"{tier}.{name}" for tier in ("nightly", "fresh") for name in predicted]
+    similarities = ["similarity.any", "similarity_in_context.any"]
+    matched = [f"{tier}.{name}" for tier in ("nightly", "fresh") for name in predicted + similarities]
     assert knowledge.score_names == ["any", *predicted, *matched]
     odds = knowledge.scores[knowledge.index_of(test.row)]  # (I, 3)
     assert odds[:, 1] == pytest.approx(-odds[:, 2], abs=1e-4)

@@ -146,7 +146,7 @@ def _answer_in_chunks(questions: tuple[Tensor, ...], k: Tensor, v: Tensor, bias:
     n = k.shape[2]
     chunks = list(zip(*(x.split(_chunk_size(k), 2) for x in questions), strict=True))
     # Questions mostly come by time, so those of a chunk see a part of the history. A GPU would have to wait for the number.
-    lengths = [n if k.is_cuda else int(prefix.max()) for *_, prefix in chunks]
+    lengths = [int(prefix.max()) if k.device.type == "cpu" else n for *_, prefix in chunks]
     seen = [(chunk, k[:, :, :length], v[:, :, :length]) for chunk, length in zip(chunks, lengths, strict=True)]
     if bias is None:
         return torch.cat([_softmax_answer(*chunk) for chunk in seen], 2)

@@ -113,7 +113,7 @@ class Network(nn.Module):
             question_items = items[torch.searchsorted(candidates, feedback_questions.item)]
         answers, logits = self.answer_and_predict_feedback(state, item_questions, feedback_questions, question_items)
         vectors = self.user_vectors(state, moments)[moment_index]  # (Q, M, E)
-        matched = self.match(vectors, feedback_questions, question_items).logits
+        matched = self.match(vectors, feedback_questions, question_items)
         return Outputs(items, answers, logits, matched, {kind: self.scale(kind) for kind in self.log_scale})
 
     def scale(self, kind: str) -> Tensor:

@@ -43,7 +43,7 @@ class Outputs(NamedTuple):
     """For each group of questions that search for items."""
     feedback_logits: list[Tensor]
     """For each of `config.feedback_targets`: (Q, R)."""
-    matched_logits: list[Tensor]
-    """The same by the matching head."""
+    matched: Matched
+    """What the matching head predicts about the same items."""
     scales: dict[str, Tensor]
     """Inverse temperatures, () each, of the `item` and the `feedback` loss."""

@@ -112,8 +112,10 @@ class Objective:
             o = answers.vectors.unflatten(0, (len(contrast_positions), spec.size - 1))  # (P, R, E)
             e = outputs.items[item_index[contrast_positions.to(device)]]
             contrast_loss = contrast_loss + feedback_contrast_loss(o, e, value, scale)
-        matching_head_loss = examples.loss(outputs.matched_logits)
-        matching_head_loss = matching_head_loss + examples.distillation(outputs.matched_logits, outputs.feedback_logits)
+        matched = outputs.matched.logits
+        matching_head_loss = examples.loss(matched) + examples.distillation(matched, outputs.feedback_logits)
+        # The similarities are learned after the training; like all parameters, theirs get a gradient.
+        matching_head_loss = matching_head_loss + 0.0 * outputs.matched.similarities.sum()
         return Losses(item_loss, contrast_loss, examples.loss(outputs.feedback_logits), matching_head_loss)
 
     def item_questions(self, history: History, positions: Tensor) -> Questions:
