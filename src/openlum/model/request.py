@@ -176,7 +176,7 @@ def check_ids(where: str, items: Any) -> list[Any]:
     """
     rows = items.tolist() if hasattr(items, "tolist") else items  # arrays of NumPy and pandas
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
-        raise InputError(f"{where}: expected a list of at least one item, found {shown(items)}")
+        raise InputError(f"{where}: expected a list of raw ids, found {shown(items)}")
     for index, item in enumerate(rows):
         if not _is_id(f"{where}: element {index}", item):
             raise InputError(f"{where}: element {index} is {shown(item)}; expected an id")

@@ -105,4 +105,4 @@ def compare_rows(contents: list[Tensor], last: np.ndarray, item: np.ndarray) -> 
             own, past = ids[rows], last_ids[rows]  # (b,), (b, H)
             cosines = torch.bmm(content[past], content[own].unsqueeze(2)).squeeze(2)  # (b, H)
             scores[rows, field] = summarise(cosines, known[past] & known[own].unsqueeze(1)).numpy()
-    return scores.reshape(len(item), -1)
+    return scores.reshape(len(item), len(contents) * len(COMPARISONS))
