@@ -4,8 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from openlum.cli.shared import Config, DatasetDir, ModelDir, Overrides, console, print_figures, print_lines
+from openlum.console import new_console
+
+WIDEST = 10_000
+"""Largest number of characters in a line of a table."""
 
 knowledge = typer.Typer(no_args_is_help=True, help="Knowledge from `lum query`: look into it, join it, check it.")
 Directory = Annotated[
@@ -30,7 +35,7 @@ def show(
     from openlum.data.knowledge import Knowledge
     from openlum.report.knowledge_tables import rows_table
 
-    console.print(rows_table(Knowledge(directory), user, rows))
+    _print_whole(rows_table(Knowledge(directory), user, rows))
 
 
 @knowledge.command()
@@ -47,7 +52,7 @@ def stats(directory: Directory) -> None:
     stored = Knowledge(directory)
     figures = statistics(stored)
     print_lines(knowledge_figures(stored, figures))
-    console.print(columns_table(figures))
+    _print_whole(columns_table(figures))
 
 
 @knowledge.command()
@@ -137,3 +142,11 @@ def audit(
         console.print(f"{len(result.differences):,} values differ in {result.rows:,} rows", soft_wrap=True)
         raise typer.Exit(1)
     console.print(f"{result.rows:,} rows have the values of histories that end before their times", soft_wrap=True)
+
+
+def _print_whole(table: Table) -> None:
+    """Print a table in its full width, also in a narrower terminal: folded numbers cannot be read."""
+    wide = new_console()
+    widest = wide.options.update(width=WIDEST)
+    wide.width = max(wide.width, wide.measure(table, options=widest).maximum)
+    wide.print(table)

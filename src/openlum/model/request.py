@@ -158,25 +158,24 @@ def check_items(items: Any) -> list[Any]:
     Raises:
         InputError: if `items` is not a list or an array of ids, or is empty.
     """
-    ids = check_ids("items", items)
-    if not ids:
-        raise InputError(f"items: expected a list of at least one item, found {shown(items)}")
-    return ids
+    return check_ids("items", items, "a list of at least one item", fewest=1)
 
 
-def check_ids(where: str, items: Any) -> list[Any]:
+def check_ids(where: str, items: Any, expected: str = "a list of raw ids", fewest: int = 0) -> list[Any]:
     """Return raw item ids as a list.
 
     Args:
         where: the start of the message.
         items: a list or an array.
+        expected: what `items` should be, for the message.
+        fewest: smallest number of ids.
 
     Raises:
-        InputError: if `items` is not a list or an array of ids.
+        InputError: if `items` is not a list or an array of so many ids.
     """
     rows = items.tolist() if hasattr(items, "tolist") else items  # arrays of NumPy and pandas
-    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
-        raise InputError(f"{where}: expected a list of raw ids, found {shown(items)}")
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or len(rows) < fewest:
+        raise InputError(f"{where}: expected {expected}, found {shown(items)}")
     for index, item in enumerate(rows):
         if not _is_id(f"{where}: element {index}", item):
             raise InputError(f"{where}: element {index} is {shown(item)}; expected an id")
