@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from openlum.data.dataset import Dataset
+from openlum.model import LargeUserModel, ModelSettings
 from openlum.prepare.run import prepare
+from openlum.pretrain.initialization import build_model
+from tests.model.conftest import fill_zero_weights
 from tests.prepare.logs import START, write_log
 
 CYCLE = 24
@@ -36,3 +39,13 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
     prepare(schema, directory / "dataset")
     return Dataset(directory / "dataset")
+
+
+@pytest.fixture
+def awake(small_dataset: Dataset, tmp_path: Path) -> LargeUserModel:
+    """Return an untrained model whose answers depend on its inputs, saved in `model`."""
+    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
+    model = build_model(small_dataset, shape, seed=0).eval()
+    fill_zero_weights(model)
+    model.save_pretrained(tmp_path / "model")
+    return model

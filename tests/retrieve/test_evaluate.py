@@ -120,16 +120,6 @@ def test_items_added_after_training_are_ranked_last(small_dataset: Dataset, tmp_
     assert protocol["unknown_held_out"] == len(held_out)
 
 
-@pytest.fixture
-def awake(small_dataset: Dataset, tmp_path: Path) -> LargeUserModel:
-    """Return an untrained model whose answers depend on its inputs, saved in `model`."""
-    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
-    model = build_model(small_dataset, shape, seed=0).eval()
-    fill_zero_weights(model)
-    model.save_pretrained(tmp_path / "model")
-    return model
-
-
 @pytest.mark.parametrize("fields", [["scenario"], ["scenario", "gap"]])
 def test_a_known_question_has_values_of_the_held_out_event(
     small_dataset: Dataset, awake: LargeUserModel, tmp_path: Path, fields: list[str]

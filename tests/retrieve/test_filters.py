@@ -11,21 +11,9 @@ from openlum.data.dataset import Dataset
 from openlum.data.histories import raw_history
 from openlum.errors import InputError
 from openlum.evaluation.retrieval_metrics import retrieval_metrics
-from openlum.model import LargeUserModel, ModelSettings
-from openlum.pretrain.initialization import build_model
+from openlum.model import LargeUserModel
 from openlum.retrieve.evaluate import retrieve
 from openlum.retrieve.settings import RetrieveSettings
-from tests.model.conftest import fill_zero_weights
-
-
-@pytest.fixture
-def model(small_dataset: Dataset, tmp_path: Path) -> LargeUserModel:
-    """Return an untrained model whose answers depend on its inputs, saved in `model`."""
-    shape = ModelSettings(width=16, layers=1, heads=2, embedding_width=8, max_events=20)
-    model = build_model(small_dataset, shape, seed=0).eval()
-    fill_zero_weights(model)
-    model.save_pretrained(tmp_path / "model")
-    return model
 
 
 def evaluate(dataset: Dataset, directory: Path, **settings: object) -> dict[str, dict[str, float]]:
@@ -35,7 +23,7 @@ def evaluate(dataset: Dataset, directory: Path, **settings: object) -> dict[str,
 
 
 def test_a_filter_ranks_the_held_out_item_among_its_items(
-    small_dataset: Dataset, model: LargeUserModel, tmp_path: Path
+    small_dataset: Dataset, awake: LargeUserModel, tmp_path: Path
 ) -> None:
     plain = evaluate(small_dataset, tmp_path)
     metrics = evaluate(small_dataset, tmp_path, filters={"five": {"where": {"tags": ["t1", "t2"]}, "deny": ["i3"]}})
@@ -49,11 +37,11 @@ def test_a_filter_ranks_the_held_out_item_among_its_items(
     for user_index in range(len(sequences.user)):
         first, cut = int(sequences.offsets[user_index]), int(sequences.test_at[user_index])
         target = int(sequences.item[first + cut])
-        state = model.user_state(raw_history(small_dataset, user_index)[:cut])
+        state = awake.user_state(raw_history(small_dataset, user_index)[:cut])
         with torch.no_grad():
-            scores = model.score_items(state.history, state.encode_questions([{"rating": 5}]), model.items())[0].numpy()
+            scores = awake.score_items(state.history, state.encode_questions([{"rating": 5}]), awake.items())[0].numpy()
         left_out += not allowed[target]
-        ranks.append(int((scores[allowed] >= scores[target]).sum()) if allowed[target] else model.config.items)
+        ranks.append(int((scores[allowed] >= scores[target]).sum()) if allowed[target] else awake.config.items)
     assert 0 < left_out < len(ranks)
     assert metrics["five"] == pytest.approx(retrieval_metrics(ranks, [3]))
     protocol = read_json(tmp_path / "out" / "metrics.json", "lum retrieve")["protocol"]
@@ -69,7 +57,7 @@ def test_a_filter_ranks_the_held_out_item_among_its_items(
     ],
 )
 def test_a_wrong_filter_is_explained_before_the_evaluation(
-    small_dataset: Dataset, model: LargeUserModel, tmp_path: Path, filters: dict[str, object], message: str
+    small_dataset: Dataset, awake: LargeUserModel, tmp_path: Path, filters: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         evaluate(small_dataset, tmp_path, filters=filters)
